@@ -1,0 +1,229 @@
+"""From lists of token ids to arrays of few shapes: buckets, padding, step order, batch plans.
+
+All of it is host code in numpy. Shapes come from the configuration only, so that after the first
+round nothing compiles again.
+
+Dims: K candidates, N sequences, S steps, B sequences a step, T tokens, Q queries, A answer tokens.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seal_jax.evaluate import Queries
+from seal_jax.inner import InnerProblem, Schedule
+
+
+class TooLong(ValueError):
+    """Something does not fit the largest bucket; the message says which setting to raise."""
+
+
+def bucket_index(length: int, buckets: Sequence[int]) -> int:
+    """Index of the smallest bucket that holds `length`.
+
+    Raises:
+      TooLong: it exceeds the largest.
+
+    >>> bucket_index(33, (32, 64))
+    1
+    """
+    for index, bucket in enumerate(buckets):
+        if length <= bucket:
+            return index
+    raise TooLong(f"a length of {length} tokens exceeds the largest bucket ({buckets[-1]}).")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trimmed:
+    """Sequences cut to fit, and what was cut off."""
+
+    sequences: tuple[tuple[int, ...], ...]
+    dropped_sequences: int
+    dropped_tokens: int
+
+
+def trim(sequences: Sequence[Sequence[int]], *, max_sequences: int, max_tokens: int) -> Trimmed:
+    """Cuts a self-edit's sequences to what the program's shapes hold.
+
+    Of too many sequences the last one (the passage, where it is appended) and the first others are
+    kept. Sequences of fewer than two tokens teach nothing and are dropped.
+
+    >>> trim([[1, 2, 3], [4, 5], [6, 7], [8, 9]], max_sequences=3, max_tokens=2)
+    Trimmed(sequences=((1, 2), (4, 5), (8, 9)), dropped_sequences=1, dropped_tokens=1)
+    """
+    usable = [tuple(sequence) for sequence in sequences if len(sequence) >= 2]
+    kept = usable if len(usable) <= max_sequences else usable[: max_sequences - 1] + usable[-1:]
+    return Trimmed(
+        sequences=tuple(sequence[:max_tokens] for sequence in kept),
+        dropped_sequences=len(sequences) - len(kept),
+        dropped_tokens=sum(max(0, len(sequence) - max_tokens) for sequence in kept),
+    )
+
+
+def inner_problem(sequences: Sequence[Sequence[int]], *, rows: int, length: int) -> InnerProblem:
+    """One candidate's sequences as arrays, sorted by length; the loss is on every token.
+
+    Args:
+      sequences: token ids; at most `rows` sequences of at most `length` tokens.
+      rows, length: N and T.
+    """
+    tokens_NxT = np.zeros((rows, length), np.int32)
+    mask_NxT = np.zeros((rows, length), bool)
+    for i, sequence in enumerate(sorted(sequences, key=len)):
+        tokens_NxT[i, : len(sequence)] = sequence
+        mask_NxT[i, : len(sequence)] = True
+    return InnerProblem(tokens_NxT, mask_NxT, np.int32(len(sequences)))
+
+
+def stack(trees: Sequence):
+    """Host trees with a new leading axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _epoch_scores(key, epochs_E, count: int):
+    """[E, N] uniforms: rank n of epoch e draws with fold_in(fold_in(key, e), n)."""
+
+    def score(epoch, rank):
+        return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, epoch), rank))
+
+    over_ranks = jax.vmap(score, in_axes=(None, 0))
+    return jax.vmap(over_ranks, in_axes=(0, None))(epochs_E, jnp.arange(count))
+
+
+def make_schedule(
+    lengths: Sequence[Sequence[int]],
+    *,
+    epochs: int,
+    batch_size: int,
+    key: jax.Array,
+    buckets: Sequence[int],
+    rows: int,
+) -> tuple[Schedule, "Tokens"]:
+    """The shared order of training of a group of candidates.
+
+    In each epoch the length ranks come in the order of one uniform per rank, drawn from the key and
+    the rank alone: a candidate meets its own ranks in the same order whoever else is in the group,
+    and skips the steps of ranks that it does not have.
+
+    Args:
+      lengths: each candidate's sequence lengths, in any order; at most `rows` each.
+      epochs: passes over the data.
+      batch_size: B; above 1 all candidates must have equally many sequences, so that their
+        batches do not depend on the group.
+      key: of (seed, round, replicate); not of a context or candidate.
+      buckets: lengths that a step may be padded to.
+      rows: N of the arrays; sets S = epochs * ceil(N / B).
+
+    Raises:
+      ValueError: batch_size > 1 with unequal numbers of sequences.
+    """
+    counts = [len(candidate) for candidate in lengths]
+    present = max(counts)
+    if batch_size > 1 and len({count for count in counts if count}) > 1:
+        raise ValueError(
+            "with inner batch_size > 1 the candidates of a group need equally many sequences, "
+            f"not {counts}."
+        )
+    longest_N = np.zeros(rows, int)
+    for candidate in lengths:
+        longest_N[: len(candidate)] = np.maximum(longest_N[: len(candidate)], sorted(candidate))
+    scores_ExN = np.asarray(_epoch_scores(key, np.arange(epochs), rows))
+    num_steps = epochs * -(-rows // batch_size)
+    ranks_SxB = np.full((num_steps, batch_size), -1, np.int32)
+    buckets_S = np.zeros(num_steps, np.int32)
+    step = 0
+    for scores_N in scores_ExN:
+        order = np.argsort(scores_N[:present], kind="stable")
+        for first in range(0, present, batch_size):
+            chosen = order[first : first + batch_size]
+            ranks_SxB[step, : len(chosen)] = chosen
+            buckets_S[step] = bucket_index(longest_N[chosen].max(), buckets)
+            step += 1
+    computed = sum(buckets[b] for b in buckets_S[:step]) * batch_size * len(lengths)
+    real = epochs * sum(map(sum, lengths))
+    return Schedule(ranks_SxB, buckets_S, np.int32(step)), Tokens(real=real, computed=computed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """How many of the tokens that a program computes on are real."""
+
+    real: int
+    computed: int
+
+
+def steps_of(num_sequences: int, *, epochs: int, batch_size: int) -> int:
+    """Optimizer steps that a candidate takes."""
+    return epochs * -(-num_sequences // batch_size)
+
+
+def plan(lengths: Sequence[Sequence[int]], *, size: int, equal_counts: bool) -> list[list[int]]:
+    """Groups candidates of like shape: indices of candidates, at most `size` a group.
+
+    A pure function of its arguments. Candidates are ordered by number of sequences, then by total
+    length, then by index, and cut into groups; with `equal_counts` a group never mixes numbers of
+    sequences.
+
+    >>> plan([[5], [3, 3], [4], [2, 2]], size=2, equal_counts=True)
+    [[2, 0], [3, 1]]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (len(lengths[i]), sum(lengths[i]), i))
+    groups: list[list[int]] = []
+    for i in order:
+        group = groups[-1] if groups else None
+        mixes = group and equal_counts and len(lengths[group[0]]) != len(lengths[i])
+        if group is None or len(group) == size or mixes:
+            groups.append(group := [])
+        group.append(i)
+    return groups
+
+
+def right_align(prompts: Sequence[Sequence[int]], *, rows: int, buckets: Sequence[int], what: str):
+    """Prompts as (tokens [rows, T], lengths [rows]) with padding on the left.
+
+    Args:
+      prompts: token ids, at most `rows` of them; missing rows have length 0.
+      buckets: T is the smallest that holds them all.
+      what: names the setting in the error.
+
+    Raises:
+      TooLong: a prompt exceeds the largest bucket.
+    """
+    longest = max(map(len, prompts), default=0)
+    try:
+        width = buckets[bucket_index(longest, buckets)]
+    except TooLong as error:
+        raise TooLong(f"{error} Raise {what}, or shorten the text.") from None
+    tokens_PxT = np.zeros((rows, width), np.int32)
+    lengths_P = np.zeros(rows, np.int32)
+    for i, prompt in enumerate(prompts):
+        tokens_PxT[i, width - len(prompt) :] = prompt
+        lengths_P[i] = len(prompt)
+    return tokens_PxT, lengths_P
+
+
+def queries(
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    *,
+    rows: int,
+    length: int,
+    answer_length: int,
+) -> Queries:
+    """Queries with gold answers as right-padded arrays; answers are cut at `answer_length`."""
+    tokens_QxT = np.zeros((rows, length + answer_length), np.int32)
+    answers_QxA = np.zeros((rows, answer_length), np.int32)
+    prompt_lengths_Q = np.zeros(rows, np.int32)
+    answer_lengths_Q = np.zeros(rows, np.int32)
+    for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        answer = answer[:answer_length]
+        both = [*prompt, *answer]
+        tokens_QxT[i, : len(both)] = both
+        answers_QxA[i, : len(answer)] = answer
+        prompt_lengths_Q[i], answer_lengths_Q[i] = len(prompt), len(answer)
+    return Queries(tokens_QxT, prompt_lengths_Q, answers_QxA, answer_lengths_Q)

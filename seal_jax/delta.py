@@ -1,0 +1,186 @@
+"""Parameter-delta pytrees: what an inner update learns, kept apart from the base parameters.
+
+A low-rank delta (LoRA; Hu et al., 2021) of two projections, and a dense one, over parameters
+`{"layers": {"attn": {"q_proj": {"kernel": [L, D, F]}, ...}}}`:
+
+    {"layers": {"attn": {"q_proj": {"a": [L, D, R], "b": [L, R, F]}, "v_proj": {...}}}}
+    {"layers": {"attn": {"q_proj": {"kernel": [L, D, F]}, "v_proj": {...}}}}
+
+K stacked deltas carry a leading axis K on every leaf.
+"""
+
+import dataclasses
+import re
+import zlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import flax.struct
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+
+Tree = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class DeltaSpec:
+    """Which parameters a delta changes, and how.
+
+    Attributes:
+      targets: ordered regular expressions, searched in parameter paths such as
+        "layers/attn/q_proj/kernel"; each must match something.
+      kind: "low_rank" (kernels of the layers only) or "dense" (any parameter).
+      rank, alpha: of a low-rank delta, which is scaled by alpha / rank.
+    """
+
+    targets: tuple[str, ...]
+    kind: Literal["low_rank", "dense"] = "low_rank"
+    rank: int = 32
+    alpha: float = 64.0
+
+    def __post_init__(self):
+        if self.kind not in ("low_rank", "dense"):
+            raise ValueError(f"delta kind must be 'low_rank' or 'dense', not {self.kind!r}.")
+        if self.rank < 1:
+            raise ValueError(f"delta rank must be at least 1, not {self.rank}.")
+        if not self.targets:
+            raise ValueError("delta targets are empty: name at least one, such as 'q_proj'.")
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+class Delta(flax.struct.PyTreeNode):
+    """A parameter delta: a tree of float32 leaves and the static spec that gives it meaning."""
+
+    tree: Tree
+    spec: DeltaSpec = flax.struct.field(pytree_node=False)
+
+
+def target_paths(params: Tree, spec: DeltaSpec) -> list[str]:
+    """Sorted paths of the parameters that a spec selects.
+
+    Raises:
+      ValueError: a target matches no parameter that this kind of delta can change.
+    """
+    flat = flax.traverse_util.flatten_dict(params, sep="/")
+    allowed = [path for path in flat if spec.kind == "dense" or _is_layer_kernel(path)]
+    chosen: set[str] = set()
+    for target in spec.targets:
+        matches = [path for path in allowed if re.search(target, path)]
+        if not matches:
+            raise ValueError(
+                f"delta target {target!r} matches no parameter; a {spec.kind} delta can change: "
+                f"{', '.join(sorted(allowed))}."
+            )
+        chosen.update(matches)
+    return sorted(chosen)
+
+
+def init(key: jax.Array, params: Tree, spec: DeltaSpec) -> Delta:
+    """A delta that changes nothing yet: A uniform in ±1/sqrt(in), B zero; dense leaves zero.
+
+    Each leaf's numbers depend on the key and its own path only.
+    """
+    flat = flax.traverse_util.flatten_dict(params, sep="/")
+    leaves = {}
+    for path in target_paths(params, spec):
+        shape = flat[path].shape
+        if spec.kind == "dense":
+            leaves[path] = jnp.zeros(shape, jnp.float32)
+            continue
+        module = path.removesuffix("/kernel")
+        num_layers, features_in, features_out = shape
+        key_leaf = jax.random.fold_in(key, zlib.crc32(module.encode()))
+        bound = features_in**-0.5
+        leaves[f"{module}/a"] = jax.random.uniform(
+            key_leaf, (num_layers, features_in, spec.rank), jnp.float32, -bound, bound
+        )
+        leaves[f"{module}/b"] = jnp.zeros((num_layers, spec.rank, features_out), jnp.float32)
+    return Delta(tree=flax.traverse_util.unflatten_dict(leaves, sep="/"), spec=spec)
+
+
+def variables(delta: Delta | None) -> Tree | None:
+    """The `delta` variables that the model reads: the tree with alpha / rank folded into b."""
+    if delta is None or delta.spec.kind == "dense":
+        return None if delta is None else delta.tree
+    return _map_named(
+        delta.tree, lambda name, leaf: leaf * delta.spec.scale if name == "b" else leaf
+    )
+
+
+def grouped_variables(delta: Delta) -> Tree:
+    """Variables of K stacked low-rank deltas for rows grouped by candidate: leaves [L, K, ...].
+
+    Raises:
+      ValueError: the delta is dense (K dense deltas would be K copies of the weights).
+    """
+    if delta.spec.kind == "dense":
+        raise ValueError("dense deltas cannot share rows of one program; apply them one by one.")
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), variables(delta))
+
+
+def apply_to_kernel(kernel, module_delta: Tree, spec: DeltaSpec):
+    """A kernel [L, in, out] with its low-rank change added in float32, in the kernel's dtype."""
+    change = jnp.einsum("lir,lro->lio", module_delta["a"], module_delta["b"]) * spec.scale
+    return (kernel.astype(jnp.float32) + change).astype(kernel.dtype)
+
+
+def merge(params: Tree, deltas: Delta | Sequence[Delta]) -> Tree:
+    """Parameters with one or several deltas added; leaves without a change are shared.
+
+    Several deltas are summed onto the float32 form of the base before one rounding to its dtype,
+    which is what a float32 master copy of the merged weights would give.
+    """
+    deltas = [deltas] if isinstance(deltas, Delta) else list(deltas)
+    flat = dict(flax.traverse_util.flatten_dict(params, sep="/"))
+    dtypes = {path: leaf.dtype for path, leaf in flat.items()}
+    for delta in deltas:
+        changes = flax.traverse_util.flatten_dict(delta.tree, sep="/")
+        for path, leaf in changes.items():
+            if path.endswith("/b") and delta.spec.kind == "low_rank":
+                continue
+            if delta.spec.kind == "low_rank":
+                module = path.removesuffix("/a")
+                path = f"{module}/kernel"
+                factors = {"a": leaf, "b": changes[f"{module}/b"]}
+                flat[path] = apply_to_kernel(flat[path].astype(jnp.float32), factors, delta.spec)
+            else:
+                flat[path] = flat[path].astype(jnp.float32) + leaf
+    merged = {path: leaf.astype(dtypes[path]) for path, leaf in flat.items()}
+    return flax.traverse_util.unflatten_dict(merged, sep="/")
+
+
+def stack(deltas: Sequence[Delta]) -> Delta:
+    """K deltas of one spec as one, with a leading axis K.
+
+    Raises:
+      ValueError: the specs differ.
+    """
+    specs = {delta.spec for delta in deltas}
+    if len(specs) != 1:
+        raise ValueError(f"only deltas of one spec can be stacked, not {sorted(map(str, specs))}.")
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *deltas)
+
+
+def take(delta: Delta, index) -> Delta:
+    """Candidate(s) `index` (an integer, or an integer array) of a stacked delta."""
+    return jax.tree.map(lambda leaf: leaf[index], delta)
+
+
+def is_finite(delta: Delta):
+    """Scalar bool: every leaf is finite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(delta)]).all()
+
+
+def _is_layer_kernel(path: str) -> bool:
+    return path.startswith("layers/") and path.endswith("/kernel")
+
+
+def _map_named(tree: Tree, function) -> Tree:
+    flat = flax.traverse_util.flatten_dict(tree)
+    return flax.traverse_util.unflatten_dict(
+        {path: function(path[-1], leaf) for path, leaf in flat.items()}
+    )

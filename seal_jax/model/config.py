@@ -1,0 +1,125 @@
+"""Architecture of a decoder language model, read from a Hugging Face `config.json`."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """Llama 3 frequency scaling of rotary embeddings (Llama 3.1 report, section 3)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_positions: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What the decoder needs to know of a Llama, Qwen2 or Qwen3 checkpoint."""
+
+    family: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    norm_eps: float = 1e-6
+    tie_embeddings: bool = False
+    attention_bias: bool = False
+    attention_out_bias: bool = False
+    qk_norm: bool = False
+    max_positions: int = 2048
+
+    def __post_init__(self):
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_attention_heads ({self.num_heads}) must be a multiple of "
+                f"num_key_value_heads ({self.num_kv_heads})."
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even for rotary embeddings, not {self.head_dim}.")
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any]) -> "ModelConfig":
+        """Reads the dict of a `config.json` (transformers 4 or 5 key names).
+
+        Raises:
+          ValueError: the model type or one of its features is not supported, or a key is missing.
+        """
+        family = config.get("model_type")
+        if family not in ("llama", "qwen2", "qwen3"):
+            raise ValueError(
+                f"model_type {family!r} is not supported: expected 'llama', 'qwen2' or 'qwen3'."
+            )
+        _refuse_unsupported(config)
+        missing = [key for key in _REQUIRED if key not in config]
+        if missing:
+            raise ValueError(f"config.json lacks {', '.join(missing)}.")
+        num_heads = config["num_attention_heads"]
+        rope_theta, rope_scaling = _rope(config)
+        llama_bias = family == "llama" and bool(config.get("attention_bias", False))
+        qwen3_bias = family == "qwen3" and bool(config.get("attention_bias", False))
+        return cls(
+            family=family,
+            vocab_size=config["vocab_size"],
+            hidden_size=config["hidden_size"],
+            intermediate_size=config["intermediate_size"],
+            num_layers=config["num_hidden_layers"],
+            num_heads=num_heads,
+            num_kv_heads=config.get("num_key_value_heads") or num_heads,
+            head_dim=config.get("head_dim") or config["hidden_size"] // num_heads,
+            rope_theta=rope_theta,
+            rope_scaling=rope_scaling,
+            norm_eps=config.get("rms_norm_eps", 1e-6),
+            tie_embeddings=bool(config.get("tie_word_embeddings", False)),
+            attention_bias=family == "qwen2" or llama_bias or qwen3_bias,
+            attention_out_bias=llama_bias or qwen3_bias,
+            qk_norm=family == "qwen3",
+            max_positions=config.get("max_position_embeddings", 2048),
+        )
+
+
+_REQUIRED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
+
+
+def _refuse_unsupported(config: Mapping[str, Any]) -> None:
+    """Features that would silently change the logits."""
+    activation = config.get("hidden_act", "silu")
+    if activation not in ("silu", "swish"):
+        raise ValueError(f"hidden_act {activation!r} is not supported: expected 'silu'.")
+    if config.get("mlp_bias"):
+        raise ValueError("mlp_bias=true is not supported: expected MLP projections without bias.")
+    if config.get("use_sliding_window"):
+        raise ValueError(
+            "use_sliding_window=true is not supported: set it to false in config.json (full "
+            "attention), which is exact for sequences shorter than sliding_window."
+        )
+
+
+def _rope(config: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
+    """Base and scaling, from `rope_parameters` (transformers 5) or the older pair of keys."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    theta = float(rope.get("rope_theta", config.get("rope_theta") or 10000.0))
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return theta, None
+    if kind != "llama3":
+        raise ValueError(f"rope_type {kind!r} is not supported: expected 'default' or 'llama3'.")
+    return theta, RopeScaling(
+        factor=rope["factor"],
+        low_freq_factor=rope["low_freq_factor"],
+        high_freq_factor=rope["high_freq_factor"],
+        original_max_positions=rope["original_max_position_embeddings"],
+    )

@@ -1,0 +1,52 @@
+"""The optimizer that the inner and the outer update share: AdamW with a traced learning rate."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import optax
+
+DECAYS = ("constant", "linear", "cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW:
+    """AdamW (Loshchilov and Hutter, 2019) after clipping to a global gradient norm.
+
+    The learning rate is left out, so that it can be an array that differs between candidates.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+
+    def transform(self) -> optax.GradientTransformation:
+        """Gradients to descent directions; multiply by -learning_rate and add."""
+        return optax.chain(
+            optax.clip_by_global_norm(self.max_grad_norm),
+            optax.scale_by_adam(self.b1, self.b2, self.eps),
+            optax.add_decayed_weights(self.weight_decay),
+        )
+
+
+def learning_rate(peak, step, *, total, warmup, decay):
+    """Learning rate of optimizer step `step` (from 0), as transformers' schedulers define it.
+
+    Args:
+      peak: the rate after warm-up.
+      step: steps taken so far.
+      total: number of steps of the whole training.
+      warmup: steps of linear warm-up from 0.
+      decay: index into DECAYS; linear and cosine end at 0.
+
+    Returns:
+      The rate, with the broadcast shape of the arguments, all of which may be arrays.
+    """
+    step, total, warmup = (jnp.asarray(value, jnp.float32) for value in (step, total, warmup))
+    rising = step / jnp.maximum(warmup, 1.0)
+    progress = jnp.clip((step - warmup) / jnp.maximum(total - warmup, 1.0), 0.0, 1.0)
+    falling = jnp.stack(
+        [jnp.ones_like(progress), 1 - progress, (1 + jnp.cos(jnp.pi * progress)) / 2]
+    )
+    return peak * jnp.where(step < warmup, rising, jnp.take(falling, decay, axis=0))

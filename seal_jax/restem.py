@@ -1,0 +1,255 @@
+"""The outer loop's mathematics: ReST-EM (Singh et al., 2024), as SEAL uses it (section 3.1).
+
+E-step: of M self-edits per context, sampled from the policy and rewarded by what they teach,
+`select` says with what weight each is kept. M-step: `update` maximises the log-likelihood of the
+kept ones; it is written per device shard, with its collectives behind `axis_name`.
+
+Dims: C contexts, M self-edits of a context, B rows of one shard, T tokens.
+"""
+
+import dataclasses
+import math
+from typing import Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seal_jax import delta as delta_lib
+from seal_jax import optim
+from seal_jax.delta import Delta, DeltaSpec
+from seal_jax.model import decoder
+from seal_jax.model.config import ModelConfig
+
+RULES = ("best_of_m", "top_k", "threshold", "random", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectionRule:
+    """Which self-edits the M-step is trained on.
+
+    Attributes:
+      name: "best_of_m" keeps the best of each context; "top_k" its k best; "threshold" every one
+        whose reward exceeds its context's baseline by more than `threshold`; "random" one of each
+        context, whatever its reward (a control); "all" every one that has a reward.
+      k: for "top_k".
+      threshold: for "threshold", in units of the reward.
+    """
+
+    name: Literal["best_of_m", "top_k", "threshold", "random", "all"] = "best_of_m"
+    k: int = 1
+    threshold: float = 0.0
+
+    def __post_init__(self):
+        if self.name not in RULES:
+            raise ValueError(
+                f"selection rule must be one of {', '.join(RULES)}, not {self.name!r}."
+            )
+        if self.k < 1:
+            raise ValueError(f"selection k must be at least 1, not {self.k}.")
+
+
+def select(rewards_CxM, rule: SelectionRule, *, baselines_C=None, seed: int = 0) -> np.ndarray:
+    """E-step: weights of the self-edits, 1 for kept and 0 for dropped.
+
+    Args:
+      rewards_CxM: rewards; NaN where a self-edit has none, which is never kept.
+      rule: see SelectionRule; ties are broken by the first index.
+      baselines_C: each context's reward without an edit; for "threshold".
+      seed: for "random".
+
+    Returns:
+      [C, M] float32.
+
+    >>> select(np.array([[0.2, 0.6, 0.6], [0.0, np.nan, np.nan]]), SelectionRule("best_of_m"))
+    array([[0., 1., 0.],
+           [1., 0., 0.]], dtype=float32)
+    """
+    rewards_CxM = np.asarray(rewards_CxM, np.float64)
+    valid_CxM = ~np.isnan(rewards_CxM)
+    if rule.name == "all":
+        kept_CxM = valid_CxM
+    elif rule.name == "threshold":
+        if baselines_C is None:
+            raise ValueError("the selection rule 'threshold' needs baselines_C.")
+        gains_CxM = rewards_CxM - np.asarray(baselines_C)[:, None]
+        kept_CxM = np.where(valid_CxM, gains_CxM, -np.inf) > rule.threshold
+    else:
+        if rule.name == "random":
+            scores_CxM = np.random.default_rng(seed).random(rewards_CxM.shape)
+        else:
+            scores_CxM = rewards_CxM
+        count = rule.k if rule.name == "top_k" else 1
+        scores_CxM = np.where(valid_CxM, scores_CxM, -np.inf)
+        order_CxM = np.argsort(-scores_CxM, axis=1, kind="stable")
+        kept_CxM = np.zeros(rewards_CxM.shape, bool)
+        np.put_along_axis(kept_CxM, order_CxM[:, :count], True, axis=1)
+        kept_CxM &= valid_CxM
+    return kept_CxM.astype(np.float32)
+
+
+class Batch(flax.struct.PyTreeNode):
+    """Rows "prompt, self-edit, end of sequence", right-padded.
+
+    Attributes:
+      tokens_BxT: token ids.
+      mask_BxT: bool; true at the self-edit's tokens and its end of sequence.
+      weights_B: E-step weights; 0 for padding rows.
+    """
+
+    tokens_BxT: jax.Array
+    mask_BxT: jax.Array
+    weights_B: jax.Array
+
+
+class MStepState(flax.struct.PyTreeNode):
+    """State of one M-step: the policy's delta, the optimizer's moments, steps taken."""
+
+    delta: Delta
+    opt_state: tuple
+    step: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class MStepSettings:
+    """What is compiled into the M-step.
+
+    Attributes:
+      learning_rate, warmup_steps, decay, optimizer: as in `optim`; decay is a name of optim.DECAYS.
+      microbatch: rows of one shard that go through the model at once; gradients are summed.
+      remat: recompute layers in the backward pass.
+    """
+
+    learning_rate: float = 3e-4
+    warmup_steps: int = 0
+    decay: str = "linear"
+    optimizer: optim.AdamW = optim.AdamW()
+    microbatch: int = 1
+    remat: bool = False
+
+
+def init(key, params, spec: DeltaSpec, settings: MStepSettings) -> MStepState:
+    """A fresh state whose delta changes nothing."""
+    delta = delta_lib.init(key, params, spec)
+    opt_state = settings.optimizer.transform().init(delta.tree)
+    return MStepState(delta=delta, opt_state=opt_state, step=jnp.int32(0))
+
+
+def gradient(static, params, delta: Delta, batch: Batch, axis_name: str | None):
+    """Loss and raw gradient of one batch, spread over `axis_name`.
+
+    The loss is the weighted mean over all target tokens of all shards: weighted sums and their
+    denominator are summed over the axis before they are divided, so shards may hold unequal
+    weights, or nothing at all.
+
+    Returns:
+      (loss in nats a token, gradient tree), the same on every shard.
+    """
+    config, settings = static
+    rows = batch.weights_B.shape[0]
+    if rows % settings.microbatch:
+        raise ValueError(f"{rows} rows a device do not divide by microbatch={settings.microbatch}.")
+    micro = jax.tree.map(lambda leaf: leaf.reshape(-1, settings.microbatch, *leaf.shape[1:]), batch)
+
+    def weighted_loss(tree, part: Batch):
+        variables = delta_lib.variables(Delta(tree, delta.spec))
+        lls_BxT1 = decoder.log_likelihoods(
+            config, params, part.tokens_BxT, delta=variables, remat=settings.remat
+        )
+        targets_BxT1 = part.mask_BxT[:, 1:] * part.weights_B[:, None]
+        return -jnp.sum(lls_BxT1 * targets_BxT1), jnp.sum(targets_BxT1)
+
+    def add(sums, part):
+        (loss, tokens), grad = jax.value_and_grad(weighted_loss, has_aux=True)(delta.tree, part)
+        return jax.tree.map(jnp.add, sums, (loss, tokens, grad)), None
+
+    zeros = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, delta.tree))
+    sums, _ = jax.lax.scan(add, zeros, micro)
+    if axis_name is not None:
+        sums = jax.lax.psum(sums, axis_name)
+    loss, tokens, grad = sums
+    tokens = jnp.maximum(tokens, 1e-9)
+    return loss / tokens, jax.tree.map(lambda leaf: leaf / tokens, grad)
+
+
+def update(
+    static: tuple[ModelConfig, MStepSettings],
+    params: decoder.Params,
+    state: MStepState,
+    batch: Batch,
+    total_steps,
+    axis_name: str | None = None,
+) -> tuple[MStepState, dict[str, jax.Array]]:
+    """M-step: one optimizer step on the kept self-edits, per device shard.
+
+    Args:
+      static: the model's config and the settings, both hashable.
+      params: the policy that the M-step starts from; it does not change.
+      state: replicated over `axis_name`.
+      batch: this shard's rows.
+      total_steps: int32 scalar; the length of the whole M-step, for the schedule.
+      axis_name: the mapped axis that the batch is spread over, or None.
+
+    Returns:
+      The new state and the metrics "loss" (nats a token), "grad_norm" and "learning_rate", equal on
+      every shard.
+    """
+    _, settings = static
+    loss, grad = gradient(static, params, state.delta, batch, axis_name)
+    tree = state.delta.tree
+    direction, opt_state = settings.optimizer.transform().update(grad, state.opt_state, tree)
+    rate = optim.learning_rate(
+        settings.learning_rate,
+        state.step,
+        total=total_steps,
+        warmup=settings.warmup_steps,
+        decay=optim.DECAYS.index(settings.decay),
+    )
+    tree = jax.tree.map(lambda leaf, change: leaf - rate * change, tree, direction)
+    norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(grad)))
+    metrics = {"loss": loss, "grad_norm": norm, "learning_rate": rate}
+    delta = Delta(tree, state.delta.spec)
+    return MStepState(delta=delta, opt_state=opt_state, step=state.step + 1), metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One kept self-edit as tokens: the loss is on those after the prompt."""
+
+    tokens: tuple[int, ...]
+    prompt_length: int
+    weight: float = 1.0
+
+
+def epoch_batches(
+    rows: list[Row], *, batch_size: int, multiple: int, length: int, order: np.ndarray
+) -> list[Batch]:
+    """One epoch of batches on the host; rows of weight 0 are dropped, padding rows weigh 0.
+
+    Args:
+      rows: kept self-edits.
+      batch_size: effective batch over all devices.
+      multiple: what a batch's rows are padded to a multiple of (devices x microbatch).
+      length: T, at least the longest row.
+      order: a permutation of the rows of positive weight.
+
+    >>> row = Row(tokens=(1, 2, 3), prompt_length=1)
+    >>> [b.weights_B.tolist() for b in epoch_batches([row] * 3, batch_size=2, multiple=2, length=4,
+    ...                                              order=np.arange(3))]
+    [[1.0, 1.0], [1.0, 0.0]]
+    """
+    rows = [row for row in rows if row.weight > 0]
+    batches = []
+    for first in range(0, len(rows), batch_size):
+        chosen = [rows[i] for i in order[first : first + batch_size]]
+        count = math.ceil(len(chosen) / multiple) * multiple
+        tokens_BxT = np.zeros((count, length), np.int32)
+        mask_BxT = np.zeros((count, length), bool)
+        weights_B = np.zeros(count, np.float32)
+        for i, row in enumerate(chosen):
+            tokens_BxT[i, : len(row.tokens)] = row.tokens
+            mask_BxT[i, row.prompt_length : len(row.tokens)] = True
+            weights_B[i] = row.weight
+        batches.append(Batch(tokens_BxT, mask_BxT, weights_B))
+    return batches

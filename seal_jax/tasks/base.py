@@ -1,0 +1,69 @@
+"""What a task domain offers to the outer loop: contexts, prompts, sequences, queries, verdicts."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+Split = Literal["train", "eval"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One downstream question of a context, with its gold answer."""
+
+    id: str
+    text: str
+    answer: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What a self-edit is written about: a passage with the questions that will test it.
+
+    `id` is stable across runs and machines; `title` names the article that the passage is from.
+    """
+
+    id: str
+    title: str
+    text: str
+    questions: tuple[Question, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A graded prediction. An empty prediction is never correct, and is counted apart."""
+
+    correct: bool
+    empty: bool
+
+
+class Task(Protocol):
+    """A task domain. Prompts and queries are the user's turn as plain text.
+
+    Nothing that `edit_prompt`, `sequences` or `passage_sequences` returns may contain a question
+    or a gold answer that the passage does not contain itself.
+    """
+
+    def contexts(self, split: Split) -> Sequence[Context]:
+        """All contexts of a split, in file order; the splits share no article."""
+        ...
+
+    def edit_prompt(self, context: Context) -> str:
+        """The prompt from which the policy writes a self-edit."""
+        ...
+
+    def sequences(self, context: Context, self_edit: str) -> list[str]:
+        """The training sequences that a self-edit says; empty where it says nothing."""
+        ...
+
+    def passage_sequences(self, context: Context) -> list[str]:
+        """The training sequences of the passage-only arm."""
+        ...
+
+    def query(self, context: Context, question: Question) -> str:
+        """What the adapted model is asked; never contains the passage."""
+        ...
+
+    def grade(self, question: Question, prediction: str) -> Verdict:
+        """The verdict on a prediction."""
+        ...
