@@ -102,6 +102,11 @@ def init(key: jax.Array, params: Tree, spec: DeltaSpec) -> Delta:
     return Delta(tree=flax.traverse_util.unflatten_dict(leaves, sep="/"), spec=spec)
 
 
+def shapes(params: Tree, spec: DeltaSpec) -> Tree:
+    """The tree of a delta with a ShapeDtypeStruct for each leaf; nothing is allocated."""
+    return jax.eval_shape(lambda: init(jax.random.key(0), params, spec)).tree
+
+
 def variables(delta: Delta | None) -> Tree | None:
     """The `delta` variables that the model reads: the tree with alpha / rank folded into b."""
     if delta is None or delta.spec.kind == "dense":

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from seal_jax import delta as delta_lib
 from seal_jax import optim
-from seal_jax.delta import Delta
+from seal_jax.delta import Delta, DeltaSpec
 from seal_jax.model import decoder
 from seal_jax.model.config import ModelConfig
 
@@ -193,3 +193,9 @@ def update_candidates(static, params, deltas_K, problems_K, hparams_K, schedule)
     """
     mapped = jax.vmap(functools.partial(update, static), in_axes=(None, 0, 0, 0, None))
     return mapped(params, deltas_K, problems_K, hparams_K, schedule)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def init_candidates(spec: DeltaSpec, params, keys_K) -> Delta:
+    """K initial deltas, stacked, each from its own key. See `delta.init`."""
+    return jax.vmap(lambda key: delta_lib.init(key, params, spec))(keys_K)

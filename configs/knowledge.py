@@ -1,0 +1,81 @@
+"""Knowledge incorporation: the policy writes self-edits about passages of SQuAD's form.
+
+    python -m seal_jax train --config=configs/knowledge.py:demo --workdir=runs/demo
+
+Variants: `demo` (the default), `smollm2-135m`, `qwen2.5-7b` and `smoke`. See their functions.
+"""
+
+import ml_collections
+
+from seal_jax import settings
+
+
+def get_config(variant: str = "demo") -> ml_collections.ConfigDict:
+    """The locked config of a variant."""
+    variants = {
+        "demo": demo,
+        "smollm2-135m": smollm2,
+        "qwen2.5-7b": qwen,
+        "smoke": smoke,
+    }
+    if variant not in variants:
+        raise ValueError(f"no variant {variant!r} in knowledge.py: one of {', '.join(variants)}.")
+    config = settings.to_config(settings.Settings())
+    variants[variant](config)
+    return config.lock()
+
+
+def demo(config):
+    """SmolLM2-135M on the demo's own passages: two rounds of 6 contexts x 3 self-edits."""
+    config.model.path = "smollm2-135m"
+    config.model.prompt_style = "chat"
+    config.data.max_questions = 5
+    config.edits.samples = 3
+    config.edits.max_new_tokens = 112
+    config.edits.contexts_per_batch = 6
+    config.inner.lora.targets = settings.ALL_PROJECTIONS
+    config.inner.epochs = 3
+    config.inner.candidates = 6
+    config.inner.max_sequences = 12
+    config.inner.buckets = (32, 48, 64, 96, 160)
+    config.answers.max_new_tokens = 24
+    config.answers.max_gold_tokens = 12
+    config.reward.kind = "gold_log_likelihood"
+    config.reward.replicates = 1
+    config.restem.contexts_per_round = 6
+    config.restem.sft.microbatch = 2
+    config.restem.sft.learning_rate = 1e-3
+    config.evaluation.contexts = 12
+
+
+def smollm2(config):
+    """SmolLM2-135M on any SQuAD v1.1 files, with larger shapes than the demo."""
+    demo(config)
+    config.data.max_words = 150
+    config.edits.max_new_tokens = 192
+    config.inner.max_sequences = 24
+    config.inner.buckets = (32, 64, 96, 160, 256)
+    config.evaluation.contexts = 40
+
+
+def qwen(config):
+    """Qwen2.5-7B with the paper's values. Not run."""
+    config.model.path = "Qwen2.5-7B"
+    config.model.dtype = "bfloat16"
+    config.model.remat = True
+
+
+def smoke(config):
+    """A minute's run of every stage with the demo model."""
+    demo(config)
+    config.data.max_questions = 2
+    config.edits.samples = 2
+    config.edits.max_new_tokens = 24
+    config.inner.epochs = 1
+    config.inner.candidates = 4
+    config.inner.max_sequences = 4
+    config.inner.buckets = (32, 160)
+    config.answers.max_new_tokens = 8
+    config.restem.rounds = 1
+    config.restem.contexts_per_round = 2
+    config.evaluation.contexts = 2

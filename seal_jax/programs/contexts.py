@@ -1,0 +1,55 @@
+"""Which contexts a run uses: fresh ones for each round, and those held out."""
+
+import dataclasses
+import zlib
+
+import numpy as np
+
+from seal_jax.programs.session import Session
+from seal_jax.settings import SettingsError
+from seal_jax.tasks.base import Context, Split
+
+
+def training_rounds(session: Session) -> list[list[Context]]:
+    """Each round's training contexts, chosen by the seed; rounds share none.
+
+    Raises:
+      SettingsError: there are too few.
+    """
+    settings = session.settings
+    count, rounds = settings.restem.contexts_per_round, settings.restem.rounds
+    available = _limited(session, "train")
+    if count * rounds > len(available):
+        raise SettingsError(
+            f"{rounds} rounds of {count} fresh contexts need {count * rounds} training contexts, "
+            f"but there are {len(available)}: lower restem.contexts_per_round or restem.rounds, or "
+            "give a larger data.train_path."
+        )
+    generator = np.random.default_rng([settings.seed, zlib.crc32(b"training contexts")])
+    order = generator.permutation(len(available))
+    return [[available[i] for i in order[r * count : (r + 1) * count]] for r in range(rounds)]
+
+
+def held_out(session: Session) -> list[Context]:
+    """The evaluation contexts.
+
+    Raises:
+      SettingsError: there are too few.
+    """
+    available = _limited(session, "eval")
+    wanted = session.settings.evaluation.contexts or len(available)
+    if wanted > len(available):
+        raise SettingsError(
+            f"evaluation.contexts is {wanted}, but there are {len(available)} evaluation contexts: "
+            "lower it, or give a larger data.eval_path."
+        )
+    return available[:wanted]
+
+
+def _limited(session: Session, split: Split) -> list[Context]:
+    """The contexts of a split with their first data.max_questions questions."""
+    count = session.settings.data.max_questions
+    return [
+        dataclasses.replace(context, questions=context.questions[:count])
+        for context in session.task.contexts(split)
+    ]

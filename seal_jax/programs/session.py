@@ -1,0 +1,123 @@
+"""What every program starts from: the model on its devices, the tokenizer and the task."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seal_jax import parallel
+from seal_jax.batching import TooLong, bucket_index
+from seal_jax.model.config import ModelConfig
+from seal_jax.settings import Settings
+from seal_jax.tasks.base import Context, Task
+from seal_jax.tasks.knowledge.task import KnowledgeTask
+from seal_jax.weights import load, tokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Session:
+    """A loaded model and task.
+
+    Attributes:
+      settings: of the run.
+      task: its contexts and prompts.
+      model: the model's architecture.
+      tokenizer: its tokenizer.
+      source: one line on where the weights are from.
+      base: its parameters, replicated on all devices.
+      stop_ids: tokens that end a text.
+    """
+
+    settings: Settings
+    task: Task
+    model: ModelConfig
+    tokenizer: Any
+    source: str
+    base: dict[str, Any]
+    stop_ids: tuple[int, ...]
+
+    def prompt(self, text: str) -> list[int]:
+        """Token ids of a user's turn, ready to be continued."""
+        return tokenizer.chat_prompt(self.tokenizer, text, self.settings.model.prompt_style)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a training sequence."""
+        return list(self.tokenizer(text)["input_ids"])
+
+    def continuation(self, text: str) -> list[int]:
+        """Token ids of a text that continues a prompt."""
+        spaced = text if self.settings.model.prompt_style == "chat" else f" {text}"
+        return list(self.tokenizer(spaced, add_special_tokens=False)["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of sampled tokens, without special tokens and outer white space."""
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
+
+    def query_width(self, contexts: Sequence[Context]) -> int:
+        """The bucket that holds every question of these contexts.
+
+        Raises:
+          TooLong: a question exceeds the largest bucket; it is named.
+        """
+        buckets = self.settings.answers.prompt_buckets
+        widest = 0
+        for context in contexts:
+            for question in context.questions:
+                length = len(self.prompt(self.task.query(context, question)))
+                if length > buckets[-1]:
+                    raise TooLong(
+                        f"question {question.id!r} takes {length} tokens, more than the largest of "
+                        f"answers.prompt_buckets ({buckets[-1]}): add a larger bucket, e.g. "
+                        f"--config.answers.prompt_buckets='{(*buckets, length)}'."
+                    )
+                widest = max(widest, length)
+        return buckets[bucket_index(widest, buckets)]
+
+
+def open_session(settings: Settings) -> Session:
+    """Loads the model and the task that the settings name.
+
+    Raises:
+      ValueError, FileNotFoundError, RuntimeError: with what to change.
+    """
+    task = make_task(settings)
+    loaded = load.load_model(settings.model.path, jnp.dtype(settings.model.dtype))
+    return Session(
+        settings=settings,
+        task=task,
+        model=loaded.config,
+        tokenizer=loaded.tokenizer,
+        source=loaded.source,
+        base=parallel.place(loaded.params),
+        stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
+    )
+
+
+def make_task(settings: Settings) -> KnowledgeTask:
+    """The knowledge task of the settings."""
+    data = settings.data
+    return KnowledgeTask(
+        train_path=data.train_path or None,
+        eval_path=data.eval_path or None,
+        max_train=data.max_train_contexts or None,
+        max_eval=data.max_eval_contexts or None,
+        min_words=data.min_words or None,
+        max_words=data.max_words or None,
+        edit_format=settings.prompts.edit_format,
+        prompts_dir=settings.prompts.dir or None,
+        append_passage=settings.edits.append_passage,
+        title_prefix=settings.edits.title_prefix,
+    )
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs between processes, unless the environment already says where."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = os.path.join(
+            os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "seal_jax", "xla"
+        )
+        jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

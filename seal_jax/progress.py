@@ -1,0 +1,122 @@
+"""How far a stage is: one bar on a terminal, a plain line every few seconds in a log, or
+nothing."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Self, TextIO
+
+import tqdm
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """Counts units of work on standard error while its `with` block runs.
+
+    Example:
+
+        with Progress(54, "round 1, candidates", unit="candidate") as progress:
+            for batch in batches:
+                progress.update(len(batch), reward=mean_reward)
+
+    In a log this prints lines such as
+    `round 1, candidates: 18/54 candidates, 0.33 a second, 1 min 48 s left, reward 0.41`.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        label: str,
+        *,
+        unit: str = "step",
+        done: int = 0,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Describes the work; nothing is shown before the `with` block.
+
+        Args:
+          total: units in all.
+          label: what is done, a few words.
+          unit: what is counted, in the singular.
+          done: units that an earlier process did; they do not enter the rate.
+          quiet: show nothing.
+          stream: where to show it; standard error if None.
+          clock: seconds from any origin, never running backwards.
+        """
+        self.total = total
+        self.done = done
+        self._label = label
+        self._unit = unit
+        self._quiet = quiet
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._start_done = done
+        self._start = self._last_line = clock()
+        self._line_is_current = False
+        self._figures: dict[str, float | int | str] = {}
+        self._bar: tqdm.tqdm[None] | None = None
+
+    def __enter__(self) -> Self:
+        self._start = self._last_line = self._clock()
+        if not self._quiet and self._stream.isatty():
+            self._bar = tqdm.tqdm(
+                total=self.total,
+                initial=self.done,
+                desc=self._label,
+                unit=f" {self._unit}",
+                file=self._stream,
+                dynamic_ncols=True,
+            )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        elif not self._quiet and not self._line_is_current:
+            self._print_line()
+
+    def update(self, units: int = 1, **figures: float | int | str) -> None:
+        """Counts `units` more as done, and shows the latest of each figure beside them."""
+        self.done += units
+        self._figures.update(figures)
+        self._line_is_current = False
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._figures_text(), refresh=False)
+            self._bar.update(units)
+        elif not self._quiet and self._clock() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._print_line()
+
+    def _print_line(self) -> None:
+        self._last_line = self._clock()
+        self._line_is_current = True
+        elapsed = self._last_line - self._start
+        counted = self.done - self._start_done
+        parts = [f"{self.done}/{self.total} {self._unit}s"]
+        if counted > 0 and elapsed > 0:
+            rate = counted / elapsed
+            parts.append(f"{rate:.3g} a second")
+            left = max(0, self.total - self.done) / rate
+            parts.append(f"{_duration(left)} left" if left else f"took {_duration(elapsed)}")
+        if self._figures:
+            parts.append(self._figures_text())
+        print(f"{self._label}: {', '.join(parts)}", file=self._stream, flush=True)
+
+    def _figures_text(self) -> str:
+        return ", ".join(
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in self._figures.items()
+        )
+
+
+def _duration(seconds: float) -> str:
+    """Whole units only: "48 s", "1 min 48 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,232 @@
+"""GGUF files: architecture and dequantised weights (format: github.com/ggml-org/ggml, docs/gguf.md).
+
+A GGUF file of a Llama model stores the rows of its query and key projections in another order: its
+rotary embedding turns neighbouring rows, ours turns rows half a head apart. `load` undoes that.
+"""
+
+import collections
+import os
+from typing import Any
+
+import gguf
+import numpy as np
+
+from seal_jax.model.config import ModelConfig
+from seal_jax.weights import names
+from seal_jax.weights.names import WeightsError
+
+# Architecture → whether its query and key rows are stored permuted. Each is also the family's name.
+_PERMUTED = {"llama": True, "qwen2": False, "qwen3": False}
+_PLAIN = ("F32", "F16", "BF16")
+_HF_DIRECTORY = "Use the model's Hugging Face directory (config.json, *.safetensors) instead."
+# Llama 3's rotary scaling; a GGUF file keeps only the factors that follow from it.
+_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+_LLAMA3_ORIGINAL_POSITIONS = 8192
+_REQUIRED = object()
+
+
+def open_file(path: str | os.PathLike | gguf.GGUFReader) -> gguf.GGUFReader:
+    """Opens a GGUF file; an open one is returned as it is, as parsing the header takes seconds.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      WeightsError: the file is damaged, or no GGUF file.
+    """
+    if isinstance(path, gguf.GGUFReader):
+        return path
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no GGUF file {path}: check the path.")
+    try:
+        return gguf.GGUFReader(os.fspath(path))
+    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+        raise WeightsError(
+            f"{path} is not a complete GGUF file ({error}): expected version 2 or 3. "
+            "Fetch the file again."
+        ) from error
+
+
+def load(
+    path: str | os.PathLike | gguf.GGUFReader, dtype: Any = np.float32
+) -> tuple[ModelConfig, dict[str, Any]]:
+    """Reads the model of a GGUF file and dequantises its weights, tensor by tensor.
+
+    Args:
+      path: the file, or an open one.
+      dtype: dtype of the result. Quantised blocks are expanded in float32 and then cast.
+
+    Returns:
+      The model's config and its parameter tree as numpy arrays.
+
+    Raises:
+      WeightsError: an architecture or quantisation that is not supported, or a missing, extra or
+        misshapen tensor; names it, what was expected and what to do.
+    """
+    reader = open_file(path)
+    config = ModelConfig.from_hf(hf_config(reader))
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}
+
+    def read(name: str) -> np.ndarray:
+        array = _dequantise(tensors[name]).reshape(_shape(tensors[name]))
+        module = name.split(".")[-2]
+        if _PERMUTED[config.family] and module in heads:
+            array = _unpermute(array, heads[module])
+        return array
+
+    params = names.assemble(
+        config,
+        "gguf",
+        {name: _shape(tensor) for name, tensor in tensors.items()},
+        read,
+        dtype,
+        source=f"GGUF file {os.path.basename(reader.data.filename or '')}",
+        advice="The metadata and the tensors of the file disagree, or it is only a part of a split "
+        f"model: fetch the complete file again. {_HF_DIRECTORY}",
+    )
+    return config, params
+
+
+def hf_config(reader: gguf.GGUFReader) -> dict[str, Any]:
+    """The `config.json` that the metadata of a GGUF file stands for.
+
+    Embeddings are tied where the file has no `output.weight`.
+
+    Raises:
+      WeightsError: a key is missing, or stands for a feature that is not supported.
+    """
+    family = value(reader, "general.architecture")
+    if family not in _PERMUTED:
+        raise WeightsError(
+            f"GGUF architecture {family!r} is not supported: expected one of "
+            f"{', '.join(_PERMUTED)}."
+        )
+    _refuse_unsupported(reader, family)
+    shapes = {tensor.name: _shape(tensor) for tensor in reader.tensors}
+    if "token_embd.weight" not in shapes:
+        raise WeightsError("The GGUF file lacks token_embd.weight [vocabulary, width].")
+    num_heads = value(reader, f"{family}.attention.head_count")
+    hidden_size = value(reader, f"{family}.embedding_length")
+    head_dim = value(reader, f"{family}.attention.key_length", None)
+    config = {
+        "model_type": family,
+        "vocab_size": shapes["token_embd.weight"][0],
+        "hidden_size": hidden_size,
+        "intermediate_size": value(reader, f"{family}.feed_forward_length"),
+        "num_hidden_layers": value(reader, f"{family}.block_count"),
+        "num_attention_heads": num_heads,
+        "num_key_value_heads": value(reader, f"{family}.attention.head_count_kv", num_heads),
+        "head_dim": head_dim or hidden_size // num_heads,
+        "rope_theta": value(reader, f"{family}.rope.freq_base", 10000.0),
+        "rms_norm_eps": value(reader, f"{family}.attention.layer_norm_rms_epsilon"),
+        "max_position_embeddings": value(reader, f"{family}.context_length"),
+        "tie_word_embeddings": "output.weight" not in shapes,
+        "attention_bias": family == "llama" and "blk.0.attn_q.bias" in shapes,
+    }
+    varying = [key for key, setting in config.items() if isinstance(setting, list)]
+    if varying:
+        raise WeightsError(
+            f"The layers of the GGUF file differ in {', '.join(varying)}, which is not supported: "
+            "expected one value for all layers."
+        )
+    rotary = value(reader, f"{family}.rope.dimension_count", config["head_dim"])
+    if rotary != config["head_dim"]:
+        raise WeightsError(
+            f"Partial rotary embeddings ({rotary} of {config['head_dim']} dims) are not supported."
+        )
+    scaling = _rope_scaling(reader, config)
+    return config | ({"rope_scaling": scaling} if scaling else {})
+
+
+def value(reader: gguf.GGUFReader, key: str, default: Any = _REQUIRED) -> Any:
+    """A metadata value as a plain Python object.
+
+    Raises:
+      WeightsError: the key is absent and no default was given.
+    """
+    field = reader.get_field(key)
+    if field is not None:
+        return field.contents()
+    if default is _REQUIRED:
+        raise WeightsError(
+            f"The GGUF file lacks the metadata key {key!r}: convert the model again with a current "
+            f"converter. {_HF_DIRECTORY}"
+        )
+    return default
+
+
+def quantization(reader: gguf.GGUFReader) -> str | None:
+    """The quantised type that holds the most weights, such as "Q4_1"; None if there is none."""
+    sizes = collections.Counter()
+    for tensor in reader.tensors:
+        if tensor.tensor_type.name not in _PLAIN:
+            sizes[tensor.tensor_type.name] += tensor.n_elements
+    return sizes.most_common(1)[0][0] if sizes else None
+
+
+def _refuse_unsupported(reader, family: str) -> None:
+    """Features that would silently change the logits."""
+    unsupported = {
+        f"{family}.expert_count": (0, None),
+        f"{family}.rope.scaling.type": ("none", None),
+        f"{family}.attention.value_length": (
+            value(reader, f"{family}.attention.key_length", None),
+            None,
+        ),
+        "split.count": (0, 1, None),
+    }
+    for key, accepted in unsupported.items():
+        found = value(reader, key, None)
+        if found not in accepted:
+            raise WeightsError(
+                f"The GGUF file has {key} = {found!r}, which is not supported: expected "
+                f"{accepted[0]!r}. {_HF_DIRECTORY}"
+            )
+
+
+def _rope_scaling(reader, config) -> dict[str, Any] | None:
+    """Llama 3's rotary scaling, recovered from the divisors that the file keeps [Dh / 2]."""
+    tensor = next((t for t in reader.tensors if t.name == "rope_freqs.weight"), None)
+    if tensor is None:
+        return None
+    found = _dequantise(tensor).reshape(-1)
+    factor = float(found.max())
+    if factor == 1.0:
+        return None
+    dims = np.arange(0, config["head_dim"], 2) / config["head_dim"]
+    wavelengths = 2 * np.pi * config["rope_theta"] ** dims
+    low, high = _LLAMA3["low_freq_factor"], _LLAMA3["high_freq_factor"]
+    smooth = (_LLAMA3_ORIGINAL_POSITIONS / wavelengths - low) / (high - low)
+    expected = 1 / ((1 - smooth.clip(0, 1)) / factor + smooth.clip(0, 1))
+    if found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-3):
+        raise WeightsError(
+            "rope_freqs.weight of the GGUF file is not Llama 3's rotary scaling (low 1, high 4, "
+            f"{_LLAMA3_ORIGINAL_POSITIONS} positions), which is what is supported. {_HF_DIRECTORY}"
+        )
+    return {
+        "rope_type": "llama3",
+        "factor": factor,
+        "original_max_position_embeddings": _LLAMA3_ORIGINAL_POSITIONS,
+        **_LLAMA3,
+    }
+
+
+def _dequantise(tensor) -> np.ndarray:
+    """The tensor's values in float32."""
+    try:
+        return gguf.dequantize(tensor.data, tensor.tensor_type)
+    except NotImplementedError as error:
+        raise WeightsError(
+            f"{tensor.name} of the GGUF file is stored as {tensor.tensor_type.name}, which the "
+            "gguf package cannot dequantise. Use a file of another type, such as Q8_0."
+        ) from error
+
+
+def _unpermute(rows, heads: int) -> np.ndarray:
+    """Within each head, row 2i goes to i and row 2i + 1 to Dh/2 + i."""
+    pairs = rows.reshape(heads, -1, 2, *rows.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(rows.shape)
+
+
+def _shape(tensor) -> names.Shape:
+    """[out, in]; the file counts dimensions from the innermost."""
+    return tuple(int(size) for size in reversed(tensor.shape))

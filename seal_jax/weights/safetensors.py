@@ -1,0 +1,172 @@
+"""Hugging Face checkpoint directories: safetensors in and out, through numpy."""
+
+import contextlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import ml_dtypes  # noqa: F401  (teaches numpy the name "bfloat16")
+import safetensors
+import safetensors.numpy
+from etils import epath
+
+from seal_jax.model.config import ModelConfig
+from seal_jax.weights import names
+from seal_jax.weights.names import WeightsError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+
+
+def load(path: epath.PathLike, config: ModelConfig, dtype: Any) -> dict[str, Any]:
+    """Reads the weights of a Hugging Face directory, single file or sharded, tensor by tensor.
+
+    Args:
+      path: a directory with `model.safetensors`, or shards and `model.safetensors.index.json`.
+      config: the model, from the directory's `config.json`.
+      dtype: dtype of the result (any float dtype, bfloat16 too).
+
+    Returns:
+      The parameter tree as numpy arrays; see `names.assemble` for tensors that are ignored.
+
+    Raises:
+      WeightsError: no weights there, a damaged file, or a missing, extra or misshapen tensor.
+    """
+    path = epath.Path(path)
+    index = _index(path)
+    with contextlib.ExitStack() as stack:
+        where, stored, held = {}, {}, {}
+        for shard in sorted(set(index.values())) if index else [SINGLE]:
+            file = stack.enter_context(_opened(path / shard))
+            for name in sorted(file.keys()):
+                where[name], held[name] = file, shard
+                stored[name] = _checked_shape(file, name, path / shard)
+        _check_index(path, index or {}, held)
+        return names.assemble(
+            config,
+            "hf",
+            stored,
+            lambda name: where[name].get_tensor(name),
+            dtype,
+            source=f"{path}",
+            advice="Check that config.json and the weights belong to the same checkpoint "
+            "(model_type, num_hidden_layers, tie_word_embeddings), that every shard is complete, "
+            "and that adapters were merged before saving.",
+        )
+
+
+def save(path: epath.PathLike, params: Mapping[str, Any], config_dict: Mapping[str, Any]) -> None:
+    """Writes a Hugging Face checkpoint directory: `model.safetensors` and `config.json`.
+
+    Args:
+      path: the directory; made if absent. Files of the same names are replaced.
+      params: the parameter tree, deltas merged; every leaf keeps its dtype.
+      config_dict: the contents of `config.json`; `architectures` is filled in, and
+        `torch_dtype` set to the widest dtype of the parameters.
+
+    Raises:
+      WeightsError: the parameters do not fit the config.
+    """
+    config = ModelConfig.from_hf(config_dict)
+    tensors = dict(names.disassemble(config, params, "hf"))
+    widest = max((tensor.dtype for tensor in tensors.values()), key=lambda dtype: dtype.itemsize)
+    written = {"architectures": [_ARCHITECTURES[config.family]]} | dict(config_dict)
+    written.pop("dtype", None)
+    written["torch_dtype"] = str(widest)
+    path = epath.Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(written, indent=2) + "\n"
+    _replace(
+        path / SINGLE,
+        lambda file: safetensors.numpy.save_file(tensors, file, metadata={"format": "pt"}),
+    )
+    _replace(path / "config.json", lambda file: pathlib.Path(file).write_text(text))
+
+
+def _index(path: epath.Path) -> dict[str, str] | None:
+    """Tensor name → shard, from the index file; None for a single file."""
+    if (path / SINGLE).exists():
+        return None
+    if not (path / INDEX).exists():
+        raise WeightsError(
+            f"{path} holds neither {SINGLE} nor {INDEX}: a directory of safetensors is expected. "
+            "Save an older checkpoint (pytorch_model.bin) anew with save_pretrained."
+        )
+    try:
+        weight_map = json.loads((path / INDEX).read_text())["weight_map"]
+        plain = all(shard == pathlib.PurePath(shard).name for shard in weight_map.values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path / INDEX} is not an index of safetensors shards: expected an object with a "
+            f'"weight_map" of tensor names to file names ({error!r}). Fetch the file again.'
+        ) from error
+    if not plain:
+        raise WeightsError(f"{path / INDEX} names shards outside {path}: fetch the file again.")
+    return weight_map
+
+
+def _check_index(path: epath.Path, index: Mapping[str, str], held: Mapping[str, str]) -> None:
+    """The index and the shards must agree on where each tensor is."""
+    for name, shard in index.items():
+        if held.get(name) != shard:
+            raise WeightsError(
+                f"{path / INDEX} promises {name} in {shard}, but it is "
+                f"{'in ' + held[name] if name in held else 'in no shard'}. The index and the "
+                "shards are of different downloads: fetch both again."
+            )
+
+
+@contextlib.contextmanager
+def _opened(path: epath.Path) -> Iterator[Any]:
+    """The open safetensors file; one on an object store is read from a temporary copy."""
+    if not path.exists():
+        raise WeightsError(f"{path} is missing, although {INDEX} names it: fetch it again.")
+    with contextlib.ExitStack() as stack:
+        local = path
+        if _is_remote(path):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            local = path.copy(epath.Path(folder) / path.name)
+        try:
+            file = safetensors.safe_open(os.fspath(local), "numpy")
+        except safetensors.SafetensorError as error:
+            raise WeightsError(
+                f"{path} is not a complete safetensors file ({error}): fetch it again."
+            ) from error
+        yield stack.enter_context(file)
+
+
+def _checked_shape(file, name: str, shown: epath.Path) -> names.Shape:
+    """Shape from the header; a quantised tensor is refused."""
+    header = file.get_slice(name)
+    if header.get_dtype() not in _FLOATS:
+        raise WeightsError(
+            f"{name} in {shown} is stored as {header.get_dtype()}: expected one of "
+            f"{', '.join(_FLOATS)}. Use the checkpoint that is not quantised, or a GGUF file."
+        )
+    return tuple(header.get_shape())
+
+
+def _replace(path: epath.Path, write: Callable[[str], None]) -> None:
+    """Has a file written under another name and moved, so that nobody sees half of it."""
+    if _is_remote(path):
+        with tempfile.TemporaryDirectory() as folder:
+            local = epath.Path(folder) / path.name
+            write(os.fspath(local))
+            local.copy(path, overwrite=True)
+        return
+    part = path.parent / f".{path.name}.part"
+    write(os.fspath(part))
+    part.replace(path)
+
+
+def _is_remote(path: epath.Path) -> bool:
+    return "://" in str(path)

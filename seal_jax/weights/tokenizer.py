@@ -1,0 +1,195 @@
+"""Tokenizers without PyTorch: from GGUF metadata or a Hugging Face directory, and what we ask them.
+
+A GGUF file holds the vocabulary and the merges of a byte-level BPE, and the name of the rule that
+cuts text into pieces first. The rule matters beyond digits: SmolLM2 sets every digit apart *before*
+spaces are grouped, so that "\\n\\n1" is ["\\n\\n", "1"] and not ["\\n", "\\n", "1"].
+"""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any, Literal
+
+import gguf as gguf_package
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from seal_jax.weights import gguf
+from seal_jax.weights.names import WeightsError
+
+_CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
+_SPECIAL = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+    "pad_token": "padding_token_id",
+}
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
+# Tokens by which a model of these families ends its turn or its text, beside its own eos token.
+_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>")
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cut:
+    """How text is cut before BPE: isolate digits, then a pattern (None: GPT-2's)."""
+
+    digits: bool = False
+    pattern: str | None = None
+    composes: bool = False  # Unicode NFC first
+    whole_words: bool = False  # a piece that is in the vocabulary is not merged up
+    adds_bos: bool = False
+
+
+_CUTS = {
+    "gpt-2": _Cut(),
+    "smollm": _Cut(digits=True),
+    "qwen2": _Cut(pattern=rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}", composes=True),
+    "llama-bpe": _Cut(
+        pattern=rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",
+        whole_words=True,
+        adds_bos=True,
+    ),
+}
+
+
+def from_gguf(path: str | os.PathLike | gguf_package.GGUFReader) -> PreTrainedTokenizerFast:
+    """Builds the tokenizer that the metadata of a GGUF file describes.
+
+    Args:
+      path: the file, or an open one.
+
+    Returns:
+      A fast tokenizer with the file's special tokens and chat template.
+
+    Raises:
+      WeightsError: a kind of tokenizer, or a rule of cutting text, that is not supported.
+    """
+    reader = gguf.open_file(path)
+    kind = gguf.value(reader, "tokenizer.ggml.model")
+    if kind != "gpt2":
+        raise WeightsError(
+            f"The GGUF file's tokenizer is {kind!r}: expected 'gpt2' (byte-level BPE). "
+            "Use the model's Hugging Face directory instead."
+        )
+    rule = gguf.value(reader, "tokenizer.ggml.pre")
+    if rule not in _CUTS:
+        raise WeightsError(
+            f"The GGUF file's pre-tokenizer {rule!r} is not supported: expected one of "
+            f"{', '.join(_CUTS)}. Use the model's Hugging Face directory instead."
+        )
+    tokens = gguf.value(reader, "tokenizer.ggml.tokens")
+    backend = _backend(reader, tokens, _CUTS[rule])
+    special = {}
+    for role, key in _SPECIAL.items():
+        index = gguf.value(reader, f"tokenizer.ggml.{key}", None)
+        if index is not None:
+            special[role] = tokens[index]
+    bos = special.get("bos_token")
+    if bos and gguf.value(reader, "tokenizer.ggml.add_bos_token", _CUTS[rule].adds_bos):
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A",
+            special_tokens=[(bos, tokens.index(bos))],
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        chat_template=gguf.value(reader, "tokenizer.chat_template", None),
+        clean_up_tokenization_spaces=False,
+        **special,
+    )
+
+
+def load(path: str | os.PathLike) -> PreTrainedTokenizerFast:
+    """The tokenizer of a Hugging Face directory.
+
+    `tokenizer.json` is taken as it stands when there is one: going by the directory's tokenizer
+    class, as `AutoTokenizer` does, rebuilds the pre-tokenizer and loses SmolLM2's digit rule
+    (transformers 5).
+
+    Raises:
+      WeightsError: the directory holds no tokenizer.
+    """
+    path = pathlib.Path(path)
+    if not any((path / name).exists() for name in _TOKENIZER_FILES):
+        raise WeightsError(
+            f"{path} holds no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}. Copy the "
+            "tokenizer files of the model there (tokenizer.json, tokenizer_config.json)."
+        )
+    if (path / "tokenizer.json").exists():
+        return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
+    return AutoTokenizer.from_pretrained(path, local_files_only=True)
+
+
+def chat_prompt(
+    tokenizer: Any, user_text: str, style: Literal["chat", "plain"] = "chat"
+) -> list[int]:
+    """Token ids that ask the model for an answer to a user's text.
+
+    With style "chat" the text becomes a user's turn, the chat template adds what it adds (SmolLM2's
+    a default system message of 21 tokens) and the prompt ends where the assistant begins. With
+    style "plain", or a tokenizer that has no chat template, the text is encoded as it is.
+    Special tokens that are spelled out in the text are read as such.
+
+    Raises:
+      ValueError: an unknown style.
+    """
+    if style not in ("chat", "plain"):
+        raise ValueError(f"Prompt style {style!r} is unknown: expected 'chat' or 'plain'.")
+    if style == "plain" or not tokenizer.chat_template:
+        return list(tokenizer(user_text)["input_ids"])
+    turns = [{"role": "user", "content": user_text}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def stop_token_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Ids at which generation stops: the end-of-sequence token, and other ends of turn or text.
+
+    Raises:
+      WeightsError: the tokenizer has no such token.
+    """
+    added = {str(token): index for index, token in tokenizer.added_tokens_decoder.items()}
+    stops = {added[token] for token in _ENDS if token in added}
+    if tokenizer.eos_token_id is not None:
+        stops.add(tokenizer.eos_token_id)
+    if not stops:
+        raise WeightsError(
+            "The tokenizer has no end-of-sequence token, so generation would never stop: set "
+            "eos_token in tokenizer_config.json."
+        )
+    return tuple(sorted(stops))
+
+
+def _backend(reader, tokens: list[str], cut: _Cut) -> tokenizers.Tokenizer:
+    """Byte-level BPE with the file's merges and added tokens."""
+    merges = [tuple(pair.split(" ")) for pair in gguf.value(reader, "tokenizer.ggml.merges")]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    try:
+        model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=cut.whole_words)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise WeightsError(
+            f"The GGUF file's vocabulary and merges do not fit each other ({error}): fetch the "
+            "file again, or use the model's Hugging Face directory."
+        ) from error
+    backend = tokenizers.Tokenizer(model)
+    if cut.composes:
+        backend.normalizer = normalizers.NFC()
+    steps = [pre_tokenizers.Digits(individual_digits=True)] if cut.digits else []
+    if cut.pattern:
+        steps.append(pre_tokenizers.Split(tokenizers.Regex(cut.pattern), behavior="isolated"))
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=cut.pattern is None))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    backend.decoder = decoders.ByteLevel()
+    types = gguf.value(reader, "tokenizer.ggml.token_type")
+    for kind, add in ((_CONTROL, backend.add_special_tokens), (_USER_DEFINED, backend.add_tokens)):
+        add(
+            [
+                tokenizers.AddedToken(token, normalized=False, special=kind == _CONTROL)
+                for token, found in zip(tokens, types, strict=True)
+                if found == kind
+            ]
+        )
+    return backend
