@@ -28,7 +28,7 @@ def get_config(variant: str = "demo") -> ml_collections.ConfigDict:
 def demo(config):
     """SmolLM2-135M on the demo's own passages: two rounds of 6 contexts x 3 self-edits."""
     config.model.path = "smollm2-135m"
-    config.model.prompt_style = "chat"
+    config.edits.prompt_style = "chat"
     config.data.max_questions = 5
     config.edits.samples = 3
     config.edits.max_new_tokens = 112

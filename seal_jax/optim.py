@@ -21,6 +21,12 @@ class AdamW:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
 
+    def __post_init__(self):
+        if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1):
+            raise ValueError(f"b1 and b2 must be in [0, 1), not {self.b1} and {self.b2}.")
+        if self.max_grad_norm <= 0:
+            raise ValueError(f"max_grad_norm must be above 0, not {self.max_grad_norm}.")
+
     def transform(self) -> optax.GradientTransformation:
         """Gradients to descent directions; multiply by -learning_rate and add."""
         return optax.chain(

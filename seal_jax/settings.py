@@ -45,14 +45,11 @@ class Model:
       path: "smollm2-135m" (the demo model), a .gguf file, or a directory with a Hugging Face
         checkpoint (config.json, tokenizer, *.safetensors).
       dtype: of the weights: "float32" or "bfloat16" (deltas are always float32).
-      prompt_style: "chat" wraps prompts and questions in the tokenizer's chat template; "plain"
-        gives them to the model as they are (base models).
       remat: recompute layers in backward passes to save memory.
     """
 
     path: str = "smollm2-135m"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    prompt_style: Literal["chat", "plain"] = "plain"
     remat: bool = False
 
 
@@ -103,6 +100,8 @@ class Edits:
     """Sampling self-edits, and how their text becomes training sequences.
 
     Attributes:
+      prompt_style: "chat" asks in the words of a user and the tokenizer's chat template; "plain"
+        gives the model a text to continue (base models).
       samples: M, self-edits a context.
       temperature, top_p, top_k: of the sampling (top_k 0 is off).
       max_new_tokens: length limit of a self-edit.
@@ -112,6 +111,7 @@ class Edits:
       title_prefix: every sequence begins with the article's title.
     """
 
+    prompt_style: Literal["chat", "plain"] = "plain"
     samples: int = 5
     temperature: float = 1.0
     top_p: float = 0.95
@@ -154,24 +154,6 @@ class Lora:
         return DeltaSpec(targets=self.targets, kind="low_rank", rank=self.rank, alpha=self.alpha)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Adam:
-    """AdamW's constants; see `optim.AdamW`."""
-
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-
-    def __post_init__(self):
-        _require(0 <= self.b1 < 1 and 0 <= self.b2 < 1, "b1 and b2 must be in [0, 1).")
-        _require(self.max_grad_norm > 0, "max_grad_norm must be above 0.")
-
-    def optimizer(self) -> optim.AdamW:
-        return optim.AdamW(**dataclasses.asdict(self))
-
-
 def _check_training(settings: "Inner | Sft") -> None:
     _require(settings.epochs >= 1, "epochs must be at least 1.")
     _require(settings.learning_rate > 0, "learning_rate must be above 0.")
@@ -194,7 +176,7 @@ class Inner:
     """
 
     lora: Lora = Lora()
-    optimizer: Adam = Adam()
+    optimizer: optim.AdamW = optim.AdamW()
     epochs: int = 10
     learning_rate: float = 1e-3
     warmup_steps: int = 0
@@ -217,11 +199,13 @@ class Answers:
     """What the adapted model is asked, and how it answers.
 
     Attributes:
+      prompt_style: see Edits; how the questions are put.
       max_new_tokens: length limit of an answer; decoding is greedy.
       max_gold_tokens: gold answers are cut there for their log-likelihood.
       prompt_buckets: lengths that questions may be padded to, in tokens.
     """
 
+    prompt_style: Literal["chat", "plain"] = "plain"
     max_new_tokens: int = 64
     max_gold_tokens: int = 32
     prompt_buckets: tuple[int, ...] = (32, 48, 64, 96, 128, 256)
@@ -274,7 +258,7 @@ class Sft:
     """
 
     lora: Lora = Lora(rank=64, alpha=128.0, targets=ALL_PROJECTIONS)
-    optimizer: Adam = Adam()
+    optimizer: optim.AdamW = optim.AdamW()
     epochs: int = 2
     learning_rate: float = 3e-4
     warmup_steps: int = 0
@@ -292,7 +276,7 @@ class Sft:
             learning_rate=self.learning_rate,
             warmup_steps=self.warmup_steps,
             decay=self.decay,
-            optimizer=self.optimizer.optimizer(),
+            optimizer=self.optimizer,
             microbatch=self.microbatch,
             remat=remat,
         )

@@ -12,7 +12,7 @@ from seal_jax import parallel
 from seal_jax.batching import TooLong, bucket_index
 from seal_jax.model.config import ModelConfig
 from seal_jax.settings import Settings
-from seal_jax.tasks.base import Context, Task
+from seal_jax.tasks.base import Context, Question, Task
 from seal_jax.tasks.knowledge.task import KnowledgeTask
 from seal_jax.weights import load, tokenizer
 
@@ -39,18 +39,24 @@ class Session:
     base: dict[str, Any]
     stop_ids: tuple[int, ...]
 
-    def prompt(self, text: str) -> list[int]:
-        """Token ids of a user's turn, ready to be continued."""
-        return tokenizer.chat_prompt(self.tokenizer, text, self.settings.model.prompt_style)
+    def edit_prompt(self, context: Context) -> list[int]:
+        """Token ids of the prompt that asks the policy for a self-edit."""
+        style = self.settings.edits.prompt_style
+        return tokenizer.chat_prompt(self.tokenizer, self.task.edit_prompt(context), style)
+
+    def query(self, context: Context, question: Question) -> list[int]:
+        """Token ids of a question to the adapted model."""
+        style = self.settings.answers.prompt_style
+        return tokenizer.chat_prompt(self.tokenizer, self.task.query(context, question), style)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a training sequence."""
         return list(self.tokenizer(text)["input_ids"])
 
-    def continuation(self, text: str) -> list[int]:
-        """Token ids of a text that continues a prompt."""
-        spaced = text if self.settings.model.prompt_style == "chat" else f" {text}"
-        return list(self.tokenizer(spaced, add_special_tokens=False)["input_ids"])
+    def gold(self, question: Question) -> list[int]:
+        """Token ids of the gold answer as the continuation of its query."""
+        space = "" if self.settings.answers.prompt_style == "chat" else " "
+        return list(self.tokenizer(space + question.answer, add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of sampled tokens, without special tokens and outer white space."""
@@ -66,7 +72,7 @@ class Session:
         widest = 0
         for context in contexts:
             for question in context.questions:
-                length = len(self.prompt(self.task.query(context, question)))
+                length = len(self.query(context, question))
                 if length > buckets[-1]:
                     raise TooLong(
                         f"question {question.id!r} takes {length} tokens, more than the largest of "
@@ -108,6 +114,8 @@ def make_task(settings: Settings) -> KnowledgeTask:
         max_words=data.max_words or None,
         edit_format=settings.prompts.edit_format,
         prompts_dir=settings.prompts.dir or None,
+        edit_style=settings.edits.prompt_style,
+        question_style=settings.answers.prompt_style,
         append_passage=settings.edits.append_passage,
         title_prefix=settings.edits.title_prefix,
     )

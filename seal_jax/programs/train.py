@@ -102,7 +102,7 @@ def e_step(
     rows = [
         restem.Row(tokens=(*prompt, *edits[c][m].tokens), prompt_length=len(prompt), weight=weight)
         for c, context in enumerate(contexts)
-        for prompt in [run.session.prompt(run.session.task.edit_prompt(context))]
+        for prompt in [run.session.edit_prompt(context)]
         for m, weight in enumerate(selection["weights"][c])
         if weight > 0
     ]

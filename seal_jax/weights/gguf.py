@@ -1,4 +1,6 @@
-"""GGUF files: architecture and dequantised weights (format: github.com/ggml-org/ggml, docs/gguf.md).
+"""GGUF files: architecture and dequantised weights.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 A GGUF file of a Llama model stores the rows of its query and key projections in another order: its
 rotary embedding turns neighbouring rows, ours turns rows half a head apart. `load` undoes that.

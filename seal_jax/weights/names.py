@@ -107,8 +107,8 @@ def assemble(
 ) -> dict[str, Any]:
     """Builds the parameter tree from the tensors of a checkpoint, one tensor at a time.
 
-    Accepted and ignored: rotary frequencies (`*.rotary_emb.inv_freq`, `rope_freqs.weight`) and, when
-    the embeddings are tied, a separate head (`lm_head.weight`, `output.weight`).
+    Accepted and ignored: rotary frequencies (`*.rotary_emb.inv_freq`, `rope_freqs.weight`) and,
+    when the embeddings are tied, a separate head (`lm_head.weight`, `output.weight`).
 
     Args:
       stored: the shape of every tensor that the checkpoint holds, by name.

@@ -1,9 +1,9 @@
 """PEFT LoRA adapter directories: low-rank deltas in and out, without PyTorch.
 
-An adapter directory holds `adapter_config.json` and `adapter_model.safetensors`, whose tensors are
-named `base_model.model.model.layers.{layer}.self_attn.q_proj.lora_A.weight` [R, in] and `…lora_B.weight`
-[out, R]. A delta holds the same numbers as `layers/attn/q_proj/a` [L, in, R] and `b` [L, R, out].
-Both scale their product by alpha / rank.
+An adapter directory holds `adapter_config.json` and `adapter_model.safetensors`, with two tensors
+per layer and module: `base_model.model.model.layers.{layer}.self_attn.q_proj.lora_A.weight` [R, in]
+and `lora_B` [out, R]. A delta holds the same numbers as `layers/attn/q_proj/a` [L, in, R] and `b`
+[L, R, out]. Both scale their product by alpha / rank.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.traverse_util
-import ml_dtypes  # noqa: F401  (teaches numpy the name "bfloat16")
+import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -40,6 +40,7 @@ _NAME = re.compile(
     r"base_model\.model\.model\.layers\.(?P<layer>\d+)\.(?P<module>\w+\.\w+)"
     r"\.lora_(?P<factor>[AB])\.weight"
 )
+_FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 # Keys that do not change what a trained adapter computes, whatever their values are.
 _HARMLESS = {
     "auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying", "eva_config",
@@ -185,7 +186,7 @@ def _read_config(path: epath.Path) -> dict[str, Any]:
 
 
 def _is_neutral(key: str, setting: Any) -> bool:
-    """Whether a key says what it says by default; 0 can mean the first layer, so it is not empty."""
+    """Whether a key says what it says by default; 0 does not, as it can be a layer's number."""
     if key in _NEUTRAL and setting is not None:
         return setting in _NEUTRAL[key]
     return setting is None or setting is False or setting in ("", [], {})
@@ -196,16 +197,25 @@ def _read_tensors(path: epath.Path) -> tuple[dict[str, np.ndarray], Mapping[str,
     file = path / TENSORS
     if not file.exists():
         raise WeightsError(
-            f"{path} holds no {TENSORS}. Save an older adapter (adapter_model.bin) anew with PEFT's "
-            "save_pretrained."
+            f"{path} holds no {TENSORS}. Save an older adapter (adapter_model.bin) anew with "
+            "PEFT's save_pretrained."
         )
     data = file.read_bytes()
     try:
-        tensors = safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, KeyError) as error:
+        stored = safetensors.deserialize(data)
+    except safetensors.SafetensorError as error:
         raise WeightsError(
-            f"{file} is not a complete safetensors file of floats ({error}): fetch it again."
+            f"{file} is not a complete safetensors file ({error}): fetch it again."
         ) from error
+    tensors = {}
+    for name, tensor in stored:
+        dtype = _FLOATS.get(tensor["dtype"])
+        if dtype is None:
+            raise WeightsError(
+                f"{name} in {file} is stored as {tensor['dtype']}: expected one of "
+                f"{', '.join(_FLOATS)}. Save the adapter anew in one of these."
+            )
+        tensors[name] = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return tensors, header.get("__metadata__", {})
 

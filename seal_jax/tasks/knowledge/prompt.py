@@ -16,7 +16,7 @@ import types
 from collections.abc import Mapping
 
 _PLACEHOLDER = re.compile(r"\{([^\W\d]\w*|\s+\w+\s*|\w+\s+)\}")
-_QUESTION_TEMPLATE = "question.txt"
+_QUESTION_TEMPLATE = "question"
 _EDIT_PLACEHOLDERS = frozenset({"title", "passage"})
 _QUESTION_PLACEHOLDERS = frozenset({"title", "question"})
 
@@ -27,7 +27,7 @@ class PromptError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class EditFormat:
-    """How a self-edit is asked for (`template`, a file name) and split (`split`, a parse rule)."""
+    """How a self-edit is asked for (the template's name) and split (a parse rule)."""
 
     template: str
     split: str
@@ -35,9 +35,9 @@ class EditFormat:
 
 EDIT_FORMATS: Mapping[str, EditFormat] = types.MappingProxyType(
     {
-        "implications": EditFormat(template="implications.txt", split="lines"),
-        "rewrite": EditFormat(template="rewrite.txt", split="lines"),
-        "self_qa": EditFormat(template="self_qa.txt", split="questions"),
+        "implications": EditFormat(template="implications", split="lines"),
+        "rewrite": EditFormat(template="rewrite", split="lines"),
+        "self_qa": EditFormat(template="self_qa", split="questions"),
     }
 )
 
@@ -51,13 +51,23 @@ class Prompts:
     split: str
 
 
-def load_prompts(edit_format: str, prompts_dir: str | os.PathLike | None = None) -> Prompts:
+def load_prompts(
+    edit_format: str,
+    prompts_dir: str | os.PathLike | None = None,
+    *,
+    edit_style: str = "chat",
+    question_style: str = "chat",
+) -> Prompts:
     """Reads the templates of an edit format.
+
+    A template's file is named after what it asks for and its style: `implications.chat.txt` is
+    worded as a user's request, `implications.plain.txt` as text that a base model continues.
 
     Args:
         edit_format: a key of `EDIT_FORMATS`.
-        prompts_dir: a directory that holds the format's template and `question.txt`; None for
-            the templates of the package.
+        prompts_dir: a directory that holds the format's template and that of the question; None
+            for the templates of the package.
+        edit_style, question_style: "chat" or "plain".
 
     Returns:
         The templates. The edit template holds `{title}` and `{passage}` and nothing of the
@@ -75,8 +85,10 @@ def load_prompts(edit_format: str, prompts_dir: str | os.PathLike | None = None)
         )
     chosen = EDIT_FORMATS[edit_format]
     return Prompts(
-        edit=_load(chosen.template, _EDIT_PLACEHOLDERS, prompts_dir),
-        question=_load(_QUESTION_TEMPLATE, _QUESTION_PLACEHOLDERS, prompts_dir),
+        edit=_load(f"{chosen.template}.{edit_style}.txt", _EDIT_PLACEHOLDERS, prompts_dir),
+        question=_load(
+            f"{_QUESTION_TEMPLATE}.{question_style}.txt", _QUESTION_PLACEHOLDERS, prompts_dir
+        ),
         split=chosen.split,
     )
 

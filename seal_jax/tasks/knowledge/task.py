@@ -28,6 +28,8 @@ class KnowledgeTask:
         max_words: int | None = None,
         edit_format: str = "implications",
         prompts_dir: str | os.PathLike | None = None,
+        edit_style: str = "chat",
+        question_style: str = "chat",
         append_passage: bool = True,
         title_prefix: bool = True,
     ):
@@ -40,6 +42,7 @@ class KnowledgeTask:
           min_words, max_words: keep passages of so many words, both included; None for no limit.
           edit_format: a key of `prompt.EDIT_FORMATS`.
           prompts_dir: directory of other templates; None for those of the package.
+          edit_style, question_style: "chat" or "plain"; see `prompt.load_prompts`.
           append_passage: whether the passage is the last sequence of every self-edit.
           title_prefix: whether every sequence begins with the article's title.
 
@@ -56,7 +59,9 @@ class KnowledgeTask:
             raise ValueError(
                 f"min_words ({min_words}) is above max_words ({max_words}); no passage can pass."
             )
-        self._prompts = prompt.load_prompts(edit_format, prompts_dir)
+        self._prompts = prompt.load_prompts(
+            edit_format, prompts_dir, edit_style=edit_style, question_style=question_style
+        )
         self._append_passage = append_passage
         self._title_prefix = title_prefix
         train, self._skipped_train = squad.load(_or_packaged(train_path, "demo_train.json"))
