@@ -10,21 +10,6 @@ import ml_collections
 from seal_jax import settings
 
 
-def get_config(variant: str = "demo") -> ml_collections.ConfigDict:
-    """The locked config of a variant."""
-    variants = {
-        "demo": demo,
-        "smollm2-135m": smollm2,
-        "qwen2.5-7b": qwen,
-        "smoke": smoke,
-    }
-    if variant not in variants:
-        raise ValueError(f"no variant {variant!r} in knowledge.py: one of {', '.join(variants)}.")
-    config = settings.to_config(settings.Settings())
-    variants[variant](config)
-    return config.lock()
-
-
 def demo(config):
     """SmolLM2-135M on the demo's own passages: two rounds of 6 contexts x 3 self-edits."""
     config.model.path = "smollm2-135m"
@@ -79,3 +64,15 @@ def smoke(config):
     config.restem.rounds = 1
     config.restem.contexts_per_round = 2
     config.evaluation.contexts = 2
+
+
+VARIANTS = {"demo": demo, "smollm2-135m": smollm2, "qwen2.5-7b": qwen, "smoke": smoke}
+
+
+def get_config(variant: str = "demo") -> ml_collections.ConfigDict:
+    """The locked config of a variant."""
+    if variant not in VARIANTS:
+        raise ValueError(f"no variant {variant!r} in knowledge.py: one of {', '.join(VARIANTS)}.")
+    config = settings.to_config(settings.Settings())
+    VARIANTS[variant](config)
+    return config.lock()

@@ -1,0 +1,1 @@
+"""Self-adapting language models (SEAL) in JAX."""

@@ -45,7 +45,8 @@ def shard(tree):
 
     def put(leaf):
         divides = np.ndim(leaf) > 0 and leaf.shape[0] % device_count() == 0
-        return jax.device_put(leaf, NamedSharding(mesh(), PartitionSpec(AXIS if divides else None)))
+        spec = PartitionSpec(AXIS) if divides else PartitionSpec()
+        return jax.device_put(leaf, NamedSharding(mesh(), spec))
 
     return jax.tree.map(put, tree)
 

@@ -11,6 +11,7 @@ appendix B), unless a docstring says otherwise.
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -243,6 +244,11 @@ class Reward:
             (self.kind == "pattern") == bool(self.pattern),
             "pattern must be given for the reward 'pattern', and for no other.",
         )
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            message = f"pattern {self.pattern!r} is not a regular expression: {error}."
+            raise ValueError(message) from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -357,8 +363,8 @@ class Settings:
     def __post_init__(self):
         _require(0 <= self.seed < 2**32, "seed must be in [0, 2**32).")
         _require(
-            self.inner.max_sequences > 1 or not self.edits.append_passage,
-            "inner.max_sequences must be at least 2 with edits.append_passage.",
+            self.restem.rule != "top_k" or self.restem.top_k <= self.edits.samples,
+            f"restem.top_k ({self.restem.top_k}) exceeds edits.samples ({self.edits.samples}).",
         )
 
 

@@ -1,0 +1,318 @@
+"""The main job end to end on a tiny random model: results, resume, leaks, controls."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from seal_jax import evaluate as evaluate_lib
+from seal_jax import inner, ledger, run_dir, sampling
+from seal_jax import settings as settings_lib
+from seal_jax.programs import evaluate, train
+from seal_jax.weights import tokenizer as tokenizers
+
+ARMS = ["base", "passage", "edit_before", "policy", "edit_after"]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_settings, tmp_path_factory):
+    """An undisturbed run."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    results = train.train(tiny_settings, str(workdir), quiet=True)
+    return workdir, results
+
+
+def test_results_hold_every_arm_pair_and_round(finished, tiny_settings):
+    workdir, results = finished
+    assert json.loads((workdir / "results.json").read_text()) == json.loads(json.dumps(results))
+    assert list(results["arms"]) == ARMS
+    for arm in results["arms"].values():
+        assert arm["n_questions"] == 4
+        assert 0 <= arm["accuracy"] <= 1
+        assert arm["gold_log_likelihood"] < 0
+    names = {tuple(pair["names"]) for pair in results["pairs"]}
+    assert len(results["pairs"]) == 2 * 10 and len(names) == 10
+    for pair in results["pairs"]:
+        low, high = pair["interval"]
+        assert low <= pair["difference"] <= high
+        first, second = (results["arms"][name][pair["metric"]] for name in pair["names"])
+        assert pair["difference"] == pytest.approx(first - second, abs=1e-9)
+    assert set(results["matched_minus_mismatched"]) == {"passage", "edit_before", "edit_after"}
+    assert [summary["kept"] for summary in results["rounds"]] == [2, 2]
+    assert results["config"]["inner"]["epochs"] == tiny_settings.inner.epochs
+    assert "seconds" in json.loads((workdir / "timing.json").read_text())
+    assert "seconds" not in results
+
+
+def test_rounds_use_fresh_contexts_and_other_articles_than_the_evaluation(finished):
+    _, results = finished
+    first, second = (set(summary["contexts"]) for summary in results["rounds"])
+    assert len(first) == len(second) == 2 and not first & second
+    assert all(name.startswith("train") for name in first | second)
+
+
+def test_a_round_adapts_and_trains_the_policy_of_the_round_before(finished):
+    workdir, _ = finished
+    with ledger.Ledger(workdir / "ledger", read_only=True) as records:
+        answers = [
+            records.find("unadapted", f"{stage}/0") for stage in ("eval base", "eval policy")
+        ]
+        policies = [segment.record["version"] for segment in records.segments("policy")]
+    assert policies == [1, 2]
+    assert answers[0] != answers[1]
+
+
+def test_inner_loops_learn_their_sequences(finished):
+    workdir, _ = finished
+    with ledger.Ledger(workdir / "ledger", read_only=True) as records:
+        trials = [t for s in records.segments("batch") for t in s.record["trials"]]
+    assert len(trials) == 2 * 8 + 3 * 2
+    assert np.mean([trial["last_loss"] - trial["first_loss"] for trial in trials]) < -0.1
+
+
+def test_a_finished_run_is_not_overwritten(finished, tiny_settings):
+    workdir, _ = finished
+    before = (workdir / "results.json").read_bytes()
+    with pytest.raises(run_dir.RunDirError, match="--overwrite"):
+        train.train(tiny_settings, str(workdir), quiet=True)
+    assert (workdir / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("appends", [0, 1, 3, 5, 8, 11, 15])
+def test_a_run_stopped_at_any_segment_ends_with_the_same_results(
+    appends, finished, tiny_settings, tmp_path, monkeypatch
+):
+    workdir, _ = finished
+    plain_append, count = ledger.Ledger.append, iter(range(1000))
+
+    def append(self, *arguments):
+        if next(count) >= appends:
+            raise KeyboardInterrupt
+        return plain_append(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger.Ledger, "append", append)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(tiny_settings, str(tmp_path), quiet=True)
+    assert not (tmp_path / "results.json").exists()
+    train.train(tiny_settings, str(tmp_path), quiet=True)
+    assert (tmp_path / "results.json").read_bytes() == (workdir / "results.json").read_bytes()
+    assert json.loads((tmp_path / "timing.json").read_text())["resumed"]
+
+
+def test_a_lost_checkpoint_is_made_again(finished, tiny_settings, tmp_path):
+    workdir, _ = finished
+    (tmp_path / "ledger").mkdir()
+    for path in (workdir / "ledger").glob("*.json"):
+        (tmp_path / "ledger" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "config.json").write_bytes((workdir / "config.json").read_bytes())
+    train.train(tiny_settings, str(tmp_path), quiet=True)
+    assert (tmp_path / "results.json").read_bytes() == (workdir / "results.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_continued_by_the_same_command(tiny_settings, tmp_path):
+    """SIGKILL in the middle of two rounds, three times, against a run that is left alone."""
+    config = tmp_path / "tiny.py"
+    values = json.dumps(dataclasses.asdict(tiny_settings))
+    config.write_text(
+        "import json, ml_collections\n"
+        f"def get_config():\n    return ml_collections.ConfigDict(json.loads({values!r}))\n"
+    )
+
+    def start(workdir):
+        command = [sys.executable, "-m", "seal_jax", "train", f"--config={config}"]
+        return subprocess.Popen([*command, f"--workdir={workdir}", "--quiet"])
+
+    assert start(tmp_path / "whole").wait(timeout=300) == 0
+    for segments in (2, 7, 12):
+        process = start(tmp_path / "killed")
+        folder = tmp_path / "killed" / "ledger"
+        while process.poll() is None and len(list(folder.glob("*.json"))) < segments:
+            time.sleep(0.02)
+        assert process.poll() is None, "the run ended before it could be killed"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert start(tmp_path / "killed").wait(timeout=300) == 0
+    whole, killed = (
+        (tmp_path / name / "results.json").read_bytes() for name in ("whole", "killed")
+    )
+    assert whole == killed
+
+
+def test_canaries_in_questions_and_answers_never_reach_what_is_learned(
+    tiny_settings, change, squad_file, tmp_path, monkeypatch
+):
+    """Looks at the very arrays: every prompt, every inner sequence, every row of the M-step."""
+    settings = change(
+        tiny_settings,
+        {
+            "data.train_path": squad_file("train", 8, canary="XYZZYQ"),
+            "data.eval_path": squad_file("eval", 4, canary="XYZZYQ"),
+            "reward.kind": "accuracy",
+        },
+    )
+    text_of = tokenizers.load(settings.model.path)
+    seen = {"prompts": [], "sequences": [], "rows": []}
+    plain_generate, plain_update = sampling.generate_jit, inner.update_candidates
+    plain_batches = train.restem.epoch_batches
+
+    def generate(static, params, prompts, lengths, *rest, **named):
+        seen["prompts"] += np.asarray(prompts).tolist()
+        return plain_generate(static, params, prompts, lengths, *rest, **named)
+
+    def update(static, params, deltas, problems, *rest):
+        tokens = np.asarray(problems.tokens_NxT)
+        seen["sequences"] += tokens.reshape(-1, tokens.shape[-1]).tolist()
+        return plain_update(static, params, deltas, problems, *rest)
+
+    def batches(rows, **named):
+        seen["rows"] += [row.tokens for row in rows]
+        return plain_batches(rows, **named)
+
+    plain_answers, questions = evaluate_lib.answers_of_candidates, []
+
+    def answers(static, params, deltas, prompts, lengths, keys):
+        questions.extend(np.asarray(prompts)[np.asarray(lengths) > 0].tolist())
+        return plain_answers(static, params, deltas, prompts, lengths, keys)
+
+    monkeypatch.setattr(evaluate_lib, "answers_of_candidates", answers)
+    monkeypatch.setattr(sampling, "generate_jit", generate)
+    monkeypatch.setattr(inner, "update_candidates", update)
+    monkeypatch.setattr(train.restem, "epoch_batches", batches)
+    train.train(settings, str(tmp_path), quiet=True)
+    assert len(seen["prompts"]) == 2 * 4 and len(seen["rows"]) == 2 * 2 * 2
+    assert sum(any(row) for row in seen["sequences"]) > 30
+    for place, rows in seen.items():
+        texts = text_of.batch_decode(rows)
+        assert any("river" in text for text in texts), place
+        assert not any("XYZZYQ" in text for text in texts), place
+    asked = text_of.batch_decode(questions)
+    assert asked and all("XYZZYQ" in text for text in asked), "the canaries were never there"
+
+
+def test_training_and_evaluation_must_not_share_an_article(tiny_settings, change, tmp_path):
+    settings = change(tiny_settings, {"data.eval_path": tiny_settings.data.train_path})
+    with pytest.raises(ValueError, match="share"):
+        train.train(settings, str(tmp_path), quiet=True)
+
+
+def test_a_round_that_keeps_nothing_skips_the_m_step_and_says_so(
+    tiny_settings, change, tmp_path, capsys
+):
+    settings = change(
+        tiny_settings,
+        {"restem.rule": "threshold", "restem.threshold": 1e9, "restem.rounds": 1},
+    )
+    results = train.train(settings, str(tmp_path))
+    assert "M-step is skipped" in capsys.readouterr().out
+    assert results["rounds"][0]["kept"] == 0
+    assert results["arms"]["policy"] == results["arms"]["base"]
+
+
+def test_replicates_and_all_rounds_data(tiny_settings, change, tmp_path):
+    settings = change(
+        tiny_settings,
+        {
+            "reward.replicates": 2,
+            "edits.samples": 2,
+            "restem.keep_data": "all",
+            "restem.start_from": "base",
+            "evaluation.arms": ("base",),
+        },
+    )
+    train.train(settings, str(tmp_path), quiet=True)
+    with ledger.Ledger(tmp_path / "ledger", read_only=True) as records:
+        kept = [segment.record["kept"] for segment in records.segments("policy")]
+        trials = [t for s in records.segments("batch") for t in s.record["trials"]]
+    assert kept == [2, 4]
+    by_edit = {}
+    for trial in trials:
+        by_edit.setdefault((trial["context"], trial["index"]), []).append(trial)
+    assert len(by_edit) == 8
+    for first, second in by_edit.values():
+        assert {first["replicate"], second["replicate"]} == {0, 1}
+        assert first["answers"] != second["answers"]
+
+
+def test_evaluate_gives_the_numbers_that_train_gave(finished, tiny_settings, tmp_path):
+    workdir, results = finished
+    again = evaluate.evaluate(
+        tiny_settings, str(tmp_path / "with"), policy_from=str(workdir), quiet=True
+    )
+    assert again["arms"] == results["arms"]
+    assert again["pairs"] == results["pairs"]
+    alone = evaluate.evaluate(tiny_settings, str(tmp_path / "without"), quiet=True)
+    assert list(alone["arms"]) == ["base", "passage", "edit_before"]
+    assert all(alone["arms"][name] == results["arms"][name] for name in alone["arms"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"restem.contexts_per_round": 5}, "lower restem.contexts_per_round"),
+        ({"evaluation.contexts": 9}, "evaluation.contexts is 9"),
+        ({"answers.prompt_buckets": (8,)}, "answers.prompt_buckets"),
+        ({"edits.prompt_buckets": (8,)}, "edits.prompt_buckets"),
+        ({"inner.lora": settings_lib.Lora(targets=("q_prj",))}, "matches no parameter"),
+        ({"model.path": "no/such-model"}, "no directory"),
+    ],
+)
+def test_bad_settings_say_what_to_change(changes, message, tiny_settings, change, tmp_path):
+    with pytest.raises((ValueError, OSError), match=message):
+        train.train(change(tiny_settings, changes), str(tmp_path), quiet=True)
+
+
+def test_every_setting_is_read(tiny_settings, tmp_path, monkeypatch):
+    """A key that no run reads would be an ablation that silently does nothing."""
+    read = set()
+    groups = {
+        cls: prefix
+        for cls, prefix in [(settings_lib.Settings, "")]
+        + [
+            (type(getattr(node, field.name)), f"{prefix}{field.name}.")
+            for node, prefix in _groups(settings_lib.Settings(), "")
+            for field in dataclasses.fields(node)
+            if dataclasses.is_dataclass(getattr(node, field.name))
+        ]
+    }
+    for cls in groups:
+        plain = cls.__getattribute__
+
+        def spy(self, name, plain=plain, cls=cls):
+            if name in cls.__dataclass_fields__ and _outside_settings():
+                read.add((cls.__name__, name))
+            return plain(self, name)
+
+        monkeypatch.setattr(cls, "__getattribute__", spy)
+    train.train(tiny_settings, str(tmp_path), quiet=True)
+    pattern = dataclasses.replace(
+        tiny_settings,
+        reward=settings_lib.Reward(kind="pattern", pattern="e", replicates=1),
+    )
+    train.train(pattern, str(tmp_path / "pattern"), quiet=True)
+    declared = {(cls.__name__, field.name) for cls in groups for field in dataclasses.fields(cls)}
+    assert declared - read == set()
+
+
+def _groups(node, prefix):
+    yield node, prefix
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _groups(value, f"{prefix}{field.name}.")
+
+
+def _outside_settings():
+    """Whether the reader two frames up is a program rather than a copy or a check of settings."""
+    frame = sys._getframe(2)
+    file = frame.f_code.co_filename
+    if file.endswith("dataclasses.py") or frame.f_code.co_name == "__post_init__":
+        return False
+    return True

@@ -1,0 +1,111 @@
+"""The command line: dispatch, overrides, and errors for the person at the terminal."""
+
+import subprocess
+import sys
+
+import pytest
+
+from seal_jax import cli
+from seal_jax.programs import adapt, evaluate, train
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """What the programs were called with, in place of their work."""
+    calls = []
+    for module, name in ((train, "train"), (evaluate, "evaluate")):
+        monkeypatch.setattr(
+            module, name, lambda *args, name=name, **named: calls.append((name, args, named))
+        )
+    return calls
+
+
+def test_overrides_reach_the_program(called):
+    arguments = ["--workdir=w", "--config.inner.lora.rank=16", "--config.inner.buckets=(8,16)"]
+    assert cli.main(["train", *arguments, "--overwrite"]) == 0
+    [(name, (settings, workdir), named)] = called
+    assert (name, workdir, named) == ("train", "w", {"overwrite": True, "quiet": False})
+    assert settings.inner.lora.rank == 16
+    assert settings.inner.buckets == (8, 16)
+
+
+def test_variant_and_policy_reach_the_program(called):
+    config = f"--config={cli._default_config()}:qwen2.5-7b"
+    assert cli.main(["evaluate", config, "--workdir=w", "--policy_from=run"]) == 0
+    [(name, (settings, _), named)] = called
+    assert (name, named["policy_from"]) == ("evaluate", "run")
+    assert settings.inner.epochs == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--workdir=w", "--config.inner.lora.rnk=1"], "did you mean 'inner.lora.rank'"),
+        (["train", "--workdir=w", "--config.inner=1"], "unknown setting 'inner'"),
+        (["train", "--workdir=w", "--config.inner.lora.rank=abc"], "'abc'"),
+        (["train", "--workdir=w", "--config.inner.lora.rank=0"], "rank must be at least 1"),
+        (["train", "--workdir=w", "--config=no/such.py"], "no/such.py"),
+        (["train", "--wrkdir=w"], "workdir"),
+        (["train", "--workdir=w", "stray"], "unexpected argument 'stray'"),
+        (["train"], "give --workdir=DIR"),
+        (["trian"], "unknown command 'trian'"),
+        (["adapt"], "adapt needs --passage=FILE"),
+        (["adapt", "--passage=no-such-file", "--question=q"], "no-such-file"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_code_2(arguments, message, called, capsys):
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ") and "Traceback" not in error
+    assert not called
+
+
+def test_an_unknown_variant_is_named(called, capsys):
+    assert cli.main(["train", f"--config={cli._default_config()}:qwen", "--workdir=w"]) == 2
+    assert "no variant 'qwen'" in capsys.readouterr().err
+
+
+def test_traceback_shows_where(called):
+    with pytest.raises(ValueError, match="rank must be at least 1"):
+        cli.main(["train", "--workdir=w", "--config.inner.lora.rank=0", "--traceback"])
+
+
+def test_adapt_prints_both_answers(monkeypatch, tmp_path, capsys):
+    def fake(settings, passage, questions, *, title, edit):
+        assert (passage, title, edit) == ("Text.", "T", True)
+        return adapt.Adapted("an edit", ["red", ""], ["blue", "green"])
+
+    monkeypatch.setattr(adapt, "adapt", fake)
+    file = tmp_path / "text.txt"
+    file.write_text("Text.")
+    flags = [f"--passage={file}", "--title=T", "--question=One?", "--question=Two?"]
+    assert cli.main(["adapt", *flags]) == 0
+    printed = capsys.readouterr().out
+    for part in ("an edit", "One?", "red", "blue", "(empty)", "green"):
+        assert part in printed
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train", interrupt)
+    assert cli.main(["train", "--workdir=w"]) == 130
+    assert "same command continues" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [("train", "--overwrite:"), ("evaluate", "--policy_from:"), ("adapt", "--question:")],
+)
+def test_help_lists_the_commands_flags(command, flag, capsys):
+    assert cli.main([command, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert flag in printed
+    assert ("--workdir:" in printed) == (command != "adapt")
+
+
+def test_importing_the_package_does_not_load_jax():
+    code = "import sys, seal_jax; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,110 @@
+"""Configs and settings: overrides, refusals, and the paper's values."""
+
+import dataclasses
+import importlib.util
+import pathlib
+
+import pytest
+
+from seal_jax import settings as settings_lib
+
+_CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+
+
+def _load(name):
+    spec = importlib.util.spec_from_file_location(name, _CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+knowledge = _load("knowledge")
+
+
+@pytest.mark.parametrize("variant", list(knowledge.VARIANTS))
+def test_every_variant_is_locked_and_valid(variant):
+    config = knowledge.get_config(variant)
+    assert config.is_locked
+    settings = settings_lib.from_config(config)
+    assert settings_lib.from_config(settings_lib.to_config(settings)) == settings
+
+
+def test_an_unknown_variant_names_those_there_are():
+    with pytest.raises(ValueError, match=r"qwen2\.5-7b"):
+        knowledge.get_config("qwen")
+
+
+def test_the_papers_values():
+    """REFERENCE of SEAL's knowledge experiment: arXiv 2506.10943, section 4 and appendix B."""
+    settings = settings_lib.from_config(knowledge.get_config("qwen2.5-7b"))
+    inner, sft, restem = settings.inner, settings.restem.sft, settings.restem
+    assert (inner.lora.rank, inner.lora.alpha, inner.lora.targets) == (32, 64, ("q_proj", "v_proj"))
+    assert (inner.epochs, inner.learning_rate, inner.batch_size) == (10, 1e-3, 1)
+    assert (inner.decay, inner.warmup_steps, inner.optimizer.max_grad_norm) == ("linear", 0, 1.0)
+    assert (inner.optimizer.b1, inner.optimizer.b2, inner.optimizer.eps) == (0.9, 0.999, 1e-8)
+    assert inner.optimizer.weight_decay == 0
+    assert (sft.lora.rank, sft.lora.alpha, len(sft.lora.targets)) == (64, 128, 7)
+    assert (sft.epochs, sft.learning_rate, sft.batch_size) == (2, 3e-4, 10)
+    assert (restem.rounds, restem.contexts_per_round, restem.rule) == (2, 50, "best_of_m")
+    assert (settings.edits.samples, settings.reward.replicates) == (5, 3)
+    assert settings.reward.kind == "accuracy"
+    edits = settings.edits
+    assert (edits.temperature, edits.top_p, edits.max_new_tokens) == (1.0, 0.95, 8192)
+    assert (settings.answers.max_new_tokens, settings.evaluation.contexts) == (64, 200)
+
+
+def test_an_override_reaches_its_dataclass_and_nothing_else():
+    config = settings_lib.to_config(settings_lib.Settings())
+    config.inner.lora.rank = 16
+    settings = settings_lib.from_config(config)
+    lora = dataclasses.replace(settings_lib.Lora(), rank=16)
+    inner = dataclasses.replace(settings_lib.Inner(), lora=lora)
+    assert settings == settings_lib.Settings(inner=inner)
+    assert settings.inner.lora.spec().scale == 64 / 16
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"inner": {"lora": {"rnk": 3}}}, "did you mean 'inner.lora.rank'"),
+        ({"innr": {}}, "unknown setting 'innr'"),
+        ({"inner": {"epochs": 2.5}}, "inner.epochs must be of type int"),
+        ({"inner": {"epochs": True}}, "inner.epochs must be of type int"),
+        ({"seed": "0"}, "seed must be of type int"),
+        ({"inner": 3}, "inner is a group of settings"),
+        ({"inner": {"buckets": (64, 32)}}, "inner: buckets must be positive and ascending"),
+        ({"inner": {"buckets": 64}}, "inner.buckets must be a tuple of int"),
+        ({"inner": {"buckets": (64, "x")}}, "inner.buckets must be of type int"),
+        ({"inner": {"lora": {"rank": 0}}}, "inner.lora: delta rank must be at least 1"),
+        ({"inner": {"lora": {"targets": ()}}}, "name at least one"),
+        ({"inner": {"learning_rate": 0}}, "inner: learning_rate must be above 0"),
+        ({"inner": {"optimizer": {"b2": 1.0}}}, r"inner.optimizer: b1 and b2 must be in \[0, 1\)"),
+        ({"inner": {"decay": "step"}}, "inner.decay must be one of constant, linear, cosine"),
+        ({"edits": {"temperature": 0}}, "greedy samples are all equal"),
+        ({"edits": {"top_p": 1.5}}, "edits: top_p must be in"),
+        ({"reward": {"pattern": "x"}}, "pattern must be given for the reward 'pattern'"),
+        ({"reward": {"kind": "pattern"}}, "pattern must be given for the reward 'pattern'"),
+        ({"reward": {"kind": "pattern", "pattern": "("}}, "not a regular expression"),
+        ({"restem": {"rule": "best"}}, "restem.rule must be one of best_of_m"),
+        ({"restem": {"rule": "top_k", "top_k": 9}}, "restem.top_k .9. exceeds edits.samples"),
+        ({"data": {"min_words": 9, "max_words": 3}}, "min_words .9. must not exceed max_words"),
+        ({"evaluation": {"arms": ("bse",)}}, "arms must be of base, passage"),
+        ({"answers": {"max_new_tokens": 0}}, "answers: max_new_tokens must be at least 1"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_to_change(values, message):
+    with pytest.raises(settings_lib.SettingsError, match=message):
+        settings_lib.from_config(values)
+
+
+def test_integers_pass_for_floats_and_lists_for_tuples():
+    settings = settings_lib.from_config({"inner": {"learning_rate": 1, "buckets": [8, 16]}})
+    assert settings.inner.learning_rate == 1.0
+    assert settings.inner.buckets == (8, 16)
+
+
+def test_keys_lists_every_leaf_once():
+    keys = settings_lib.keys()
+    assert len(keys) == len(set(keys))
+    assert {"seed", "inner.lora.rank", "restem.sft.optimizer.b1", "evaluation.arms"} <= set(keys)
+    assert not {"inner", "inner.lora"} & set(keys)
