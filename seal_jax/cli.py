@@ -132,7 +132,7 @@ def _parse(command: str, rest: list[str]) -> flags.FlagValues:
         try:
             left = values(arguments)
         except flags.IllegalFlagValueError as error:
-            # config_flags puts a whole traceback into the message: its last line says what is wrong.
+            # config_flags puts a traceback into the message; its last line says what is wrong.
             raise UsageError(
                 str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
             ) from None

@@ -11,6 +11,7 @@ appendix B), unless a docstring says otherwise.
 
 import dataclasses
 import difflib
+import itertools
 import re
 import typing
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _ascending(values: tuple[int, ...]) -> bool:
-    return bool(values) and values[0] > 0 and all(a < b for a, b in zip(values, values[1:]))
+    return bool(values) and values[0] > 0 and all(a < b for a, b in itertools.pairwise(values))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

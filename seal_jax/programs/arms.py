@@ -52,7 +52,10 @@ class Arm:
         "gold_log_likelihood" (nats)."""
         key = "correct" if metric == "accuracy" else metric
         return [
-            [float(np.mean([answer[key] for answer in of_question])) for of_question in zip(*edits)]
+            [
+                float(np.mean([answer[key] for answer in of_question]))
+                for of_question in zip(*edits, strict=True)
+            ]
             for edits in self.answers
         ]
 

@@ -272,16 +272,7 @@ def test_bad_settings_say_what_to_change(changes, message, tiny_settings, change
 def test_every_setting_is_read(tiny_settings, tmp_path, monkeypatch):
     """A key that no run reads would be an ablation that silently does nothing."""
     read = set()
-    groups = {
-        cls: prefix
-        for cls, prefix in [(settings_lib.Settings, "")]
-        + [
-            (type(getattr(node, field.name)), f"{prefix}{field.name}.")
-            for node, prefix in _groups(settings_lib.Settings(), "")
-            for field in dataclasses.fields(node)
-            if dataclasses.is_dataclass(getattr(node, field.name))
-        ]
-    }
+    groups = {type(node) for node in _groups(settings_lib.Settings())}
     for cls in groups:
         plain = cls.__getattribute__
 
@@ -301,18 +292,15 @@ def test_every_setting_is_read(tiny_settings, tmp_path, monkeypatch):
     assert declared - read == set()
 
 
-def _groups(node, prefix):
-    yield node, prefix
+def _groups(node):
+    yield node
     for field in dataclasses.fields(node):
         value = getattr(node, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _groups(value, f"{prefix}{field.name}.")
+            yield from _groups(value)
 
 
 def _outside_settings():
     """Whether the reader two frames up is a program rather than a copy or a check of settings."""
-    frame = sys._getframe(2)
-    file = frame.f_code.co_filename
-    if file.endswith("dataclasses.py") or frame.f_code.co_name == "__post_init__":
-        return False
-    return True
+    code = sys._getframe(2).f_code
+    return not (code.co_filename.endswith("dataclasses.py") or code.co_name == "__post_init__")
