@@ -16,10 +16,13 @@ def demo(config):
     config.edits.prompt_style = "chat"
     config.data.max_questions = 5
     config.edits.samples = 3
-    config.edits.max_new_tokens = 112
+    config.edits.temperature = 0.7
+    config.edits.top_p = 0.9
+    config.edits.max_new_tokens = 96
     config.edits.contexts_per_batch = 6
     config.inner.lora.targets = settings.ALL_PROJECTIONS
     config.inner.epochs = 3
+    config.inner.learning_rate = 3e-3
     config.inner.candidates = 6
     config.inner.max_sequences = 12
     config.inner.buckets = (32, 48, 64, 96, 160)
@@ -28,8 +31,8 @@ def demo(config):
     config.reward.kind = "gold_log_likelihood"
     config.reward.replicates = 1
     config.restem.contexts_per_round = 6
-    config.restem.sft.microbatch = 2
-    config.restem.sft.learning_rate = 1e-3
+    config.restem.sft.batch_size = 2
+    config.restem.sft.learning_rate = 5e-4
     config.evaluation.contexts = 12
 
 

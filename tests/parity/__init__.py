@@ -1,0 +1,1 @@
+"""Parity with PyTorch, transformers and PEFT: live where they are installed, stored values else."""

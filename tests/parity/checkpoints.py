@@ -1,0 +1,164 @@
+"""Tiny random checkpoints of every family, the same for both sides without a file.
+
+Weights come from a seeded numpy generator in Hugging Face names and layout; nothing here needs
+PyTorch.
+"""
+
+import functools
+import zlib
+
+import numpy as np
+
+from seal_jax.model.config import ModelConfig
+from seal_jax.weights import names
+
+_SMALL = {
+    "vocab_size": 80,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "hidden_act": "silu",
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+
+# The keys of a `config.json`. Both ways of writing the rotary settings occur. The llama3 scaling's
+# original length is such that of the four frequencies one is kept, one blended and two stretched.
+CONFIGS = {
+    "llama": _SMALL
+    | {
+        "model_type": "llama",
+        "tie_word_embeddings": False,
+        "rope_theta": 100.0,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+    },
+    "llama-biased": _SMALL
+    | {
+        "model_type": "llama",
+        "tie_word_embeddings": True,
+        "attention_bias": True,
+        "num_key_value_heads": 4,
+        "rope_theta": 10000.0,
+    },
+    "qwen2": _SMALL
+    | {
+        "model_type": "qwen2",
+        "tie_word_embeddings": True,
+        "num_hidden_layers": 3,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+    },
+    "qwen3": _SMALL
+    | {
+        "model_type": "qwen3",
+        "tie_word_embeddings": True,
+        "head_dim": 16,
+        "num_key_value_heads": 1,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
+    },
+}
+
+
+@functools.cache
+def model_config(name: str) -> ModelConfig:
+    return ModelConfig.from_hf(CONFIGS[name])
+
+
+@functools.cache
+def tensors(name: str) -> dict[str, np.ndarray]:
+    """Every tensor of the checkpoint, in Hugging Face names and layout.
+
+    Kernels are wide enough that greedy choices are clear and that gradients exceed the norm they
+    are clipped to; a separate head is narrower, so that there some are clipped and some are not.
+    """
+    found = {}
+    for tensor_name, slot in names.slots(model_config(name), "hf").items():
+        rng = np.random.default_rng(zlib.crc32(f"{name} {tensor_name}".encode()))
+        uniform = rng.random(slot.shape) * 2 - 1
+        if slot.path.endswith("scale"):
+            array = 1 + 0.4 * uniform
+        elif slot.path.endswith("bias"):
+            array = 0.5 * uniform
+        elif slot.path == "embed/embedding":
+            array = uniform
+        elif slot.path == "head/kernel":
+            array = uniform * np.sqrt(0.5 / slot.shape[-1])
+        else:
+            array = uniform * np.sqrt(6 / slot.shape[-1])
+        found[tensor_name] = array.astype(np.float32)
+    return found
+
+
+@functools.cache
+def params(name: str):
+    """The checkpoint as our parameter tree."""
+    stored = tensors(name)
+    return names.assemble(
+        model_config(name),
+        "hf",
+        {key: tensor.shape for key, tensor in stored.items()},
+        stored.__getitem__,
+        np.float32,
+        source=name,
+        advice="",
+    )
+
+
+def prompts(name: str, lengths: tuple[int, ...] = (1, 4, 9, 17)) -> list[list[int]]:
+    """Random prompts of different lengths; token 0 may occur in them."""
+    rng = np.random.default_rng(zlib.crc32(f"{name} prompts".encode()))
+    vocab_size = model_config(name).vocab_size
+    return [[int(rng.random() * vocab_size) for _ in range(length)] for length in lengths]
+
+
+def lora_tensors(name: str, modules: tuple[str, ...], rank: int, *, seed: int, zero_b: bool):
+    """LoRA factors by (layer, module, "A" or "B") in PEFT's layout: A [R, in], B [out, R].
+
+    A is uniform in ±1/sqrt(in), as PEFT starts it; B is zero, or of a size that moves the logits.
+    """
+    factors = {}
+    for tensor_name, slot in names.slots(model_config(name), "hf").items():
+        module = slot.path.split("/")[-2]
+        if module not in modules or not slot.transposed:
+            continue
+        features_out, features_in = slot.shape
+        rng = np.random.default_rng([seed, zlib.crc32(tensor_name.encode())])
+        a = (rng.random((rank, features_in)) * 2 - 1) / np.sqrt(features_in)
+        b = np.zeros((features_out, rank)) if zero_b else rng.random((features_out, rank)) - 0.5
+        factors[slot.layer, module, "A"] = a.astype(np.float32)
+        factors[slot.layer, module, "B"] = b.astype(np.float32)
+    return factors
+
+
+def delta_tree(factors) -> dict:
+    """The same factors as the tree of a delta: a [L, in, R], b [L, R, out]."""
+    tree: dict = {"attn": {}, "mlp": {}}
+    for module in dict.fromkeys(module for _, module, _ in factors):
+        group = "mlp" if module in ("gate_proj", "up_proj", "down_proj") else "attn"
+        layers = sorted({layer for layer, other, _ in factors if other == module})
+        tree[group][module] = {
+            factor.lower(): np.stack([factors[layer, module, factor].T for layer in layers])
+            for factor in "AB"
+        }
+    return {"layers": {group: modules for group, modules in tree.items() if modules}}
+
+
+def lora_factors(tree) -> dict:
+    """The inverse of `delta_tree`, for comparison tensor by tensor."""
+    return {
+        (layer, module, factor.upper()): matrix.T
+        for modules in tree["layers"].values()
+        for module, factors in modules.items()
+        for factor, leaf in factors.items()
+        for layer, matrix in enumerate(np.asarray(leaf))
+    }

@@ -1,0 +1,164 @@
+"""Self-edits to sequences: every rule with literal input and output."""
+
+import doctest
+import json
+
+import pytest
+
+from seal_jax.tasks.knowledge import parse
+
+LINES = [
+    ("two lines", "Rome fell.\nIt burnt.", ["Rome fell.", "It burnt."]),
+    ("blank lines and margins", "\n  1. a\n\n \t\n2. b  \n\n", ["1. a", "2. b"]),
+    ("preamble before 1.", "Here you are:\n1. a\n2. b", ["1. a", "2. b"]),
+    ("preamble, blank line, 1.", "Here you are:\n\n 1. a\n2. b", ["1. a", "2. b"]),
+    ("no space after 1.", "List:\n1.Rome fell", ["1.Rome fell"]),
+    ("a decimal is no list", "Rome fell.\n1.5 million left.", ["Rome fell.", "1.5 million left."]),
+    ("1. on the first line", "1. a\n2. b", ["1. a", "2. b"]),
+    ("bullets keep their preamble", "List:\n- a", ["List:", "- a"]),
+    ("10. is not 1.", "List:\n10. a", ["List:", "10. a"]),
+    ("only the first line can go", "x\ny\n1. a", ["x", "y", "1. a"]),
+    ("windows line ends", "List:\r\n1. a\r\n2. b\r\n", ["1. a", "2. b"]),
+    ("unicode line separator", "a\u2028b", ["a", "b"]),
+    ("dashes are a line like others", "a\n---\nb", ["a", "---", "b"]),
+    ("one preamble-like line alone", "List:", ["List:"]),
+    ("invisible lines", "a\n\u200b\n\x00\nb", ["a", "b"]),
+    ("other scripts", "一、东京是首都。\nमुंबई बड़ा शहर है।", ["一、东京是首都。", "मुंबई बड़ा शहर है।"]),
+]
+QUESTIONS = [
+    (
+        "a block a question",
+        "Question 1: Who?\nAnswer: Ada.\n\nQuestion 2: Where?\nAnswer: Rome.\n",
+        ["Question 1: Who?\nAnswer: Ada.", "Question 2: Where?\nAnswer: Rome."],
+    ),
+    (
+        "numbers may repeat or skip",
+        "Question 7: a\nQuestion 7: b\nQuestion 12: c",
+        ["Question 7: a", "Question 7: b", "Question 12: c"],
+    ),
+    ("one-line preamble goes", "A quiz:\n\nQuestion 1: a", ["Question 1: a"]),
+    ("longer text before stays", "x\ny\nQuestion 1: a", ["x\ny", "Question 1: a"]),
+    (
+        "on one line",
+        "Question 1: Who? Answer: Ada. Question 2: Where? Answer: Rome.",
+        ["Question 1: Who? Answer: Ada.", "Question 2: Where? Answer: Rome."],
+    ),
+    (
+        "markup before it stays with it",
+        "**Question 1: Who?**\nAda.\n## Question 2: Where?\nRome.",
+        ["**Question 1: Who?**\nAda.", "## Question 2: Where?\nRome."],
+    ),
+    (
+        "a mention does not split",
+        "Question 1: Who?\nAnswer: as in Question 2: Ada.",
+        ["Question 1: Who?\nAnswer: as in Question 2: Ada."],
+    ),
+    ("no numbered question", "Q: Who?\nA: Ada.", ["Q: Who?\nA: Ada."]),
+    ("a question needs a number", "Question: Who?\nAnswer: Ada.", ["Question: Who?\nAnswer: Ada."]),
+]
+DASHES = [
+    ("two pieces", "a\nb\n---\nc\n", ["a\nb", "c"]),
+    ("empty pieces go", "---\n\n---\na\n ----- \n", ["a"]),
+    ("only where alone on the line", "a --- b\n--- c\n--\nd", ["a --- b\n--- c\n--\nd"]),
+    ("no dashes, one piece", "a\nb", ["a\nb"]),
+]
+WHOLE = [
+    ("everything", " 1. a\n\n---\nQuestion 2: b\n", ["1. a\n\n---\nQuestion 2: b"]),
+]
+CASES = [
+    pytest.param(rule, text, expected, id=f"{rule}: {name}")
+    for rule, cases in [
+        ("lines", LINES),
+        ("questions", QUESTIONS),
+        ("dashes", DASHES),
+        ("whole", WHOLE),
+    ]
+    for name, text, expected in cases
+]
+
+
+@pytest.mark.parametrize(("rule", "text", "expected"), CASES)
+def test_rule(rule, text, expected):
+    assert parse.SPLIT_RULES[rule](text) == expected
+
+
+def test_every_rule_has_cases():
+    assert {case.values[0] for case in CASES} == set(parse.SPLIT_RULES)
+
+
+@pytest.mark.parametrize("rule", parse.SPLIT_RULES)
+@pytest.mark.parametrize(
+    "text", ["", " ", "\n\n\t \r\n", "\x00\x07\n\x1b", "\u200b\ufeff", "\u3000"]
+)
+def test_nothing_visible_gives_no_sequence_and_no_passage(rule, text):
+    assert parse.edit_sequences("Rome", text, rule=rule) == []
+    assert parse.training_sequences("Rome", "Rome fell.", text, rule=rule) == []
+
+
+def test_passage_comes_last_and_all_are_prefixed():
+    assert parse.training_sequences("Rome", "Rome fell.", "It: \n1. x\n2. y") == [
+        "Rome\n1. x",
+        "Rome\n2. y",
+        "Rome\nRome fell.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("append", "prefix", "expected"),
+    [
+        (False, True, ["Rome\nx"]),
+        (True, False, ["x", "Rome fell."]),
+        (False, False, ["x"]),
+    ],
+)
+def test_options(append, prefix, expected):
+    found = parse.training_sequences(
+        "Rome", "Rome fell.", "x", append_passage=append, title_prefix=prefix
+    )
+    assert found == expected
+
+
+def test_title_with_braces_and_percent_is_literal():
+    assert parse.sequence("{0} %s", "x") == "{0} %s\nx"
+
+
+def test_unknown_rule_names_the_rules():
+    with pytest.raises(ValueError, match=r"'line'.*dashes.*lines.*questions.*whole"):
+        parse.edit_sequences("Rome", "x", rule="line")
+
+
+def test_one_giant_line_is_one_sequence():
+    text = "Rome fell. " * 100_000
+    for rule in parse.SPLIT_RULES:
+        assert parse.SPLIT_RULES[rule](text) == [text.strip()], rule
+
+
+def test_five_hundred_lines():
+    lines = [f"{i}. fact number {i}" for i in range(1, 501)]
+    found = parse.training_sequences("Rome", "p", "\n".join(lines))
+    assert found == [f"Rome\n{line}" for line in lines] + ["Rome\np"]
+
+
+def test_control_characters_inside_a_line_survive():
+    assert parse.split_lines("a\x00b\x07c\nd") == ["a\x00b\x07c", "d"]
+
+
+def test_real_self_edits(shared_data):
+    """250 self-edits of Qwen2.5-7B: the counts were checked by reading the texts."""
+    passages = json.loads((shared_data / "reference" / "ranked_round1.json").read_text("utf-8"))
+    counts = []
+    for passage in passages:
+        for completion in passage["completions"]:
+            edit = parse.edit_sequences(passage["title"], completion["text"])
+            whole = parse.training_sequences(
+                passage["title"], passage["context"], completion["text"]
+            )
+            assert whole == [*edit, f"{passage['title']}\n{passage['context']}"]
+            counts.append(len(whole))
+    assert (len(counts), sum(counts), min(counts), max(counts)) == (250, 2183, 4, 67)
+
+
+def test_doctests():
+    found = doctest.testmod(parse)
+    assert found.attempted >= 8
+    assert found.failed == 0

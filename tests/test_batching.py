@@ -1,0 +1,199 @@
+"""Shapes, padding and the order of training, with literal inputs and outputs."""
+
+import jax
+import numpy as np
+import pytest
+
+from seal_jax import batching
+
+KEY = jax.random.key(3)
+
+
+def _order(schedule, present):
+    """The ranks below `present`, in the order in which the schedule visits them."""
+    ranks = schedule.ranks_SxB[: int(schedule.num_steps)].ravel()
+    return [int(rank) for rank in ranks if 0 <= rank < present]
+
+
+@pytest.mark.parametrize(
+    ("length", "index"), [(0, 0), (1, 0), (8, 0), (9, 1), (16, 1), (17, 2), (64, 2)]
+)
+def test_bucket_edges_belong_to_the_smaller_bucket(length, index):
+    assert batching.bucket_index(length, (8, 16, 64)) == index
+
+
+def test_a_length_beyond_the_largest_bucket():
+    with pytest.raises(batching.TooLong, match=r"65 tokens exceeds the largest bucket \(64\)"):
+        batching.bucket_index(65, (8, 64))
+
+
+@pytest.mark.parametrize(
+    ("sequences", "max_sequences", "max_tokens", "expected"),
+    [
+        # Nothing to do: order kept, nothing counted.
+        ([[1, 2], [3, 4, 5]], 2, 3, (((1, 2), (3, 4, 5)), 0, 0)),
+        # The passage (last) survives, the first others too.
+        ([[1, 1], [2, 2], [3, 3], [4, 4]], 2, 9, (((1, 1), (4, 4)), 2, 0)),
+        ([[1, 1], [2, 2], [3, 3]], 1, 9, (((3, 3),), 2, 0)),
+        # One token and no token teach nothing, and take no place from others.
+        ([[1], [2, 2], [], [4, 4]], 2, 9, (((2, 2), (4, 4)), 2, 0)),
+        # Tokens cut off are those of the sequences that stay: 1 + 3.
+        ([[1, 2, 3], [9, 9, 9, 9, 9, 9], [4, 5, 6, 7, 8]], 2, 2, (((1, 2), (4, 5)), 1, 4)),
+        ([], 2, 2, ((), 0, 0)),
+    ],
+)
+def test_trim(sequences, max_sequences, max_tokens, expected):
+    found = batching.trim(sequences, max_sequences=max_sequences, max_tokens=max_tokens)
+    assert found == batching.Trimmed(*expected)
+
+
+def test_inner_problem_sorts_by_length_and_keeps_the_order_of_equals():
+    found = batching.inner_problem([[1, 2, 3], [4, 5], [6, 7, 8, 9], [0, 7]], rows=5, length=4)
+    np.testing.assert_array_equal(
+        found.tokens_NxT,
+        [[4, 5, 0, 0], [0, 7, 0, 0], [1, 2, 3, 0], [6, 7, 8, 9], [0, 0, 0, 0]],
+    )
+    # The mask goes by length: token 0 of [0, 7] is a token.
+    np.testing.assert_array_equal(found.mask_NxT.sum(axis=1), [2, 2, 3, 4, 0])
+    assert found.mask_NxT[1, 0] and found.num_sequences == 4
+
+
+def test_stack_adds_a_leading_axis():
+    problems = [batching.inner_problem([[i, i]] * i, rows=3, length=4) for i in (1, 2)]
+    stacked = batching.stack(problems)
+    assert stacked.tokens_NxT.shape == (2, 3, 4)
+    np.testing.assert_array_equal(stacked.num_sequences, [1, 2])
+    np.testing.assert_array_equal(stacked.tokens_NxT[1], problems[1].tokens_NxT)
+
+
+def test_the_order_of_a_candidate_is_its_own_whoever_is_in_the_group():
+    mine = [5, 3, 4]
+    groups = [[mine], [mine, [9] * 7], [[2] * 5, mine, [30] * 6], [mine, mine]]
+    orders = set()
+    for group in groups:
+        schedule, _ = batching.make_schedule(
+            group, epochs=4, batch_size=1, key=KEY, buckets=(8, 32), rows=7
+        )
+        orders.add(tuple(_order(schedule, 3)))
+    assert len(orders) == 1
+    # Nor does it depend on how many rows the arrays have.
+    wider, _ = batching.make_schedule(
+        [mine], epochs=4, batch_size=1, key=KEY, buckets=(8, 32), rows=20
+    )
+    assert tuple(_order(wider, 3)) in orders
+
+
+def test_every_candidate_meets_every_rank_once_an_epoch():
+    counts = (1, 4, 6)
+    schedule, _ = batching.make_schedule(
+        [[3] * count for count in counts], epochs=5, batch_size=1, key=KEY, buckets=(4,), rows=8
+    )
+    assert schedule.num_steps == 5 * 6
+    assert schedule.ranks_SxB.shape == (5 * 8, 1)
+    assert (schedule.ranks_SxB[30:] == -1).all()
+    for count in counts:
+        epochs = np.reshape(_order(schedule, count), (5, count))
+        np.testing.assert_array_equal(np.sort(epochs, axis=1), [range(count)] * 5)
+    assert len({tuple(epoch) for epoch in np.reshape(_order(schedule, 6), (5, 6))}) == 5
+
+
+def test_orders_are_uniform_over_keys():
+    """Of 600 epochs each of 4 ranks comes first in about 150, and each of 24 orders in about 25."""
+    schedule, _ = batching.make_schedule(
+        [[3] * 4], epochs=600, batch_size=1, key=KEY, buckets=(4,), rows=4
+    )
+    orders = np.reshape(_order(schedule, 4), (600, 4))
+    firsts = np.bincount(orders[:, 0], minlength=4)
+    # Chi-square at 1e-4: 21.1 for 3 degrees of freedom, 60.0 for 23.
+    assert ((firsts - 150) ** 2 / 150).sum() < 21.1
+    codes = np.unique(orders @ [64, 16, 4, 1], return_counts=True)[1]
+    assert len(codes) == 24 and ((codes - 25) ** 2 / 25).sum() < 60.0
+
+
+def test_another_key_gives_another_order():
+    orders = set()
+    for seed in range(40):
+        schedule, _ = batching.make_schedule(
+            [[3] * 4], epochs=1, batch_size=1, key=jax.random.key(seed), buckets=(4,), rows=4
+        )
+        orders.add(tuple(_order(schedule, 4)))
+    assert len(orders) > 12  # of 24 possible ones; about 20 are expected
+
+
+def test_a_step_is_padded_to_the_longest_sequence_of_its_rank():
+    # Sorted: [2, 4, 9] and [3, 5]. Ranks 0, 1, 2 have at most 3, 5 and 9 tokens.
+    schedule, tokens = batching.make_schedule(
+        [[9, 2, 4], [5, 3]], epochs=2, batch_size=1, key=KEY, buckets=(4, 8, 16), rows=4
+    )
+    assert schedule.num_steps == 6
+    np.testing.assert_array_equal(
+        schedule.buckets_S[:6], schedule.ranks_SxB[:6, 0]
+    )  # rank 0 -> 4 tokens, 1 -> 8, 2 -> 16
+    # Two epochs of 2 + 4 + 9 + 3 + 5 real tokens; of 4 + 8 + 16 computed ones for 2 candidates.
+    assert tokens == batching.Tokens(real=2 * 23, computed=2 * 28 * 2)
+
+
+def test_batches_of_several_sequences():
+    schedule, tokens = batching.make_schedule(
+        [[1, 2, 3, 4, 5], [6] * 5], epochs=3, batch_size=2, key=KEY, buckets=(8,), rows=6
+    )
+    assert schedule.ranks_SxB.shape == (3 * 3, 2) and schedule.num_steps == 3 * 3
+    for epoch in schedule.ranks_SxB.reshape(3, 6):
+        assert sorted(epoch) == [-1, 0, 1, 2, 3, 4]
+        assert epoch[-1] == -1  # the last batch is the short one
+    # 9 steps of 2 rows of 8 tokens for 2 candidates.
+    assert tokens == batching.Tokens(real=3 * (15 + 30), computed=9 * 2 * 8 * 2)
+
+
+def test_batches_of_several_sequences_need_equal_counts():
+    arguments = dict(epochs=1, key=KEY, buckets=(8,), rows=4)
+    with pytest.raises(ValueError, match=r"batch_size > 1 .* equally many sequences, not \[2, 3\]"):
+        batching.make_schedule([[4, 4], [4, 4, 4]], batch_size=2, **arguments)
+    batching.make_schedule([[4, 4], [4, 4, 4]], batch_size=1, **arguments)
+    batching.make_schedule([[4, 4], []], batch_size=2, **arguments)  # a candidate without any
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs", "batch_size", "steps"), [(5, 3, 1, 15), (5, 3, 2, 9), (0, 3, 2, 0)]
+)
+def test_steps_of(count, epochs, batch_size, steps):
+    assert batching.steps_of(count, epochs=epochs, batch_size=batch_size) == steps
+
+
+@pytest.mark.parametrize(
+    ("lengths", "size", "equal_counts", "groups"),
+    [
+        # By count, then total length, then index.
+        ([[9], [1, 1, 1], [4], [4], [5, 5]], 2, False, [[2, 3], [0, 4], [1]]),
+        ([[9], [1, 1, 1], [4], [4], [5, 5]], 2, True, [[2, 3], [0], [4], [1]]),
+        ([[9], [1, 1, 1], [4], [4], [5, 5]], 8, True, [[2, 3, 0], [4], [1]]),
+        ([], 2, True, []),
+    ],
+)
+def test_plan(lengths, size, equal_counts, groups):
+    assert batching.plan(lengths, size=size, equal_counts=equal_counts) == groups
+
+
+def test_right_align():
+    tokens, lengths = batching.right_align(
+        [[1, 2, 3], [4], []], rows=4, buckets=(2, 4, 8), what="sampling.buckets"
+    )
+    np.testing.assert_array_equal(tokens, [[0, 1, 2, 3], [0, 0, 0, 4], [0, 0, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(lengths, [3, 1, 0, 0])
+
+
+def test_right_align_names_the_setting_to_raise():
+    with pytest.raises(batching.TooLong, match=r"9 tokens .* \(8\)\. Raise sampling\.buckets"):
+        batching.right_align([[1] * 9], rows=1, buckets=(4, 8), what="sampling.buckets")
+
+
+def test_queries():
+    found = batching.queries(
+        [[1, 2, 3], [4]], [[5, 6], [7, 8, 9]], rows=3, length=3, answer_length=2
+    )
+    np.testing.assert_array_equal(
+        found.tokens_QxT, [[1, 2, 3, 5, 6], [4, 7, 8, 0, 0], [0, 0, 0, 0, 0]]
+    )
+    np.testing.assert_array_equal(found.answers_QxA, [[5, 6], [7, 8], [0, 0]])
+    np.testing.assert_array_equal(found.prompt_lengths_Q, [3, 1, 0])
+    np.testing.assert_array_equal(found.answer_lengths_Q, [2, 2, 0])

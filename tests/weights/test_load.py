@@ -1,0 +1,111 @@
+"""Loading a whole model by name, file or directory, and doing so without PyTorch."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from seal_jax.model.config import ModelConfig
+from seal_jax.weights import safetensors as checkpoint
+from seal_jax.weights import tokenizer as tokenization
+from seal_jax.weights.load import load_model
+from seal_jax.weights.names import WeightsError
+
+
+@pytest.fixture
+def tiny(hf_settings, random_params, write_gguf):
+    """A tiny Llama as a GGUF file: config, parameters, path."""
+    config = ModelConfig.from_hf(hf_settings("llama", rms_norm_eps=2.0**-17))
+    params = random_params(config)
+    return config, params, write_gguf(config, params)
+
+
+@pytest.fixture
+def directory(tiny, hf_settings, tmp_path):
+    """The same model as a Hugging Face directory."""
+    _, params, path = tiny
+    checkpoint.save(tmp_path / "tiny-llama", params, hf_settings("llama", rms_norm_eps=2.0**-17))
+    tokenization.from_gguf(path).save_pretrained(tmp_path / "tiny-llama")
+    return tmp_path / "tiny-llama"
+
+
+def test_a_gguf_file_and_a_directory_give_the_same_model(tiny, directory):
+    config, params, path = tiny
+    from_file, from_directory = load_model(path, np.float32), load_model(directory, np.float32)
+    assert from_file.config == from_directory.config == config
+    np.testing.assert_equal(from_file.params, params)
+    np.testing.assert_equal(from_directory.params, params)
+    ids = [model.tokenizer("hello 12")["input_ids"] for model in (from_file, from_directory)]
+    assert ids[0] == ids[1]
+    assert from_file.source == "tiny, GGUF"
+    assert from_directory.source == "tiny-llama, float32 safetensors"
+
+
+def test_parameters_come_in_the_dtype_asked_for(directory):
+    model = load_model(directory, "bfloat16")
+    assert str(model.params["final_norm"]["scale"].dtype) == "bfloat16"
+
+
+@pytest.mark.smollm2
+def test_the_demo_model_says_that_it_is_dequantised(smollm2_path):
+    model = load_model("smollm2-135m", np.float32)
+    assert model.source == "SmolLM2-135M-Instruct, dequantised from Q4_1 GGUF"
+    assert len(model.tokenizer) == model.config.vocab_size == 49152
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nobody/no-model", r"`hf download nobody/no-model --local-dir no-model`"),
+        ("/nowhere/at/all", r"no model at '/nowhere/at/all': expected \"smollm2-135m\", a \.gguf"),
+        ("absent.gguf", r"no GGUF file absent\.gguf"),
+    ],
+)
+def test_a_path_where_nothing_is(path, message):
+    with pytest.raises(FileNotFoundError, match=message):
+        load_model(path, np.float32)
+
+
+def test_a_directory_without_config(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+        load_model(tmp_path, np.float32)
+
+
+def test_a_damaged_config(directory):
+    (directory / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"config\.json is not valid JSON"):
+        load_model(directory, np.float32)
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(directory):
+    path = directory / "tokenizer.json"
+    settings = json.loads(path.read_text())
+    settings["model"]["vocab"] |= {f"word{n}": 320 + n for n in range(3)}
+    path.write_text(json.dumps(settings))
+    with pytest.raises(WeightsError, match=r"has 323 tokens, but the embedding only 320 rows"):
+        load_model(directory, np.float32)
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # any import of it raises ImportError
+import numpy as np
+from seal_jax.weights import safetensors, tokenizer
+from seal_jax.weights.load import load_model
+for path in sys.argv[1:]:
+    model = load_model(path, np.float32)
+    ids = tokenizer.chat_prompt(model.tokenizer, "hello 12")
+    assert tokenizer.stop_token_ids(model.tokenizer) == (0, 2), path
+    assert "hello 12" in model.tokenizer.decode(ids), path
+assert sys.modules["torch"] is None
+assert not [name for name in sys.modules if name.startswith("torch.")]
+print("done")
+"""
+
+
+def test_everything_works_without_torch(tiny, directory):
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(tiny[2]), str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "done", done.stderr

@@ -1,0 +1,346 @@
+"""Tokenizers: an independent BPE, transformers, golden ids, chat prompts, stop tokens."""
+
+import functools
+import itertools
+import json
+import pathlib
+import random
+import shutil
+
+import gguf as gguf_package
+import pytest
+import regex
+from tokenizers import Tokenizer, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from seal_jax.model.config import ModelConfig
+from seal_jax.weights import tokenizer as tokenization
+from seal_jax.weights.names import WeightsError
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "smollm2_tokens.json"
+GPT2_PIECES = regex.compile(
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+)
+# Where setting digits apart first may change the pieces: a number after a run of spaces, and
+# numbers of several bytes, which could merge with their neighbours.
+DIGIT_RULE_MATTERS = regex.compile(r"\s\s+\p{N}|[^\P{N}0-9]")
+
+# Bytes of UTF-8 text that SmolLM2 cannot spell.
+LOST_BYTES = {0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2}
+
+
+def varied_strings(count: int, specials: list[str]) -> list[str]:
+    """Seeded, different strings: scripts, digits, spaces, emoji, code, special tokens, controls."""
+    rng = random.Random(20250611)
+    ranges = [(0x20, 0x7E), (0xA0, 0x24F), (0x300, 0x36F), (0x370, 0x52F), (0x590, 0x6FF)]
+    ranges += [(0x900, 0x97F), (0x2000, 0x206F), (0x2150, 0x218F), (0x3040, 0x30FF)]
+    ranges += [(0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0xFF00, 0xFFEF), (0x1F300, 0x1F6FF)]
+    words = [
+        "The",
+        "machine",
+        "isn't",
+        "Ilse's;",
+        "they'll've",
+        "HERE",
+        "café",
+        "naïve",
+        "fooBar",
+        "http://a.b",
+    ]
+    code = ["def f(a, b=1):\n    return a[1:] + 2**b\n", "if (x != NULL) { i++; }", "\t</p>\r\n"]
+    code += ['{"k": [1, 2.50, null]}', "SELECT * FROM t WHERE id = 42;", "#!/bin/sh\n\n\n# 7"]
+    emoji = ["👩‍👩‍👧‍👦", "🏳️‍🌈", "👍🏽", "1️⃣", "🇯🇵", "❤️", "🧪"]
+    makers = (
+        lambda: "".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(rng.randint(1, 12))),
+        lambda: " ".join(rng.choice(words) for _ in range(rng.randint(1, 8))),
+        lambda: str(rng.randrange(10 ** rng.randint(1, 9))),
+        lambda: f"{rng.uniform(-1e4, 1e4):,.{rng.randint(0, 3)}f}",
+        lambda: "".join(
+            rng.choice(" \t\n\r\u00a0\u3000\u2028\v\f") for _ in range(rng.randint(1, 6))
+        ),
+        lambda: " " * rng.randint(1, 9),
+        lambda: "\n" * rng.randint(1, 3),
+        lambda: rng.choice(code),
+        lambda: rng.choice(emoji) * rng.randint(1, 3),
+        lambda: rng.choice(specials),
+        lambda: rng.choice(specials)[: rng.randint(1, 6)],
+        lambda: "".join(chr(rng.choice([*range(32), *range(0x7F, 0xA0)])) for _ in range(3)),
+        lambda: "".join(
+            rng.choice(".,;:!?'\"()-_/\\|<>@#$%^&*~`") for _ in range(rng.randint(1, 5))
+        ),
+    )
+    made = {}
+    while len(made) < count:
+        made["".join(rng.choice(makers)() for _ in range(rng.randint(1, 8)))] = None
+    return list(made)
+
+
+class ReferenceBPE:
+    """Byte-level BPE from its definition: specials, digits, GPT-2's pieces, merges by rank."""
+
+    def __init__(self, path):
+        reader = gguf_package.GGUFReader(path)
+        tokens, types, merges = (
+            reader.fields[f"tokenizer.ggml.{key}"].contents()
+            for key in ("tokens", "token_type", "merges")
+        )
+        self.ids = {token: index for index, token in enumerate(tokens)}
+        self.specials = [token for token, kind in zip(tokens, types, strict=True) if kind == 3]
+        self.ranks = {tuple(pair.split(" ")): rank for rank, pair in enumerate(merges)}
+        longest_first = sorted(self.specials, key=len, reverse=True)
+        self.split = regex.compile("(" + "|".join(map(regex.escape, longest_first)) + ")")
+        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        others = [byte for byte in range(256) if byte not in printable]
+        self.letters = {byte: chr(byte) for byte in printable}
+        self.letters |= {byte: chr(256 + n) for n, byte in enumerate(others)}
+        self.merged = functools.cache(self._merged)
+
+    def encode(self, text: str) -> list[int]:
+        ids = []
+        for part in self.split.split(text):
+            if part in self.specials:
+                ids.append(self.ids[part])
+                continue
+            for run in regex.findall(r"\p{N}|\P{N}+", part):
+                for piece in GPT2_PIECES.findall(run):
+                    ids.extend(self.merged(piece))
+        return ids
+
+    def _merged(self, piece: str) -> list[int]:
+        letters = [self.letters[byte] for byte in piece.encode()]
+        symbols = [letter for letter in letters if letter in self.ids]
+        while True:
+            ranked = [
+                (self.ranks[pair], i)
+                for i, pair in enumerate(itertools.pairwise(symbols))
+                if pair in self.ranks
+            ]
+            if not ranked:
+                return [self.ids[symbol] for symbol in symbols]
+            _, i = min(ranked)
+            symbols[i : i + 2] = [symbols[i] + symbols[i + 1]]
+
+
+@pytest.fixture(scope="module")
+def smollm2(smollm2_path):
+    """The demo model's tokenizer."""
+    return tokenization.from_gguf(smollm2_path)
+
+
+@pytest.fixture(scope="module")
+def strings(smollm2):
+    """1,000 varied strings, some with SmolLM2's special tokens."""
+    return varied_strings(1000, smollm2.convert_ids_to_tokens(list(range(17))))
+
+
+@pytest.fixture
+def tiny_gguf(write_gguf, hf_settings, random_params):
+    """Writes a tiny GGUF file, with metadata to add or leave out."""
+    config = ModelConfig.from_hf(hf_settings("llama"))
+    return functools.partial(write_gguf, config, random_params(config))
+
+
+@pytest.mark.smollm2
+def test_golden_ids(smollm2):
+    cases = json.loads(GOLDEN.read_text())
+    assert len(cases) >= 20
+    for case in cases:
+        assert smollm2(case["text"])["input_ids"] == case["ids"], case["text"]
+
+
+@pytest.mark.smollm2
+def test_equals_an_independent_bpe(smollm2, smollm2_path, strings):
+    reference = ReferenceBPE(smollm2_path)
+    for text in strings:
+        assert smollm2(text)["input_ids"] == reference.encode(text), repr(text)
+
+
+@pytest.mark.smollm2
+def test_decoding_gives_the_text_back(smollm2, strings):
+    """But for bytes that SmolLM2's vocabulary has no token for: those are dropped."""
+    reachable = [text for text in strings if not LOST_BYTES & set(text.encode())]
+    assert len(reachable) > 700
+    for text in reachable:
+        assert smollm2.decode(smollm2(text)["input_ids"]) == text
+    for byte in range(0x20):
+        assert (byte in LOST_BYTES) == (smollm2(chr(byte))["input_ids"] == [])
+
+
+@pytest.mark.smollm2
+def test_equals_transformers(smollm2, smollm2_path, strings):
+    """All strings with the digit rule put back, and as it stands where the rule has no part."""
+    pytest.importorskip("torch")
+    from transformers import AutoTokenizer
+
+    witness = AutoTokenizer.from_pretrained(smollm2_path.parent, gguf_file=smollm2_path.name)
+    ours = [smollm2(text)["input_ids"] for text in strings]
+    untouched = [i for i, text in enumerate(strings) if not DIGIT_RULE_MATTERS.search(text)]
+    assert sum(any(c.isdigit() for c in strings[i]) for i in untouched) > 300
+    assert len(untouched) > 700
+    for i in untouched:
+        assert ours[i] == witness(strings[i])["input_ids"], repr(strings[i])
+    witness.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    for text, ids in zip(strings, ours, strict=True):
+        assert ids == witness(text)["input_ids"], repr(text)
+    for role in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "chat_template"):
+        assert getattr(smollm2, role) == getattr(witness, role)
+
+
+def test_digits_are_set_apart_before_spaces_are_grouped(tiny_gguf):
+    tokenizer = tokenization.from_gguf(tiny_gguf())
+    assert tokenizer.tokenize("\n\n12  3") == ["ĊĊ", "1", "2", "ĠĠ", "3"]
+    assert tokenizer.tokenize(" hello") == ["Ġhello"]
+
+
+def test_control_and_user_defined_tokens_stay_whole(tiny_gguf):
+    tokenizer = tokenization.from_gguf(tiny_gguf())
+    assert tokenizer.tokenize("<|im_end|><think>h") == ["<|im_end|>", "<think>", "h"]
+    ids = tokenizer("<think><|im_end|>")["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "<think>"
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "tokens"),
+    [
+        ("gpt-2", "\n\n12", ["Ċ", "Ċ", "12"]),
+        ("qwen2", "\n\n12 hello", ["ĊĊ", "1", "2", "Ġhello"]),
+        ("llama-bpe", "12  hello", ["12", "Ġ", "Ġhello"]),
+        ("llama-bpe", "zq", ["zq"]),  # a whole piece in the vocabulary needs no merges
+        ("qwen2", "zq", ["z", "q"]),
+        ("qwen2", "cafe\u0301", ["caf", "Ã", "©"]),  # composed to é before its bytes are taken
+    ],
+)
+def test_other_rules_of_cutting(tiny_gguf, rule, text, tokens):
+    path = tiny_gguf(extra={"tokenizer.ggml.pre": rule})
+    assert tokenization.from_gguf(path).tokenize(text) == tokens
+
+
+@pytest.mark.parametrize("rule", ["qwen2", "llama-bpe"])
+def test_other_rules_equal_transformers(tiny_gguf, rule):
+    """On text that is in composed form already, as transformers does not compose it."""
+    pytest.importorskip("torch")
+    from transformers import AutoTokenizer
+
+    path = tiny_gguf(extra={"tokenizer.ggml.pre": rule})
+    witness = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    ours = tokenization.from_gguf(path)
+    composed = ours.backend_tokenizer.normalizer
+    for text in varied_strings(300, ["<|im_start|>", "<think>"]):
+        if composed is None or composed.normalize_str(text) == text:
+            assert ours(text)["input_ids"] == witness(text)["input_ids"], repr(text)
+
+
+def test_bos_is_added_when_the_file_says_so(tiny_gguf):
+    tokenizer = tokenization.from_gguf(tiny_gguf(extra={"tokenizer.ggml.add_bos_token": True}))
+    assert tokenization.chat_prompt(tokenizer, "h", "plain")[0] == tokenizer.bos_token_id
+    assert tokenization.chat_prompt(tokenizer, "h").count(tokenizer.bos_token_id) == 2  # two turns
+
+
+def test_bos_is_the_rule_of_llama_3(tiny_gguf):
+    extra = {"tokenizer.ggml.pre": "llama-bpe"}
+    tokenizer = tokenization.from_gguf(
+        tiny_gguf(extra=extra, skip=("tokenizer.ggml.add_bos_token",))
+    )
+    assert tokenizer("h")["input_ids"][0] == tokenizer.bos_token_id
+
+
+@pytest.mark.parametrize(
+    ("key", "setting", "message"),
+    [
+        ("tokenizer.ggml.model", "llama", r"tokenizer is 'llama': expected 'gpt2'"),
+        ("tokenizer.ggml.pre", "tekken", r"pre-tokenizer 'tekken' is not supported"),
+    ],
+)
+def test_unsupported_tokenizers_are_refused(tiny_gguf, key, setting, message):
+    path = tiny_gguf(extra={key: setting})
+    with pytest.raises(WeightsError, match=message):
+        tokenization.from_gguf(path)
+
+
+@pytest.mark.smollm2
+def test_the_chat_prompt_of_the_demo_model(smollm2):
+    """The template's own system message comes first and costs 21 tokens."""
+    prompt = tokenization.chat_prompt(smollm2, "Where is Veltmar?")
+    system = (
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
+        "<|im_end|>\n"
+    )
+    turns = "<|im_start|>user\nWhere is Veltmar?<|im_end|>\n<|im_start|>assistant\n"
+    assert smollm2.decode(prompt) == system + turns
+    assert len(prompt) - len(smollm2(turns)["input_ids"]) == 21
+    assert (
+        tokenization.chat_prompt(smollm2, "Where is Veltmar?", "plain")
+        == (smollm2("Where is Veltmar?")["input_ids"])
+    )
+
+
+def test_without_a_template_the_text_is_encoded_as_it_is(tiny_gguf):
+    tokenizer = tokenization.from_gguf(tiny_gguf(skip=("tokenizer.chat_template",)))
+    assert tokenizer.convert_ids_to_tokens(tokenization.chat_prompt(tokenizer, "hello")) == [
+        "hello"
+    ]
+
+
+def test_an_unknown_style_is_refused(tiny_gguf):
+    with pytest.raises(ValueError, match=r"'chatml' is unknown: expected 'chat' or 'plain'"):
+        tokenization.chat_prompt(tokenization.from_gguf(tiny_gguf()), "hello", "chatml")
+
+
+def test_stop_tokens(tiny_gguf):
+    tokenizer = tokenization.from_gguf(tiny_gguf())
+    assert tokenizer.convert_ids_to_tokens(tokenization.stop_token_ids(tokenizer)) == [
+        "<|endoftext|>",
+        "<|im_end|>",
+    ]
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    other_eos = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<think>")
+    assert other_eos.eos_token_id in tokenization.stop_token_ids(other_eos)
+
+
+def test_no_stop_token_is_an_error():
+    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(BARE)))
+    with pytest.raises(WeightsError, match=r"would never stop: set eos_token"):
+        tokenization.stop_token_ids(bare)
+
+
+BARE = {
+    "version": "1.0",
+    "added_tokens": [],
+    "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
+}
+
+
+def test_a_directory_keeps_its_tokenizer_json(tiny_gguf, tmp_path):
+    """SmolLM2's directory names GPT2Tokenizer, which would drop the digit rule."""
+    made = tokenization.from_gguf(tiny_gguf())
+    made.save_pretrained(tmp_path / "model")
+    settings = json.loads((tmp_path / "model/tokenizer_config.json").read_text())
+    settings["tokenizer_class"] = "GPT2Tokenizer"
+    (tmp_path / "model/tokenizer_config.json").write_text(json.dumps(settings))
+    loaded = tokenization.load(tmp_path / "model")
+    text = "<|im_start|>hello\n\n12  3<think>"
+    assert loaded(text)["input_ids"] == made(text)["input_ids"]
+    assert tokenization.chat_prompt(loaded, "hi") == tokenization.chat_prompt(made, "hi")
+    assert tokenization.stop_token_ids(loaded) == tokenization.stop_token_ids(made)
+
+
+def test_a_directory_with_vocabulary_and_merges(tiny_gguf, tmp_path):
+    made = tokenization.from_gguf(tiny_gguf(extra={"tokenizer.ggml.pre": "qwen2"}))
+    model = tmp_path / "model"
+    made.save_pretrained(model)
+    made.backend_tokenizer.model.save(str(model))
+    (model / "tokenizer.json").unlink()
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(
+        json.dumps(settings | {"tokenizer_class": "Qwen2Tokenizer"})
+    )
+    assert tokenization.load(model).tokenize("hello 12") == ["hello", "Ġ", "1", "2"]
+    shutil.rmtree(model)
+    model.mkdir()
+    with pytest.raises(WeightsError, match=r"holds no tokenizer: expected one of tokenizer\.json"):
+        tokenization.load(model)
