@@ -328,7 +328,7 @@ class Evaluation:
     """The final evaluation on contexts of other articles.
 
     Attributes:
-      contexts: how many (the first of the evaluation split; 0 is all).
+      contexts: how many (a fixed choice over the evaluation split; 0 is all).
       edits: self-edits of a context in the self-edit arms.
       arms: of "base", "passage", "edit_before" and "edit_after" (RL).
       bootstrap_draws: resamples of the intervals.

@@ -121,16 +121,16 @@ def test_another_key_gives_another_order():
 
 
 def test_a_step_is_padded_to_the_longest_sequence_of_its_rank():
-    # Sorted: [2, 4, 9] and [3, 5]. Ranks 0, 1, 2 have at most 3, 5 and 9 tokens.
+    # Sorted: [2, 7, 9] and [4, 4]. Ranks 0, 1, 2 have at most 4, 7 and 9 tokens.
     schedule, tokens = batching.make_schedule(
-        [[9, 2, 4], [5, 3]], epochs=2, batch_size=1, key=KEY, buckets=(4, 8, 16), rows=4
+        [[9, 2, 7], [4, 4]], epochs=2, batch_size=1, key=KEY, buckets=(2, 4, 8, 16), rows=4
     )
     assert schedule.num_steps == 6
     np.testing.assert_array_equal(
-        schedule.buckets_S[:6], schedule.ranks_SxB[:6, 0]
+        schedule.buckets_S[:6], schedule.ranks_SxB[:6, 0] + 1
     )  # rank 0 -> 4 tokens, 1 -> 8, 2 -> 16
-    # Two epochs of 2 + 4 + 9 + 3 + 5 real tokens; of 4 + 8 + 16 computed ones for 2 candidates.
-    assert tokens == batching.Tokens(real=2 * 23, computed=2 * 28 * 2)
+    # Two epochs of 18 + 8 real tokens, and of 4 + 8 + 16 computed ones for 2 candidates.
+    assert tokens == batching.Tokens(real=2 * 26, computed=2 * 28 * 2)
 
 
 def test_batches_of_several_sequences():

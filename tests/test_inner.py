@@ -251,8 +251,7 @@ def test_a_candidate_that_is_not_finite_stops_there(group, run):
 
 def test_a_delta_that_only_the_last_step_breaks_is_not_finite(group, run):
     """One step: the loss before it is finite, what it leaves behind is not."""
-    broken = _hparams(rate=np.nan, steps=1)
-    deltas, results = run(group.replace(2, hparams=broken))
+    deltas, results = run(group.replace(2, hparams=_hparams(rate=np.nan, steps=1)))
     assert np.isfinite(results.losses_S[2]).all() and results.taken_S[2].sum() == 1
     assert not np.isfinite(deltas.tree["layers"]["attn"]["q_proj"]["b"][2]).all()
     np.testing.assert_array_equal(results.finite, [True, True, False])
@@ -301,14 +300,11 @@ def test_the_group_of_a_candidate_matters_to_the_last_bits_only(group, trained, 
         )
 
 
-def _steps(group, ranks, buckets=None):
-    """The group with a schedule of literal ranks."""
+def _steps(group, ranks):
+    """The group with a schedule of literal ranks, all in the wide bucket."""
     ranks_SxB = np.full((STEPS, 1), -1, np.int32)
     ranks_SxB[: len(ranks), 0] = ranks
-    buckets_S = np.ones(STEPS, np.int32)
-    if buckets is not None:
-        buckets_S[: len(buckets)] = buckets
-    schedule = inner.Schedule(ranks_SxB, buckets_S, np.int32(len(ranks)))
+    schedule = inner.Schedule(ranks_SxB, np.ones(STEPS, np.int32), np.int32(len(ranks)))
     return dataclasses.replace(group, schedule=schedule)
 
 
@@ -347,8 +343,7 @@ def test_warm_up_and_decay_by_hand(group, run):
     for k, hparams in enumerate(recipes):
         group = group.replace(k, hparams=hparams)
     one, two = run(_steps(group, [1])), run(_steps(group, [1, 1]))
-    starts = group.deltas.tree
-    _assert_same(one[0].tree, starts)
+    _assert_same(one[0], group.deltas)
     for k, size in enumerate((0.1, 0.1, 0.4)):
         b = two[0].tree["layers"]["attn"]["v_proj"]["b"][k]
         np.testing.assert_allclose(np.median(np.abs(b)), size, rtol=1e-3)
@@ -403,13 +398,3 @@ def test_the_first_token_is_never_a_target(group, trained, run):
     mask[:, :, 0] = ~mask[:, :, 0]
     problems = group.problems.replace(mask_NxT=mask)
     _assert_same(run(dataclasses.replace(group, problems=problems)), trained)
-
-
-def test_the_bucket_of_a_step_cuts_nothing_off_and_adds_nothing(group, run):
-    """Rank 0 has at most 4 tokens: 4 and 8 tokens wide, its step is the same up to rounding."""
-    narrow, wide = (run(_steps(group, [0], buckets=[b])) for b in (0, 1))
-    np.testing.assert_allclose(narrow[1].losses_S, wide[1].losses_S, rtol=1e-5)
-    assert _distance(narrow[0].tree, wide[0].tree, group.deltas.tree) < 1e-3
-    # Rank 3 of candidate 1 has 8 tokens: the narrow bucket would train on half of them.
-    narrow, wide = (run(_steps(group, [3], buckets=[b])) for b in (0, 1))
-    assert abs(narrow[1].losses_S[1, 0] - wide[1].losses_S[1, 0]) > 1e-3

@@ -87,6 +87,20 @@ def test_a_mapped_schedule_would_run_every_branch(tiny_llama, arguments):
     assert not _trace(mapped, *arguments[:-1], schedules)["cond"]
 
 
+def test_a_step_runs_at_the_bucket_that_the_schedule_names(tiny_llama, arguments):
+    """Sequences of 2 and 4 tokens train alike 4 and 8 tokens wide; one of 8 would be halved."""
+    params, *candidates, _ = arguments
+    for rank, fits in ((0, True), (1, True), (3, False)):
+        (narrow, narrow_result), (wide, wide_result) = (
+            _program(tiny_llama)(params, *candidates, _schedule([rank], [bucket]))
+            for bucket in (0, 1)
+        )
+        losses = narrow_result.losses_S[:, 0], wide_result.losses_S[:, 0]
+        assert np.allclose(*losses, rtol=1e-5) == fits
+        for a, b, start in zip(*map(jax.tree.leaves, (narrow, wide, candidates[0])), strict=True):
+            assert (np.linalg.norm(a - b) <= 1e-3 * np.linalg.norm(b - start)) or not fits
+
+
 def test_recomputing_activations_changes_nothing(tiny_llama, arguments):
     plain = _program(tiny_llama)
     remat = _program(tiny_llama, inner.InnerSettings(SETTINGS.buckets, remat=True))

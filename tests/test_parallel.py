@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec
 from seal_jax import batching, evaluate, inner, parallel, restem
 from seal_jax import delta as delta_lib
 from seal_jax.delta import DeltaSpec
+from seal_jax.sampling import SampleSettings
 
 SPEC = DeltaSpec(("q_proj", "v_proj"), rank=2, alpha=4.0)
 SETTINGS = restem.MStepSettings(learning_rate=0.01)
@@ -135,6 +136,23 @@ def test_queries_of_candidates_spread_over_devices_score_as_on_one(tiny_llama, r
     assert len({shard.device for shard in spread.addressable_shards}) == 8
     np.testing.assert_allclose(spread, on_one, rtol=1e-4, atol=1e-5)
     assert len(np.unique(np.asarray(on_one))) == 16
+
+
+def test_candidates_spread_over_devices_answer_as_on_one(tiny_llama, random_delta):
+    deltas = delta_lib.stack([random_delta(tiny_llama.params, SPEC, seed) for seed in range(8)])
+    prompts = np.random.default_rng(2).integers(0, 61, (8, 2, 4)).astype(np.int32)
+    lengths = np.array([[4, 1 + k % 4] for k in range(8)], np.int32)
+    keys = jax.random.split(jax.random.key(0), (8, 2))
+    static = (tiny_llama.config, SampleSettings(3, temperature=0.0))
+    answer = functools.partial(evaluate.answers_of_candidates, static)
+    on_one = answer(tiny_llama.params, deltas, prompts, lengths, keys)
+    spread = answer(
+        parallel.place(tiny_llama.params),
+        *parallel.shard((deltas, prompts, lengths)),
+        parallel.place(keys),
+    )
+    np.testing.assert_array_equal(spread.tokens_BxN, on_one.tokens_BxN)
+    assert len(np.unique(np.asarray(on_one.tokens_BxN), axis=0)) > 8
 
 
 def test_three_rounds_of_the_m_step_equal_one_device_and_compile_once(tiny_llama, count_compiles):

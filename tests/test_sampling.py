@@ -169,6 +169,14 @@ def test_truncation_literal():
     assert kept(top_k=3, top_p=0.55) == [0, 1, 3]
 
 
+def test_the_cut_is_exact_to_the_last_bits():
+    """Two tokens whose probabilities differ by a few units in the last place are told apart."""
+    logits = np.array([[-2.0, 1.0, 1.0 - 2.0**-20]], np.float32)
+    for cut in (dict(top_k=1), dict(top_p=0.4)):
+        kept = truncate(logits, SampleSettings(1, **cut))[0] > 0
+        np.testing.assert_array_equal(kept, [False, True, False])
+
+
 def test_greedy_takes_the_first_of_the_largest():
     logits = np.array([[0.0, 2.0, 2.0], [3.0, -1.0, 0.0]], np.float32)
     keys = jax.random.split(jax.random.key(0), 2)

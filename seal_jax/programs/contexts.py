@@ -31,7 +31,7 @@ def training_rounds(session: Session) -> list[list[Context]]:
 
 
 def held_out(session: Session) -> list[Context]:
-    """The evaluation contexts.
+    """The evaluation contexts: a fixed choice over the whole file, the same for every seed.
 
     Raises:
       SettingsError: there are too few.
@@ -43,7 +43,8 @@ def held_out(session: Session) -> list[Context]:
             f"evaluation.contexts is {wanted}, but there are {len(available)} evaluation contexts: "
             "lower it, or give a larger data.eval_path."
         )
-    return available[:wanted]
+    order = np.random.default_rng(zlib.crc32(b"evaluation contexts")).permutation(len(available))
+    return [available[i] for i in sorted(order[:wanted])]
 
 
 def _limited(session: Session, split: Split) -> list[Context]:
