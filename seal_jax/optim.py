@@ -52,7 +52,8 @@ def learning_rate(peak, step, *, total, warmup, decay):
     step, total, warmup = (jnp.asarray(value, jnp.float32) for value in (step, total, warmup))
     rising = step / jnp.maximum(warmup, 1.0)
     progress = jnp.clip((step - warmup) / jnp.maximum(total - warmup, 1.0), 0.0, 1.0)
-    falling = jnp.stack(
-        [jnp.ones_like(progress), 1 - progress, (1 + jnp.cos(jnp.pi * progress)) / 2]
+    falling = jnp.select(
+        [jnp.equal(decay, index) for index in range(len(DECAYS))],
+        [jnp.ones_like(progress), 1 - progress, (1 + jnp.cos(jnp.pi * progress)) / 2],
     )
-    return peak * jnp.where(step < warmup, rising, jnp.take(falling, decay, axis=0))
+    return peak * jnp.where(step < warmup, rising, falling)

@@ -81,8 +81,8 @@ def select(rewards_CxM, rule: SelectionRule, *, baselines_C=None, seed: int = 0)
         else:
             scores_CxM = rewards_CxM
         count = rule.k if rule.name == "top_k" else 1
-        scores_CxM = np.where(valid_CxM, scores_CxM, -np.inf)
-        order_CxM = np.argsort(-scores_CxM, axis=1, kind="stable")
+        scores_CxM = np.where(valid_CxM, scores_CxM, 0.0)
+        order_CxM = np.lexsort((-scores_CxM, ~valid_CxM), axis=1)  # stable: ties by index
         kept_CxM = np.zeros(rewards_CxM.shape, bool)
         np.put_along_axis(kept_CxM, order_CxM[:, :count], True, axis=1)
         kept_CxM &= valid_CxM

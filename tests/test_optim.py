@@ -49,6 +49,8 @@ def test_learning_rate_maps_over_candidates():
     peaks = jnp.array([1.0, 0.1, 0.4])
     found = rates(peaks, jnp.array([4, 4, 8]), jnp.array([0, 0, 4]), jnp.array([0, 1, 2]))
     np.testing.assert_allclose(found, [1.0, 0.05, 0.2], rtol=1e-6)
+    arrays = dict(total=jnp.array([4, 4, 8]), warmup=jnp.array([0, 0, 4]), decay=jnp.arange(3))
+    np.testing.assert_allclose(optim.learning_rate(peaks, 2, **arrays), found, rtol=1e-6)
 
 
 def _adamw(leaves, gradients_of_steps, constants, rate):

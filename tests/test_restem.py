@@ -345,3 +345,9 @@ def test_a_fresh_state_changes_nothing(tiny_llama):
     for module in fresh.delta.tree["layers"]["attn"].values():
         assert np.any(module["a"]) and not np.any(module["b"])
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(fresh.opt_state))
+
+
+def test_a_self_edit_without_reward_never_displaces_one_with_the_lowest():
+    rewards_CxM = np.array([[np.nan, -np.inf], [np.nan, -1.0]])
+    kept = restem.select(rewards_CxM, restem.SelectionRule("best_of_m"))
+    np.testing.assert_array_equal(kept, [[0, 1], [0, 1]])

@@ -94,6 +94,14 @@ _REQUIRED = (
 )
 
 
+_LLAMA3_ROPE = (
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "original_max_position_embeddings",
+)
+
+
 def _refuse_unsupported(config: Mapping[str, Any]) -> None:
     """Features that would silently change the logits."""
     activation = config.get("hidden_act", "silu")
@@ -117,6 +125,9 @@ def _rope(config: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
         return theta, None
     if kind != "llama3":
         raise ValueError(f"rope_type {kind!r} is not supported: expected 'default' or 'llama3'.")
+    missing = [key for key in _LLAMA3_ROPE if key not in rope]
+    if missing:
+        raise ValueError(f"the llama3 rope scaling of config.json lacks {', '.join(missing)}.")
     return theta, RopeScaling(
         factor=rope["factor"],
         low_freq_factor=rope["low_freq_factor"],

@@ -342,8 +342,14 @@ def train_policy(
     """
     settings = session.settings.restem.sft
     static = (session.model, settings.m_step_settings(session.settings.model.remat))
-    buckets = settings.buckets
-    length = buckets[batching.bucket_index(max(len(row.tokens) for row in rows), buckets)]
+    length = settings.buckets[-1]
+    longest = max(len(row.tokens) for row in rows)
+    if longest > length:
+        raise batching.TooLong(
+            f"a kept self-edit takes {longest} tokens with its prompt, more than the largest of "
+            f"restem.sft.buckets ({length}): add a larger bucket."
+        )
+    length = settings.buckets[batching.bucket_index(longest, settings.buckets)]
     seed = session.settings.seed
     state = parallel.place(
         restem.init(key_for(seed, "policy", stage), params, settings.lora.spec(), static[1])

@@ -223,6 +223,7 @@ def test_attention_bias_of_llama_and_qwen3_is_on_all_four_projections(config):
         (QWEN2 | {"use_sliding_window": True}, "use_sliding_window=true .* set it to false"),
         (QWEN2 | {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
         (LLAMA | {"rope_parameters": {"rope_type": "linear"}}, "rope_type 'linear'"),
+        (LLAMA | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks low_freq_factor"),
         (_without(QWEN3, "vocab_size", "hidden_size"), "lacks vocab_size, hidden_size"),
         (SMOLLM2 | {"num_key_value_heads": 4}, r"\(9\) must be a multiple of .* \(4\)"),
         (QWEN3 | {"head_dim": 65}, "head_dim must be even .* 65"),
