@@ -7,7 +7,7 @@ Variants: `demo` (the default), `smollm2-135m`, `qwen2.5-7b` and `smoke`. See th
 
 import ml_collections
 
-from seal_jax import settings
+from seal_jax import config_dict, settings
 
 
 def demo(config):
@@ -78,6 +78,6 @@ def get_config(variant: str = "demo") -> ml_collections.ConfigDict:
     """The locked config of a variant."""
     if variant not in VARIANTS:
         raise ValueError(f"no variant {variant!r} in knowledge.py: one of {', '.join(VARIANTS)}.")
-    config = settings.to_config(settings.Settings())
+    config = config_dict.to_config(settings.Settings())
     VARIANTS[variant](config)
     return config.lock()

@@ -103,6 +103,7 @@ def make_schedule(
     key: jax.Array,
     buckets: Sequence[int],
     rows: int,
+    candidates: int | None = None,
 ) -> tuple[Schedule, "Tokens"]:
     """The shared order of training of a group of candidates.
 
@@ -118,6 +119,7 @@ def make_schedule(
       key: of (seed, round, replicate); not of a context or candidate.
       buckets: lengths that a step may be padded to.
       rows: N of the arrays; sets S = epochs * ceil(N / B).
+      candidates: K of the program, for the count of computed tokens; None if `lengths` are all.
 
     Raises:
       ValueError: batch_size > 1 with unequal numbers of sequences.
@@ -144,7 +146,7 @@ def make_schedule(
             ranks_SxB[step, : len(chosen)] = chosen
             buckets_S[step] = bucket_index(longest_N[chosen].max(), buckets)
             step += 1
-    computed = sum(buckets[b] for b in buckets_S[:step]) * batch_size * len(lengths)
+    computed = sum(buckets[b] for b in buckets_S[:step]) * batch_size * (candidates or len(lengths))
     real = epochs * sum(map(sum, lengths))
     return Schedule(ranks_SxB, buckets_S, np.int32(step)), Tokens(real=real, computed=computed)
 

@@ -9,7 +9,8 @@ from unittest import mock
 from absl import flags, logging
 from ml_collections import config_flags
 
-from seal_jax import settings as settings_lib
+from seal_jax import config_dict
+from seal_jax.settings import Settings, SettingsError
 from seal_jax.weights import demo_model
 
 USAGE = """usage: python -m seal_jax COMMAND [flags]
@@ -54,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         _COMMANDS[command](_parse(command, rest))
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues the run.", file=sys.stderr)
+        continues = "" if command == "adapt" else "; the same command continues the run"
+        print(f"\ninterrupted{continues}.", file=sys.stderr)
         return 130
     except _MENDABLE as error:
         if "--traceback" in rest:
@@ -94,10 +96,20 @@ def _adapt(values: flags.FlagValues) -> None:
         raise UsageError("adapt needs --passage=FILE (a text file) and --question='...'.")
     passage = pathlib.Path(values.passage).read_text(encoding="utf-8")
     adapted = adapt.adapt(
-        _settings(values), passage, list(values.question), title=values.title, edit=values.edit
+        _settings(values),
+        passage,
+        list(values.question),
+        title=values.title or pathlib.Path(values.passage).stem.replace("_", " "),
+        edit=values.edit,
     )
     if adapted.self_edit:
         print(f"self-edit:\n{adapted.self_edit}\n")
+    if adapted.dropped_tokens or adapted.dropped_sequences:
+        print(
+            f"not trained on, for lack of room: {adapted.dropped_sequences} lines and "
+            f"{adapted.dropped_tokens} tokens of others (raise --config.inner.max_sequences, or "
+            "add a larger bucket to --config.inner.buckets)\n"
+        )
     for question, before, after in zip(values.question, adapted.before, adapted.after, strict=True):
         print(
             f"question: {question}\n  before: {before or '(empty)'}\n  after:  {after or '(empty)'}"
@@ -114,7 +126,7 @@ def _define(command: str) -> flags.FlagValues:
     if command == "adapt":
         flags.DEFINE_string("passage", "", "Text file with the passage.", values)
         flags.DEFINE_multi_string("question", [], "A question; may be repeated.", values)
-        flags.DEFINE_string("title", "", "What the passage is about.", values)
+        flags.DEFINE_string("title", "", "What it is about (default: the file's name).", values)
         flags.DEFINE_bool("edit", True, "Write a self-edit; else train on the passage.", values)
         return values
     flags.DEFINE_string("workdir", "", "Directory of the run.", values)
@@ -147,11 +159,11 @@ def _parse(command: str, rest: list[str]) -> flags.FlagValues:
 
 def _check_overrides(rest: Sequence[str]) -> None:
     """Names the nearest setting for one that does not exist, before config_flags sees it."""
-    known = set(settings_lib.keys())
+    known = set(config_dict.all_keys())
     for argument in rest:
         name = argument.lstrip("-").split("=")[0]
         if argument.startswith("--config.") and name.removeprefix("config.") not in known:
-            raise settings_lib.SettingsError(settings_lib.unknown_key(name.removeprefix("config.")))
+            raise SettingsError(config_dict.unknown_key(name.removeprefix("config.")))
 
 
 def _default_config() -> str:
@@ -165,8 +177,8 @@ def _default_config() -> str:
     return found.origin
 
 
-def _settings(values: flags.FlagValues) -> settings_lib.Settings:
-    return settings_lib.from_config(values.config)
+def _settings(values: flags.FlagValues) -> Settings:
+    return config_dict.from_config(values.config)
 
 
 def _workdir(values: flags.FlagValues) -> str:
@@ -179,4 +191,6 @@ def _help(command: str) -> str:
     own = _define(command)
     names = [name for name in own if name not in ("config",)]
     lines = [f"  --{name}: {own[name].help}" for name in sorted(names)]
-    return f"{USAGE}\n\nflags of {command}:\n" + "\n".join(lines)
+    known = "\n".join(f"  --config.{key}" for key in config_dict.all_keys())
+    flags_text = "\n".join(lines)
+    return f"{USAGE}\n\nflags of {command}:\n{flags_text}\n\nsettings:\n{known}"

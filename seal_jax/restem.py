@@ -92,6 +92,8 @@ def select(rewards_CxM, rule: SelectionRule, *, baselines_C=None, seed: int = 0)
 class Batch(flax.struct.PyTreeNode):
     """Rows "prompt, self-edit, end of sequence", right-padded.
 
+    A self-edit that was cut at the length limit has no end of sequence: it did not end there.
+
     Attributes:
       tokens_BxT: token ids.
       mask_BxT: bool; true at the self-edit's tokens and its end of sequence.

@@ -146,7 +146,8 @@ def _prepare(path: Path, config: dict[str, Any], overwrite: bool) -> bool:
     if not differences and not finished:
         json_file.remove_temporaries(path)
         return True
-    if not overwrite:
+    started = any((path / "ledger").glob("[0-9]*.json"))
+    if not overwrite and (started or finished):
         raise RunDirError(_refusal(path, finished, differences))
     _clear(path, mark)
     _write_mark(path, config)

@@ -1,8 +1,6 @@
 """Every setting of a run: frozen dataclasses with the paper's values as defaults.
 
-`to_config(Settings())` is the ConfigDict that the files in configs/ start from, and `from_config`
-turns a ConfigDict with its overrides back into dataclasses: an unknown key, a wrong type or an
-impossible value is a SettingsError that names the key and what to change. Nothing below the
+`config_dict` turns them into the ConfigDict that a config file changes, and back. Nothing below the
 programs sees a ConfigDict.
 
 Defaults are those of SEAL's knowledge-incorporation experiment (arXiv 2506.10943, section 4 and
@@ -10,14 +8,9 @@ appendix B), unless a docstring says otherwise.
 """
 
 import dataclasses
-import difflib
 import itertools
 import re
-import typing
-from collections.abc import Mapping
-from typing import Any, Literal
-
-import ml_collections
+from typing import Literal
 
 from seal_jax import optim, restem, sampling
 from seal_jax.delta import DeltaSpec
@@ -64,7 +57,7 @@ class Data:
       max_train_contexts, max_eval_contexts: how many contexts of a file are used, in file order
         after the length limits; 0 is all of them.
       min_words, max_words: passages of other lengths are left out; 0 is no limit.
-      max_questions: questions of a context that are asked (the first ones).
+      max_questions: questions of a context that are asked (the first ones; the rest are left out).
     """
 
     train_path: str = ""
@@ -245,6 +238,10 @@ class Reward:
             (self.kind == "pattern") == bool(self.pattern),
             "pattern must be given for the reward 'pattern', and for no other.",
         )
+        _require(
+            self.kind != "pattern" or self.replicates == 1,
+            "replicates must be 1 for the reward 'pattern', which needs no inner loop.",
+        )
         try:
             re.compile(self.pattern)
         except re.error as error:
@@ -315,6 +312,13 @@ class Restem:
         _require(self.rounds >= 0, "rounds must be 0 or more.")
         _require(self.contexts_per_round >= 1, "contexts_per_round must be at least 1.")
         self.selection_rule()
+        _require(
+            self.rule == "top_k" or self.top_k == 1, "top_k is for the rule 'top_k': set that too."
+        )
+        _require(
+            self.rule == "threshold" or self.threshold == 0,
+            "threshold is for the rule 'threshold': set that too.",
+        )
 
     def selection_rule(self) -> restem.SelectionRule:
         return restem.SelectionRule(name=self.rule, k=self.top_k, threshold=self.threshold)
@@ -341,6 +345,7 @@ class Evaluation:
 
     def __post_init__(self):
         unknown = set(self.arms) - set(ARMS)
+        _require(bool(self.arms), f"arms are empty: name some of {', '.join(ARMS)}.")
         _require(not unknown, f"arms must be of {', '.join(ARMS)}, not {', '.join(unknown)}.")
         _require(self.contexts >= 0 and self.edits >= 1, "contexts >= 0 and edits >= 1 are needed.")
         _require(self.bootstrap_draws >= 100, "bootstrap_draws must be at least 100.")
@@ -367,93 +372,3 @@ class Settings:
             self.restem.rule != "top_k" or self.restem.top_k <= self.edits.samples,
             f"restem.top_k ({self.restem.top_k}) exceeds edits.samples ({self.edits.samples}).",
         )
-
-
-def to_config(settings: Settings) -> ml_collections.ConfigDict:
-    """The settings as an unlocked ConfigDict, for a config file to change."""
-    return ml_collections.ConfigDict(dataclasses.asdict(settings))
-
-
-def from_config(config: Mapping[str, Any]) -> Settings:
-    """Settings from a ConfigDict or nested dict; absent keys keep their defaults.
-
-    Raises:
-      SettingsError: an unknown key (the nearest valid one is named), a wrong type, or a value or
-        combination that is impossible.
-    """
-    values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
-    return _build(Settings, values, ())
-
-
-def _build(cls, values: Mapping[str, Any], path: tuple[str, ...]):
-    hints = typing.get_type_hints(cls)
-    arguments = {}
-    for name, value in values.items():
-        key = ".".join((*path, name))
-        if name not in hints:
-            raise SettingsError(unknown_key(key))
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            if not isinstance(value, Mapping):
-                raise SettingsError(
-                    f"{key} is a group of settings, not {value!r}: set one of its keys."
-                )
-            arguments[name] = _build(hint, value, (*path, name))
-        else:
-            arguments[name] = _convert(hint, value, key)
-    defaults = _defaults_at(path)
-    try:
-        return dataclasses.replace(defaults, **arguments)
-    except ValueError as error:
-        if isinstance(error, SettingsError):
-            raise
-        where = ".".join(path) or "the configuration"
-        raise SettingsError(f"{where}: {error}") from None
-
-
-def _defaults_at(path: tuple[str, ...]):
-    value: Any = Settings()
-    for name in path:
-        value = getattr(value, name)
-    return value
-
-
-def _convert(hint, value, key: str):
-    """A value in its declared type; ints pass for floats and lists for tuples."""
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise SettingsError(f"{key} must be one of {', '.join(choices)}, not {value!r}.")
-        return value
-    if origin is tuple:
-        element = typing.get_args(hint)[0]
-        if not isinstance(value, list | tuple):
-            raise SettingsError(f"{key} must be a tuple of {element.__name__}, not {value!r}.")
-        return tuple(_convert(element, item, key) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise SettingsError(
-            f"{key} must be of type {hint.__name__}, not {type(value).__name__} ({value!r})."
-        )
-    return value
-
-
-def keys(cls=Settings, prefix: str = "") -> list[str]:
-    """All dotted keys of leaf settings, in order of declaration."""
-    found = []
-    for name, hint in typing.get_type_hints(cls).items():
-        nested = dataclasses.is_dataclass(hint)
-        found += keys(hint, f"{prefix}{name}.") if nested else [prefix + name]
-    return found
-
-
-def unknown_key(key: str) -> str:
-    """The message for a key that does not exist, with the nearest one that does.
-
-    >>> unknown_key("inner.lora.rnk")
-    "unknown setting 'inner.lora.rnk': did you mean 'inner.lora.rank'?"
-    """
-    near = difflib.get_close_matches(key, keys(), n=1, cutoff=0.0)[0]
-    return f"unknown setting {key!r}: did you mean {near!r}?"

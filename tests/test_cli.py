@@ -41,7 +41,7 @@ def test_variant_and_policy_reach_the_program(called):
     ("arguments", "message"),
     [
         (["train", "--workdir=w", "--config.inner.lora.rnk=1"], "did you mean 'inner.lora.rank'"),
-        (["train", "--workdir=w", "--config.inner=1"], "unknown setting 'inner'"),
+        (["train", "--workdir=w", "--config.inner=1"], "'inner' is a group of settings"),
         (["train", "--workdir=w", "--config.inner.lora.rank=abc"], "'abc'"),
         (["train", "--workdir=w", "--config.inner.lora.rank=0"], "rank must be at least 1"),
         (["train", "--workdir=w", "--config=no/such.py"], "no/such.py"),

@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from seal_jax import config_dict
 from seal_jax import settings as settings_lib
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -25,8 +26,8 @@ knowledge = _load("knowledge")
 def test_every_variant_is_locked_and_valid(variant):
     config = knowledge.get_config(variant)
     assert config.is_locked
-    settings = settings_lib.from_config(config)
-    assert settings_lib.from_config(settings_lib.to_config(settings)) == settings
+    settings = config_dict.from_config(config)
+    assert config_dict.from_config(config_dict.to_config(settings)) == settings
 
 
 def test_an_unknown_variant_names_those_there_are():
@@ -36,7 +37,7 @@ def test_an_unknown_variant_names_those_there_are():
 
 def test_the_papers_values():
     """REFERENCE of SEAL's knowledge experiment: arXiv 2506.10943, section 4 and appendix B."""
-    settings = settings_lib.from_config(knowledge.get_config("qwen2.5-7b"))
+    settings = config_dict.from_config(knowledge.get_config("qwen2.5-7b"))
     inner, sft, restem = settings.inner, settings.restem.sft, settings.restem
     assert (inner.lora.rank, inner.lora.alpha, inner.lora.targets) == (32, 64, ("q_proj", "v_proj"))
     assert (inner.epochs, inner.learning_rate, inner.batch_size) == (10, 1e-3, 1)
@@ -54,9 +55,9 @@ def test_the_papers_values():
 
 
 def test_an_override_reaches_its_dataclass_and_nothing_else():
-    config = settings_lib.to_config(settings_lib.Settings())
+    config = config_dict.to_config(settings_lib.Settings())
     config.inner.lora.rank = 16
-    settings = settings_lib.from_config(config)
+    settings = config_dict.from_config(config)
     lora = dataclasses.replace(settings_lib.Lora(), rank=16)
     inner = dataclasses.replace(settings_lib.Inner(), lora=lora)
     assert settings == settings_lib.Settings(inner=inner)
@@ -84,8 +85,15 @@ def test_an_override_reaches_its_dataclass_and_nothing_else():
         ({"edits": {"top_p": 1.5}}, "edits: top_p must be in"),
         ({"reward": {"pattern": "x"}}, "pattern must be given for the reward 'pattern'"),
         ({"reward": {"kind": "pattern"}}, "pattern must be given for the reward 'pattern'"),
-        ({"reward": {"kind": "pattern", "pattern": "("}}, "not a regular expression"),
+        (
+            {"reward": {"kind": "pattern", "pattern": "(", "replicates": 1}},
+            "not a regular expression",
+        ),
         ({"restem": {"rule": "best"}}, "restem.rule must be one of best_of_m"),
+        ({"restem": {"top_k": 2}}, "top_k is for the rule"),
+        ({"restem": {"threshold": 0.5}}, "threshold is for the rule"),
+        ({"reward": {"kind": "pattern", "pattern": "x"}}, "replicates must be 1"),
+        ({"evaluation": {"arms": ()}}, "arms are empty"),
         ({"restem": {"rule": "top_k", "top_k": 9}}, "restem.top_k .9. exceeds edits.samples"),
         ({"data": {"min_words": 9, "max_words": 3}}, "min_words .9. must not exceed max_words"),
         ({"evaluation": {"arms": ("bse",)}}, "arms must be of base, passage"),
@@ -94,17 +102,17 @@ def test_an_override_reaches_its_dataclass_and_nothing_else():
 )
 def test_what_cannot_be_is_refused_with_what_to_change(values, message):
     with pytest.raises(settings_lib.SettingsError, match=message):
-        settings_lib.from_config(values)
+        config_dict.from_config(values)
 
 
 def test_integers_pass_for_floats_and_lists_for_tuples():
-    settings = settings_lib.from_config({"inner": {"learning_rate": 1, "buckets": [8, 16]}})
+    settings = config_dict.from_config({"inner": {"learning_rate": 1, "buckets": [8, 16]}})
     assert settings.inner.learning_rate == 1.0
     assert settings.inner.buckets == (8, 16)
 
 
 def test_keys_lists_every_leaf_once():
-    keys = settings_lib.keys()
+    keys = config_dict.all_keys()
     assert len(keys) == len(set(keys))
     assert {"seed", "inner.lora.rank", "restem.sft.optimizer.b1", "evaluation.arms"} <= set(keys)
     assert not {"inner", "inner.lora"} & set(keys)

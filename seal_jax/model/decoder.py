@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from seal_jax.model.config import ModelConfig
-from seal_jax.model.layers import Block, Embed, Projection, RMSNorm, rope_angles
+from seal_jax.model.layers import Block, Embed, Head, RMSNorm, rope_angles
 
 Params = dict[str, Any]
 
@@ -54,7 +54,7 @@ def init(config: ModelConfig, key, dtype=jnp.float32) -> Params:
         "final_norm": RMSNorm(config.norm_eps).init(key_head, x)["params"],
     }
     if not config.tie_embeddings:
-        params["head"] = Projection(config.vocab_size).init(key_head, x)["params"]
+        params["head"] = Head(config).init(key_head, x)["params"]
     return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
 
@@ -155,7 +155,7 @@ def logits(config: ModelConfig, params: Params, hidden, *, delta=None):
         variables = {"params": params["embed"], "delta": (delta or {}).get("embed", {})}
         return Embed(config).apply(variables, hidden, method=Embed.attend)
     variables = {"params": params["head"], "delta": (delta or {}).get("head", {})}
-    return Projection(config.vocab_size).apply(variables, hidden).astype(jnp.float32)
+    return Head(config).apply(variables, hidden)
 
 
 def log_likelihoods(config, params, tokens_BxT, *, delta=None, remat: bool = False):

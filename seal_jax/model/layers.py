@@ -86,6 +86,18 @@ class Embed(nn.Module):
         return jnp.einsum("...d,vd->...v", x, self.table_VxD, preferred_element_type=jnp.float32)
 
 
+class Head(nn.Module):
+    """The output head of models with untied embeddings; logits are float32."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (x.shape[-1], self.config.vocab_size)
+        kernel = _changed(self, "kernel", self.param("kernel", _init_kernel, shape))
+        return jnp.einsum("...d,dv->...v", x, kernel, preferred_element_type=jnp.float32)
+
+
 class Attention(nn.Module):
     """Causal grouped-query attention with rotary positions and an optional key/value cache."""
 

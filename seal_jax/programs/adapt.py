@@ -13,15 +13,23 @@ from seal_jax.tasks.base import Context, Question
 
 @dataclasses.dataclass(frozen=True)
 class Adapted:
-    """What `adapt` shows: the self-edit, and for each question the answers before and after."""
+    """What `adapt` shows.
+
+    Attributes:
+      self_edit: its text; empty where none was asked for.
+      before, after: the answer to each question.
+      dropped_tokens, dropped_sequences: what did not fit and was not trained on.
+    """
 
     self_edit: str
     before: list[str]
     after: list[str]
+    dropped_tokens: int = 0
+    dropped_sequences: int = 0
 
 
 def adapt(
-    settings: Settings, passage: str, questions: list[str], *, title: str = "", edit: bool = True
+    settings: Settings, passage: str, questions: list[str], *, title: str, edit: bool = True
 ) -> Adapted:
     """Samples a self-edit about a passage, applies it, and answers questions before and after.
 
@@ -29,14 +37,17 @@ def adapt(
       settings: of the model, the sampling and the inner loop; the seed chooses the self-edit.
       passage: the text.
       questions: asked without the passage.
-      title: what the passage is about; it heads the training sequences and the questions.
+      title: what the passage is about; it heads the training sequences and the questions, so it
+        must not give the answers away.
       edit: whether a self-edit is written; otherwise the passage alone is trained on.
 
     Raises:
-      SettingsError: the passage or a question is empty.
+      SettingsError: the passage, the title or a question is empty.
     """
     if not passage.strip():
         raise SettingsError("the passage is empty: give a file with some text.")
+    if not title.strip():
+        raise SettingsError("the title is empty: give --title='what the passage is about'.")
     if not questions or not all(question.strip() for question in questions):
         raise SettingsError("give at least one --question that is not empty.")
     settings = dataclasses.replace(
@@ -49,7 +60,7 @@ def adapt(
     opened = session.open_session(settings)
     context = Context(
         id="own text",
-        title=title or passage.split("\n")[0][:60].rstrip(),
+        title=title,
         text=passage.strip(),
         questions=tuple(Question(id=str(i), text=q, answer="") for i, q in enumerate(questions)),
     )
@@ -57,6 +68,7 @@ def adapt(
 
 
 def _adapt(opened: Session, context: Context, edit: bool) -> Adapted:
+    opened.check_lengths([context])
     width = opened.query_width([context])
     text, sequences = "", opened.task.passage_sequences(context)
     if edit:
@@ -75,4 +87,6 @@ def _adapt(opened: Session, context: Context, edit: bool) -> Adapted:
         self_edit=text,
         before=[answer["text"] for answer in before],
         after=[answer["text"] for answer in after],
+        dropped_tokens=candidate.trimmed.dropped_tokens,
+        dropped_sequences=candidate.trimmed.dropped_sequences,
     )

@@ -43,6 +43,11 @@ def held_out(session: Session) -> list[Context]:
             f"evaluation.contexts is {wanted}, but there are {len(available)} evaluation contexts: "
             "lower it, or give a larger data.eval_path."
         )
+    if wanted < 2:
+        raise SettingsError(
+            "an interval needs at least 2 evaluation contexts: raise evaluation.contexts, or give "
+            "a larger data.eval_path."
+        )
     order = np.random.default_rng(zlib.crc32(b"evaluation contexts")).permutation(len(available))
     return [available[i] for i in sorted(order[:wanted])]
 

@@ -3,10 +3,10 @@
 import dataclasses
 from typing import Any
 
-from seal_jax.programs import arms, contexts, stages
+from seal_jax.programs import contexts, evaluation, stages
 from seal_jax.programs.job import run_job
 from seal_jax.programs.stages import Run
-from seal_jax.settings import Settings
+from seal_jax.settings import Settings, SettingsError
 
 
 def evaluate(
@@ -20,20 +20,28 @@ def evaluate(
     """Runs or continues an evaluation in `workdir`; see `job.run_job`.
 
     Args:
-      policy_from: the directory of a run whose last policy is the one "after RL"; without it that
-        arm is left out.
+      policy_from: the directory of a finished run whose last policy is the one "after RL"; without
+        it that arm is left out.
+
+    Raises:
+      SettingsError: nothing is left to evaluate; and as `run_job` does.
     """
     if not policy_from:
         kept = tuple(arm for arm in settings.evaluation.arms if arm != "edit_after")
-        evaluation = dataclasses.replace(settings.evaluation, arms=kept)
-        settings = dataclasses.replace(settings, evaluation=evaluation)
+        if not kept or settings.reward.kind == "pattern":
+            raise SettingsError(
+                "there is nothing to evaluate without a trained policy: give --policy_from=RUN, or "
+                "another of evaluation.arms (and no planted reward)."
+            )
+        held = dataclasses.replace(settings.evaluation, arms=kept)
+        settings = dataclasses.replace(settings, evaluation=held)
 
     def work(run: Run) -> dict[str, Any]:
         held_out = contexts.held_out(run.session)
+        run.session.check_lengths(held_out)
         base = stages.merged(run, 0, ())
         policy = stages.restore_policy(run, policy_from) if policy_from else base
-        width = run.session.query_width(held_out)
-        return arms.evaluate_policies(run, base, policy, held_out, width=width)
+        return evaluation.evaluate_policies(run, base, policy, held_out)
 
     return run_job(
         settings, workdir, work, overwrite=overwrite, quiet=quiet, policy_from=policy_from

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seal_jax import parallel
+from seal_jax import delta, parallel
 from seal_jax.batching import TooLong, bucket_index
 from seal_jax.model.config import ModelConfig
-from seal_jax.settings import Settings
+from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks.base import Context, Question, Task
 from seal_jax.tasks.knowledge.task import KnowledgeTask
 from seal_jax.weights import load, tokenizer
@@ -82,6 +82,38 @@ class Session:
                 widest = max(widest, length)
         return buckets[bucket_index(widest, buckets)]
 
+    def check_lengths(self, contexts: Sequence[Context]) -> None:
+        """Refuses, before any work, what would not fit later.
+
+        Raises:
+          TooLong: a prompt, or a prompt with its self-edit, exceeds its largest bucket.
+          SettingsError: a bucket exceeds the model's positions.
+        """
+        edits, sft = self.settings.edits, self.settings.restem.sft
+        longest = max(len(self.edit_prompt(context)) for context in contexts)
+        if longest > edits.prompt_buckets[-1]:
+            raise TooLong(
+                f"the longest prompt for a self-edit takes {longest} tokens, more than the largest "
+                f"of edits.prompt_buckets ({edits.prompt_buckets[-1]}): add a larger bucket, or "
+                "leave long passages out with data.max_words."
+            )
+        if longest + edits.max_new_tokens > sft.buckets[-1]:
+            raise TooLong(
+                f"a prompt and its self-edit may take {longest + edits.max_new_tokens} tokens, "
+                f"more than the largest of restem.sft.buckets ({sft.buckets[-1]}): add a larger "
+                "bucket."
+            )
+        answers, limit = self.settings.answers, self.model.max_positions
+        needed = max(
+            longest + edits.max_new_tokens,
+            self.query_width(contexts) + max(answers.max_new_tokens, answers.max_gold_tokens),
+        )
+        if needed > limit:
+            raise SettingsError(
+                f"prompts and what follows them take up to {needed} tokens, but the model has "
+                f"{limit} positions: lower edits.max_new_tokens or answers.max_new_tokens."
+            )
+
 
 def open_session(settings: Settings) -> Session:
     """Loads the model and the task that the settings name.
@@ -91,6 +123,14 @@ def open_session(settings: Settings) -> Session:
     """
     task = make_task(settings)
     loaded = load.load_model(settings.model.path, jnp.dtype(settings.model.dtype))
+    chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
+    if chats and not loaded.tokenizer.chat_template:
+        raise SettingsError(
+            f"the tokenizer of {settings.model.path} has no chat template: set edits.prompt_style "
+            "and answers.prompt_style to 'plain'."
+        )
+    for lora in (settings.inner.lora, settings.restem.sft.lora):
+        delta.target_paths(loaded.params, lora.spec())
     return Session(
         settings=settings,
         task=task,
@@ -128,4 +168,5 @@ def enable_compilation_cache() -> None:
             os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "seal_jax", "xla"
         )
         jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

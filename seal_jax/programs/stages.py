@@ -5,6 +5,7 @@ stopped, and what later stages see is always what the ledger holds.
 """
 
 import dataclasses
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax import batching, parallel, restem, run_dir
+from seal_jax import batching, config_dict, parallel, restem, run_dir
 from seal_jax import delta as delta_lib
-from seal_jax import settings as settings_lib
 from seal_jax.checkpoints import CheckpointError, Checkpoints
 from seal_jax.ledger import Ledger
 from seal_jax.programs import trials
@@ -207,11 +207,20 @@ def try_all(
         f"({real / max(computed, 1):.0%} of those computed); "
         f"{sum(record['reason'] is not None for record in records)} without a result"
     )
+    cut = sum(r["dropped_tokens"] + r["dropped_sequences"] > 0 for r in records)
+    if cut:
+        run.say(
+            f"{stage}: {cut} self-edits were cut to inner.max_sequences and the largest of "
+            "inner.buckets"
+        )
     return records
 
 
 def score(records: Sequence[Record], kind: str) -> float:
-    """The reward of one self-edit from the records of its replicates; NaN where it has none."""
+    """The reward of one self-edit: the mean over those of its replicates that gave a result.
+
+    NaN where none did.
+    """
     values = {
         "accuracy": lambda answer: float(answer["correct"]),
         "gold_log_likelihood": lambda answer: answer["gold_log_likelihood"],
@@ -279,6 +288,11 @@ def m_step(run: Run, policy: Policy, rows: Sequence[restem.Row], *, stage: str) 
                 run.session, start.params, rows, stage=stage, report=report
             )
             progress.update(1, loss=metrics[-1]["loss"])
+        if not (delta_lib.is_finite(delta) and all(np.isfinite(m["loss"]) for m in metrics)):
+            raise SettingsError(
+                f"{stage}: the M-step became non-finite; lower restem.sft.learning_rate and start "
+                "again with --overwrite or another --workdir."
+            )
         run.checkpoints.save(version, delta.tree)
         run.checkpoints.wait()
         done = run.once(
@@ -296,9 +310,13 @@ def restore_policy(run: Run, workdir: str) -> Policy:
     """The last policy of another run, from its checkpoints.
 
     Raises:
-      SettingsError: that run has no policy, or its model differs.
+      SettingsError: that run is not finished or has no policy, or its model differs.
     """
-    config = settings_lib.from_config(run_dir.read_config(workdir))
+    if not os.path.exists(os.path.join(workdir, "results.json")):
+        raise SettingsError(f"--policy_from={workdir} is not the directory of a finished run.")
+    stored = run_dir.read_config(workdir)
+    stored.pop("policy_from", None)
+    config = config_dict.from_config(stored)
     if config.model.path != run.session.settings.model.path:
         raise SettingsError(
             f"the policy of {workdir} was trained on model.path={config.model.path!r}, not on "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seal_jax import restem
-from seal_jax.programs import arms, contexts, stages
+from seal_jax.programs import contexts, evaluation, stages
 from seal_jax.programs.job import run_job
 from seal_jax.programs.session import Session
 from seal_jax.programs.stages import Policy, Run
@@ -25,12 +25,11 @@ def train(
         rounds = contexts.training_rounds(run.session)
         held_out = contexts.held_out(run.session)
         run.say(plan(run.session, rounds, held_out))
-        every = [*held_out, *(context for chosen in rounds for context in chosen)]
-        width = run.session.query_width(every)
-        policy, learned = restem_rounds(run, rounds, width)
+        training = [context for chosen in rounds for context in chosen]
+        run.session.check_lengths([*training, *held_out])
+        policy, learned = restem_rounds(run, rounds, run.session.query_width(training))
         base = stages.merged(run, 0, ())
-        results = arms.evaluate_policies(run, base, policy, held_out, width=width)
-        return results | {"rounds": learned}
+        return evaluation.evaluate_policies(run, base, policy, held_out) | {"rounds": learned}
 
     return run_job(settings, workdir, work, overwrite=overwrite, quiet=quiet)
 
@@ -128,7 +127,7 @@ def e_step(
 def plan(opened: Session, rounds: list[list[Context]], held_out: list[Context]) -> str:
     """What the job will do, and about how many tokens its inner loops will train on."""
     settings = opened.settings
-    inner, evaluation = settings.inner, settings.evaluation
+    inner, held = settings.inner, settings.evaluation
 
     def tokens(contexts: Sequence[Context], edits: int, edit_tokens: int) -> int:
         own = sum(
@@ -136,18 +135,19 @@ def plan(opened: Session, rounds: list[list[Context]], held_out: list[Context]) 
         )
         return inner.epochs * edits * (own + edit_tokens * len(contexts))
 
+    planted = settings.reward.kind == "pattern"
+    each = "" if planted else f" x {settings.reward.replicates} inner loops"
     total = 0
     longest = settings.edits.max_new_tokens
     loops = settings.edits.samples * settings.reward.replicates
-    if settings.reward.kind != "pattern":
+    if not planted:
         total += sum(tokens(chosen, loops, longest) for chosen in rounds)
-        arms_of_edits = len({"edit_before", "edit_after"} & set(evaluation.arms))
-        total += tokens(held_out, arms_of_edits * evaluation.edits, longest)
-        total += tokens(held_out, "passage" in evaluation.arms, 0)
+        arms_of_edits = len({"edit_before", "edit_after"} & set(held.arms))
+        total += tokens(held_out, arms_of_edits * held.edits, longest)
+        total += tokens(held_out, "passage" in held.arms, 0)
     lines = [
         f"plan: {len(rounds)} rounds of {settings.restem.contexts_per_round} contexts x "
-        f"{settings.edits.samples} self-edits x {settings.reward.replicates} inner loops, then "
-        f"{len(held_out)} evaluation contexts"
+        f"{settings.edits.samples} self-edits{each}, then {len(held_out)} evaluation contexts"
     ]
     if total:
         lines.append(

@@ -236,6 +236,7 @@ def train_group(
         key=key_for(seed, "order", draw, group[0].replicate),
         buckets=settings.buckets,
         rows=rows,
+        candidates=count,
     )
     problems = [
         batching.inner_problem(candidate.trimmed.sequences, rows=rows, length=length)

@@ -141,7 +141,14 @@ def chat_prompt(
     if style == "plain" or not tokenizer.chat_template:
         return list(tokenizer(user_text)["input_ids"])
     turns = [{"role": "user", "content": user_text}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    # Llama 3's template reads the clock and Qwen3's may open a train of thought unless told not to.
+    text = tokenizer.apply_chat_template(
+        turns,
+        tokenize=False,
+        add_generation_prompt=True,
+        date_string="01 Jan 2025",
+        enable_thinking=False,
+    )
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

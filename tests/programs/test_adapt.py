@@ -21,7 +21,7 @@ def test_adapting_changes_the_answers(settings):
 
 
 def test_without_a_self_edit_the_passage_alone_is_learned(settings):
-    adapted = adapt.adapt(settings, "Ullen is a town.", ["What is it?"], edit=False)
+    adapted = adapt.adapt(settings, "Ullen is a town.", ["What is it?"], title="Ullen", edit=False)
     assert adapted.self_edit == ""
     assert adapted.before != adapted.after
 
@@ -36,4 +36,4 @@ def test_without_a_self_edit_the_passage_alone_is_learned(settings):
 )
 def test_nothing_to_do_is_an_error(settings, passage, questions, message):
     with pytest.raises(ValueError, match=message):
-        adapt.adapt(settings, passage, questions)
+        adapt.adapt(settings, passage, questions, title="Ullen")

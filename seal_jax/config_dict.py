@@ -1,0 +1,108 @@
+"""Between settings and the ml_collections ConfigDict that config files and overrides change.
+
+An unknown key, a wrong type or an impossible value is a SettingsError that names the key and what
+to change.
+"""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import ml_collections
+
+from seal_jax.settings import Settings, SettingsError
+
+
+def to_config(settings: Settings) -> ml_collections.ConfigDict:
+    """The settings as an unlocked ConfigDict, for a config file to change."""
+    return ml_collections.ConfigDict(dataclasses.asdict(settings))
+
+
+def from_config(config: Mapping[str, Any]) -> Settings:
+    """Settings from a ConfigDict or nested dict; absent keys keep their defaults.
+
+    Raises:
+      SettingsError: an unknown key (the nearest valid one is named), a wrong type, or a value or
+        combination that is impossible.
+    """
+    values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
+    return _build(Settings, values, ())
+
+
+def _build(cls, values: Mapping[str, Any], path: tuple[str, ...]):
+    hints = typing.get_type_hints(cls)
+    arguments = {}
+    for name, value in values.items():
+        key = ".".join((*path, name))
+        if name not in hints:
+            raise SettingsError(unknown_key(key))
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise SettingsError(
+                    f"{key} is a group of settings, not {value!r}: set one of its keys."
+                )
+            arguments[name] = _build(hint, value, (*path, name))
+        else:
+            arguments[name] = _convert(hint, value, key)
+    defaults = _defaults_at(path)
+    try:
+        return dataclasses.replace(defaults, **arguments)
+    except ValueError as error:
+        if isinstance(error, SettingsError):
+            raise
+        where = ".".join(path) or "the configuration"
+        raise SettingsError(f"{where}: {error}") from None
+
+
+def _defaults_at(path: tuple[str, ...]):
+    value: Any = Settings()
+    for name in path:
+        value = getattr(value, name)
+    return value
+
+
+def _convert(hint, value, key: str):
+    """A value in its declared type; ints pass for floats and lists for tuples."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise SettingsError(f"{key} must be one of {', '.join(choices)}, not {value!r}.")
+        return value
+    if origin is tuple:
+        element = typing.get_args(hint)[0]
+        if not isinstance(value, list | tuple):
+            raise SettingsError(f"{key} must be a tuple of {element.__name__}, not {value!r}.")
+        return tuple(_convert(element, item, key) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise SettingsError(
+            f"{key} must be of type {hint.__name__}, not {type(value).__name__} ({value!r})."
+        )
+    return value
+
+
+def all_keys(cls=Settings, prefix: str = "") -> list[str]:
+    """All dotted keys of leaf settings, in order of declaration."""
+    found = []
+    for name, hint in typing.get_type_hints(cls).items():
+        nested = dataclasses.is_dataclass(hint)
+        found += all_keys(hint, f"{prefix}{name}.") if nested else [prefix + name]
+    return found
+
+
+def unknown_key(key: str) -> str:
+    """The message for a key that does not exist or is a group, with the nearest one that does.
+
+    >>> unknown_key("inner.lora.rnk")
+    "unknown setting 'inner.lora.rnk': did you mean 'inner.lora.rank'?"
+    """
+    inside = [known for known in all_keys() if known.startswith(f"{key}.")]
+    if inside:
+        return f"{key!r} is a group of settings: set one of its keys, such as {inside[0]!r}."
+    near = difflib.get_close_matches(key, all_keys(), n=1, cutoff=0.0)[0]
+    return f"unknown setting {key!r}: did you mean {near!r}?"
