@@ -63,24 +63,24 @@ def test_other_braces_in_a_template_are_literal(tmp_path):
 @pytest.mark.parametrize(
     ("edit", "question", "message"),
     [
-        ("{title}", "{title} {question}", r"implications\.txt.*\{passage\} is missing"),
-        ("{passage}", "{title} {question}", r"implications\.txt.*\{title\} is missing"),
-        ("{title} {passage} {topic}", "", r"implications\.txt.*unknown placeholder \{topic\}"),
+        ("{title}", "{title} {question}", r"implications\.chat\.txt.*\{passage\} is missing"),
+        ("{passage}", "{title} {question}", r"implications\.chat\.txt.*\{title\} is missing"),
+        ("{title} {passage} {topic}", "", r"implications\.chat\.txt.*unknown placeholder \{topic\}"),
         (
             "{title} {passage} {question}",
             "",
-            r"implications\.txt.*unknown placeholder \{question\}",
+            r"implications\.chat\.txt.*unknown placeholder \{question\}",
         ),
         ("{title} {passage} {Title}", "", r"unknown placeholder \{Title\}"),
         ("{title} { passage }", "", r"unknown placeholder \{ passage \}"),
-        ("{title} {passage}", "{title}", r"question\.txt.*\{question\} is missing"),
-        ("{title} {passage}", "{question}", r"question\.txt.*\{title\} is missing"),
+        ("{title} {passage}", "{title}", r"question\.chat\.txt.*\{question\} is missing"),
+        ("{title} {passage}", "{question}", r"question\.chat\.txt.*\{title\} is missing"),
         (
             "{title} {passage}",
             "{title} {passage} {question}",
-            r"question\.txt.*unknown placeholder \{passage\}",
+            r"question\.chat\.txt.*unknown placeholder \{passage\}",
         ),
-        ("", "{title} {question}", r"implications\.txt.*missing"),
+        ("", "{title} {question}", r"implications\.chat\.txt.*missing"),
     ],
 )
 def test_wrong_placeholders_are_named(tmp_path, edit, question, message):
@@ -92,7 +92,7 @@ def test_missing_file_is_named(tmp_path):
     _write(tmp_path)
     (tmp_path / "question.chat.txt").unlink()
     with pytest.raises(
-        prompt.PromptError, match=r"question\.txt: cannot read.*must hold this file"
+        prompt.PromptError, match=r"question\.chat\.txt: cannot read.*must hold this file"
     ):
         prompt.load_prompts("implications", tmp_path)
 
