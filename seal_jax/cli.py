@@ -1,6 +1,7 @@
 """Flags and dispatch: `python -m seal_jax COMMAND --config=FILE[:VARIANT] ...`."""
 
 import importlib.util
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ commands:
   adapt     one text: answers before and after adapting (--passage=FILE --question='...')
 
 flags of every command:
-  --config=FILE[:VARIANT]   a config file (default: knowledge.py:demo)
+  --config=FILE[:VARIANT]   a config file (default: knowledge.py:demo, or :adapt for adapt)
   --config.KEY=VALUE        overrides one setting, e.g. --config.inner.lora.rank=16
 
 `python -m seal_jax COMMAND --help` lists the command's own flags."""
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command, rest = argv[0], argv[1:]
     logging.set_verbosity(logging.WARNING)
+    # transformers is here for its tokenizers; it need not advise anybody to install PyTorch.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         if command not in _COMMANDS:
             raise UsageError(f"unknown command {command!r}.\n\n{USAGE}")
@@ -141,7 +144,8 @@ def _parse(command: str, rest: list[str]) -> flags.FlagValues:
     """Flag values; config_flags looks for overrides in sys.argv, so that is set meanwhile."""
     _check_overrides(rest)
     if not any(argument.split("=")[0] in ("--config", "-config") for argument in rest):
-        rest = [f"--config={_default_config()}:demo", *rest]
+        variant = "adapt" if command == "adapt" else "demo"
+        rest = [f"--config={_default_config()}:{variant}", *rest]
     values = _define(command)
     arguments = [f"seal_jax {command}", *rest]
     with mock.patch.object(sys, "argv", arguments):

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from seal_jax.programs import contexts, evaluation, stages
+from seal_jax.programs import comparison, contexts, stages
 from seal_jax.programs.job import run_job
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings, SettingsError
@@ -41,7 +41,7 @@ def evaluate(
         run.session.check_lengths(held_out)
         base = stages.merged(run, 0, ())
         policy = stages.restore_policy(run, policy_from) if policy_from else base
-        return evaluation.evaluate_policies(run, base, policy, held_out)
+        return comparison.compare_policies(run, base, policy, held_out)
 
     return run_job(
         settings, workdir, work, overwrite=overwrite, quiet=quiet, policy_from=policy_from

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seal_jax import restem
-from seal_jax.programs import contexts, evaluation, stages
+from seal_jax.programs import comparison, contexts, stages
 from seal_jax.programs.job import run_job
 from seal_jax.programs.session import Session
 from seal_jax.programs.stages import Policy, Run
@@ -29,7 +29,7 @@ def train(
         run.session.check_lengths([*training, *held_out])
         policy, learned = restem_rounds(run, rounds, run.session.query_width(training))
         base = stages.merged(run, 0, ())
-        return evaluation.evaluate_policies(run, base, policy, held_out) | {"rounds": learned}
+        return comparison.compare_policies(run, base, policy, held_out) | {"rounds": learned}
 
     return run_job(settings, workdir, work, overwrite=overwrite, quiet=quiet)
 

@@ -65,7 +65,11 @@ def test_other_braces_in_a_template_are_literal(tmp_path):
     [
         ("{title}", "{title} {question}", r"implications\.chat\.txt.*\{passage\} is missing"),
         ("{passage}", "{title} {question}", r"implications\.chat\.txt.*\{title\} is missing"),
-        ("{title} {passage} {topic}", "", r"implications\.chat\.txt.*unknown placeholder \{topic\}"),
+        (
+            "{title} {passage} {topic}",
+            "",
+            r"implications\.chat\.txt.*unknown placeholder \{topic\}",
+        ),
         (
             "{title} {passage} {question}",
             "",

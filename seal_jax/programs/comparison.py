@@ -1,4 +1,4 @@
-"""What an evaluation comes to: results, their intervals, and the table for the terminal."""
+"""Arms compared: results, their intervals, and the table for the terminal."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from seal_jax.programs.trials import Record
 from seal_jax.tasks.base import Context
 
 
-def evaluate_policies(
+def compare_policies(
     run: Run, base: Policy, policy: Policy, contexts: Sequence[Context]
 ) -> dict[str, Any]:
     """Evaluates on held-out contexts, reports to the terminal, and returns the results."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seal_jax.programs import arms, evaluation
+from seal_jax.programs import arms, comparison
 from seal_jax.programs.arms import Arm
 from seal_jax.programs.stages import pattern_score, score
 from seal_jax.tasks.base import Context
@@ -43,7 +43,7 @@ def test_matched_minus_mismatched_pairs_a_question_with_itself_under_another_del
     # Delta a was asked b's question, b c's and c a's: a: -1+30, b: -2+10, c: -3+20.
     assert arms.derangement(contexts) == [1, 2, 0]
     arm = arms._adapted_arm("passage", contexts, records, {}, 1)
-    found = evaluation.matched_minus_mismatched(arm, seed=0, draws=500)
+    found = comparison.matched_minus_mismatched(arm, seed=0, draws=500)
     assert found["difference"] == pytest.approx((29 + 8 + 17) / 3)
     assert (found["n_contexts"], found["contexts_left_out"]) == (3, 0)
 
@@ -58,7 +58,7 @@ def test_a_failed_inner_loop_leaves_both_of_its_pairs_out():
         {"answers": [_answer(-4.0)], "mismatched": [-40.0]},
     ]
     arm = arms._adapted_arm("passage", contexts, records, plain, 1)
-    found = evaluation.matched_minus_mismatched(arm, seed=0, draws=500)
+    found = comparison.matched_minus_mismatched(arm, seed=0, draws=500)
     # Left: d's question under c's delta, and a's under d's.
     assert found["difference"] == pytest.approx(((-4 + 30) + (-1 + 40)) / 2)
     assert (found["n_contexts"], found["contexts_left_out"]) == (2, 2)
@@ -87,7 +87,7 @@ def test_pairs_are_second_minus_first():
     second = Arm(
         name="passage", answers=[[[_answer(-1.0, True)]], [[_answer(-1.0)]]], mismatched=[]
     )
-    accuracy, ll = evaluation.pairs([first, second], seed=0, draws=500)
+    accuracy, ll = comparison.pairs([first, second], seed=0, draws=500)
     assert (accuracy["names"], accuracy["difference"]) == (["passage", "base"], 0.5)
     assert (ll["metric"], ll["difference"]) == ("gold_log_likelihood", 2.0)
 
