@@ -2,8 +2,8 @@
 
     python -m seal_jax train --config=configs/knowledge.py:demo --workdir=runs/demo
 
-Variants: `demo` (the default), `adapt` (the default of that command), `smollm2-135m`, `qwen2.5-7b` and
-`smoke`. See their functions.
+Variants: `demo` (the default), `adapt` (the default of that command), `smollm2-135m`, `qwen2.5-7b`
+and `smoke`. See their functions.
 """
 
 import ml_collections
