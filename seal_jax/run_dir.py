@@ -73,8 +73,9 @@ def open_run(
 
     A directory that is new or empty gets a config.json. One with an unfinished run of an equal
     config is continued, also with `overwrite`, so that a killed run goes on by the same command
-    whatever its flags. A finished run, or a run of another config, is refused, or deleted where
-    `overwrite` is set. A directory with other content is refused always.
+    whatever its flags. One that has recorded nothing yet takes a new config. A finished run, or a
+    run of another config, is refused, or deleted where `overwrite` is set. A directory with other
+    content is refused always.
 
     Args:
       workdir: a path on a local disk; missing parents are made.

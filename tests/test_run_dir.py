@@ -1,6 +1,5 @@
 """Run directories: continued by an equal config, refused otherwise, never deleted by accident."""
 
-import doctest
 import json
 import os
 
@@ -62,8 +61,7 @@ def test_another_config_is_refused_with_the_differing_keys(tmp_path):
 
 
 def test_a_long_list_of_differences_is_cut(tmp_path):
-    with open_run(tmp_path, {f"key{number:02}": 0 for number in range(20)}):
-        pass
+    _start(tmp_path, {f"key{number:02}": 0 for number in range(20)})
     with pytest.raises(RunDirError, match=r"key11: stored 0, now 1\n  and 8 more"):
         open_run(tmp_path, {f"key{number:02}": 1 for number in range(20)})
 
@@ -73,10 +71,17 @@ def test_a_long_list_of_differences_is_cut(tmp_path):
     [({"a": {}}, {}), ({"a": 1}, {"a": True}), ({"a": None}, {}), ({"a": []}, {"a": {}})],
 )
 def test_small_differences_count(tmp_path, stored, given):
-    with open_run(tmp_path, stored):
-        pass
+    _start(tmp_path, stored)
     with pytest.raises(RunDirError, match="a: stored"):
         open_run(tmp_path, given)
+
+
+def test_a_run_with_nothing_done_takes_another_config(tmp_path):
+    with open_run(tmp_path, CONFIG):
+        pass
+    with open_run(tmp_path, OTHER) as run:
+        assert not run.resumed
+    assert run_dir.read_config(tmp_path) == OTHER
 
 
 @pytest.mark.parametrize("config", [CONFIG, OTHER])
@@ -171,8 +176,3 @@ def test_a_config_that_json_cannot_hold_makes_no_directory(tmp_path):
     with pytest.raises(ValueError, match=r"inner\.lr is nan"):
         open_run(tmp_path / "run", {"inner": {"lr": float("nan")}})
     assert not (tmp_path / "run").exists()
-
-
-def test_doctests():
-    found = doctest.testmod(run_dir)
-    assert found.attempted > 0 and found.failed == 0

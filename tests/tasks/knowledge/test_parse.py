@@ -1,6 +1,5 @@
 """Self-edits to sequences: every rule with literal input and output."""
 
-import doctest
 import json
 
 import pytest
@@ -156,9 +155,3 @@ def test_real_self_edits(shared_data):
             assert whole == [*edit, f"{passage['title']}\n{passage['context']}"]
             counts.append(len(whole))
     assert (len(counts), sum(counts), min(counts), max(counts)) == (250, 2183, 4, 67)
-
-
-def test_doctests():
-    found = doctest.testmod(parse)
-    assert found.attempted >= 8
-    assert found.failed == 0

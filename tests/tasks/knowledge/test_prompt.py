@@ -1,7 +1,5 @@
 """Templates: the package's own, another directory, and every way to get one wrong."""
 
-import doctest
-
 import pytest
 
 from seal_jax.tasks.knowledge import parse, prompt
@@ -110,9 +108,3 @@ def test_template_that_is_not_utf8(tmp_path):
 def test_unknown_format_names_the_nearest():
     with pytest.raises(prompt.PromptError, match=r"'implication'.*Did you mean 'implications'"):
         prompt.load_prompts("implication")
-
-
-def test_doctests():
-    found = doctest.testmod(prompt)
-    assert found.attempted >= 1
-    assert found.failed == 0
