@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -217,7 +218,14 @@ def test_a_round_that_keeps_nothing_skips_the_m_step_and_says_so(
     assert results["arms"]["policy"] == results["arms"]["base"]
 
 
-def test_replicates_and_all_rounds_data(tiny_settings, change, tmp_path):
+def test_replicates_and_all_rounds_data(tiny_settings, change, tmp_path, monkeypatch):
+    plain_init, keys = inner.init_candidates, []
+
+    def init(spec, params, keys_K):
+        keys.extend(map(tuple, np.asarray(jax.random.key_data(keys_K)).tolist()))
+        return plain_init(spec, params, keys_K)
+
+    monkeypatch.setattr(inner, "init_candidates", init)
     settings = change(
         tiny_settings,
         {
@@ -233,6 +241,7 @@ def test_replicates_and_all_rounds_data(tiny_settings, change, tmp_path):
         kept = [segment.record["kept"] for segment in records.segments("policy")]
         trials = [t for s in records.segments("batch") for t in s.record["trials"]]
     assert kept == [2, 4]
+    assert len(set(keys)) == 2 * 2 * 2 * 2 + 1, "an initial delta a candidate, and the padding's"
     by_edit = {}
     for trial in trials:
         by_edit.setdefault((trial["context"], trial["index"]), []).append(trial)
