@@ -149,40 +149,50 @@ class Lora:
         return DeltaSpec(targets=self.targets, kind="low_rank", rank=self.rank, alpha=self.alpha)
 
 
-def _check_training(settings: "Inner | Sft") -> None:
-    _require(settings.epochs >= 1, "epochs must be at least 1.")
-    _require(settings.learning_rate > 0, "learning_rate must be above 0.")
-    _require(settings.warmup_steps >= 0, "warmup_steps must be 0 or more.")
-    _require(settings.batch_size >= 1, "batch_size must be at least 1.")
-    _require(_ascending(settings.buckets), "buckets must be positive and ascending.")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What the inner loop and the M-step both set; each says with which values."""
+
+    lora: Lora
+    optimizer: optim.AdamW = optim.AdamW()
+    epochs: int
+    learning_rate: float
+    warmup_steps: int = 0
+    decay: Literal["constant", "linear", "cosine"] = "linear"
+    batch_size: int
+    buckets: tuple[int, ...]
+
+    def __post_init__(self):
+        _require(self.epochs >= 1, "epochs must be at least 1.")
+        _require(self.learning_rate > 0, "learning_rate must be above 0.")
+        _require(self.warmup_steps >= 0, "warmup_steps must be 0 or more.")
+        _require(self.batch_size >= 1, "batch_size must be at least 1.")
+        _require(_ascending(self.buckets), "buckets must be positive and ascending.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Inner:
+class Inner(Recipe):
     """The inner loop: a LoRA update on one self-edit's sequences.
 
     Attributes:
       lora, optimizer: the delta and AdamW.
       epochs, learning_rate, warmup_steps, decay, batch_size: the recipe; one optimizer step for
         each batch of sequences.
+      buckets: lengths that steps are padded to, in tokens; longer sequences are cut.
       candidates: K, candidates trained by one program.
       max_sequences: sequences of a candidate that are kept (the first, and the passage).
-      buckets: lengths that steps are padded to, in tokens; longer sequences are cut.
     """
 
     lora: Lora = Lora()
-    optimizer: optim.AdamW = optim.AdamW()
     epochs: int = 10
     learning_rate: float = 1e-3
-    warmup_steps: int = 0
-    decay: Literal["constant", "linear", "cosine"] = "linear"
     batch_size: int = 1
+    buckets: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048)
     candidates: int = 8
     max_sequences: int = 64
-    buckets: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048)
 
     def __post_init__(self):
-        _check_training(self)
+        super().__post_init__()
         _require(self.candidates >= 1, "candidates must be at least 1.")
         _require(
             self.max_sequences >= 2, "max_sequences must be at least 2 (an edit and a passage)."
@@ -250,7 +260,7 @@ class Reward:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sft:
+class Sft(Recipe):
     """The M-step: supervised fine-tuning of the policy on the kept self-edits.
 
     Attributes:
@@ -262,17 +272,14 @@ class Sft:
     """
 
     lora: Lora = Lora(rank=64, alpha=128.0, targets=ALL_PROJECTIONS)
-    optimizer: optim.AdamW = optim.AdamW()
     epochs: int = 2
     learning_rate: float = 3e-4
-    warmup_steps: int = 0
-    decay: Literal["constant", "linear", "cosine"] = "linear"
     batch_size: int = 10
     microbatch: int = 1
     buckets: tuple[int, ...] = (256, 384, 512, 1024, 2048, 4096, 10240)
 
     def __post_init__(self):
-        _check_training(self)
+        super().__post_init__()
         _require(self.microbatch >= 1, "microbatch must be at least 1.")
 
     def m_step_settings(self, remat: bool) -> restem.MStepSettings:

@@ -343,13 +343,7 @@ def train_policy(
     """
     settings = session.settings.restem.sft
     static = (session.model, settings.m_step_settings(session.settings.model.remat))
-    length = settings.buckets[-1]
-    longest = max(len(row.tokens) for row in rows)
-    if longest > length:
-        raise batching.TooLong(
-            f"a kept self-edit takes {longest} tokens with its prompt, more than the largest of "
-            f"restem.sft.buckets ({length}): add a larger bucket."
-        )
+    longest = max(len(row.tokens) for row in rows)  # fits: Session.check_lengths saw to it
     length = settings.buckets[batching.bucket_index(longest, settings.buckets)]
     seed = session.settings.seed
     state = parallel.place(
