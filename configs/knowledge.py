@@ -20,7 +20,6 @@ def demo(config):
     -11.7, self-edit before RL -13.1, after RL -13.2 (docs/results.md).
     """
     config.model.path = "smollm2-135m"
-    config.model.remat = True  # so that it fits into 6 GB
     config.edits.prompt_style = "chat"
     config.data.max_questions = 5
     config.edits.samples = 3
@@ -76,7 +75,7 @@ def qwen(config):
     """
     config.model.path = "Qwen2.5-7B"
     config.model.dtype = "bfloat16"
-    config.model.remat = True
+    config.model.remat = "full"
 
 
 def smoke(config):

@@ -8,6 +8,7 @@ Dims: K candidates, N sequences, S steps, B sequences a step, T tokens, Q querie
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -65,7 +66,7 @@ def trim(sequences: Sequence[Sequence[int]], *, max_sequences: int, max_tokens: 
 
 
 def inner_problem(sequences: Sequence[Sequence[int]], *, rows: int, length: int) -> InnerProblem:
-    """One candidate's sequences as arrays, sorted by length; the loss is on every token.
+    """One candidate's sequences as arrays, longest first; the loss is on every token.
 
     Args:
       sequences: token ids; at most `rows` sequences of at most `length` tokens.
@@ -73,10 +74,12 @@ def inner_problem(sequences: Sequence[Sequence[int]], *, rows: int, length: int)
     """
     tokens_NxT = np.zeros((rows, length), np.int32)
     mask_NxT = np.zeros((rows, length), bool)
-    for i, sequence in enumerate(sorted(sequences, key=len)):
+    lengths_N = np.zeros(rows, np.int32)
+    for i, sequence in enumerate(sorted(sequences, key=len, reverse=True)):
         tokens_NxT[i, : len(sequence)] = sequence
         mask_NxT[i, : len(sequence)] = True
-    return InnerProblem(tokens_NxT, mask_NxT, np.int32(len(sequences)))
+        lengths_N[i] = len(sequence)
+    return InnerProblem(tokens_NxT, mask_NxT, lengths_N)
 
 
 def stack(trees: Sequence):
@@ -95,21 +98,54 @@ def _epoch_scores(key, epochs_E, count: int):
     return jax.vmap(over_ranks, in_axes=(0, None))(epochs_E, jnp.arange(count))
 
 
+def step_shapes(buckets: Sequence[int], *, rows: int, spread: float) -> tuple[tuple[int, int], ...]:
+    """Shapes (P, T) that steps of the inner loop may run at, for `inner.InnerSettings`.
+
+    The shape of bucket b has room for `rows` sequences of b tokens on average, of which none is
+    longer than spread * b. With spread 1 it is the padded form: every sequence takes b tokens.
+
+    Args:
+      buckets: ascending; no sequence is longer than the last.
+      rows: sequences of a step, K * B.
+      spread: at least 1.
+
+    >>> step_shapes((16, 32, 48), rows=8, spread=2)
+    ((128, 32), (256, 48), (384, 48))
+    """
+    return tuple(
+        (rows * bucket, min(math.ceil(spread * bucket), buckets[-1])) for bucket in buckets
+    )
+
+
+def shape_index(total: int, longest: int, shapes: Sequence[tuple[int, int]]) -> int:
+    """Index of the first shape that holds sequences of `total` tokens, the longest of `longest`.
+
+    Raises:
+      TooLong: none does.
+    """
+    for index, (packed, padded) in enumerate(shapes):
+        if total <= packed and longest <= padded:
+            return index
+    raise TooLong(
+        f"a step of {total} tokens, the longest sequence of {longest}, exceeds the largest shape "
+        f"{shapes[-1]}."
+    )
+
+
 def make_schedule(
     lengths: Sequence[Sequence[int]],
     *,
     epochs: int,
     batch_size: int,
     key: jax.Array,
-    buckets: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
     rows: int,
-    candidates: int | None = None,
 ) -> tuple[Schedule, "Tokens"]:
     """The shared order of training of a group of candidates.
 
-    In each epoch the length ranks come in the order of one uniform per rank, drawn from the key and
-    the rank alone: a candidate meets its own ranks in the same order whoever else is in the group,
-    and skips the steps of ranks that it does not have.
+    In each epoch the length ranks (0 is a candidate's longest sequence) come in the order of one
+    uniform per rank, drawn from the key and the rank alone: a candidate meets its own ranks in the
+    same order whoever else is in the group, and skips the steps of ranks that it does not have.
 
     Args:
       lengths: each candidate's sequence lengths, in any order; at most `rows` each.
@@ -117,12 +153,12 @@ def make_schedule(
       batch_size: B; above 1 all candidates must have equally many sequences, so that their
         batches do not depend on the group.
       key: of (seed, round, replicate); not of a context or candidate.
-      buckets: lengths that a step may be padded to.
+      shapes: (P, T) that a step may run at; see `step_shapes`.
       rows: N of the arrays; sets S = epochs * ceil(N / B).
-      candidates: K of the program, for the count of computed tokens; None if `lengths` are all.
 
     Raises:
       ValueError: batch_size > 1 with unequal numbers of sequences.
+      TooLong: a step exceeds the largest shape.
     """
     counts = [len(candidate) for candidate in lengths]
     present = max(counts)
@@ -131,29 +167,30 @@ def make_schedule(
             "with inner batch_size > 1 the candidates of a group need equally many sequences, "
             f"not {counts}."
         )
-    longest_N = np.zeros(rows, int)
-    for candidate in lengths:
-        longest_N[: len(candidate)] = np.maximum(longest_N[: len(candidate)], sorted(candidate))
+    lengths_KxN = np.zeros((len(lengths), rows), int)
+    for k, candidate in enumerate(lengths):
+        lengths_KxN[k, : len(candidate)] = sorted(candidate, reverse=True)
     scores_ExN = np.asarray(_epoch_scores(key, np.arange(epochs), rows))
     num_steps = epochs * -(-rows // batch_size)
     ranks_SxB = np.full((num_steps, batch_size), -1, np.int32)
-    buckets_S = np.zeros(num_steps, np.int32)
+    shapes_S = np.zeros(num_steps, np.int32)
     step = 0
     for scores_N in scores_ExN:
         order = np.argsort(scores_N[:present], kind="stable")
         for first in range(0, present, batch_size):
             chosen = order[first : first + batch_size]
+            step_lengths = lengths_KxN[:, chosen]
             ranks_SxB[step, : len(chosen)] = chosen
-            buckets_S[step] = bucket_index(longest_N[chosen].max(), buckets)
+            shapes_S[step] = shape_index(step_lengths.sum(), step_lengths.max(), shapes)
             step += 1
-    computed = sum(buckets[b] for b in buckets_S[:step]) * batch_size * (candidates or len(lengths))
+    computed = sum(shapes[index][0] for index in shapes_S[:step])
     real = epochs * sum(map(sum, lengths))
-    return Schedule(ranks_SxB, buckets_S, np.int32(step)), Tokens(real=real, computed=computed)
+    return Schedule(ranks_SxB, shapes_S, np.int32(step)), Tokens(real=real, computed=computed)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """How many of the tokens that a program computes on are real."""
+    """How many of the tokens that a program's dense layers compute on are real."""
 
     real: int
     computed: int

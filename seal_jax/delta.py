@@ -116,15 +116,22 @@ def variables(delta: Delta | None) -> Tree | None:
     )
 
 
-def grouped_variables(delta: Delta) -> Tree:
-    """Variables of K stacked low-rank deltas for rows grouped by candidate: leaves [L, K, ...].
+def grouped_variables(deltas_K: Delta) -> Tree:
+    """Variables of K stacked deltas for rows grouped by candidate: leaves [L, K, ...].
+
+    A single dense delta is its own tree.
 
     Raises:
-      ValueError: the delta is dense (K dense deltas would be K copies of the weights).
+      ValueError: several dense deltas (they would be copies of the weights).
     """
-    if delta.spec.kind == "dense":
-        raise ValueError("dense deltas cannot share rows of one program; apply them one by one.")
-    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), variables(delta))
+    if deltas_K.spec.kind == "dense":
+        count = len(jax.tree.leaves(deltas_K.tree)[0])
+        if count != 1:
+            raise ValueError(
+                f"{count} dense deltas cannot share one program: set the number of candidates to 1."
+            )
+        return jax.tree.map(lambda leaf: leaf[0], deltas_K.tree)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), variables(deltas_K))
 
 
 def apply_to_kernel(kernel, module_delta: Tree, spec: DeltaSpec):

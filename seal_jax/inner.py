@@ -1,15 +1,17 @@
-"""The inner loop: fine-tuning a parameter delta on what one self-edit says (SEAL, section 3.1).
+"""The inner loop: fine-tuning parameter deltas on what self-edits say (SEAL, section 3.1).
 
-`update` is written for one candidate and mapped over K of them where it is called:
+`update_candidates` trains K candidates in one program, each on its own sequences and from its own
+delta, as if it were alone. One step of it:
 
-    jax.vmap(inner.update, in_axes=(None, None, 0, 0, 0, None))
+    every candidate's sequence of the step's rank   [K*B, T] padded rows
+    -> one packed row of their real tokens          [P]      every base matmul is one large product
+    -> K losses, K gradients                        low-rank parts and attention on [K*B, T]
+    -> K optimizer steps                            `_descend`, written for one and mapped
 
-(`update_candidates` is that, jitted). The base parameters are not mapped, so every base matmul is
-one large product over all candidates' tokens and only the low-rank parts are batched. The schedule
-is not mapped either: at each step all candidates train on their sequence of the same length rank,
-so one predicate chooses the length to which the step is padded.
+The schedule is shared: at each step all candidates train on their sequence of the same length rank,
+so one scalar predicate chooses the shape (P, T) that the step runs at.
 
-Dims: N sequences of a candidate, S steps, B sequences a step, T tokens.
+Dims: K candidates, N sequences of a candidate, S steps, B sequences a step, T tokens.
 """
 
 import dataclasses
@@ -23,21 +25,26 @@ from seal_jax import delta as delta_lib
 from seal_jax import optim
 from seal_jax.delta import Delta, DeltaSpec
 from seal_jax.model import decoder
+from seal_jax.model import packing as packing_lib
 from seal_jax.model.config import ModelConfig
 
 
 class InnerProblem(flax.struct.PyTreeNode):
-    """One candidate's training sequences, sorted by length, right-padded with anything.
+    """One candidate's training sequences, longest first, right-padded with anything.
 
     Attributes:
       tokens_NxT: token ids.
       mask_NxT: bool; true at the tokens whose loss is trained on. Position 0 is never trained on.
-      num_sequences: int32 scalar; rows from there on are padding.
+      lengths_N: int32; number of tokens of each sequence, 0 for rows that hold none.
     """
 
     tokens_NxT: jax.Array
     mask_NxT: jax.Array
-    num_sequences: jax.Array
+    lengths_N: jax.Array
+
+    @property
+    def num_sequences(self):
+        return (self.lengths_N > 0).sum(axis=-1)
 
 
 class InnerHParams(flax.struct.PyTreeNode):
@@ -61,12 +68,12 @@ class Schedule(flax.struct.PyTreeNode):
 
     Attributes:
       ranks_SxB: which sequences (length ranks) each step trains on; -1 for none.
-      buckets_S: index into `InnerSettings.buckets` of the length each step is padded to.
+      shapes_S: index into `InnerSettings.shapes` of the shape that each step runs at.
       num_steps: int32 scalar; how many of the S steps are run.
     """
 
     ranks_SxB: jax.Array
-    buckets_S: jax.Array
+    shapes_S: jax.Array
     num_steps: jax.Array
 
 
@@ -90,109 +97,142 @@ class InnerSettings:
     """What is compiled into the program.
 
     Attributes:
-      buckets: the lengths that steps are padded to, ascending.
+      shapes: (P, T) of steps: real tokens of all candidates, and tokens of the longest sequence,
+        that it has room for (`batching.step_shapes`).
       optimizer: AdamW's constants.
-      remat: recompute layers in the backward pass.
+      remat: what the backward pass computes anew; see `decoder.hidden_states`.
     """
 
-    buckets: tuple[int, ...]
+    shapes: tuple[tuple[int, int], ...]
     optimizer: optim.AdamW = optim.AdamW()
-    remat: bool = False
+    remat: decoder.Remat = "none"
+
+
+class _Training(flax.struct.PyTreeNode):
+    """One candidate in training: its delta's leaves, optimizer state and record."""
+
+    tree: delta_lib.Tree
+    opt_state: optim.State
+    losses_S: jax.Array
+    taken_S: jax.Array
+    finite: jax.Array
 
 
 def update(
     static: tuple[ModelConfig, InnerSettings],
     params: decoder.Params,
-    delta: Delta,
-    problem: InnerProblem,
-    hparams: InnerHParams,
+    deltas_K: Delta,
+    problems_K: InnerProblem,
+    hparams_K: InnerHParams,
     schedule: Schedule,
 ) -> tuple[Delta, InnerResult]:
-    """Trains one candidate's delta on its sequences, one optimizer step per scheduled batch.
+    """Trains K candidates' deltas on their sequences, one optimizer step per scheduled batch.
 
     Args:
       static: the model's config and the settings, both hashable.
       params: base parameters; they do not change.
-      delta: the initial delta.
-      problem, hparams, schedule: see their classes.
+      deltas_K: initial deltas. Dense ones are trained one at a time (K = 1).
+      problems_K, hparams_K: with a leading axis K on every leaf; see their classes.
+      schedule: shared by the candidates.
 
     Returns:
-      The trained delta and the record of its training. A candidate that becomes non-finite stops
-      there and says so; under `vmap` its neighbours are untouched.
+      K trained deltas and K records of their training. A candidate that becomes non-finite stops
+      there and says so; its neighbours are untouched.
+
+    Raises:
+      ValueError: K > 1 dense deltas.
     """
     config, settings = static
-    optimizer = settings.optimizer.transform()
+    spec = deltas_K.spec
 
-    def loss_at(tree, tokens_BxT, mask_BxT):
-        variables = delta_lib.variables(Delta(tree, delta.spec))
-        lls_BxT1 = decoder.log_likelihoods(
-            config, params, tokens_BxT, delta=variables, remat=settings.remat
+    def losses(shape, tree_K, tokens_KxBxT, wanted_KxBxT, lengths_KxB):
+        """K mean losses of a batch of B sequences each; nats a token."""
+        packed, padded = shape
+        rows = (-1, tokens_KxBxT.shape[-1])
+        lls_RxT1 = decoder.log_likelihoods(
+            config,
+            params,
+            tokens_KxBxT.reshape(rows)[:, :padded],
+            wanted_BxT=wanted_KxBxT.reshape(rows)[:, :padded],
+            delta=delta_lib.grouped_variables(Delta(tree_K, spec)),
+            packing=packing_lib.make(lengths_KxB.reshape(-1), packed=packed, padded=padded),
+            remat=settings.remat,
         )
-        targets_BxT1 = mask_BxT[:, 1:].astype(jnp.float32)
-        return -jnp.sum(lls_BxT1 * targets_BxT1) / jnp.maximum(jnp.sum(targets_BxT1), 1.0)
+        targets_K = wanted_KxBxT[..., 1:].sum(axis=(1, 2))
+        sums_K = lls_RxT1.reshape(tokens_KxBxT.shape[0], -1).sum(axis=1)
+        losses_K = -sums_K / jnp.maximum(targets_K, 1)
+        return losses_K.sum(), losses_K  # each depends on its own delta alone
 
-    def gradient_at(bucket: int):
-        def gradient(tree, tokens_BxT, mask_BxT):
-            return jax.value_and_grad(loss_at)(tree, tokens_BxT[:, :bucket], mask_BxT[:, :bucket])
+    def gradient_at(shape):
+        return jax.grad(functools.partial(losses, shape), has_aux=True)
 
-        return gradient
-
-    branches = [gradient_at(bucket) for bucket in settings.buckets]
+    branches = [gradient_at(shape) for shape in settings.shapes]
 
     def step(carry):
-        s, tree, opt_state, losses_S, taken_S, finite = carry
-        ranks_B = schedule.ranks_SxB[s]
-        present_B = (ranks_B >= 0) & (ranks_B < problem.num_sequences)
-        steps_taken = jnp.sum(taken_S)
-        active = present_B.any() & (steps_taken < hparams.num_steps) & finite
-        tokens_BxT = problem.tokens_NxT[ranks_B]
-        mask_BxT = problem.mask_NxT[ranks_B] & present_B[:, None]
-        loss, gradient = jax.lax.switch(schedule.buckets_S[s], branches, tree, tokens_BxT, mask_BxT)
-        direction, new_opt_state = optimizer.update(gradient, opt_state, tree)
-        rate = optim.learning_rate(
-            hparams.learning_rate,
-            steps_taken,
-            total=hparams.num_steps,
-            warmup=hparams.warmup_steps,
-            decay=hparams.decay,
-        )
-        new_tree = jax.tree.map(lambda leaf, change: leaf - rate * change, tree, direction)
-        keep = functools.partial(jnp.where, active)
-        tree = jax.tree.map(keep, new_tree, tree)
-        opt_state = jax.tree.map(keep, new_opt_state, opt_state)
-        losses_S = losses_S.at[s].set(jnp.where(active, loss, 0.0))
-        taken_S = taken_S.at[s].set(active)
-        finite &= jnp.isfinite(loss) | ~active
-        return s + 1, tree, opt_state, losses_S, taken_S, finite
+        s, training_K = carry
+        batch = jax.vmap(_rows, in_axes=(0, None))(problems_K, schedule.ranks_SxB[s])
+        tree_K, losses_K = jax.lax.switch(schedule.shapes_S[s], branches, training_K.tree, *batch)
+        present_K = (batch[-1] > 0).any(axis=1)
+        descend = functools.partial(_descend, settings.optimizer, s)
+        return s + 1, jax.vmap(descend)(training_K, tree_K, losses_K, present_K, hparams_K)
 
-    num_steps = schedule.buckets_S.shape[0]
-    carry = (
-        jnp.int32(0),
-        delta.tree,
-        optimizer.init(delta.tree),
-        jnp.zeros(num_steps, jnp.float32),
-        jnp.zeros(num_steps, bool),
-        jnp.bool_(True),
+    num_steps = schedule.shapes_S.shape[0]
+    start_K = jax.vmap(functools.partial(_start, settings.optimizer, num_steps))(deltas_K.tree)
+    _, training_K = jax.lax.while_loop(
+        lambda carry: carry[0] < schedule.num_steps, step, (jnp.int32(0), start_K)
     )
-    carry = jax.lax.while_loop(lambda carry: carry[0] < schedule.num_steps, step, carry)
-    _, tree, _, losses_S, taken_S, finite = carry
-    trained = Delta(tree, delta.spec)
-    return trained, InnerResult(losses_S, taken_S, finite & delta_lib.is_finite(trained))
+    trained_K = Delta(training_K.tree, spec)
+    finite_K = training_K.finite & jax.vmap(delta_lib.is_finite)(trained_K)
+    return trained_K, InnerResult(training_K.losses_S, training_K.taken_S, finite_K)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def update_candidates(static, params, deltas_K, problems_K, hparams_K, schedule):
-    """`update` for K candidates at once: one program, one frozen base. See `update`.
+update_candidates = jax.jit(update, static_argnums=0)
 
-    Args:
-      static, params, schedule: shared by the group.
-      deltas_K, problems_K, hparams_K: with a leading axis K on every leaf.
 
-    Returns:
-      K deltas and K results, with a leading axis K.
+def _rows(problem: InnerProblem, ranks_B):
+    """A candidate's sequences of these ranks: tokens [B, T], wanted [B, T], lengths [B].
+
+    A rank that it does not have is a row of length 0 without anything to train on.
     """
-    mapped = jax.vmap(functools.partial(update, static), in_axes=(None, 0, 0, 0, None))
-    return mapped(params, deltas_K, problems_K, hparams_K, schedule)
+    count = problem.lengths_N.shape[0]
+    lengths_B = jnp.where((ranks_B >= 0) & (ranks_B < count), problem.lengths_N[ranks_B], 0)
+    wanted_BxT = problem.mask_NxT[ranks_B] & (lengths_B > 0)[:, None]
+    return problem.tokens_NxT[ranks_B], wanted_BxT, lengths_B
+
+
+def _start(optimizer: optim.AdamW, num_steps: int, tree) -> _Training:
+    """A candidate before its first step."""
+    return _Training(
+        tree=tree,
+        opt_state=optimizer.init(tree),
+        losses_S=jnp.zeros(num_steps, jnp.float32),
+        taken_S=jnp.zeros(num_steps, bool),
+        finite=jnp.bool_(True),
+    )
+
+
+def _descend(
+    optimizer: optim.AdamW, s, training: _Training, gradient, loss, present, hparams: InnerHParams
+) -> _Training:
+    """One candidate's optimizer step; nothing if it is absent, done or not finite."""
+    taken = jnp.sum(training.taken_S)
+    active = present & (taken < hparams.num_steps) & training.finite
+    rate = optim.learning_rate(
+        hparams.learning_rate,
+        taken,
+        total=hparams.num_steps,
+        warmup=hparams.warmup_steps,
+        decay=hparams.decay,
+    )
+    tree, opt_state = optimizer.apply(gradient, training.opt_state, training.tree, rate)
+    keep = functools.partial(jnp.where, active)
+    return _Training(
+        tree=jax.tree.map(keep, tree, training.tree),
+        opt_state=jax.tree.map(keep, opt_state, training.opt_state),
+        losses_S=training.losses_S.at[s].set(jnp.where(active, loss, 0.0)),
+        taken_S=training.taken_S.at[s].set(active),
+        finite=training.finite & (jnp.isfinite(loss) | ~active),
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)

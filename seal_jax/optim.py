@@ -1,9 +1,13 @@
 """The optimizer that the inner and the outer update share: AdamW with a traced learning rate."""
 
 import dataclasses
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
+
+State = Any  # of an optax transformation
 
 DECAYS = ("constant", "linear", "cosine")
 
@@ -34,6 +38,15 @@ class AdamW:
             optax.scale_by_adam(self.b1, self.b2, self.eps),
             optax.add_decayed_weights(self.weight_decay),
         )
+
+    def init(self, tree) -> State:
+        """The state before the first step."""
+        return self.transform().init(tree)
+
+    def apply(self, gradient, state: State, tree, rate):
+        """One step: the new tree and the new state."""
+        direction, state = self.transform().update(gradient, state, tree)
+        return jax.tree.map(lambda leaf, change: leaf - rate * change, tree, direction), state
 
 
 def learning_rate(peak, step, *, total, warmup, decay):

@@ -1,8 +1,8 @@
 """Devices: the only file that knows how many there are.
 
-The policy is replicated over all devices. The M-step is mapped over them with `jax.pmap`; the
-programs over candidates and rows are ordinary jitted ones whose leading axis is sharded when it
-divides by the number of devices.
+The policy is replicated over all devices. The M-step is mapped over them with `jax.pmap`, the inner
+update over the candidates of each with `jax.shard_map`; the programs over rows are ordinary jitted
+ones whose leading axis is sharded when it divides by the number of devices.
 """
 
 import functools
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from seal_jax import restem
+from seal_jax import inner, restem
 
 AXIS = "data"
 
@@ -49,6 +49,44 @@ def shard(tree):
         return jax.device_put(leaf, NamedSharding(mesh(), spec))
 
     return jax.tree.map(put, tree)
+
+
+def shares(candidates: int) -> int:
+    """How many devices a group of candidates is spread over: all, or 1 if it does not divide."""
+    return device_count() if candidates % device_count() == 0 else 1
+
+
+@functools.cache
+def _spread_inner_update(static):
+    """`inner.update` on every device with its own share of the candidates and its own schedule."""
+
+    def update(params, deltas_K, problems_K, hparams_K, schedules_D):
+        schedule = jax.tree.map(lambda leaf: leaf[0], schedules_D)
+        return inner.update(static, params, deltas_K, problems_K, hparams_K, schedule)
+
+    spec = PartitionSpec(AXIS)
+    in_specs = (PartitionSpec(), spec, spec, spec, spec)
+    # No collective is in it, so there is no replication to check.
+    return jax.jit(
+        jax.shard_map(update, mesh=mesh(), in_specs=in_specs, out_specs=spec, check_vma=False)
+    )
+
+
+def inner_update(static, params, deltas_K, problems_K, hparams_K, schedules):
+    """`inner.update_candidates` with the candidates spread over the devices.
+
+    Args:
+      static: (ModelConfig, InnerSettings); the shapes are those of one device's share.
+      params: as `place` puts them.
+      deltas_K, problems_K, hparams_K: as `shard` puts them.
+      schedules: one for each share of K / shares(K) candidates, in order.
+    """
+    if len(schedules) == 1:
+        schedule = place(schedules[0])
+        return inner.update_candidates(static, params, deltas_K, problems_K, hparams_K, schedule)
+    schedules_D = shard(jax.tree.map(lambda *leaves: np.stack(leaves), *schedules))
+    update = _spread_inner_update(static)
+    return update(params, deltas_K, problems_K, hparams_K, schedules_D)
 
 
 @functools.cache

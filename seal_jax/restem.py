@@ -120,7 +120,7 @@ class MStepSettings:
     Attributes:
       learning_rate, warmup_steps, decay, optimizer: as in `optim`; decay is a name of optim.DECAYS.
       microbatch: rows of one shard that go through the model at once; gradients are summed.
-      remat: recompute layers in the backward pass.
+      remat: what the backward pass computes anew; see `decoder.hidden_states`.
     """
 
     learning_rate: float = 3e-4
@@ -128,13 +128,13 @@ class MStepSettings:
     decay: str = "linear"
     optimizer: optim.AdamW = optim.AdamW()
     microbatch: int = 1
-    remat: bool = False
+    remat: decoder.Remat = "none"
 
 
 def init(key, params, spec: DeltaSpec, settings: MStepSettings) -> MStepState:
     """A fresh state whose delta changes nothing."""
     delta = delta_lib.init(key, params, spec)
-    opt_state = settings.optimizer.transform().init(delta.tree)
+    opt_state = settings.optimizer.init(delta.tree)
     return MStepState(delta=delta, opt_state=opt_state, step=jnp.int32(0))
 
 
@@ -157,7 +157,12 @@ def gradient(static, params, delta: Delta, batch: Batch, axis_name: str | None):
     def weighted_loss(tree, part: Batch):
         variables = delta_lib.variables(Delta(tree, delta.spec))
         lls_BxT1 = decoder.log_likelihoods(
-            config, params, part.tokens_BxT, delta=variables, remat=settings.remat
+            config,
+            params,
+            part.tokens_BxT,
+            wanted_BxT=part.mask_BxT & (part.weights_B > 0)[:, None],
+            delta=variables,
+            remat=settings.remat,
         )
         targets_BxT1 = part.mask_BxT[:, 1:] * part.weights_B[:, None]
         return -jnp.sum(lls_BxT1 * targets_BxT1), jnp.sum(targets_BxT1)
@@ -199,8 +204,6 @@ def update(
     """
     _, settings = static
     loss, grad = gradient(static, params, state.delta, batch, axis_name)
-    tree = state.delta.tree
-    direction, opt_state = settings.optimizer.transform().update(grad, state.opt_state, tree)
     rate = optim.learning_rate(
         settings.learning_rate,
         state.step,
@@ -208,7 +211,7 @@ def update(
         warmup=settings.warmup_steps,
         decay=optim.DECAYS.index(settings.decay),
     )
-    tree = jax.tree.map(lambda leaf, change: leaf - rate * change, tree, direction)
+    tree, opt_state = settings.optimizer.apply(grad, state.opt_state, state.delta.tree, rate)
     norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(grad)))
     metrics = {"loss": loss, "grad_norm": norm, "learning_rate": rate}
     delta = Delta(tree, state.delta.spec)

@@ -14,6 +14,7 @@ from typing import Literal
 
 from seal_jax import optim, restem, sampling
 from seal_jax.delta import DeltaSpec
+from seal_jax.model import decoder
 
 ATTENTION = ("q_proj", "v_proj")
 ALL_PROJECTIONS = (*ATTENTION, "k_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -40,12 +41,13 @@ class Model:
       path: "smollm2-135m" (the demo model), a .gguf file, or a directory with a Hugging Face
         checkpoint (config.json, tokenizer, *.safetensors).
       dtype: of the weights: "float32" or "bfloat16" (deltas are always float32).
-      remat: recompute layers in backward passes to save memory.
+      remat: what backward passes compute anew to save memory: "none"; "dots", everything of a layer
+        but the outputs of its large matrix products; or "full", whole layers.
     """
 
     path: str = "smollm2-135m"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False
+    remat: decoder.Remat = "dots"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,7 +180,11 @@ class Inner(Recipe):
       lora, optimizer: the delta and AdamW.
       epochs, learning_rate, warmup_steps, decay, batch_size: the recipe; one optimizer step for
         each batch of sequences.
-      buckets: lengths that steps are padded to, in tokens; longer sequences are cut.
+      buckets: mean tokens of a sequence that steps have room for, ascending: the K * batch_size
+        sequences of a step are packed into one row of K * batch_size * bucket tokens. Sequences
+        longer than the last one are cut.
+      spread: how many times longer than the bucket the longest sequence of a step may be; 1 pads
+        every sequence to the bucket.
       candidates: K, candidates trained by one program.
       max_sequences: sequences of a candidate that are kept (the first, and the passage).
     """
@@ -187,12 +193,14 @@ class Inner(Recipe):
     epochs: int = 10
     learning_rate: float = 1e-3
     batch_size: int = 1
-    buckets: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048)
+    buckets: tuple[int, ...] = (16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 512, 2048)
+    spread: float = 2.0
     candidates: int = 8
     max_sequences: int = 64
 
     def __post_init__(self):
         super().__post_init__()
+        _require(self.spread >= 1, "spread must be at least 1.")
         _require(self.candidates >= 1, "candidates must be at least 1.")
         _require(
             self.max_sequences >= 2, "max_sequences must be at least 2 (an edit and a passage)."
@@ -282,7 +290,7 @@ class Sft(Recipe):
         super().__post_init__()
         _require(self.microbatch >= 1, "microbatch must be at least 1.")
 
-    def m_step_settings(self, remat: bool) -> restem.MStepSettings:
+    def m_step_settings(self, remat: decoder.Remat) -> restem.MStepSettings:
         return restem.MStepSettings(
             learning_rate=self.learning_rate,
             warmup_steps=self.warmup_steps,

@@ -47,15 +47,21 @@ def test_trim(sequences, max_sequences, max_tokens, expected):
     assert found == batching.Trimmed(*expected)
 
 
+def _padded(*buckets):
+    """Shapes with room for any number of sequences of these lengths."""
+    return tuple((1000, bucket) for bucket in buckets)
+
+
 def test_inner_problem_sorts_by_length_and_keeps_the_order_of_equals():
     found = batching.inner_problem([[1, 2, 3], [4, 5], [6, 7, 8, 9], [0, 7]], rows=5, length=4)
     np.testing.assert_array_equal(
         found.tokens_NxT,
-        [[4, 5, 0, 0], [0, 7, 0, 0], [1, 2, 3, 0], [6, 7, 8, 9], [0, 0, 0, 0]],
+        [[6, 7, 8, 9], [1, 2, 3, 0], [4, 5, 0, 0], [0, 7, 0, 0], [0, 0, 0, 0]],
     )
     # The mask goes by length: token 0 of [0, 7] is a token.
-    np.testing.assert_array_equal(found.mask_NxT.sum(axis=1), [2, 2, 3, 4, 0])
-    assert found.mask_NxT[1, 0] and found.num_sequences == 4
+    np.testing.assert_array_equal(found.mask_NxT.sum(axis=1), [4, 3, 2, 2, 0])
+    np.testing.assert_array_equal(found.lengths_N, [4, 3, 2, 2, 0])
+    assert found.mask_NxT[3, 0] and found.num_sequences == 4
 
 
 def test_stack_adds_a_leading_axis():
@@ -72,13 +78,13 @@ def test_the_order_of_a_candidate_is_its_own_whoever_is_in_the_group():
     orders = set()
     for group in groups:
         schedule, _ = batching.make_schedule(
-            group, epochs=4, batch_size=1, key=KEY, buckets=(8, 32), rows=7
+            group, epochs=4, batch_size=1, key=KEY, shapes=_padded(8, 32), rows=7
         )
         orders.add(tuple(_order(schedule, 3)))
     assert len(orders) == 1
     # Nor does it depend on how many rows the arrays have.
     wider, _ = batching.make_schedule(
-        [mine], epochs=4, batch_size=1, key=KEY, buckets=(8, 32), rows=20
+        [mine], epochs=4, batch_size=1, key=KEY, shapes=_padded(8, 32), rows=20
     )
     assert tuple(_order(wider, 3)) in orders
 
@@ -86,7 +92,12 @@ def test_the_order_of_a_candidate_is_its_own_whoever_is_in_the_group():
 def test_every_candidate_meets_every_rank_once_an_epoch():
     counts = (1, 4, 6)
     schedule, _ = batching.make_schedule(
-        [[3] * count for count in counts], epochs=5, batch_size=1, key=KEY, buckets=(4,), rows=8
+        [[3] * count for count in counts],
+        epochs=5,
+        batch_size=1,
+        key=KEY,
+        shapes=_padded(4),
+        rows=8,
     )
     assert schedule.num_steps == 5 * 6
     assert schedule.ranks_SxB.shape == (5 * 8, 1)
@@ -100,7 +111,7 @@ def test_every_candidate_meets_every_rank_once_an_epoch():
 def test_orders_are_uniform_over_keys():
     """Of 600 epochs each of 4 ranks comes first in about 150, and each of 24 orders in about 25."""
     schedule, _ = batching.make_schedule(
-        [[3] * 4], epochs=600, batch_size=1, key=KEY, buckets=(4,), rows=4
+        [[3] * 4], epochs=600, batch_size=1, key=KEY, shapes=_padded(4), rows=4
     )
     orders = np.reshape(_order(schedule, 4), (600, 4))
     firsts = np.bincount(orders[:, 0], minlength=4)
@@ -114,39 +125,60 @@ def test_another_key_gives_another_order():
     orders = set()
     for seed in range(40):
         schedule, _ = batching.make_schedule(
-            [[3] * 4], epochs=1, batch_size=1, key=jax.random.key(seed), buckets=(4,), rows=4
+            [[3] * 4], epochs=1, batch_size=1, key=jax.random.key(seed), shapes=_padded(4), rows=4
         )
         orders.add(tuple(_order(schedule, 4)))
     assert len(orders) > 12  # of 24 possible ones; about 20 are expected
 
 
-def test_a_step_is_padded_to_the_longest_sequence_of_its_rank():
-    # Sorted: [2, 7, 9] and [4, 4]. Ranks 0, 1, 2 have at most 4, 7 and 9 tokens.
+def test_step_shapes():
+    """K * B = 6 sequences of 8 tokens are 48; none is longer than 1.5 * 8, nor than the last."""
+    assert batching.step_shapes((8, 10, 12), rows=6, spread=1.5) == ((48, 12), (60, 12), (72, 12))
+    assert batching.step_shapes((3, 8), rows=2, spread=1.5) == ((6, 5), (16, 8))
+    assert batching.step_shapes((3, 8), rows=2, spread=1) == ((6, 3), (16, 8))
+
+
+@pytest.mark.parametrize(
+    ("total", "longest", "index"),
+    [(0, 0, 0), (8, 4, 0), (9, 4, 1), (8, 5, 1), (16, 8, 1), (5, 9, 2), (17, 1, 2), (64, 32, 2)],
+)
+def test_a_shape_holds_all_tokens_and_the_longest_sequence(total, longest, index):
+    assert batching.shape_index(total, longest, ((8, 4), (16, 8), (64, 32))) == index
+
+
+@pytest.mark.parametrize(("total", "longest"), [(65, 1), (33, 33)])
+def test_a_step_that_no_shape_holds(total, longest):
+    with pytest.raises(batching.TooLong, match=rf"{total} tokens.* {longest}, .*\(64, 32\)"):
+        batching.shape_index(total, longest, ((8, 4), (64, 32)))
+
+
+def test_a_step_runs_at_the_smallest_shape_that_holds_its_rank():
+    # Longest first: [9, 7, 2] and [4, 4]. Ranks 0, 1 and 2 have 13, 11 and 2 tokens.
+    shapes = ((4, 4), (12, 6), (12, 8), (16, 16))
     schedule, tokens = batching.make_schedule(
-        [[9, 2, 7], [4, 4]], epochs=2, batch_size=1, key=KEY, buckets=(2, 4, 8, 16), rows=4
+        [[9, 2, 7], [4, 4]], epochs=2, batch_size=1, key=KEY, shapes=shapes, rows=4
     )
     assert schedule.num_steps == 6
-    np.testing.assert_array_equal(
-        schedule.buckets_S[:6], schedule.ranks_SxB[:6, 0] + 1
-    )  # rank 0 -> 4 tokens, 1 -> 8, 2 -> 16
-    # Two epochs of 18 + 8 real tokens, and of 4 + 8 + 16 computed ones for 2 candidates.
-    assert tokens == batching.Tokens(real=2 * 26, computed=2 * 28 * 2)
+    expected = {0: 3, 1: 2, 2: 0}
+    assert schedule.shapes_S[:6].tolist() == [expected[r] for r in schedule.ranks_SxB[:6, 0]]
+    # Two epochs of 18 + 8 real tokens, and of 16 + 12 + 4 computed ones.
+    assert tokens == batching.Tokens(real=2 * 26, computed=2 * 32)
 
 
 def test_batches_of_several_sequences():
     schedule, tokens = batching.make_schedule(
-        [[1, 2, 3, 4, 5], [6] * 5], epochs=3, batch_size=2, key=KEY, buckets=(8,), rows=6
+        [[1, 2, 3, 4, 5], [6] * 5], epochs=3, batch_size=2, key=KEY, shapes=((32, 8),), rows=6
     )
     assert schedule.ranks_SxB.shape == (3 * 3, 2) and schedule.num_steps == 3 * 3
     for epoch in schedule.ranks_SxB.reshape(3, 6):
         assert sorted(epoch) == [-1, 0, 1, 2, 3, 4]
         assert epoch[-1] == -1  # the last batch is the short one
-    # 9 steps of 2 rows of 8 tokens for 2 candidates.
-    assert tokens == batching.Tokens(real=3 * (15 + 30), computed=9 * 2 * 8 * 2)
+    # 9 steps of 32 tokens.
+    assert tokens == batching.Tokens(real=3 * (15 + 30), computed=9 * 32)
 
 
 def test_batches_of_several_sequences_need_equal_counts():
-    arguments = dict(epochs=1, key=KEY, buckets=(8,), rows=4)
+    arguments = dict(epochs=1, key=KEY, shapes=_padded(8), rows=4)
     with pytest.raises(ValueError, match=r"batch_size > 1 .* equally many sequences, not \[2, 3\]"):
         batching.make_schedule([[4, 4], [4, 4, 4]], batch_size=2, **arguments)
     batching.make_schedule([[4, 4], [4, 4, 4]], batch_size=1, **arguments)

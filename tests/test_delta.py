@@ -275,8 +275,13 @@ def test_rows_grouped_by_candidate_equal_the_mapped_candidates(tiny_models, rand
 
 def test_dense_deltas_cannot_share_rows(tiny_llama):
     zero = delta_lib.init(jax.random.key(0), tiny_llama.params, EVERYTHING)
-    with pytest.raises(ValueError, match="dense deltas cannot share rows"):
-        delta_lib.grouped_variables(delta_lib.stack([zero]))
+    with pytest.raises(ValueError, match="2 dense deltas cannot share one program"):
+        delta_lib.grouped_variables(delta_lib.stack([zero, zero]))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        delta_lib.grouped_variables(delta_lib.stack([zero])),
+        zero.tree,
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from seal_jax import batching, inner, optim
@@ -13,13 +14,23 @@ from seal_jax.delta import Delta, DeltaSpec
 from seal_jax.model import decoder
 
 SPEC = DeltaSpec(("q_proj", "v_proj"), rank=2, alpha=4.0)
-SETTINGS = inner.InnerSettings(buckets=(4, 8))
+SETTINGS = inner.InnerSettings(shapes=((12, 8), (24, 8)))
 K, ROWS, LENGTH, EPOCHS = 3, 4, 8, 3
 STEPS = ROWS * EPOCHS
 LENGTHS = ((7, 3, 4), (2, 8, 5, 3), (6, 4))  # sequences of each candidate
 ORDER_KEY = jax.random.key(11)
 
-update_one = jax.jit(inner.update, static_argnums=0)
+
+def update_one(static, params, *candidate_and_schedule):
+    """Trains a candidate alone: K = 1."""
+    *candidate, schedule = candidate_and_schedule
+    found = inner.update_candidates(
+        static,
+        params,
+        *(jax.tree.map(lambda leaf: leaf[None], part) for part in candidate),
+        schedule,
+    )
+    return _take(found, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +74,7 @@ def _problem(seed, lengths):
 
 def _schedule(lengths):
     schedule, _ = batching.make_schedule(
-        lengths, epochs=EPOCHS, batch_size=1, key=ORDER_KEY, buckets=SETTINGS.buckets, rows=ROWS
+        lengths, epochs=EPOCHS, batch_size=1, key=ORDER_KEY, shapes=SETTINGS.shapes, rows=ROWS
     )
     return schedule
 
@@ -216,10 +227,77 @@ def test_mapped_candidates_equal_a_loop_over_them(group, trained, tiny_llama):
         assert trained[1].finite[k] == result.finite
 
 
+def test_packed_equals_padded(group, trained, tiny_llama):
+    """Steps at shapes with room for every sequence at the length of the longest: nothing packed."""
+    runs = []
+    for shapes in (
+        batching.step_shapes((4, 8), rows=K, spread=1),
+        ((6, 8), (10, 8), (15, 8), (21, 8)),
+    ):
+        schedule, tokens = batching.make_schedule(
+            LENGTHS, epochs=EPOCHS, batch_size=1, key=ORDER_KEY, shapes=shapes, rows=ROWS
+        )
+        static = (tiny_llama.config, inner.InnerSettings(shapes))
+        found = inner.update_candidates(static, tiny_llama.params, *group.candidates(), schedule)
+        runs.append((tokens, *found))
+    (tokens, deltas, results), (packed_tokens, packed, packed_results) = runs
+    # Longest first the ranks have 21, 13, 6 and 2 tokens, padded to 3 times 8, 8, 4 and 4.
+    assert packed_tokens == batching.Tokens(real=42 * EPOCHS, computed=(21 + 15 + 6 + 6) * EPOCHS)
+    assert tokens == batching.Tokens(real=42 * EPOCHS, computed=72 * EPOCHS)
+    for k in range(K):
+        start, *_ = group.candidate(k)
+        assert _distance(_take(packed.tree, k), _take(deltas.tree, k), start.tree) < 1e-4
+    np.testing.assert_allclose(packed_results.losses_S, results.losses_S, rtol=1e-5, atol=1e-6)
+
+
+def test_a_dense_delta_is_trained_alone(group, tiny_llama):
+    """Three AdamW steps of every parameter, against optax on merged weights."""
+    spec = DeltaSpec((".*",), kind="dense")
+    delta = delta_lib.init(jax.random.key(0), tiny_llama.params, spec)
+    problem, rate, ranks = _take(group.problems, 1), 0.01, (2, 0, 3)
+    ranks_SxB = np.array(ranks, np.int32)[:, None]
+    schedule = inner.Schedule(ranks_SxB, np.ones(3, np.int32), np.int32(3))
+    static = (tiny_llama.config, SETTINGS)
+    hparams = _hparams(rate, 3, decay="constant")
+    found, result = update_one(static, tiny_llama.params, delta, problem, hparams, schedule)
+
+    def loss_of(tree, tokens_T):
+        merged = delta_lib.merge(tiny_llama.params, Delta(tree, spec))
+        hidden_TxD = decoder.hidden_states(tiny_llama.config, merged, tokens_T[None])[0]
+        logits_TxV = decoder.logits(tiny_llama.config, merged, hidden_TxD[:-1])
+        return -decoder.target_log_probs(logits_TxV, tokens_T[1:]).mean()
+
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+    tree, state = delta.tree, optimizer.init(delta.tree)
+    losses = []
+    for rank in ranks:
+        tokens_T = problem.tokens_NxT[rank, : problem.lengths_N[rank]]
+        loss, gradient = jax.value_and_grad(loss_of)(tree, tokens_T)
+        changes, state = optimizer.update(gradient, state)
+        tree = optax.apply_updates(tree, changes)
+        losses.append(loss)
+    np.testing.assert_allclose(result.losses_S, losses, rtol=1e-4)
+    assert _distance(found.tree, tree, delta.tree) < 1e-2
+
+
+def test_several_dense_deltas_are_refused(group, tiny_llama):
+    spec = DeltaSpec((".*",), kind="dense")
+    delta = delta_lib.init(jax.random.key(0), tiny_llama.params, spec)
+    with pytest.raises(ValueError, match=r"3 dense deltas .* set the number of candidates to 1"):
+        inner.update_candidates(
+            (tiny_llama.config, SETTINGS),
+            tiny_llama.params,
+            delta_lib.stack([delta] * K),
+            group.problems,
+            group.hparams,
+            group.schedule,
+        )
+
+
 GARBAGE = {
     "tokens": lambda d, p, h: dict(problems=p.replace(tokens_NxT=60 - p.tokens_NxT)),
     "mask": lambda d, p, h: dict(problems=p.replace(mask_NxT=~p.mask_NxT)),
-    "sequences": lambda d, p, h: dict(problems=p.replace(num_sequences=np.int32(0))),
+    "sequences": lambda d, p, h: dict(problems=p.replace(lengths_N=0 * p.lengths_N)),
     "steps": lambda d, p, h: dict(hparams=h.replace(num_steps=np.int32(1))),
     "delta": lambda d, p, h: dict(deltas=jax.tree.map(lambda leaf: leaf + 0.5, d)),
     "huge rate": lambda d, p, h: dict(hparams=_hparams(rate=1e30)),
@@ -260,7 +338,9 @@ def test_a_delta_that_only_the_last_step_breaks_is_not_finite(group, run):
 def test_what_padding_holds_never_matters(group, trained, run):
     """Other tokens behind every sequence and in every missing row: the same bits."""
     tokens = group.problems.tokens_NxT
-    lengths = np.array([sorted(lengths) + [0] * (ROWS - len(lengths)) for lengths in LENGTHS])
+    lengths = np.array(
+        [sorted(lengths, reverse=True) + [0] * (ROWS - len(lengths)) for lengths in LENGTHS]
+    )
     padding = np.arange(LENGTH) >= lengths[..., None]
     assert padding.sum() > 40
     noise = np.random.default_rng(0).integers(1, 61, tokens.shape).astype(np.int32)
@@ -286,7 +366,7 @@ def test_the_group_of_a_candidate_matters_to_the_last_bits_only(group, trained, 
         (_take(run(others), 2), others.schedule),
         (update_one(static, tiny_llama.params, *group.candidate(2), alone), alone),
     ]
-    assert not np.array_equal(group.schedule.buckets_S, others.schedule.buckets_S)
+    assert not np.array_equal(group.schedule.shapes_S, others.schedule.shapes_S)
     visited = [
         schedule.ranks_SxB[np.asarray(result.taken_S), 0].tolist() for (_, result), schedule in runs
     ]
@@ -381,7 +461,7 @@ def test_targets_that_are_masked_give_no_loss_and_no_gradient(group, run):
         np.array, (problems.tokens_NxT, problems.mask_NxT, problems.tokens_NxT)
     )
     for k, lengths in enumerate(LENGTHS):
-        for n, length in enumerate(sorted(lengths)):
+        for n, length in enumerate(sorted(lengths, reverse=True)):
             mask[k, n, length - 1] = False
             other[k, n, length - 1] = (tokens[k, n, length - 1] + 1) % 61
     runs = [

@@ -13,9 +13,9 @@ from seal_jax import delta as delta_lib
 from seal_jax.delta import DeltaSpec
 
 SPEC = DeltaSpec(("q_proj", "v_proj"), rank=2, alpha=4.0)
-SETTINGS = inner.InnerSettings(buckets=(4, 8))
+SETTINGS = inner.InnerSettings(shapes=((12, 4), (24, 8)))
 K, STEPS = 3, 12
-LENGTHS = (2, 4, 5, 8)
+LENGTHS = (8, 5, 4, 2)
 
 
 def _hparams(rate=0.02, steps=STEPS, warmup=0, decay=1):
@@ -36,9 +36,9 @@ def _problems(lengths):
 
 
 def _schedule(ranks, buckets):
-    ranks_SxB, buckets_S = np.full((STEPS, 1), -1, np.int32), np.zeros(STEPS, np.int32)
-    ranks_SxB[: len(ranks), 0], buckets_S[: len(ranks)] = ranks, buckets
-    return inner.Schedule(ranks_SxB, buckets_S, np.int32(len(ranks)))
+    ranks_SxB, shapes_S = np.full((STEPS, 1), -1, np.int32), np.zeros(STEPS, np.int32)
+    ranks_SxB[: len(ranks), 0], shapes_S[: len(ranks)] = ranks, buckets
+    return inner.Schedule(ranks_SxB, shapes_S, np.int32(len(ranks)))
 
 
 @pytest.fixture(scope="module")
@@ -71,29 +71,31 @@ def _program(tiny_llama, settings=SETTINGS):
 
 
 def test_one_branch_runs_at_each_step(tiny_llama, arguments):
-    """One switch with a scalar predicate, in one loop with a scalar predicate."""
+    """One switch with a scalar predicate, in a loop with a scalar predicate."""
     found = _trace(_program(tiny_llama), *arguments)
-    assert len(found["cond"]) == 1 and len(found["while"]) == 1
-    assert len(found["cond"][0].params["branches"]) == len(SETTINGS.buckets)
+    assert len(found["cond"]) == 1
+    assert len(found["cond"][0].params["branches"]) == len(SETTINGS.shapes)
     assert found["cond"][0].invars[0].aval.shape == ()
-    assert found["while"][0].params["cond_jaxpr"].out_avals[0].shape == ()
+    assert found["while"]
+    for loop in found["while"]:
+        assert loop.params["cond_jaxpr"].out_avals[0].shape == ()
 
 
 def test_a_mapped_schedule_would_run_every_branch(tiny_llama, arguments):
     """What the test above guards against: the switch becomes a select."""
     update = functools.partial(inner.update, (tiny_llama.config, SETTINGS))
+    groups = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), arguments[1:])
     mapped = jax.vmap(update, in_axes=(None, 0, 0, 0, 0))
-    schedules = batching.stack([arguments[-1]] * K)
-    assert not _trace(mapped, *arguments[:-1], schedules)["cond"]
+    assert not _trace(mapped, arguments[0], *groups)["cond"]
 
 
-def test_a_step_runs_at_the_bucket_that_the_schedule_names(tiny_llama, arguments):
-    """Sequences of 2 and 4 tokens train alike 4 and 8 tokens wide; one of 8 would be halved."""
+def test_a_step_runs_at_the_shape_that_the_schedule_names(tiny_llama, arguments):
+    """Three sequences of 4 or 2 tokens train alike at 12 and 24; 8 tokens each are cut at 12."""
     params, *candidates, _ = arguments
-    for rank, fits in ((0, True), (1, True), (3, False)):
+    for rank, fits in ((2, True), (3, True), (0, False)):
         (narrow, narrow_result), (wide, wide_result) = (
-            _program(tiny_llama)(params, *candidates, _schedule([rank], [bucket]))
-            for bucket in (0, 1)
+            _program(tiny_llama)(params, *candidates, _schedule([rank], [shape]))
+            for shape in (0, 1)
         )
         losses = narrow_result.losses_S[:, 0], wide_result.losses_S[:, 0]
         assert np.allclose(*losses, rtol=1e-5) == fits
@@ -101,19 +103,34 @@ def test_a_step_runs_at_the_bucket_that_the_schedule_names(tiny_llama, arguments
             assert (np.linalg.norm(a - b) <= 1e-3 * np.linalg.norm(b - start)) or not fits
 
 
-def test_recomputing_activations_changes_nothing(tiny_llama, arguments):
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_recomputing_activations_changes_nothing(tiny_llama, arguments, remat):
     plain = _program(tiny_llama)
-    remat = _program(tiny_llama, inner.InnerSettings(SETTINGS.buckets, remat=True))
-    (expected, expected_result), (found, result) = plain(*arguments), remat(*arguments)
+    saving = _program(tiny_llama, inner.InnerSettings(SETTINGS.shapes, remat=remat))
+    (expected, expected_result), (found, result) = plain(*arguments), saving(*arguments)
     np.testing.assert_allclose(result.losses_S, expected_result.losses_S, rtol=1e-5, atol=1e-6)
     assert np.all(result.taken_S)
     for a, b, start in zip(*map(jax.tree.leaves, (found, expected, arguments[1])), strict=True):
         assert np.linalg.norm(a - b) < 1e-4 * np.linalg.norm(b - start)
     recomputes = [
         any(name.startswith(("checkpoint", "remat")) for name in _trace(program, *arguments))
-        for program in (plain, remat)
+        for program in (plain, saving)
     ]
     assert recomputes == [False, True]
+
+
+def test_dots_keep_the_outputs_of_large_products_only(tiny_llama, arguments):
+    """Of 7 projections: forward, gradient by the input, and, with "full", forward once more."""
+    products = {
+        remat: sum(
+            equation.params["dimension_numbers"][1] == ((), ())
+            for equation in _trace(
+                _program(tiny_llama, inner.InnerSettings(((24, 8),), remat=remat)), *arguments
+            )["dot_general"]
+        )
+        for remat in ("none", "dots", "full")
+    }
+    assert products["none"] == products["dots"] < products["full"]
 
 
 @pytest.mark.parametrize(
@@ -145,23 +162,22 @@ def test_the_counter_sees_a_compilation(count_compiles):
 
 
 def test_a_batch_of_sequences_is_averaged_over_its_tokens(tiny_llama, arguments):
-    """Sequences of 2 and 8 tokens: 1 and 7 targets, so that the mean of means would differ."""
+    """Sequences of 8 and 2 tokens: 7 and 1 targets, so that the mean of means would differ."""
     params, *candidates, _ = arguments
-    delta, problem, _ = (jax.tree.map(lambda leaf: leaf[0], part) for part in candidates)
-    hparams = jax.tree.map(lambda leaf: leaf[0], _hparams(rate=0.0))
-    ranks_SxB, buckets_S = np.array([[0, 3], [2, -1]], np.int32), np.ones(2, np.int32)
-    schedule = inner.Schedule(ranks_SxB, buckets_S, np.int32(2))
-    update = jax.jit(inner.update, static_argnums=0)
-    _, result = update((tiny_llama.config, SETTINGS), params, delta, problem, hparams, schedule)
-    logits = np.asarray(tiny_llama.logits(problem.tokens_NxT), np.float64)
+    delta, problem, _ = (jax.tree.map(lambda leaf: leaf[:1], part) for part in candidates)
+    hparams = jax.tree.map(lambda leaf: leaf[:1], _hparams(rate=0.0))
+    ranks_SxB, shapes_S = np.array([[0, 3], [2, -1]], np.int32), np.ones(2, np.int32)
+    schedule = inner.Schedule(ranks_SxB, shapes_S, np.int32(2))
+    _, result = _program(tiny_llama)(params, delta, problem, hparams, schedule)
+    logits = np.asarray(tiny_llama.logits(problem.tokens_NxT[0]), np.float64)
     log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     sums = [
-        -sum(log_probs[n, t - 1, problem.tokens_NxT[n, t]] for t in range(1, length))
+        -sum(log_probs[n, t - 1, problem.tokens_NxT[0, n, t]] for t in range(1, length))
         for n, length in enumerate(LENGTHS)
     ]
-    assert abs(sums[0] - sums[3] / 7) > 0.1
-    expected = [(sums[0] + sums[3]) / (1 + 7), sums[2] / 4]
-    np.testing.assert_allclose(result.losses_S, expected, rtol=1e-5)
+    assert abs(sums[3] - sums[0] / 7) > 0.1
+    expected = [(sums[0] + sums[3]) / (1 + 7), sums[2] / 3]
+    np.testing.assert_allclose(result.losses_S[0], expected, rtol=1e-5)
 
 
 def test_initial_deltas_of_candidates_are_those_of_their_keys(tiny_llama, arguments):

@@ -72,7 +72,7 @@ def test_rows_that_do_not_divide_over_the_devices():
 
 @pytest.fixture(scope="module")
 def candidates(tiny_llama):
-    """Eight candidates: deltas, problems, recipes and the schedule that they share."""
+    """Eight candidates: deltas, problems, recipes, and their lengths."""
     rng = np.random.default_rng(0)
     lengths = [(2 + k % 3, 3 + k % 2, 7) for k in range(8)]
     problems = [
@@ -87,22 +87,30 @@ def candidates(tiny_llama):
         np.zeros(8, np.int32),
         np.ones(8, np.int32),
     )
+    return deltas, batching.stack(problems), hparams, lengths
+
+
+def _settings_and_schedule(lengths):
+    shapes = batching.step_shapes((4, 8), rows=len(lengths), spread=2)
     schedule, _ = batching.make_schedule(
-        lengths, epochs=2, batch_size=1, key=jax.random.key(1), buckets=(4, 8), rows=3
+        lengths, epochs=2, batch_size=1, key=jax.random.key(1), shapes=shapes, rows=3
     )
-    return deltas, batching.stack(problems), hparams, schedule
+    return inner.InnerSettings(shapes), schedule
 
 
 def test_candidates_spread_over_devices_are_trained_as_on_one(tiny_llama, candidates):
-    deltas, problems, hparams, schedule = candidates
-    update = functools.partial(
-        inner.update_candidates, (tiny_llama.config, inner.InnerSettings((4, 8)))
+    deltas, problems, hparams, lengths = candidates
+    settings, schedule = _settings_and_schedule(lengths)
+    on_one, one_result = inner.update_candidates(
+        (tiny_llama.config, settings), tiny_llama.params, deltas, problems, hparams, schedule
     )
-    on_one, one_result = update(tiny_llama.params, deltas, problems, hparams, schedule)
-    spread, spread_result = update(
+    assert parallel.shares(8) == 8
+    settings, _ = _settings_and_schedule(lengths[:1])
+    spread, spread_result = parallel.inner_update(
+        (tiny_llama.config, settings),
         parallel.place(tiny_llama.params),
         *parallel.shard((deltas, problems, hparams)),
-        parallel.place(schedule),
+        [_settings_and_schedule([of_k])[1] for of_k in lengths],
     )
     for leaf in jax.tree.leaves(spread):
         assert [shard.data.shape[0] for shard in leaf.addressable_shards] == [1] * 8

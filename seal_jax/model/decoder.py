@@ -12,14 +12,17 @@ paths. Training and prefill scan over the stacked layers; decoding loops over sp
 """
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from seal_jax.model import packing as packing_lib
+from seal_jax.model import token_loss
 from seal_jax.model.config import ModelConfig
 from seal_jax.model.layers import Block, Embed, Head, RMSNorm, rope_angles
+from seal_jax.model.packing import Packing
 
 Params = dict[str, Any]
 
@@ -65,21 +68,36 @@ def param_shapes(config: ModelConfig) -> Params:
     return jax.tree.map(lambda leaf: leaf.shape, shapes)
 
 
-def hidden_states(config, params, tokens_BxT, *, delta=None, remat: bool = False):
+Remat = Literal["none", "dots", "full"]
+
+
+def hidden_states(
+    config,
+    params,
+    tokens_BxT,
+    *,
+    delta=None,
+    packing: Packing | None = None,
+    remat: Remat = "none",
+):
     """Final hidden states of right-padded rows; a row's padding cannot reach its real tokens.
 
     Args:
       tokens_BxT: token ids.
       delta: None, or delta variables (one candidate's, or K candidates' grouped rows).
-      remat: recompute each layer in the backward pass instead of keeping its activations.
+      packing: of the rows, to compute on their real tokens only; None computes on all B x T.
+      remat: what the backward pass computes anew: nothing, everything of a layer but the outputs
+        of its large matrix products ("dots"), or the layer ("full"; the least memory).
 
     Returns:
-      [B, T, D] after the final norm.
+      [B, T, D], or [P, D] with a packing, after the final norm.
     """
     tokens = tokens_BxT.shape[1]
     mask = jnp.tril(jnp.ones((1, 1, tokens, tokens), bool))
     positions = jnp.broadcast_to(jnp.arange(tokens), tokens_BxT.shape)
-    x, _ = _scan_layers(config, params, tokens_BxT, positions, mask, delta, remat=remat)
+    x, _ = _scan_layers(
+        config, params, tokens_BxT, positions, mask, delta, packing=packing, remat=remat
+    )
     return x
 
 
@@ -158,11 +176,43 @@ def logits(config: ModelConfig, params: Params, hidden, *, delta=None):
     return Head(config).apply(variables, hidden)
 
 
-def log_likelihoods(config, params, tokens_BxT, *, delta=None, remat: bool = False):
-    """[B, T-1] float32: log p(token t+1 | tokens ..t) of right-padded rows."""
-    hidden_BxTxD = hidden_states(config, params, tokens_BxT, delta=delta, remat=remat)
-    logits_BxTxV = logits(config, params, hidden_BxTxD[:, :-1], delta=delta)
-    return target_log_probs(logits_BxTxV, tokens_BxT[:, 1:])
+def log_likelihoods(
+    config,
+    params,
+    tokens_BxT,
+    *,
+    wanted_BxT=None,
+    delta=None,
+    packing: Packing | None = None,
+    remat: Remat = "none",
+):
+    """[B, T-1] float32: log p(token t+1 | tokens ..t) of right-padded rows.
+
+    Args:
+      tokens_BxT, delta, packing, remat: see `hidden_states`.
+      wanted_BxT: bool; where false, the log-likelihood *of* that token is not computed but 0. The
+        first column means nothing. None is everywhere.
+    """
+    hidden = hidden_states(config, params, tokens_BxT, delta=delta, packing=packing, remat=remat)
+    targets = jnp.roll(tokens_BxT, -1, axis=1)
+    wanted = jnp.ones(tokens_BxT.shape, bool) if wanted_BxT is None else wanted_BxT
+    wanted = jnp.roll(wanted, -1, axis=1).at[:, -1].set(False)
+    if packing is not None:
+        targets, wanted = packing_lib.pack(packing, targets), packing_lib.pack(packing, wanted)
+    if set(delta or {}) <= {"layers"}:
+        head = params["embed"]["embedding"] if config.tie_embeddings else params["head"]["kernel"]
+        lls = token_loss.log_likelihoods(
+            config.tie_embeddings,
+            head,
+            hidden.reshape(-1, hidden.shape[-1]),
+            targets.reshape(-1),
+            wanted.reshape(-1),
+        ).reshape(targets.shape)
+    else:  # the head itself is being trained
+        lls = target_log_probs(logits(config, params, hidden, delta=delta), targets)
+        lls = jnp.where(wanted, lls, 0.0)
+    lls_BxT = lls if packing is None else packing_lib.unpack(packing, lls)
+    return lls_BxT[:, :-1]
 
 
 def target_log_probs(logits, targets):
@@ -181,17 +231,22 @@ def _final_norm(config, params, x, delta):
     return RMSNorm(config.norm_eps).apply(variables, x)
 
 
-def _scan_layers(config, params, tokens, positions, mask, delta, *, remat=False):
+def _scan_layers(
+    config, params, tokens, positions, mask, delta, *, packing=None, remat: Remat = "none"
+):
     """Embeds and runs all layers; returns normed states and stacked keys and values."""
     rope = rope_angles(config, positions)
 
     def layer(x, layer_trees):
         layer_params, layer_delta = layer_trees
         variables = {"params": layer_params, "delta": layer_delta}
-        return Block(config).apply(variables, x, rope, mask)
+        return Block(config).apply(variables, x, rope, mask, packing=packing)
 
-    if remat:
-        layer = jax.checkpoint(layer)
+    if remat != "none":
+        policies = jax.checkpoint_policies
+        saved = policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+        layer = jax.checkpoint(layer, policy=saved, prevent_cse=False)
+    tokens = tokens if packing is None else packing_lib.pack(packing, tokens)
     x = _embed(config, params, tokens, delta)
     trees = (params["layers"], (delta or {}).get("layers", {}))
     x, keys_values = jax.lax.scan(layer, x, trees)

@@ -229,14 +229,25 @@ def train_group(
     settings = session.settings.inner
     seed, count = session.settings.seed, settings.candidates
     rows, length = settings.max_sequences, settings.buckets[-1]
-    schedule, tokens = batching.make_schedule(
-        [candidate.lengths for candidate in group],
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        key=key_for(seed, "order", draw, group[0].replicate),
-        buckets=settings.buckets,
-        rows=rows,
-        candidates=count,
+    shares = parallel.shares(count)
+    share = count // shares
+    shapes = batching.step_shapes(
+        settings.buckets, rows=share * settings.batch_size, spread=settings.spread
+    )
+    lengths = [candidate.lengths for candidate in group] + [[]] * (count - len(group))
+    schedules, tokens = zip(
+        *(
+            batching.make_schedule(
+                lengths[first : first + share],
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                key=key_for(seed, "order", draw, group[0].replicate),
+                shapes=shapes,
+                rows=rows,
+            )
+            for first in range(0, count, share)
+        ),
+        strict=True,
     )
     problems = [
         batching.inner_problem(candidate.trimmed.sequences, rows=rows, length=length)
@@ -265,19 +276,21 @@ def train_group(
     static = (
         session.model,
         inner.InnerSettings(
-            buckets=settings.buckets,
+            shapes=shapes,
             optimizer=settings.optimizer,
             remat=session.settings.model.remat,
         ),
     )
-    deltas_K, results_K = inner.update_candidates(
+    deltas_K, results_K = parallel.inner_update(
         static,
         params,
         inner.init_candidates(settings.lora.spec(), params, keys_K),
         *parallel.shard((batching.stack(problems), batching.stack(hparams))),
-        parallel.place(schedule),
+        schedules,
     )
-    return deltas_K, results_K, tokens
+    real = sum(share.real for share in tokens)
+    computed = sum(share.computed for share in tokens)
+    return deltas_K, results_K, batching.Tokens(real=real, computed=computed)
 
 
 def try_group(

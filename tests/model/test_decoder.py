@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seal_jax import delta as delta_lib
+from seal_jax.delta import DeltaSpec
 from seal_jax.model import decoder, layers
+from seal_jax.model import packing as packing_lib
 from seal_jax.model.config import RopeScaling
 
 prefill = jax.jit(decoder.prefill, static_argnums=(0, 4))
@@ -265,3 +268,34 @@ def test_low_rank_groups_rows_by_candidate(groups):
     for row in range(4):
         k = row // (4 // groups)
         np.testing.assert_allclose(found[row], x[row] @ a[k] @ b[k], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [64, 65, 130])
+def test_attention_in_blocks_equals_attention_at_once(tokens):
+    rng = np.random.default_rng(0)
+    q, k, v = (
+        jnp.asarray(rng.normal(size=(2, tokens, heads, 8)), jnp.float32) for heads in (4, 2, 2)
+    )
+    mask = jnp.tril(jnp.ones((1, 1, tokens, tokens), bool))
+    found = layers.attend(q, k, v, mask)
+    expected = jax.nn.dot_product_attention(q, k, v, mask=mask)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_packed_rows_equal_padded_ones(tiny_model, random_delta):
+    """Two candidates of two rows each, with grouped deltas on all projections."""
+    config, params = tiny_model.config, tiny_model.params
+    spec = DeltaSpec((".*",), rank=2, alpha=4.0)
+    deltas = delta_lib.stack([random_delta(params, spec, seed) for seed in (0, 1)])
+    variables = delta_lib.grouped_variables(deltas)
+    lengths = np.array([5, 2, 0, 7], np.int32)
+    tokens = np.random.default_rng(1).integers(0, config.vocab_size, (4, 8))
+    packing = packing_lib.make(lengths, packed=16, padded=8)
+    real = np.arange(7) < lengths[:, None] - 1
+    found, expected = (
+        decoder.log_likelihoods(config, params, tokens, delta=variables, packing=of)
+        for of in (packing, None)
+    )
+    np.testing.assert_allclose(
+        np.where(real, found, 0), np.where(real, expected, 0), rtol=2e-5, atol=1e-5
+    )

@@ -165,19 +165,19 @@ def run_ours(case_name: str) -> list[tuple[np.ndarray, dict]]:
 
 def train(case: Case, *, optimizer=_ADAMW, changes=None) -> list[tuple[np.ndarray, dict]]:
     """`run_ours` for a case that may be changed, with fields of every `InnerHParams` replaced."""
-    schedule = _schedule(case)
-    settings = inner.InnerSettings(buckets=case.buckets, optimizer=optimizer)
+    shapes = batching.step_shapes(
+        case.buckets, rows=len(case.candidates) * case.batch_size, spread=2
+    )
+    settings = inner.InnerSettings(shapes=shapes, optimizer=optimizer)
     static = (checkpoints.model_config(case.checkpoint), settings)
     inputs = [_inputs(case, k, changes or {}) for k in range(len(case.candidates))]
     params = checkpoints.params(case.checkpoint)
-    if len(inputs) == 1:
-        results = [_update(static, params, *inputs[0], schedule)]
-    else:
-        stacked = batching.stack(inputs)
-        deltas, records = inner.update_candidates(static, params, *stacked, schedule)
-        results = [
-            jax.tree.map(lambda leaf, k=k: leaf[k], (deltas, records)) for k in range(len(inputs))
-        ]
+    deltas, records = inner.update_candidates(
+        static, params, *batching.stack(inputs), _schedule(case, shapes)
+    )
+    results = [
+        jax.tree.map(lambda leaf, k=k: leaf[k], (deltas, records)) for k in range(len(inputs))
+    ]
     found = []
     for delta, record in results:
         assert record.finite
@@ -186,18 +186,15 @@ def train(case: Case, *, optimizer=_ADAMW, changes=None) -> list[tuple[np.ndarra
     return found
 
 
-_update = jax.jit(inner.update, static_argnums=0)
-
-
-def _schedule(case: Case) -> inner.Schedule:
-    """Each step's bucket is the smallest that holds the longest sequence of any candidate."""
+def _schedule(case: Case, shapes) -> inner.Schedule:
+    """Each step runs at the smallest shape that holds the sequences of all candidates."""
     ranks = ranks_SxB(case.name)
-    longest = [
-        max(c.lengths[r] for c in case.candidates for r in step if 0 <= r < len(c.lengths))
+    lengths = [
+        [c.lengths[r] for c in case.candidates for r in step if 0 <= r < len(c.lengths)]
         for step in ranks
     ]
-    buckets_S = np.array([batching.bucket_index(n, case.buckets) for n in longest], np.int32)
-    return inner.Schedule(ranks, buckets_S, np.int32(len(ranks)))
+    shapes_S = [batching.shape_index(sum(step), max(step), shapes) for step in lengths]
+    return inner.Schedule(ranks, np.array(shapes_S, np.int32), np.int32(len(ranks)))
 
 
 def _inputs(case: Case, k: int, changes):
@@ -208,11 +205,13 @@ def _inputs(case: Case, k: int, changes):
     vocab_size = checkpoints.model_config(case.checkpoint).vocab_size
     tokens_NxT = (rng.random((rows, case.buckets[-1])) * vocab_size).astype(np.int32)
     mask_NxT = np.zeros(tokens_NxT.shape, bool)
+    lengths_N = np.zeros(rows, np.int32)
     for n, sequence in enumerate(sequences(case.name, k)):
+        lengths_N[n] = len(sequence)
         tokens_NxT[n, : len(sequence)] = sequence
         mask_NxT[n, candidate.untrained[n] : len(sequence)] = True
     delta = Delta(checkpoints.delta_tree(initial_factors(case.name, k)), case.spec)
-    problem = inner.InnerProblem(tokens_NxT, mask_NxT, np.int32(len(candidate.lengths)))
+    problem = inner.InnerProblem(tokens_NxT, mask_NxT, lengths_N)
     hparams = inner.InnerHParams(
         learning_rate=np.float32(candidate.learning_rate),
         num_steps=np.int32(len(steps_of(case.name, k))),

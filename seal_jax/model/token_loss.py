@@ -1,0 +1,82 @@
+"""Log-likelihoods of given tokens without keeping the logits.
+
+The logits of a long row of tokens over a large vocabulary are the largest array of training, and
+the gradient needs only their product with the output head. So both are computed block by block of
+tokens, in the forward pass, and only where a token's log-likelihood is wanted.
+
+Dims: P tokens, C tokens of a block, D model width, V vocabulary.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+BLOCK = 320  # tokens whose logits exist at once
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def log_likelihoods(tied: bool, head, hidden_PxD, targets_P, wanted_P):
+    """[P] float32: log p(target) under the logits of hidden states; 0 where not wanted.
+
+    Args:
+      tied: whether the head is the embedding, [V, D]; otherwise it is a kernel [D, V].
+      head: the output head, frozen: no gradient flows to it.
+      hidden_PxD: final hidden states.
+      targets_P: token ids; wanted_P: bool, the tokens that are computed at all.
+    """
+    return _sweep(tied, head, hidden_PxD, targets_P, wanted_P, with_gradient=False)[0]
+
+
+def _forward(tied, head, hidden_PxD, targets_P, wanted_P):
+    return _sweep(tied, head, hidden_PxD, targets_P, wanted_P, with_gradient=True)
+
+
+def _backward(tied, gradient_PxD, cotangent_P):
+    gradient = cotangent_P[:, None] * gradient_PxD.astype(jnp.float32)
+    return None, gradient.astype(gradient_PxD.dtype), None, None
+
+
+log_likelihoods.defvjp(_forward, _backward)
+
+
+def _sweep(tied, head, hidden_PxD, targets_P, wanted_P, *, with_gradient: bool):
+    """Log-likelihoods, and d log-likelihood / d hidden of each token: head[target] - E[head]."""
+    count = hidden_PxD.shape[0]
+    num_blocks = -(-count // BLOCK)
+    block = 16 * -(-count // (16 * num_blocks))
+    # The wanted tokens first; indices past the end read zeros and write nothing.
+    order_P = jnp.argsort(~wanted_P, stable=True)
+    order_P = jnp.where(jnp.arange(count) < jnp.sum(wanted_P), order_P, count)
+    order_P = jnp.pad(order_P, (0, num_blocks * block - count), constant_values=count)
+    vocabulary = 0 if tied else 1
+
+    def sweep(i, carry):
+        lls_P, gradient_PxD = carry
+        rows_C = jax.lax.dynamic_slice(order_P, (i * block,), (block,))
+        hidden_CxD = hidden_PxD.at[rows_C].get(mode="fill", fill_value=0)
+        targets_C = targets_P.at[rows_C].get(mode="fill", fill_value=0)
+        logits_CxV = _product(hidden_CxD, head, 1 - vocabulary)
+        logits_CxV = logits_CxV - jnp.max(logits_CxV, axis=-1, keepdims=True)
+        weights_CxV = jnp.exp(logits_CxV)
+        totals_C = jnp.sum(weights_CxV, axis=-1)
+        chosen_C = jnp.take_along_axis(logits_CxV, targets_C[:, None], axis=-1)[:, 0]
+        lls_P = lls_P.at[rows_C].set(chosen_C - jnp.log(totals_C), mode="drop")
+        if with_gradient:
+            mean_CxD = _product(weights_CxV.astype(head.dtype), head, vocabulary)
+            mean_CxD = mean_CxD / totals_C[:, None]
+            target_CxD = jnp.take(head, targets_C, axis=vocabulary)
+            target_CxD = (target_CxD if tied else target_CxD.T).astype(jnp.float32)
+            gradient_CxD = (target_CxD - mean_CxD).astype(gradient_PxD.dtype)
+            gradient_PxD = gradient_PxD.at[rows_C].set(gradient_CxD, mode="drop")
+        return lls_P, gradient_PxD
+
+    zeros = (jnp.zeros(count, jnp.float32), jnp.zeros_like(hidden_PxD) if with_gradient else None)
+    needed = -(-jnp.sum(wanted_P) // block)
+    return jax.lax.fori_loop(0, needed, sweep, zeros)
+
+
+def _product(x_CxN, head, axis: int):
+    """x times the head over the head's `axis`, in float32."""
+    contracting = (((1,), (axis,)), ((), ()))
+    return jax.lax.dot_general(x_CxN, head, contracting, preferred_element_type=jnp.float32)
