@@ -32,7 +32,7 @@ def demo(config):
     config.inner.learning_rate = 3e-3
     config.inner.candidates = 6
     config.inner.max_sequences = 12
-    config.inner.buckets = (32, 48, 64, 96, 160)
+    config.inner.buckets = (16, 24, 32, 48, 64, 96, 160)
     config.answers.max_new_tokens = 24
     config.answers.max_gold_tokens = 12
     config.reward.kind = "gold_log_likelihood"
@@ -61,7 +61,7 @@ def smollm2(config):
     config.data.max_words = 120
     config.edits.max_new_tokens = 128
     config.inner.max_sequences = 16
-    config.inner.buckets = (32, 64, 96, 160, 256)
+    config.inner.buckets = (16, 24, 32, 48, 64, 96, 128, 160, 256)
     config.answers.prompt_buckets = (64, 96, 128, 192)
     config.evaluation.contexts = 20
 

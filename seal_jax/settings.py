@@ -20,6 +20,9 @@ ATTENTION = ("q_proj", "v_proj")
 ALL_PROJECTIONS = (*ATTENTION, "k_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
+_INNER_BUCKETS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224, 256, 384, 512, 1024, 2048)
+
+
 class SettingsError(ValueError):
     """A setting is unknown, of the wrong type, or impossible; the message says what to change."""
 
@@ -193,7 +196,7 @@ class Inner(Recipe):
     epochs: int = 10
     learning_rate: float = 1e-3
     batch_size: int = 1
-    buckets: tuple[int, ...] = (16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 512, 2048)
+    buckets: tuple[int, ...] = _INNER_BUCKETS
     spread: float = 2.0
     candidates: int = 8
     max_sequences: int = 64

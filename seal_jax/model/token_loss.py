@@ -12,7 +12,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-BLOCK = 320  # tokens whose logits exist at once
+BLOCK = 512  # tokens whose logits exist at once
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

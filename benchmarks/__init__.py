@@ -1,0 +1,1 @@
+"""Side-by-side measurements on the machine at hand; `python -m benchmarks.run` starts them."""

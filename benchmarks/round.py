@@ -1,0 +1,78 @@
+"""One E-step's work through the programs: sample self-edits, adapt, answer and grade."""
+
+import dataclasses
+import time
+
+from benchmarks import machine, models
+from configs import knowledge
+from seal_jax import config_dict
+from seal_jax.programs import session as session_lib
+from seal_jax.programs import trials
+
+_CONTEXTS = 2
+_EPOCHS = 1
+
+
+def open_contestant(spec: models.Spec) -> "Round":
+    return Round(spec)
+
+
+class Round:
+    """A session of the demo's settings with fewer epochs. `run` may be called many times."""
+
+    def __init__(self, spec: models.Spec):
+        settings = config_dict.from_config(knowledge.get_config("demo"))
+        self._settings = dataclasses.replace(
+            settings,
+            model=dataclasses.replace(settings.model, path=spec.model, dtype=spec.dtype),
+            edits=dataclasses.replace(settings.edits, contexts_per_batch=_CONTEXTS),
+            inner=dataclasses.replace(settings.inner, epochs=_EPOCHS),
+        )
+        self._compiles = machine.Compiles.listen()
+        self._session = session_lib.open_session(self._settings)
+        self._runs = 0
+
+    def run(self) -> dict:
+        """Self-edits of fresh contexts, tried and graded."""
+        session, settings = self._session, self._settings
+        limit = settings.data.max_questions
+        first = self._runs * _CONTEXTS
+        contexts = [
+            dataclasses.replace(context, questions=context.questions[:limit])
+            for context in session.task.contexts("train")[first : first + _CONTEXTS]
+        ]
+        self._runs += 1
+        width = settings.answers.prompt_buckets[-1]
+        compiled = self._compiles.count
+        start = time.perf_counter()
+        edits = trials.sample_edits(
+            session, session.base, contexts, draw="bench", samples=settings.edits.samples
+        )
+        by_id = {context.id: context for context in contexts}
+        candidates = []
+        for edit in edits:
+            context = by_id[edit.context]
+            texts = session.task.sequences(context, edit.text)
+            candidates.append(
+                trials.Candidate(
+                    context=context,
+                    index=edit.index,
+                    replicate=0,
+                    trimmed=trials.tokenize(session, texts),
+                )
+            )
+        said = [candidate for candidate in candidates if candidate.lengths]
+        questions, size = 0, settings.inner.candidates
+        for index in range(0, len(said), size):
+            tried = trials.try_group(
+                session, session.base, said[index : index + size], draw="bench", width=width
+            )
+            questions += sum(len(trial["answers"]) for trial in tried["trials"])
+        return {
+            "seconds": time.perf_counter() - start,
+            "self_edits": len(edits),
+            "questions": questions,
+            "compiles": self._compiles.count - compiled,
+            "what": f"{_CONTEXTS} contexts x {settings.edits.samples} self-edits of the demo, "
+            f"{_EPOCHS} epoch, {limit} questions each; all seven projections",
+        }
