@@ -141,7 +141,13 @@ class Ours:
         """One inner update of a group. See `_update` and `_schedule`."""
         return self._update(group, buckets, epochs, size, fitted)[1]
 
-    def _update(self, group, buckets, epochs: int, size: int | None = None, fitted=False):
+    def compile(self, group, buckets, *, size: int | None = None, fitted: bool = False) -> dict:
+        """Compiles the program of a group: an update of no steps."""
+        return self._update(group, buckets, 1, size, fitted, steps=0)[1]
+
+    def _update(
+        self, group, buckets, epochs: int, size: int | None = None, fitted=False, steps=None
+    ):
         """(trained deltas, seconds from token ids to trained deltas, losses and counts)."""
         size = size or len(group)
         initial = self.deltas(size, trained=False)
@@ -164,6 +170,8 @@ class Ours:
             )
             for problem in problems
         ]
+        if steps is not None:
+            schedule = schedule.replace(num_steps=np.int32(steps))
         deltas_K, results_K = inner.update_candidates(
             static,
             self.params,
@@ -176,7 +184,7 @@ class Ours:
         losses = [results.losses_S[k][results.taken_S[k]] for k in range(len(group))]
         return deltas_K, {
             "seconds": seconds,
-            "losses": [float(candidate[-1]) for candidate in losses],
+            "losses": [float(candidate[-1]) if len(candidate) else None for candidate in losses],
             "steps": [len(candidate) for candidate in losses],
             "real": tokens.real,
             "computed": tokens.computed,

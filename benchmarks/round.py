@@ -11,6 +11,7 @@ from seal_jax.programs import trials
 
 _CONTEXTS = 2
 _EPOCHS = 1
+_SEQUENCES = 6
 
 
 def open_contestant(spec: models.Spec) -> "Round":
@@ -26,7 +27,7 @@ class Round:
             settings,
             model=dataclasses.replace(settings.model, path=spec.model, dtype=spec.dtype),
             edits=dataclasses.replace(settings.edits, contexts_per_batch=_CONTEXTS),
-            inner=dataclasses.replace(settings.inner, epochs=_EPOCHS),
+            inner=dataclasses.replace(settings.inner, epochs=_EPOCHS, max_sequences=_SEQUENCES),
         )
         self._compiles = machine.Compiles.listen()
         self._session = session_lib.open_session(self._settings)

@@ -11,10 +11,10 @@ def measure(bench: Bench) -> None:
     """1, 16 and 64 rows of the base, and 16 rows of 4 adapters."""
     pool = [prompt for asked in bench.problems.questions for prompt, _ in asked]
     cases = [
-        ("1 row", 1, 64, 0, None),
-        ("16 rows", 16, 64, 0, bench.target(1.8)),
+        ("1 row", 1, 32, 0, None),
+        ("16 rows", 16, 48, 0, bench.target(1.8)),
         ("64 rows", 64, 24, 0, None),
-        ("4 adapters x 4 rows", 16, 64, 4, bench.target(5)),
+        ("4 adapters x 4 rows", 16, 48, 4, bench.target(5)),
     ]
     for name, rows, new_tokens, adapters, target in cases:
         prompts = [pool[row % len(pool)] for row in range(rows)]
