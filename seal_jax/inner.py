@@ -44,6 +44,7 @@ class InnerProblem(flax.struct.PyTreeNode):
 
     @property
     def num_sequences(self):
+        """How many rows hold a sequence."""
         return (self.lengths_N > 0).sum(axis=-1)
 
 
@@ -171,10 +172,12 @@ def update(
     def step(carry):
         s, training_K = carry
         batch = jax.vmap(_rows, in_axes=(0, None))(problems_K, schedule.ranks_SxB[s])
-        tree_K, losses_K = jax.lax.switch(schedule.shapes_S[s], branches, training_K.tree, *batch)
+        gradients_K, losses_K = jax.lax.switch(
+            schedule.shapes_S[s], branches, training_K.tree, *batch
+        )
         present_K = (batch[-1] > 0).any(axis=1)
         descend = functools.partial(_descend, settings.optimizer, s)
-        return s + 1, jax.vmap(descend)(training_K, tree_K, losses_K, present_K, hparams_K)
+        return s + 1, jax.vmap(descend)(training_K, gradients_K, losses_K, present_K, hparams_K)
 
     num_steps = schedule.shapes_S.shape[0]
     start_K = jax.vmap(functools.partial(_start, settings.optimizer, num_steps))(deltas_K.tree)

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from seal_jax import batching, inner, optim
@@ -248,50 +247,6 @@ def test_packed_equals_padded(group, trained, tiny_llama):
         start, *_ = group.candidate(k)
         assert _distance(_take(packed.tree, k), _take(deltas.tree, k), start.tree) < 1e-4
     np.testing.assert_allclose(packed_results.losses_S, results.losses_S, rtol=1e-5, atol=1e-6)
-
-
-def test_a_dense_delta_is_trained_alone(group, tiny_llama):
-    """Three AdamW steps of every parameter, against optax on merged weights."""
-    spec = DeltaSpec((".*",), kind="dense")
-    delta = delta_lib.init(jax.random.key(0), tiny_llama.params, spec)
-    problem, rate, ranks = _take(group.problems, 1), 0.01, (2, 0, 3)
-    ranks_SxB = np.array(ranks, np.int32)[:, None]
-    schedule = inner.Schedule(ranks_SxB, np.ones(3, np.int32), np.int32(3))
-    static = (tiny_llama.config, SETTINGS)
-    hparams = _hparams(rate, 3, decay="constant")
-    found, result = update_one(static, tiny_llama.params, delta, problem, hparams, schedule)
-
-    def loss_of(tree, tokens_T):
-        merged = delta_lib.merge(tiny_llama.params, Delta(tree, spec))
-        hidden_TxD = decoder.hidden_states(tiny_llama.config, merged, tokens_T[None])[0]
-        logits_TxV = decoder.logits(tiny_llama.config, merged, hidden_TxD[:-1])
-        return -decoder.target_log_probs(logits_TxV, tokens_T[1:]).mean()
-
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    tree, state = delta.tree, optimizer.init(delta.tree)
-    losses = []
-    for rank in ranks:
-        tokens_T = problem.tokens_NxT[rank, : problem.lengths_N[rank]]
-        loss, gradient = jax.value_and_grad(loss_of)(tree, tokens_T)
-        changes, state = optimizer.update(gradient, state)
-        tree = optax.apply_updates(tree, changes)
-        losses.append(loss)
-    np.testing.assert_allclose(result.losses_S, losses, rtol=1e-4)
-    assert _distance(found.tree, tree, delta.tree) < 1e-2
-
-
-def test_several_dense_deltas_are_refused(group, tiny_llama):
-    spec = DeltaSpec((".*",), kind="dense")
-    delta = delta_lib.init(jax.random.key(0), tiny_llama.params, spec)
-    with pytest.raises(ValueError, match=r"3 dense deltas .* set the number of candidates to 1"):
-        inner.update_candidates(
-            (tiny_llama.config, SETTINGS),
-            tiny_llama.params,
-            delta_lib.stack([delta] * K),
-            group.problems,
-            group.hparams,
-            group.schedule,
-        )
 
 
 GARBAGE = {
