@@ -73,7 +73,7 @@ def test_losses_are_equal(lines, name):
 @needs_torch
 def test_greedy_tokens_are_equal(lines):
     for case in ("1 row", "16 rows", "64 rows", "4 adapters x 4 rows"):
-        check = _check(lines, f"greedy tokens equal, {case}")
+        check = _check(lines, f"greedy tokens equal, {case}, 8 tokens")
         assert check["passed"]
         assert check["found"]["whole_rows"] == 1
 
@@ -98,7 +98,9 @@ def test_every_contestant_has_a_row(lines):
     assert inner["SkyRL-tx"]["value"] is None
     assert _rows(lines, "decode")["vLLM with many LoRA adapters"]["value"] is None
     evaluation = _rows(lines, "self-edit evaluation")
-    one, ten = (evaluation[f"ours, K=4, {epochs}"] for epochs in ("1 epoch", "10 epochs"))
+    one, ten = (
+        evaluation[f"ours, K=4, {epochs}, 4 self-edits"] for epochs in ("1 epoch", "10 epochs")
+    )
     assert ten["details"]["extrapolated"] and not one["details"]["extrapolated"]
     parts = one["details"]
     seconds = 10 * parts["update_seconds"] + parts["answer_seconds"] + parts["belief_seconds"]
