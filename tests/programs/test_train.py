@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from seal_jax import evaluate as evaluate_lib
-from seal_jax import inner, ledger, run_dir, sampling
+from seal_jax import inner, ledger, parallel, run_dir, sampling
 from seal_jax import settings as settings_lib
 from seal_jax.programs import evaluate, train
 from seal_jax.weights import tokenizer as tokenizers
@@ -162,7 +162,7 @@ def test_canaries_in_questions_and_answers_never_reach_what_is_learned(
     )
     text_of = tokenizers.load(settings.model.path)
     seen = {"prompts": [], "sequences": [], "rows": []}
-    plain_generate, plain_update = sampling.generate_jit, inner.update_candidates
+    plain_generate, plain_update = sampling.generate_jit, parallel.inner_update
     plain_batches = train.restem.epoch_batches
 
     def generate(static, params, prompts, lengths, *rest, **named):
@@ -186,7 +186,7 @@ def test_canaries_in_questions_and_answers_never_reach_what_is_learned(
 
     monkeypatch.setattr(evaluate_lib, "answers_of_candidates", answers)
     monkeypatch.setattr(sampling, "generate_jit", generate)
-    monkeypatch.setattr(inner, "update_candidates", update)
+    monkeypatch.setattr(parallel, "inner_update", update)
     monkeypatch.setattr(train.restem, "epoch_batches", batches)
     train.train(settings, str(tmp_path), quiet=True)
     assert len(seen["prompts"]) == 2 * 4 and len(seen["rows"]) == 2 * 2 * 2
