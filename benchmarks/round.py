@@ -43,7 +43,7 @@ class Round:
             for context in session.task.contexts("train")[first : first + _CONTEXTS]
         ]
         self._runs += 1
-        width = settings.answers.prompt_buckets[-1]
+        width = session.query_width(session.task.contexts("train"))
         compiled = self._compiles.count
         start = time.perf_counter()
         edits = trials.sample_edits(
