@@ -48,7 +48,7 @@ def adapt(config):
 
         python -m seal_jax adapt --passage=FILE --title='…' --question='…'
 
-    54 s for a 60-word passage and two questions on 2 CPU cores, compilation included.
+    About a minute for a 60-word passage and two questions on 2 CPU cores, compilation included.
     """
     demo(config)
     config.inner.epochs = 10
