@@ -12,6 +12,7 @@ from seal_jax.programs import trials
 _CONTEXTS = 2
 _EPOCHS = 1
 _SEQUENCES = 6
+_BUCKETS = (32, 64, 160)
 
 
 def open_contestant(spec: models.Spec) -> "Round":
@@ -19,7 +20,7 @@ def open_contestant(spec: models.Spec) -> "Round":
 
 
 class Round:
-    """A session of the demo's settings with fewer epochs. `run` may be called many times."""
+    """A session of the demo's settings with fewer epochs and buckets; `run` may be called again."""
 
     def __init__(self, spec: models.Spec):
         settings = config_dict.from_config(knowledge.get_config("demo"))
@@ -27,7 +28,9 @@ class Round:
             settings,
             model=dataclasses.replace(settings.model, path=spec.model, dtype=spec.dtype),
             edits=dataclasses.replace(settings.edits, contexts_per_batch=_CONTEXTS),
-            inner=dataclasses.replace(settings.inner, epochs=_EPOCHS, max_sequences=_SEQUENCES),
+            inner=dataclasses.replace(
+                settings.inner, epochs=_EPOCHS, max_sequences=_SEQUENCES, buckets=_BUCKETS
+            ),
         )
         self._compiles = machine.Compiles.listen()
         self._session = session_lib.open_session(self._settings)
