@@ -1,6 +1,6 @@
 """Measures this project beside PyTorch, PEFT and transformers on the machine at hand.
 
-    python -m benchmarks.run                 # SmolLM2-135M, 10 to 11 minutes on 2 CPU cores
+    python -m benchmarks.run                 # SmolLM2-135M, 10 minutes on 2 CPU cores
     python -m benchmarks.run --tiny          # a tiny model: checks results, not times
     python -m benchmarks.run --only=inner,decode --repeats=5
 
