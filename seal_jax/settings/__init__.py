@@ -1,0 +1,71 @@
+"""Every setting of a run: frozen dataclasses with the paper's values as defaults.
+
+`config_dict` turns them into the ConfigDict that a config file changes, and back. Nothing below the
+programs sees a ConfigDict.
+
+Defaults are those of SEAL's knowledge-incorporation experiment (arXiv 2506.10943, section 4 and
+appendix B), unless a docstring says otherwise.
+"""
+
+import dataclasses
+
+from seal_jax.settings.checks import SettingsError, require
+from seal_jax.settings.learning import (
+    ALL_PROJECTIONS,
+    ATTENTION,
+    Corpus,
+    Inner,
+    Lora,
+    Model,
+    Recipe,
+    Sft,
+)
+from seal_jax.settings.outcomes import ARMS, Evaluation, Restem, Reward, Tuning
+from seal_jax.settings.texts import Answers, Data, Edits, Prompts
+
+__all__ = [
+    "ALL_PROJECTIONS",
+    "ARMS",
+    "ATTENTION",
+    "Answers",
+    "Corpus",
+    "Data",
+    "Edits",
+    "Evaluation",
+    "Inner",
+    "Lora",
+    "Model",
+    "Prompts",
+    "Recipe",
+    "Restem",
+    "Reward",
+    "Settings",
+    "SettingsError",
+    "Sft",
+    "Tuning",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a run. `seed` is the only source of randomness."""
+
+    seed: int = 0
+    model: Model = Model()
+    data: Data = Data()
+    prompts: Prompts = Prompts()
+    edits: Edits = Edits()
+    inner: Inner = Inner()
+    answers: Answers = Answers()
+    reward: Reward = Reward()
+    restem: Restem = Restem()
+    corpus: Corpus = Corpus()
+    tuning: Tuning = Tuning()
+    evaluation: Evaluation = Evaluation()
+
+    def __post_init__(self):
+        require(0 <= self.seed < 2**32, "seed must be in [0, 2**32).")
+        require(
+            self.restem.rule != "top_k" or self.restem.top_k <= self.edits.samples,
+            f"restem.top_k ({self.restem.top_k}) exceeds edits.samples ({self.edits.samples}).",
+        )

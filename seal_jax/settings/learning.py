@@ -1,0 +1,166 @@
+"""The model, and the recipes that train it: inner loop, M-step."""
+
+import dataclasses
+from typing import Literal
+
+from seal_jax import optim, restem
+from seal_jax.delta import DeltaSpec
+from seal_jax.model import decoder
+from seal_jax.settings.checks import ascending, require
+
+ATTENTION = ("q_proj", "v_proj")
+ALL_PROJECTIONS = (*ATTENTION, "k_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_INNER_BUCKETS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224, 256, 384, 512, 1024, 2048)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """The language model.
+
+    Attributes:
+      path: "smollm2-135m" (the demo model), a .gguf file, or a directory with a Hugging Face
+        checkpoint (config.json, tokenizer, *.safetensors).
+      dtype: of the weights: "float32" or "bfloat16" (deltas are always float32).
+      remat: what backward passes compute anew to save memory: "none"; "dots", everything of a layer
+        but the outputs of its large matrix products; or "full", whole layers.
+    """
+
+    path: str = "smollm2-135m"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: decoder.Remat = "dots"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lora:
+    """A low-rank delta: rank, alpha (it is scaled by alpha / rank) and target regexes."""
+
+    rank: int = 32
+    alpha: float = 64.0
+    targets: tuple[str, ...] = ATTENTION
+
+    def __post_init__(self):
+        self.spec()
+
+    def spec(self) -> DeltaSpec:
+        return DeltaSpec(targets=self.targets, kind="low_rank", rank=self.rank, alpha=self.alpha)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What the inner loop and the M-step both set; each says with which values."""
+
+    lora: Lora
+    optimizer: optim.AdamW = optim.AdamW()
+    epochs: int
+    learning_rate: float
+    warmup_steps: int = 0
+    decay: Literal["constant", "linear", "cosine"] = "linear"
+    batch_size: int
+    buckets: tuple[int, ...]
+
+    def __post_init__(self):
+        require(self.epochs >= 1, "epochs must be at least 1.")
+        require(self.learning_rate > 0, "learning_rate must be above 0.")
+        require(self.warmup_steps >= 0, "warmup_steps must be 0 or more.")
+        require(self.batch_size >= 1, "batch_size must be at least 1.")
+        require(ascending(self.buckets), "buckets must be positive and ascending.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inner(Recipe):
+    """The inner loop: a LoRA update on one self-edit's sequences.
+
+    Attributes:
+      lora, optimizer: the delta and AdamW.
+      epochs, learning_rate, warmup_steps, decay, batch_size: the recipe; one optimizer step for
+        each batch of sequences.
+      buckets: mean tokens of a sequence that steps have room for, ascending: the K * batch_size
+        sequences of a step are packed into one row of K * batch_size * bucket tokens. Sequences
+        longer than the last one are cut.
+      spread: how many times longer than the bucket the longest sequence of a step may be; 1 pads
+        every sequence to the bucket.
+      candidates: K, candidates trained by one program.
+      max_sequences: sequences of a candidate that are kept (the first, and the passage).
+    """
+
+    lora: Lora = Lora()
+    epochs: int = 10
+    learning_rate: float = 1e-3
+    batch_size: int = 1
+    buckets: tuple[int, ...] = _INNER_BUCKETS
+    spread: float = 2.0
+    candidates: int = 8
+    max_sequences: int = 64
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.spread >= 1, "spread must be at least 1.")
+        require(self.candidates >= 1, "candidates must be at least 1.")
+        require(
+            self.max_sequences >= 2, "max_sequences must be at least 2 (an edit and a passage)."
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sft(Recipe):
+    """The M-step: supervised fine-tuning of the policy on the kept self-edits.
+
+    Attributes:
+      lora, optimizer: the delta that is merged into the policy, and AdamW.
+      epochs, learning_rate, warmup_steps, decay: the recipe.
+      batch_size: effective batch over all devices.
+      microbatch: rows of one device that go through the model at once.
+      buckets: lengths that rows (prompt and self-edit) may be padded to, in tokens.
+    """
+
+    lora: Lora = Lora(rank=64, alpha=128.0, targets=ALL_PROJECTIONS)
+    epochs: int = 2
+    learning_rate: float = 3e-4
+    batch_size: int = 10
+    microbatch: int = 1
+    buckets: tuple[int, ...] = (256, 384, 512, 1024, 2048, 4096, 10240)
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.microbatch >= 1, "microbatch must be at least 1.")
+
+    def spec(self) -> DeltaSpec:
+        return self.lora.spec()
+
+    def m_step_settings(self, remat: decoder.Remat) -> restem.MStepSettings:
+        return restem.MStepSettings(
+            learning_rate=self.learning_rate,
+            warmup_steps=self.warmup_steps,
+            decay=self.decay,
+            optimizer=self.optimizer,
+            microbatch=self.microbatch,
+            remat=remat,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Corpus(Sft):
+    """Continued pretraining: one delta learns the texts of all evaluation passages together.
+
+    The defaults are those of the paper's first version (LoRA, 200 passages); its second version
+    trains all weights (`kind` "dense", 1 epoch, learning rate 7e-5, warm-up 3 %).
+
+    Attributes:
+      kind: "low_rank" trains `lora`; "dense" every parameter (`lora` is not used).
+      lora, optimizer, epochs, learning_rate, warmup_steps, decay: the recipe.
+      batch_size, microbatch, buckets: see Sft; longer texts are cut at the last bucket.
+      passage: how often each passage is learned beside its texts: "once", once "per_completion", or
+        "none".
+    """
+
+    kind: Literal["low_rank", "dense"] = "low_rank"
+    lora: Lora = Lora()
+    epochs: int = 3
+    learning_rate: float = 1e-3
+    batch_size: int = 8
+    passage: Literal["once", "per_completion", "none"] = "per_completion"
+
+    def spec(self) -> DeltaSpec:
+        if self.kind == "dense":
+            return DeltaSpec(targets=(".*",), kind="dense")
+        return self.lora.spec()

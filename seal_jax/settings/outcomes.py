@@ -1,0 +1,178 @@
+"""What is wanted and measured: rewards, the outer loop, the evaluation."""
+
+import dataclasses
+import re
+from typing import Literal
+
+from seal_jax import restem
+from seal_jax.settings.checks import require
+from seal_jax.settings.learning import Sft
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reward:
+    """The reward of a self-edit.
+
+    Attributes:
+      kind: "accuracy" or "gold_log_likelihood" (mean nats an answer) of the adapted model on the
+        context's questions, or their "mix"; without an inner loop: "rubric", a score by the judge
+        of `grading` that sees passage and self-edit only; "length", the self-edit's characters (a
+        control); "pattern", the share of its characters that `pattern` matches (planted, to check
+        that the outer loop learns).
+      mix: what a nat counts in the mix: accuracy + mix * gold log-likelihood.
+      replicates: inner loops with different seeds that a reward is the mean of.
+      pattern: a regular expression, for "pattern".
+    """
+
+    kind: Literal["accuracy", "gold_log_likelihood", "mix", "rubric", "length", "pattern"] = (
+        "accuracy"
+    )
+    mix: float = 0.1
+    replicates: int = 3
+    pattern: str = ""
+
+    def __post_init__(self):
+        require(self.replicates >= 1, "replicates must be at least 1.")
+        require(
+            (self.kind == "pattern") == bool(self.pattern),
+            "pattern must be given for the reward 'pattern', and for no other.",
+        )
+        require(self.mix >= 0, "mix must be 0 or more.")
+        require(
+            self.needs_inner_loop or self.replicates == 1,
+            f"replicates must be 1 for the reward {self.kind!r}, which needs no inner loop.",
+        )
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            message = f"pattern {self.pattern!r} is not a regular expression: {error}."
+            raise ValueError(message) from None
+
+    @property
+    def needs_inner_loop(self) -> bool:
+        """Whether the reward is measured on an adapted model, not read off the text."""
+        return self.kind in ("accuracy", "gold_log_likelihood", "mix")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Restem:
+    """The outer loop.
+
+    Attributes:
+      rounds: E-steps, each followed by an M-step.
+      contexts_per_round: fresh contexts of a round; rounds share none.
+      rule, top_k, threshold: the E-step's selection; see `restem.SelectionRule`.
+      start_from: what an M-step trains: the "previous" policy, or the "base" model anew.
+      keep_data: an M-step's data: this "round"'s kept self-edits, or those of "all" rounds so far.
+      sft: the M-step.
+    """
+
+    rounds: int = 2
+    contexts_per_round: int = 50
+    rule: Literal["best_of_m", "top_k", "threshold", "random", "all"] = "best_of_m"
+    top_k: int = 1
+    threshold: float = 0.0
+    start_from: Literal["previous", "base"] = "previous"
+    keep_data: Literal["round", "all"] = "round"
+    sft: Sft = Sft()
+
+    def __post_init__(self):
+        require(self.rounds >= 0, "rounds must be 0 or more.")
+        require(self.contexts_per_round >= 1, "contexts_per_round must be at least 1.")
+        self.selection_rule()
+        require(
+            self.rule == "top_k" or self.top_k == 1, "top_k is for the rule 'top_k': set that too."
+        )
+        require(
+            self.rule == "threshold" or self.threshold == 0,
+            "threshold is for the rule 'threshold': set that too.",
+        )
+
+    def selection_rule(self) -> restem.SelectionRule:
+        return restem.SelectionRule(name=self.rule, k=self.top_k, threshold=self.threshold)
+
+
+ARMS = (
+    "base",
+    "prompt",
+    "passage",
+    "passage_steps",
+    "teacher",
+    "entity_graph",
+    "edit_before",
+    "edit_after",
+    "edit_after_base",
+    "edit_before_policy",
+    "edit_random",
+    "edit_longest",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The final evaluation on contexts of other articles.
+
+    Attributes:
+      form: "single" trains a delta for each passage and self-edit; "corpus" one delta for all
+        passages (continued pretraining, see `corpus`).
+      contexts: how many (a fixed choice over the evaluation split; 0 is all).
+      edits: self-edits of a context in the self-edit arms.
+      arms: what is compared; see programs/arms.py. "base" is the untouched model, "prompt" has the
+        passage in the question's prompt (a ceiling), "passage" trains on the passage alone and
+        "passage_steps" with as many optimizer steps as "edit_before"; "edit_before" learns its own
+        self-edits, "edit_after" is SEAL; "edit_after_base" and "edit_before_policy" swap editor and
+        learner; "edit_random" and "edit_longest" are SEAL with an M-step on one random self-edit of
+        a context, or on the longest.
+      bootstrap_draws: resamples of the intervals.
+      entity_pairs, entity_triples: passages that the arm "entity_graph" writes about pairs and
+        triples of a passage's entities.
+    """
+
+    form: Literal["single", "corpus"] = "single"
+    contexts: int = 200
+    edits: int = 1
+    arms: tuple[str, ...] = ("base", "passage", "edit_before", "edit_after")
+    bootstrap_draws: int = 10000
+    entity_pairs: int = 5
+    entity_triples: int = 0
+
+    def __post_init__(self):
+        unknown = set(self.arms) - set(ARMS)
+        require(bool(self.arms), f"arms are empty: name some of {', '.join(ARMS)}.")
+        require(not unknown, f"arms must be of {', '.join(ARMS)}, not {', '.join(unknown)}.")
+        require(self.contexts >= 0 and self.edits >= 1, "contexts >= 0 and edits >= 1 are needed.")
+        require(self.bootstrap_draws >= 100, "bootstrap_draws must be at least 100.")
+        require(
+            min(self.entity_pairs, self.entity_triples) >= 0
+            and self.entity_pairs + self.entity_triples > 0,
+            "entity_pairs and entity_triples must be 0 or more, and one of them above 0.",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """The same tuning budget for every adapted arm, spent on development articles.
+
+    Before the evaluation each arm tries every pair of a learning rate and a number of epochs on
+    `contexts` contexts and keeps the pair with the best mean `metric`. Nothing is tuned where both
+    lists are empty.
+
+    Attributes:
+      learning_rates, epochs: of the inner loop (of `corpus` in that form).
+      contexts: how many of the development half.
+      metric: "gold_log_likelihood" or "accuracy".
+    """
+
+    learning_rates: tuple[float, ...] = ()
+    epochs: tuple[int, ...] = ()
+    contexts: int = 12
+    metric: Literal["gold_log_likelihood", "accuracy"] = "gold_log_likelihood"
+
+    def __post_init__(self):
+        require(
+            bool(self.learning_rates) == bool(self.epochs),
+            "give both learning_rates and epochs, or neither.",
+        )
+        require(all(rate > 0 for rate in self.learning_rates), "learning_rates must be above 0.")
+        require(all(count >= 1 for count in self.epochs), "epochs must be at least 1.")
+        require(self.contexts >= 1, "contexts must be at least 1.")

@@ -1,0 +1,123 @@
+"""What is read, written and asked: contexts, prompts, self-edits, answers."""
+
+import dataclasses
+from typing import Literal
+
+from seal_jax import sampling
+from seal_jax.settings.checks import ascending, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """Contexts and their questions, in the SQuAD v1.1 JSON format.
+
+    Attributes:
+      train_path, eval_path: files; "" is the demo's own passages.
+      max_train_contexts, max_eval_contexts: how many contexts of a file are used, in file order
+        after the length limits; 0 is all of them.
+      min_words, max_words: passages of other lengths are left out; 0 is no limit.
+      max_questions: questions of a context that are asked (the first ones; the rest are left out).
+    """
+
+    train_path: str = ""
+    eval_path: str = ""
+    max_train_contexts: int = 0
+    max_eval_contexts: int = 0
+    min_words: int = 0
+    max_words: int = 0
+    max_questions: int = 8
+
+    def __post_init__(self):
+        require(self.max_questions >= 1, "max_questions must be at least 1.")
+        require(min(self.max_train_contexts, self.max_eval_contexts) >= 0, "limits are 0 or more.")
+        require(
+            not self.max_words or self.min_words <= self.max_words,
+            f"min_words ({self.min_words}) must not exceed max_words ({self.max_words}).",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """Prompt templates.
+
+    Attributes:
+      dir: a directory with templates of the same names; "" is the package's own.
+      edit_format: which self-edit the policy is asked for: a template's name.
+    """
+
+    dir: str = ""
+    edit_format: str = "implications"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Edits:
+    """Sampling self-edits, and how their text becomes training sequences.
+
+    Attributes:
+      prompt_style: "chat" asks in the words of a user and the tokenizer's chat template; "plain"
+        gives the model a text to continue (base models).
+      samples: M, self-edits a context.
+      temperature, top_p, top_k: of the sampling (top_k 0 is off).
+      max_new_tokens: length limit of a self-edit.
+      contexts_per_batch: contexts sampled together.
+      prompt_buckets: lengths that prompts may be padded to, in tokens.
+      append_passage: the passage itself is the last training sequence.
+      title_prefix: every sequence begins with the article's title.
+      from_run: the directory of a run whose self-edits are used again where a stage of the same
+        name would sample; "" samples. For inner-loop ablations that change nothing else.
+    """
+
+    prompt_style: Literal["chat", "plain"] = "plain"
+    samples: int = 5
+    temperature: float = 1.0
+    top_p: float = 0.95
+    top_k: int = 0
+    max_new_tokens: int = 8192
+    contexts_per_batch: int = 10
+    prompt_buckets: tuple[int, ...] = (128, 192, 256, 384, 512, 1024, 2048)
+    append_passage: bool = True
+    title_prefix: bool = True
+    from_run: str = ""
+
+    def __post_init__(self):
+        require(self.samples >= 1, "samples must be at least 1.")
+        require(self.contexts_per_batch >= 1, "contexts_per_batch must be at least 1.")
+        require(self.temperature > 0, "temperature must be above 0: greedy samples are all equal.")
+        require(ascending(self.prompt_buckets), "prompt_buckets must be positive and ascending.")
+        self.sample_settings(())
+
+    def sample_settings(self, stop_ids: tuple[int, ...]) -> sampling.SampleSettings:
+        return sampling.SampleSettings(
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            stop_ids=stop_ids,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the adapted model is asked, and how it answers.
+
+    Attributes:
+      prompt_style: see Edits; how the questions are put.
+      max_new_tokens: length limit of an answer; decoding is greedy.
+      max_gold_tokens: gold answers are cut there for their log-likelihood.
+      prompt_buckets: lengths that questions may be padded to, in tokens.
+    """
+
+    prompt_style: Literal["chat", "plain"] = "plain"
+    max_new_tokens: int = 64
+    max_gold_tokens: int = 32
+    prompt_buckets: tuple[int, ...] = (32, 48, 64, 96, 128, 256)
+
+    def __post_init__(self):
+        require(self.max_gold_tokens >= 1, "max_gold_tokens must be at least 1.")
+        require(ascending(self.prompt_buckets), "prompt_buckets must be positive and ascending.")
+        self.sample_settings(())
+
+    def sample_settings(self, stop_ids: tuple[int, ...]) -> sampling.SampleSettings:
+        return sampling.SampleSettings(
+            max_new_tokens=self.max_new_tokens, temperature=0.0, stop_ids=stop_ids
+        )
