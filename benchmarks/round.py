@@ -7,7 +7,7 @@ from benchmarks import machine, models
 from configs import knowledge
 from seal_jax import config_dict
 from seal_jax.programs import session as session_lib
-from seal_jax.programs import trials
+from seal_jax.programs import trials, writing
 
 _CONTEXTS = 2
 _EPOCHS = 1
@@ -49,8 +49,12 @@ class Round:
         width = session.query_width(session.task.contexts("train"))
         compiled = self._compiles.count
         start = time.perf_counter()
-        edits = trials.sample_edits(
-            session, session.base, contexts, draw="bench", samples=settings.edits.samples
+        edits = writing.sample(
+            session,
+            session.base,
+            writing.edit_prompts(session, contexts),
+            draw="bench",
+            samples=settings.edits.samples,
         )
         by_id = {context.id: context for context in contexts}
         candidates = []

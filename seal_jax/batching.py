@@ -140,6 +140,7 @@ def make_schedule(
     key: jax.Array,
     shapes: Sequence[tuple[int, int]],
     rows: int,
+    max_epochs: int = 0,
 ) -> tuple[Schedule, "Tokens"]:
     """The shared order of training of a group of candidates.
 
@@ -155,6 +156,8 @@ def make_schedule(
       key: of (seed, round, replicate); not of a context or candidate.
       shapes: (P, T) that a step may run at; see `step_shapes`.
       rows: N of the arrays; sets S = epochs * ceil(N / B).
+      max_epochs: sets S in the place of `epochs` where it is larger, so that recipes with fewer
+        epochs run in the same program.
 
     Raises:
       ValueError: batch_size > 1 with unequal numbers of sequences.
@@ -170,12 +173,12 @@ def make_schedule(
     lengths_KxN = np.zeros((len(lengths), rows), int)
     for k, candidate in enumerate(lengths):
         lengths_KxN[k, : len(candidate)] = sorted(candidate, reverse=True)
-    scores_ExN = np.asarray(_epoch_scores(key, np.arange(epochs), rows))
-    num_steps = epochs * -(-rows // batch_size)
+    scores_ExN = np.asarray(_epoch_scores(key, np.arange(max(epochs, max_epochs)), rows))
+    num_steps = len(scores_ExN) * -(-rows // batch_size)
     ranks_SxB = np.full((num_steps, batch_size), -1, np.int32)
     shapes_S = np.zeros(num_steps, np.int32)
     step = 0
-    for scores_N in scores_ExN:
+    for scores_N in scores_ExN[:epochs]:
         order = np.argsort(scores_N[:present], kind="stable")
         for first in range(0, present, batch_size):
             chosen = order[first : first + batch_size]

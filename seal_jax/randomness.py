@@ -1,8 +1,10 @@
 """Keys that depend on what they are for, never on an order, a clock or a device count."""
 
 import zlib
+from collections.abc import Sequence
 
 import jax
+import numpy as np
 
 
 def key_for(seed: int, *parts: int | str) -> jax.Array:
@@ -23,3 +25,10 @@ def key_for(seed: int, *parts: int | str) -> jax.Array:
         number = zlib.crc32(part.encode()) if isinstance(part, str) else part
         key = jax.random.fold_in(key, number)
     return key
+
+
+def keys_for(seed: int, names: Sequence[tuple]) -> jax.Array:
+    """One `key_for` a name, as an array of keys made from host data; names may repeat."""
+    unique = {name: jax.random.key_data(key_for(seed, *name)) for name in dict.fromkeys(names)}
+    found = jax.device_get(unique)
+    return jax.random.wrap_key_data(np.stack([found[name] for name in names]))

@@ -96,7 +96,7 @@ def test_an_override_reaches_its_dataclass_and_nothing_else():
         ({"evaluation": {"arms": ()}}, "arms are empty"),
         ({"restem": {"rule": "top_k", "top_k": 9}}, "restem.top_k .9. exceeds edits.samples"),
         ({"data": {"min_words": 9, "max_words": 3}}, "min_words .9. must not exceed max_words"),
-        ({"evaluation": {"arms": ("bse",)}}, "arms must be of base, passage"),
+        ({"evaluation": {"arms": ("bse",)}}, "arms must be of base, prompt, passage"),
         ({"answers": {"max_new_tokens": 0}}, "answers: max_new_tokens must be at least 1"),
     ],
 )

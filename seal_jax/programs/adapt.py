@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from seal_jax.programs import session, trials
+from seal_jax.programs import answering, session, trials, writing
 from seal_jax.programs.session import Session
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks.base import Context, Question
@@ -72,7 +72,8 @@ def _adapt(opened: Session, context: Context, edit: bool) -> Adapted:
     width = opened.query_width([context])
     text, sequences = "", opened.task.passage_sequences(context)
     if edit:
-        [sampled] = trials.sample_edits(opened, opened.base, [context], draw="adapt", samples=1)
+        prompts = writing.edit_prompts(opened, [context])
+        [sampled] = writing.sample(opened, opened.base, prompts, draw="adapt", samples=1)
         text = sampled.text
         sequences = opened.task.sequences(context, text) or sequences
     candidate = trials.Candidate(
@@ -81,8 +82,8 @@ def _adapt(opened: Session, context: Context, edit: bool) -> Adapted:
     deltas_K, results_K, _ = trials.train_group(opened, opened.base, [candidate], draw="adapt")
     if not np.asarray(jax.device_get(results_K.finite)).all():
         raise SettingsError("the update became non-finite: lower --config.inner.learning_rate.")
-    [before] = trials.ask(opened, opened.base, None, [context], width)
-    [after] = trials.ask(opened, opened.base, deltas_K, [context], width)
+    [before] = answering.ask(opened, opened.base, None, [context], width)
+    [after] = answering.ask(opened, opened.base, deltas_K, [context], width)
     return Adapted(
         self_edit=text,
         before=[answer["text"] for answer in before],

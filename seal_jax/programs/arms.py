@@ -1,28 +1,60 @@
-"""The final evaluation: arms on contexts of other articles, their differences, and the table.
+"""The final evaluation: arms on contexts of other articles.
 
-Arms: "base", the unadapted model; "passage", adapted to the passage alone; "edit_before" and
-"edit_after", adapted to a self-edit (of the base model, and of the trained policy; each learned by
-the model that wrote it). "policy", the trained policy unadapted, is reported with the last one.
+An arm is a model (the learner), what it is adapted to (the source), and its answers. The source of
+a self-edit arm is the editor that wrote it, so that better self-edits and a better learner can be
+told apart: "edit_after" is SEAL, "edit_after_base" its self-edits learned by the base model.
 """
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from seal_jax.programs import stages, trials
-from seal_jax.programs.stages import Policy, Run
-from seal_jax.programs.trials import Edit, Record
+from seal_jax.programs import corpus, stages, tuning
+from seal_jax.programs.policies import Policy
+from seal_jax.programs.sources import Sources
+from seal_jax.programs.stages import Run
+from seal_jax.programs.writing import Edit
 from seal_jax.tasks.base import Context
 
-LABELS = {
-    "base": "base model",
-    "passage": "passage only",
-    "edit_before": "self-edit before RL",
-    "policy": "RL policy, unadapted",
-    "edit_after": "self-edit after RL",
+Record = dict[str, Any]
+
+
+class Kind(NamedTuple):
+    """What an arm is.
+
+    Attributes:
+      label: for the table.
+      learner: the policy that is adapted and asked: "base", "policy" (after RL), or a control's.
+      source: what it is adapted to (see `Sources`): "" nothing, "prompt" nothing but the passage
+        stands in the prompt.
+    """
+
+    label: str
+    learner: str
+    source: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "base": Kind("base model", "base", ""),
+    "prompt": Kind("passage in the prompt", "base", "prompt"),
+    "passage": Kind("passage only", "base", "passage"),
+    "passage_steps": Kind("passage only, as many steps", "base", "passage_steps"),
+    "teacher": Kind("a teacher's texts", "base", "teacher"),
+    "entity_graph": Kind("entity graph", "base", "entity_graph"),
+    "edit_before": Kind("self-edit before RL", "base", "base"),
+    "policy": Kind("RL policy, unadapted", "policy", ""),
+    "edit_before_policy": Kind("base's self-edit, RL learner", "policy", "base"),
+    "edit_after_base": Kind("RL's self-edit, base learner", "base", "policy"),
+    "edit_after": Kind("self-edit after RL", "policy", "policy"),
+    "policy_random": Kind("random-selection policy, unadapted", "random", ""),
+    "edit_random": Kind("self-edit, M-step on random ones", "random", "random"),
+    "policy_longest": Kind("longest-selection policy, unadapted", "longest", ""),
+    "edit_longest": Kind("self-edit, M-step on the longest", "longest", "longest"),
 }
+POLICIES = ("base", "policy", "random", "longest")
 # All arms draw with the same keys (common random numbers), so that they differ by what they are.
 DRAW = "eval"
 METRICS = ("accuracy", "gold_log_likelihood")
@@ -33,36 +65,39 @@ class Arm:
     """One arm's answers.
 
     Attributes:
-      name: a key of LABELS.
+      name: a key of KINDS.
       answers: for each context, a list of answer records for each edit.
       mismatched: for each context, gold log-likelihoods of its questions under each delta of
         another context (`derangement`); empty where either context has an inner loop that failed.
-        An empty list for arms without deltas.
+        An empty list for arms without a delta a context.
       fallbacks: inner loops that gave nothing; the unadapted model answers for them.
+      recipe: its learning rate and epochs, and how many tokens it trained on; empty for arms that
+        train nothing.
     """
 
     name: str
     answers: list[list[list[Record]]]
-    mismatched: list[list[list[float | None]]]
+    mismatched: list[list[list[float | None]]] = dataclasses.field(default_factory=list)
     fallbacks: int = 0
+    recipe: Record = dataclasses.field(default_factory=dict)
 
-    def values(self, metric: str) -> list[list[float]]:
+    def values(self, metric: str) -> list[list[float | None]]:
         """For each context, each question's mean over edits of "accuracy" (0 or 1) or
-        "gold_log_likelihood" (nats)."""
+        "gold_log_likelihood" (nats); None where no answer has a value (ungraded)."""
         key = "correct" if metric == "accuracy" else metric
         return [
             [
-                float(np.mean([answer[key] for answer in of_question]))
+                _mean([answer[key] for answer in of_question])
                 for of_question in zip(*edits, strict=True)
             ]
             for edits in self.answers
         ]
 
     def summary(self) -> Record:
-        """accuracy, gold_log_likelihood (nats), n_questions, n_answers and empty_answers."""
+        """accuracy, gold_log_likelihood (nats), and counts of answers."""
         answers = [answer for edits in self.answers for edit in edits for answer in edit]
         pooled = {
-            metric: float(np.mean([v for of_context in self.values(metric) for v in of_context]))
+            metric: _mean([v for of_context in self.values(metric) for v in of_context])
             for metric in METRICS
         }
         return {
@@ -70,73 +105,151 @@ class Arm:
             "n_questions": sum(len(edits[0]) for edits in self.answers),
             "n_answers": len(answers),
             "empty_answers": sum(answer["empty"] for answer in answers),
+            "ungraded_answers": sum(answer["correct"] is None for answer in answers),
             "unadapted_fallbacks": self.fallbacks,
+            **self.recipe,
         }
 
 
+def controls(names: Sequence[str]) -> list[str]:
+    """The control policies that arms of these names need."""
+    needed = {policy for name in names for policy in KINDS[name][1:]}
+    return [control for control in ("random", "longest") if control in needed]
+
+
+def rows(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The arms that can be run with the policies that are known, in the order of KINDS.
+
+    Each learner but the base brings its unadapted row.
+    """
+    unknown = set(POLICIES) - set(known)
+    chosen = {name for name in names if not unknown & set(KINDS[name][1:])}
+    learners = {KINDS[name].learner for name in chosen} - {"base"}
+    return [
+        name
+        for name, kind in KINDS.items()
+        if name in chosen or (not kind.source and kind.learner in learners)
+    ]
+
+
 def evaluate_arms(
-    run: Run, base: Policy, policy: Policy, contexts: Sequence[Context], *, width: int
+    run: Run, policies: Mapping[str, Policy], contexts: Sequence[Context], *, width: int
 ) -> tuple[list[Arm], dict[str, list[list[Edit]]]]:
     """Runs the arms that the settings name.
 
+    Args:
+      policies: "base", and those of POLICIES that there are.
+      width: see Session.query_width.
+
     Returns:
-      The arms in the order of LABELS, and the self-edits [C][M] of "edit_before" and "edit_after".
+      The arms in the order of KINDS, and the self-edits [C][M] of each editor.
     """
-    session, settings = run.session, run.session.settings.evaluation
-    arms, edits = [], {}
-    others = [contexts[i] for i in derangement(contexts)]
-    plain = stages.unadapted(run, base, contexts, stage="eval base", width=width)
-    if "base" in settings.arms:
-        arms.append(_unadapted_arm("base", contexts, plain))
-    if "passage" in settings.arms:
-        candidates = [
-            stages.Candidate(
-                context=context,
-                index=0,
-                replicate=0,
-                trimmed=trials.tokenize(session, session.task.passage_sequences(context)),
-                ask=other,
+    settings = run.session.settings.evaluation
+    sources = Sources(run, policies, contexts, "eval")
+    recipes = tuning.Recipes(run, policies)
+    arms = []
+    for name in rows(settings.arms, list(policies)):
+        kind = KINDS[name]
+        learner = policies[kind.learner]
+
+        def unadapted(learner=learner, kind=kind) -> dict[str, list[Record]]:
+            return stages.answer(
+                run,
+                lambda: learner.params,
+                contexts,
+                stage=f"eval {kind.learner}",
+                width=width,
             )
-            for context, other in zip(contexts, others, strict=True)
-        ]
-        records = stages.try_all(
-            run, base, candidates, stage="eval passage", width=width, draw=DRAW
-        )
-        arms.append(_adapted_arm("passage", contexts, records, plain, 1))
-    if "edit_before" in settings.arms:
-        arm, edits["edit_before"] = _edit_arm(run, "edit_before", base, contexts, plain, width)
-        arms.append(arm)
-    if "edit_after" in settings.arms:
-        plain = stages.unadapted(run, policy, contexts, stage="eval policy", width=width)
-        arms.append(_unadapted_arm("policy", contexts, plain))
-        arm, edits["edit_after"] = _edit_arm(run, "edit_after", policy, contexts, plain, width)
-        arms.append(arm)
-    return arms, edits
+
+        if not kind.source:
+            plain = unadapted()
+            arms.append(Arm(name=name, answers=[[plain[c.id]] for c in contexts]))
+        elif kind.source == "prompt":
+            found = stages.answer(
+                run,
+                lambda learner=learner: learner.params,
+                contexts,
+                stage="eval prompt",
+                width=run.session.query_width(contexts, passage=True),
+                passage=True,
+            )
+            arms.append(Arm(name=name, answers=[[found[c.id]] for c in contexts]))
+        elif settings.form == "corpus":
+            recipe = recipes.corpus(name, kind)
+            found, trained = corpus.learn_and_answer(
+                run, learner, sources, kind.source, recipe, stage=f"eval {name}", width=width
+            )
+            arms.append(Arm(name=name, answers=[[found[c.id]] for c in contexts], recipe=trained))
+        else:
+            arms.append(
+                _adapted(run, name, learner, sources, recipes.inner(name, kind), unadapted, width)
+            )
+    return arms, sources.written
 
 
-def sample_held_out(run: Run, policy: Policy, name: str, contexts) -> list[list[Edit]]:
-    """Fresh self-edits of evaluation contexts; both policies draw with the same keys."""
-    return stages.sample(
-        run,
-        policy,
-        contexts,
-        stage=f"eval {name}",
-        samples=run.session.settings.evaluation.edits,
-        draw=DRAW,
-    )
-
-
-def _edit_arm(run: Run, name: str, policy: Policy, contexts, plain, width: int):
-    edits = sample_held_out(run, policy, name, contexts)
+def _adapted(run: Run, name: str, learner: Policy, sources: Sources, recipe, unadapted, width):
+    """An arm with a delta for each context and self-edit."""
+    contexts = sources.contexts
+    sequences = sources.sequences(KINDS[name].source)
     candidates = stages.candidates_of(
-        run.session,
-        contexts,
-        [[edit.text for edit in of_context] for of_context in edits],
-        ask=[contexts[i] for i in derangement(contexts)],
+        run.session, contexts, sequences, ask=[contexts[i] for i in derangement(contexts)]
     )
-    records = stages.try_all(run, policy, candidates, stage=f"eval {name}", width=width, draw=DRAW)
-    count = run.session.settings.evaluation.edits
-    return _adapted_arm(name, contexts, records, plain, count), edits
+    records, tokens = stages.try_all(
+        run,
+        learner.params,
+        candidates,
+        stage=f"eval {name}",
+        width=width,
+        draw=DRAW,
+        recipe=recipe,
+    )
+    failed = any(not record["answers"] for record in records)
+    return of_records(
+        name,
+        contexts,
+        records,
+        unadapted() if failed else {},
+        count=len(sequences[0]),
+        recipe={
+            "learning_rate": recipe.learning_rate,
+            "epochs": recipe.epochs,
+            "trained_tokens": tokens.real,
+            "computed_tokens": tokens.computed,
+        },
+    )
+
+
+def of_records(
+    name: str,
+    contexts: Sequence[Context],
+    records: Sequence[Record],
+    plain: Mapping[str, list[Record]],
+    *,
+    count: int,
+    recipe: Record | None = None,
+) -> Arm:
+    """An adapted arm from its trials' records, `count` for each context.
+
+    Args:
+      plain: the unadapted model's answers, which stand in for trials without any.
+    """
+    by_context = [records[i : i + count] for i in range(0, len(records), count)]
+    answers = [
+        [record["answers"] or plain[context.id] for record in of_context]
+        for context, of_context in zip(contexts, by_context, strict=True)
+    ]
+    whole = [all(record["answers"] for record in of_context) for of_context in by_context]
+    mismatched: list[list[list[float | None]]] = [[] for _ in contexts]
+    for i, other in enumerate(derangement(contexts)):
+        if whole[i] and whole[other]:
+            mismatched[other] = [record["mismatched"] for record in by_context[i]]
+    return Arm(
+        name=name,
+        answers=answers,
+        mismatched=mismatched,
+        fallbacks=sum(not record["answers"] for record in records),
+        recipe=recipe or {},
+    )
 
 
 def derangement(contexts: Sequence[Context]) -> list[int]:
@@ -154,24 +267,7 @@ def derangement(contexts: Sequence[Context]) -> list[int]:
     ]
 
 
-def _unadapted_arm(name: str, contexts, plain: dict[str, list[Record]]) -> Arm:
-    return Arm(name=name, answers=[[plain[c.id]] for c in contexts], mismatched=[])
-
-
-def _adapted_arm(name, contexts, records: list[Record], plain, count: int) -> Arm:
-    by_context = [records[i : i + count] for i in range(0, len(records), count)]
-    answers = [
-        [record["answers"] or plain[context.id] for record in of_context]
-        for context, of_context in zip(contexts, by_context, strict=True)
-    ]
-    whole = [all(record["answers"] for record in of_context) for of_context in by_context]
-    mismatched: list[list[list[float | None]]] = [[] for _ in contexts]
-    for i, other in enumerate(derangement(contexts)):
-        if whole[i] and whole[other]:
-            mismatched[other] = [record["mismatched"] for record in by_context[i]]
-    return Arm(
-        name=name,
-        answers=answers,
-        mismatched=mismatched,
-        fallbacks=sum(not record["answers"] for record in records),
-    )
+def _mean(values: Sequence[float | bool | None]) -> float | None:
+    """The mean of the values that there are."""
+    known = [float(value) for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -1,38 +1,43 @@
 """Arms compared: results, their intervals, and the table for the terminal."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from seal_jax import statistics
-from seal_jax.programs import arms, stages
-from seal_jax.programs.arms import LABELS, METRICS, Arm
-from seal_jax.programs.stages import Policy, Run
-from seal_jax.programs.trials import Record
+from seal_jax.programs import arms, rewards
+from seal_jax.programs.arms import KINDS, METRICS, Arm
+from seal_jax.programs.policies import Policy
+from seal_jax.programs.sources import Sources
+from seal_jax.programs.stages import Run
 from seal_jax.tasks.base import Context
+
+Record = dict[str, Any]
 
 
 def compare_policies(
-    run: Run, base: Policy, policy: Policy, contexts: Sequence[Context]
+    run: Run, policies: Mapping[str, Policy], contexts: Sequence[Context]
 ) -> dict[str, Any]:
-    """Evaluates on held-out contexts, reports to the terminal, and returns the results."""
+    """Evaluates on held-out contexts, reports to the terminal, and returns the results.
+
+    Args:
+      policies: see `arms.evaluate_arms`.
+    """
     settings = run.session.settings
     draws = {"seed": settings.seed, "draws": settings.evaluation.bootstrap_draws}
     if settings.reward.kind == "pattern":
-        edits = {
-            name: arms.sample_held_out(run, of, name, contexts)
-            for name, of in (("edit_before", base), ("edit_after", policy))
-        }
+        sources = Sources(run, policies, contexts, "eval")
         before, after = (
-            stages.pattern_scores(settings.reward.pattern, of) for of in edits.values()
+            rewards.text_scores(settings.reward, sources.edits(editor))
+            for editor in ("base", "policy")
         )
+        written = sources.written
         results = {"planted_reward": edit_rewards(before, after, **draws)}
     else:
-        found, edits = arms.evaluate_arms(
-            run, base, policy, contexts, width=run.session.query_width(contexts)
-        )
+        width = run.session.query_width(contexts)
+        found, written = arms.evaluate_arms(run, policies, contexts, width=width)
         results = {
             "arms": {arm.name: arm.summary() for arm in found},
             "pairs": pairs(found, **draws),
@@ -41,7 +46,7 @@ def compare_policies(
             },
         }
         run.say("\n" + table(found, results))
-    _report(run, results, edits, contexts)
+    _report(run, results, written, contexts)
     return results
 
 
@@ -103,15 +108,15 @@ def _report(run: Run, results: dict[str, Any], edits, contexts) -> None:
     """Differences that are no arm's, and a self-edit to read, for the person at the terminal."""
     for name, gain in results.get("matched_minus_mismatched", {}).items():
         if gain:
-            run.say(f"matched minus mismatched log-likelihood, {LABELS[name]}: {_shown(gain)}")
+            run.say(f"matched minus mismatched log-likelihood, {KINDS[name].label}: {_shown(gain)}")
     if "planted_reward" in results:
         planted = results["planted_reward"]
         run.say(
             f"planted reward on held-out contexts: {planted['before']:.4f} before RL, "
             f"{planted['after']:.4f} after; difference {_shown(planted)}"
         )
-    for name, of in edits.items():
-        run.say(f"\nself-edit of {contexts[0].title!r}, {LABELS[name]}:\n{of[0][0].text}")
+    for editor, of in edits.items():
+        run.say(f"\nself-edit of {contexts[0].title!r} by {editor!r}:\n{of[0][0].text}")
 
 
 def _shown(gain: Record) -> str:
@@ -128,12 +133,12 @@ def table(shown: Sequence[Arm], results: dict[str, Any]) -> str:
     }
     lines = [
         f"{'arm':<22}{'accuracy':>10}{'gold log-lik.':>15}{'empty':>7}   "
-        f"gain in log-lik. over {LABELS[shown[0].name]}"
+        f"gain in log-lik. over {KINDS[shown[0].name].label}"
     ]
     for arm in shown:
         summary = results["arms"][arm.name]
         line = (
-            f"{LABELS[arm.name]:<22}{summary['accuracy']:>10.1%}"
+            f"{KINDS[arm.name].label:<22}{summary['accuracy']:>10.1%}"
             f"{summary['gold_log_likelihood']:>15.3f}{summary['empty_answers']:>7}"
         )
         pair = against.get((arm.name, shown[0].name))

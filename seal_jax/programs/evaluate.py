@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from seal_jax.programs import comparison, contexts, stages
+from seal_jax.programs import arms, comparison, contexts, policies
 from seal_jax.programs.job import run_job
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings, SettingsError
@@ -27,7 +27,7 @@ def evaluate(
       SettingsError: nothing is left to evaluate; and as `run_job` does.
     """
     if not policy_from:
-        kept = tuple(arm for arm in settings.evaluation.arms if arm != "edit_after")
+        kept = tuple(arms.rows(settings.evaluation.arms, ["base"]))
         if not kept or settings.reward.kind == "pattern":
             raise SettingsError(
                 "there is nothing to evaluate without a trained policy: give --policy_from=RUN, or "
@@ -39,9 +39,10 @@ def evaluate(
     def work(run: Run) -> dict[str, Any]:
         held_out = contexts.held_out(run.session)
         run.session.check_lengths(held_out)
-        base = stages.merged(run, 0, ())
-        policy = stages.restore_policy(run, policy_from) if policy_from else base
-        return comparison.compare_policies(run, base, policy, held_out)
+        found = {"base": policies.merged(run, 0, ())}
+        if policy_from:
+            found["policy"] = policies.restore_policy(run, policy_from)
+        return comparison.compare_policies(run, found, held_out)
 
     return run_job(
         settings, workdir, work, overwrite=overwrite, quiet=quiet, policy_from=policy_from

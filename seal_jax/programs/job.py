@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from seal_jax import checkpoints, ledger, run_dir
+from seal_jax import ledger, run_dir
 from seal_jax.programs import session
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings
@@ -43,9 +43,8 @@ def run_job(
         opened = session.open_session(settings)
         with (
             ledger.Ledger(directory.ledger_path) as records,
-            checkpoints.Checkpoints(directory.checkpoints_path, keep=None) as saved,
+            Run(opened, records, directory.checkpoints_path, quiet) as run,
         ):
-            run = Run(opened, records, saved, quiet)
             start = time.perf_counter()
             if directory.resumed:
                 run.say(f"continuing the run in {workdir}: {len(records)} units of work are done")

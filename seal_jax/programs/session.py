@@ -44,10 +44,11 @@ class Session:
         style = self.settings.edits.prompt_style
         return tokenizer.chat_prompt(self.tokenizer, self.task.edit_prompt(context), style)
 
-    def query(self, context: Context, question: Question) -> list[int]:
-        """Token ids of a question to the adapted model."""
+    def query(self, context: Context, question: Question, passage: bool = False) -> list[int]:
+        """Token ids of a question to the adapted model, or of one that comes with its passage."""
         style = self.settings.answers.prompt_style
-        return tokenizer.chat_prompt(self.tokenizer, self.task.query(context, question), style)
+        ask = self.task.reading_query if passage else self.task.query
+        return tokenizer.chat_prompt(self.tokenizer, ask(context, question), style)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a training sequence."""
@@ -62,8 +63,8 @@ class Session:
         """The text of sampled tokens, without special tokens and outer white space."""
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
 
-    def query_width(self, contexts: Sequence[Context]) -> int:
-        """The bucket that holds every question of these contexts.
+    def query_width(self, contexts: Sequence[Context], passage: bool = False) -> int:
+        """The bucket that holds every question of these contexts, with its passage if asked.
 
         Raises:
           TooLong: a question exceeds the largest bucket; it is named.
@@ -72,7 +73,7 @@ class Session:
         widest = 0
         for context in contexts:
             for question in context.questions:
-                length = len(self.query(context, question))
+                length = len(self.query(context, question, passage))
                 if length > buckets[-1]:
                     raise TooLong(
                         f"question {question.id!r} takes {length} tokens, more than the largest of "
@@ -129,8 +130,12 @@ def open_session(settings: Settings) -> Session:
             f"the tokenizer of {settings.model.path} has no chat template: set edits.prompt_style "
             "and answers.prompt_style to 'plain'."
         )
-    for lora in (settings.inner.lora, settings.restem.sft.lora):
-        delta.target_paths(loaded.params, lora.spec())
+    for spec in (
+        settings.inner.lora.spec(),
+        settings.restem.sft.spec(),
+        settings.corpus.spec(),
+    ):
+        delta.target_paths(loaded.params, spec)
     return Session(
         settings=settings,
         task=task,

@@ -7,13 +7,24 @@ from typing import Any
 import numpy as np
 
 from seal_jax import restem
-from seal_jax.programs import comparison, contexts, stages
+from seal_jax.programs import (
+    arms,
+    comparison,
+    contexts,
+    plan,
+    policies,
+    rewards,
+    stages,
+    writing,
+)
 from seal_jax.programs.job import run_job
-from seal_jax.programs.session import Session
-from seal_jax.programs.stages import Policy, Run
-from seal_jax.programs.trials import Record
+from seal_jax.programs.policies import Policy
+from seal_jax.programs.stages import Run
+from seal_jax.programs.writing import Edit
 from seal_jax.settings import Settings
 from seal_jax.tasks.base import Context
+
+Record = dict[str, Any]
 
 
 def train(
@@ -24,12 +35,15 @@ def train(
     def work(run: Run) -> dict[str, Any]:
         rounds = contexts.training_rounds(run.session)
         held_out = contexts.held_out(run.session)
-        run.say(plan(run.session, rounds, held_out))
+        run.say(plan.describe(run.session, rounds, held_out))
         training = [context for chosen in rounds for context in chosen]
         run.session.check_lengths([*training, *held_out])
-        policy, learned = restem_rounds(run, rounds, run.session.query_width(training))
-        base = stages.merged(run, 0, ())
-        return comparison.compare_policies(run, base, policy, held_out) | {"rounds": learned}
+        width = run.session.query_width(training)
+        found = {"base": policies.merged(run, 0, ())}
+        found["policy"], learned = restem_rounds(run, rounds, width)
+        for control in arms.controls(settings.evaluation.arms):
+            found[control] = control_rounds(run, rounds, control)
+        return comparison.compare_policies(run, found, held_out) | {"rounds": learned}
 
     return run_job(settings, workdir, work, overwrite=overwrite, quiet=quiet)
 
@@ -42,52 +56,131 @@ def restem_rounds(
     Returns:
       The last policy, and a summary of each round.
     """
-    policy = stages.merged(run, 0, ())
+    policy = policies.merged(run, 0, ())
     summaries: list[Record] = []
     kept: list[restem.Row] = []
     for number, chosen in enumerate(rounds, start=1):
         stage = f"round {number}"
         rows, summary = e_step(run, policy, chosen, stage=stage, width=width)
         kept = rows if run.session.settings.restem.keep_data == "round" else [*kept, *rows]
-        policy = stages.m_step(run, policy, kept, stage=stage)
+        policy = policies.m_step(run, policy, kept, stage=stage)
         summaries.append(summary)
     return policy, summaries
+
+
+def control_rounds(run: Run, rounds: Sequence[Sequence[Context]], control: str) -> Policy:
+    """The rounds once more with a selection that knows no reward; no inner loop is run.
+
+    The first round selects from SEAL's own self-edits; later ones sample from the control's policy.
+
+    Args:
+      control: "random" keeps one self-edit of a context by chance, "longest" the longest.
+    """
+    settings = run.session.settings
+    policy = policies.merged(run, 0, ())
+    kept: list[restem.Row] = []
+    for number, chosen in enumerate(rounds, start=1):
+        own = f"round {number}"
+        stage = f"{control} {own}"
+        edits = stages.sample(
+            run,
+            policy.params,
+            writing.edit_prompts(run.session, chosen),
+            stage=own if number == 1 else stage,
+            samples=settings.edits.samples,
+            draw=own,
+        )
+        scores_CxM = np.array(
+            [
+                [
+                    float(len(edit.text))
+                    if run.session.task.sequences(context, edit.text)
+                    else float("nan")
+                    for edit in of_context
+                ]
+                for context, of_context in zip(chosen, edits, strict=True)
+            ]
+        )
+        name = "random" if control == "random" else "best_of_m"
+        rows, _ = select(
+            run, chosen, edits, scores_CxM, None, restem.SelectionRule(name), stage=stage
+        )
+        kept = rows if settings.restem.keep_data == "round" else [*kept, *rows]
+        policy = policies.m_step(run, policy, kept, stage=stage, line=control)
+    return policy
 
 
 def e_step(
     run: Run, policy: Policy, contexts: Sequence[Context], *, stage: str, width: int
 ) -> tuple[list[restem.Row], Record]:
     """Samples, tries, scores and selects; returns the kept rows and a summary of the round."""
-    settings = run.session.settings
-    count = settings.edits.samples
-    edits = stages.sample(run, policy, contexts, stage=stage, samples=count)
+    session, settings = run.session, run.session.settings
+    count, reward = settings.edits.samples, settings.reward
+    edits = stages.sample(
+        run,
+        policy.params,
+        writing.edit_prompts(session, contexts),
+        stage=stage,
+        samples=count,
+    )
     baselines_C = None
-    if settings.reward.kind == "pattern":
-        rewards_CxM = np.array(stages.pattern_scores(settings.reward.pattern, edits))
-    else:
-        plain = stages.unadapted(run, policy, contexts, stage=stage, width=width)
-        baselines_C = [
-            stages.score([{"answers": plain[c.id]}], settings.reward.kind) for c in contexts
-        ]
+    if reward.needs_inner_loop:
+        plain = stages.answer(run, lambda: policy.params, contexts, stage=stage, width=width)
+        baselines_C = [rewards.score([{"answers": plain[c.id]}], reward) for c in contexts]
         candidates = stages.candidates_of(
-            run.session,
+            session,
             contexts,
-            [[edit.text for edit in of_context] for of_context in edits],
-            replicates=settings.reward.replicates,
+            [
+                [session.task.sequences(context, edit.text) for edit in of_context]
+                for context, of_context in zip(contexts, edits, strict=True)
+            ],
+            replicates=reward.replicates,
         )
-        records = stages.try_all(run, policy, candidates, stage=stage, width=width)
-        replicates = settings.reward.replicates
-        rewards = [
-            stages.score(records[i : i + replicates], settings.reward.kind)
-            for i in range(0, len(records), replicates)
+        records, _ = stages.try_all(run, policy.params, candidates, stage=stage, width=width)
+        scores = [
+            rewards.score(records[i : i + reward.replicates], reward)
+            for i in range(0, len(records), reward.replicates)
         ]
-        rewards_CxM = np.array(rewards).reshape(len(contexts), count)
-    selection_seed = zlib.crc32(f"{settings.seed} select {stage}".encode())
+        rewards_CxM = np.array(scores).reshape(len(contexts), count)
+    else:
+        rewards_CxM = np.array(rewards.text_scores(reward, edits))
+    rule = settings.restem.selection_rule()
+    rows, weights_CxM = select(run, contexts, edits, rewards_CxM, baselines_C, rule, stage=stage)
+    valid = rewards_CxM[~np.isnan(rewards_CxM)]
+    chosen = rewards_CxM[weights_CxM > 0]
+    summary = {
+        "contexts": [context.id for context in contexts],
+        "self_edits": rewards_CxM.size,
+        "without_reward": int(np.isnan(rewards_CxM).sum()),
+        "kept": len(rows),
+        "mean_reward": float(valid.mean()) if valid.size else None,
+        "mean_kept_reward": float(chosen.mean()) if chosen.size else None,
+        "mean_unadapted": float(np.nanmean(baselines_C)) if baselines_C else None,
+    }
+    if valid.size and chosen.size:
+        run.say(
+            f"{stage}: mean reward {summary['mean_reward']:.3f} of {valid.size} self-edits, "
+            f"{summary['mean_kept_reward']:.3f} of the {len(rows)} kept"
+        )
+    return rows, summary
+
+
+def select(
+    run: Run,
+    contexts: Sequence[Context],
+    edits: Sequence[Sequence[Edit]],
+    rewards_CxM: np.ndarray,
+    baselines_C: Sequence[float] | None,
+    rule: restem.SelectionRule,
+    *,
+    stage: str,
+) -> tuple[list[restem.Row], np.ndarray]:
+    """Selects self-edits and records it; returns rows for the M-step, and weights [C, M]."""
     weights_CxM = restem.select(
         rewards_CxM,
-        settings.restem.selection_rule(),
-        baselines_C=baselines_C if baselines_C else np.zeros(len(contexts)),
-        seed=selection_seed,
+        rule,
+        baselines_C=np.zeros(len(contexts)) if baselines_C is None else baselines_C,
+        seed=zlib.crc32(f"{run.session.settings.seed} select {stage}".encode()),
     )
     selection = run.once(
         "selection",
@@ -105,52 +198,4 @@ def e_step(
         for m, weight in enumerate(selection["weights"][c])
         if weight > 0
     ]
-    valid = rewards_CxM[~np.isnan(rewards_CxM)]
-    chosen = rewards_CxM[np.array(selection["weights"]) > 0]
-    summary = {
-        "contexts": [context.id for context in contexts],
-        "self_edits": rewards_CxM.size,
-        "without_reward": int(np.isnan(rewards_CxM).sum()),
-        "kept": len(rows),
-        "mean_reward": float(valid.mean()) if valid.size else None,
-        "mean_kept_reward": float(chosen.mean()) if chosen.size else None,
-        "mean_unadapted": float(np.mean(baselines_C)) if baselines_C else None,
-    }
-    if valid.size and chosen.size:
-        run.say(
-            f"{stage}: mean reward {summary['mean_reward']:.3f} of {valid.size} self-edits, "
-            f"{summary['mean_kept_reward']:.3f} of the {len(rows)} kept"
-        )
-    return rows, summary
-
-
-def plan(opened: Session, rounds: list[list[Context]], held_out: list[Context]) -> str:
-    """What the job will do, and about how many tokens its inner loops will train on."""
-    settings = opened.settings
-    inner, held = settings.inner, settings.evaluation
-
-    def tokens(contexts: Sequence[Context], edits: int, edit_tokens: int) -> int:
-        own = sum(
-            len(opened.encode(text)) for c in contexts for text in opened.task.passage_sequences(c)
-        )
-        return inner.epochs * edits * (own + edit_tokens * len(contexts))
-
-    planted = settings.reward.kind == "pattern"
-    each = "" if planted else f" x {settings.reward.replicates} inner loops"
-    total = 0
-    longest = settings.edits.max_new_tokens
-    loops = settings.edits.samples * settings.reward.replicates
-    if not planted:
-        total += sum(tokens(chosen, loops, longest) for chosen in rounds)
-        arms_of_edits = len({"edit_before", "edit_after"} & set(held.arms))
-        total += tokens(held_out, arms_of_edits * held.edits, longest)
-        total += tokens(held_out, "passage" in held.arms, 0)
-    lines = [
-        f"plan: {len(rounds)} rounds of {settings.restem.contexts_per_round} contexts x "
-        f"{settings.edits.samples} self-edits{each}, then {len(held_out)} evaluation contexts"
-    ]
-    if total:
-        lines.append(
-            f"plan: about {total:,} inner-loop tokens, if every self-edit is {longest} tokens long"
-        )
-    return "\n".join(lines)
+    return rows, np.array(selection["weights"])

@@ -69,3 +69,8 @@ class Settings:
             self.restem.rule != "top_k" or self.restem.top_k <= self.edits.samples,
             f"restem.top_k ({self.restem.top_k}) exceeds edits.samples ({self.edits.samples}).",
         )
+
+    @property
+    def max_epochs(self) -> int:
+        """The most epochs of an inner loop of this run: its program is made for so many."""
+        return max(self.inner.epochs, *self.tuning.epochs, 1)

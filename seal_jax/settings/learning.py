@@ -81,6 +81,9 @@ class Inner(Recipe):
         every sequence to the bucket.
       candidates: K, candidates trained by one program.
       max_sequences: sequences of a candidate that are kept (the first, and the passage).
+      padding_loss: every sequence is filled up to so many tokens with the end token, and the
+        filling is trained on. It repeats what the reference does (with 2048), for comparison; 0
+        does not.
     """
 
     lora: Lora = Lora()
@@ -91,11 +94,16 @@ class Inner(Recipe):
     spread: float = 2.0
     candidates: int = 8
     max_sequences: int = 64
+    padding_loss: int = 0
 
     def __post_init__(self):
         super().__post_init__()
         require(self.spread >= 1, "spread must be at least 1.")
         require(self.candidates >= 1, "candidates must be at least 1.")
+        require(
+            0 <= self.padding_loss <= self.buckets[-1],
+            f"padding_loss must be from 0 to the largest bucket ({self.buckets[-1]}).",
+        )
         require(
             self.max_sequences >= 2, "max_sequences must be at least 2 (an edit and a passage)."
         )

@@ -1,10 +1,12 @@
 """Arms, their differences, and the mismatched control, on literal answers."""
 
+import numpy as np
 import pytest
 
 from seal_jax.programs import arms, comparison
 from seal_jax.programs.arms import Arm
-from seal_jax.programs.stages import pattern_score, score
+from seal_jax.programs.rewards import pattern_score, score
+from seal_jax.settings import Reward
 from seal_jax.tasks.base import Context
 
 
@@ -42,7 +44,7 @@ def test_matched_minus_mismatched_pairs_a_question_with_itself_under_another_del
     ]
     # Delta a was asked b's question, b c's and c a's: a: -1+30, b: -2+10, c: -3+20.
     assert arms.derangement(contexts) == [1, 2, 0]
-    arm = arms._adapted_arm("passage", contexts, records, {}, 1)
+    arm = arms.of_records("passage", contexts, records, {}, count=1)
     found = comparison.matched_minus_mismatched(arm, seed=0, draws=500)
     assert found["difference"] == pytest.approx((29 + 8 + 17) / 3)
     assert (found["n_contexts"], found["contexts_left_out"]) == (3, 0)
@@ -57,7 +59,7 @@ def test_a_failed_inner_loop_leaves_both_of_its_pairs_out():
         {"answers": [_answer(-3.0)], "mismatched": [-30.0]},
         {"answers": [_answer(-4.0)], "mismatched": [-40.0]},
     ]
-    arm = arms._adapted_arm("passage", contexts, records, plain, 1)
+    arm = arms.of_records("passage", contexts, records, plain, count=1)
     found = comparison.matched_minus_mismatched(arm, seed=0, draws=500)
     # Left: d's question under c's delta, and a's under d's.
     assert found["difference"] == pytest.approx(((-4 + 30) + (-1 + 40)) / 2)
@@ -98,9 +100,21 @@ def test_a_reward_is_the_mean_over_replicates_that_gave_a_result():
         {"answers": []},
         {"answers": [_answer(-5.0), _answer(-7.0)]},
     ]
-    assert score(records, "accuracy") == 0.25
-    assert score(records, "gold_log_likelihood") == -4.0
-    assert score([{"answers": []}], "accuracy") != score([{"answers": []}], "accuracy")  # NaN
+    assert score(records, Reward(kind="accuracy")) == 0.25
+    assert score(records, Reward(kind="gold_log_likelihood")) == -4.0
+    assert score(records, Reward(kind="mix", mix=0.5)) == 0.25 - 2.0
+    assert np.isnan(score([{"answers": []}], Reward(kind="accuracy")))
+
+
+def test_ungraded_answers_are_not_wrong_ones():
+    answers = [_answer(-1.0, True), {**_answer(-3.0), "correct": None}]
+    assert score([{"answers": answers}], Reward(kind="accuracy")) == 1.0
+    assert np.isnan(score([{"answers": answers[1:]}], Reward(kind="accuracy")))
+    assert score([{"answers": answers[1:]}], Reward(kind="gold_log_likelihood")) == -3.0
+    arm = Arm(name="base", answers=[[answers]])
+    assert arm.values("accuracy") == [[1.0, None]]
+    summary = arm.summary()
+    assert (summary["accuracy"], summary["ungraded_answers"]) == (1.0, 1)
 
 
 def test_pattern_score_is_the_share_of_characters():

@@ -1,0 +1,69 @@
+"""Continued pretraining: one model learns the texts of all passages, then answers all questions."""
+
+from typing import Any
+
+from seal_jax import delta as delta_lib
+from seal_jax import parallel, restem
+from seal_jax.programs import policies, stages
+from seal_jax.programs.policies import Policy
+from seal_jax.programs.sources import Sources
+from seal_jax.programs.stages import Run
+from seal_jax.settings import Corpus
+
+Record = dict[str, Any]
+
+
+def learn_and_answer(
+    run: Run,
+    learner: Policy,
+    sources: Sources,
+    source: str,
+    recipe: Corpus,
+    *,
+    stage: str,
+    width: int,
+) -> tuple[dict[str, list[Record]], Record]:
+    """Trains the learner on a source's texts about all contexts, and asks every question.
+
+    The training is done again where a run was killed before its last answer.
+
+    Args:
+      recipe: settings.corpus, or another learning rate and number of epochs.
+      stage: names it in the ledger and in the keys.
+
+    Returns:
+      Answer records by context id; the recipe and the number of tokens it was trained on.
+    """
+    rows = _rows(run, sources.corpus(source), recipe)
+    if not rows:
+        run.say(f"{stage}: nothing to train on, so the unadapted model answers")
+
+    def trained():
+        if not rows:
+            return learner.params
+        delta, _ = policies.learn(
+            run, learner.params, rows, recipe, stage=stage, name="pretraining", key="corpus"
+        )
+        return parallel.place(delta_lib.merge(learner.params, delta))
+
+    answers = stages.answer(run, trained, sources.contexts, stage=stage, width=width)
+    return answers, {
+        "learning_rate": recipe.learning_rate,
+        "epochs": recipe.epochs,
+        "sequences": len(rows),
+        "trained_tokens": recipe.epochs * sum(len(row.tokens) for row in rows),
+    }
+
+
+def _rows(run: Run, texts: list[str], recipe: Corpus) -> list[restem.Row]:
+    """Texts as rows that are trained on from the second token; cut at the last bucket."""
+    longest = recipe.buckets[-1]
+    sequences = [run.session.encode(text) for text in texts]
+    cut = sum(len(tokens) > longest for tokens in sequences)
+    if cut:
+        run.say(f"{cut} of {len(texts)} texts were cut at {longest} tokens (corpus.buckets)")
+    return [
+        restem.Row(tokens=tuple(tokens[:longest]), prompt_length=1)
+        for tokens in sequences
+        if len(tokens) > 1
+    ]

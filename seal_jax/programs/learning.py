@@ -1,0 +1,70 @@
+"""Training one delta on many texts, data-parallel: the M-step, and continued pretraining."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from seal_jax import batching, parallel, restem
+from seal_jax.delta import Delta
+from seal_jax.programs.session import Session
+from seal_jax.randomness import key_for
+from seal_jax.settings import Sft
+
+Record = dict[str, Any]
+
+
+def train_rows(
+    session: Session,
+    params,
+    rows: Sequence[restem.Row],
+    recipe: Sft,
+    *,
+    stage: str,
+    report: Callable[[Record], None] | None = None,
+) -> tuple[Delta, list[Record]]:
+    """Trains a delta on rows of tokens.
+
+    Args:
+      params: the parameters that it starts from; they do not change.
+      rows: at least one, none longer than the recipe's last bucket.
+      recipe: settings.restem.sft or settings.corpus.
+      stage: names the initial delta and the order of the rows in the keys.
+      report: called with each step's metrics, one step late.
+
+    Returns:
+      The trained delta, and the metrics of each step.
+    """
+    static = (session.model, recipe.m_step_settings(session.settings.model.remat))
+    longest = max(len(row.tokens) for row in rows)
+    length = recipe.buckets[batching.bucket_index(longest, recipe.buckets)]
+    seed = session.settings.seed
+    state = parallel.place(
+        restem.init(key_for(seed, "policy", stage), params, recipe.spec(), static[1])
+    )
+    update = parallel.m_step(static)
+    total = steps(recipe, len(rows))
+    metrics: list[Any] = []
+    for epoch in range(recipe.epochs):
+        order = jax.random.permutation(key_for(seed, "epoch", stage, epoch), len(rows))
+        for batch in restem.epoch_batches(
+            list(rows),
+            batch_size=recipe.batch_size,
+            multiple=parallel.device_count() * recipe.microbatch,
+            length=length,
+            order=np.asarray(order),
+        ):
+            state, step_metrics = update(params, state, parallel.split(batch), np.int32(total))
+            if metrics and report:
+                report(metrics[-1])
+            metrics.append(step_metrics)
+    return state.delta, [
+        {name: float(value) for name, value in step.items()} for step in jax.device_get(metrics)
+    ]
+
+
+def steps(recipe: Sft, rows: int) -> int:
+    """Optimizer steps of a recipe on so many rows."""
+    return recipe.epochs * math.ceil(rows / recipe.batch_size)

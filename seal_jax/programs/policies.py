@@ -1,0 +1,143 @@
+"""Policies: the base model with the deltas of its M-steps, trained, merged and restored."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from seal_jax import config_dict, parallel, restem, run_dir
+from seal_jax import delta as delta_lib
+from seal_jax.checkpoints import CheckpointError, Checkpoints
+from seal_jax.ledger import Ledger
+from seal_jax.programs import learning
+from seal_jax.programs.stages import Run
+from seal_jax.settings import SettingsError, Sft
+
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A policy: the base model with the deltas of the M-steps that made it.
+
+    Attributes:
+      version: 0 for the base model, n after round n.
+      params: the merged parameters, placed on the devices.
+      deltas: what was merged, in order.
+    """
+
+    version: int
+    params: Any
+    deltas: tuple[delta_lib.Delta, ...] = ()
+
+
+def merged(run: Run, version: int, deltas: Sequence[delta_lib.Delta]) -> Policy:
+    """The policy made of the base model and deltas."""
+    if not deltas:
+        return Policy(version, run.session.base)
+    params = delta_lib.merge(run.session.base, parallel.place(list(deltas)))
+    return Policy(version, parallel.place(params), tuple(deltas))
+
+
+def m_step(
+    run: Run, policy: Policy, rows: Sequence[restem.Row], *, stage: str, line: str = ""
+) -> Policy:
+    """Trains the next policy on the kept self-edits, or restores it from its checkpoint.
+
+    With nothing kept, the next policy is the same one.
+
+    Args:
+      line: names the control that the policy belongs to; "" is SEAL itself.
+    """
+    settings = run.session.settings.restem
+    version = policy.version + 1
+    if not rows:
+        run.say(f"{stage}: no self-edit was kept, so the M-step is skipped and the policy stays")
+        run.once("policy", stage, lambda: {"version": version, "kept": 0, "steps": []})
+        return dataclasses.replace(policy, version=version)
+    start = policy if settings.start_from == "previous" else merged(run, 0, ())
+    spec = settings.sft.spec()
+    checkpoints = run.checkpoints(line)
+    done = run.ledger.find("policy", stage)
+    delta = None
+    if done is not None:
+        like = delta_lib.shapes(start.params, spec)
+        try:
+            delta = delta_lib.Delta(checkpoints.restore(version, like), spec)
+        except CheckpointError as error:
+            run.say(f"{stage}: {error} The M-step is done again.")
+    if delta is None:
+        delta, metrics = learn(
+            run, start.params, rows, settings.sft, stage=stage, name="M-step", key="restem.sft"
+        )
+        checkpoints.save(version, delta.tree)
+        checkpoints.wait()
+        done = run.once(
+            "policy", stage, lambda: {"version": version, "kept": len(rows), "steps": metrics}
+        )
+    losses = [step["loss"] for step in done["steps"]]
+    run.say(
+        f"{stage}: policy {version} trained on {len(rows)} self-edits in {len(losses)} steps; "
+        f"loss {losses[0]:.3f} to {losses[-1]:.3f} nats a token"
+    )
+    return merged(run, version, (*start.deltas, delta))
+
+
+def learn(
+    run: Run, params, rows: Sequence[restem.Row], recipe: Sft, *, stage: str, name: str, key: str
+) -> tuple[delta_lib.Delta, list[Record]]:
+    """Trains a delta on rows with progress on the terminal; see `learning.train_rows`.
+
+    Args:
+      name: what the terminal calls it.
+      key: the recipe's group of settings, for the error.
+
+    Raises:
+      SettingsError: it diverged.
+    """
+    with run.stage(f"{stage}: {name}", learning.steps(recipe, len(rows)), "step") as progress:
+
+        def report(metrics: Record) -> None:
+            progress.update(1, loss=float(metrics["loss"]))
+
+        delta, metrics = learning.train_rows(
+            run.session, params, rows, recipe, stage=stage, report=report
+        )
+        progress.update(1, loss=metrics[-1]["loss"])
+    if not (delta_lib.is_finite(delta) and all(np.isfinite(m["loss"]) for m in metrics)):
+        raise SettingsError(
+            f"{stage}: the {name} became non-finite; lower {key}.learning_rate and start again "
+            "with --overwrite or another --workdir."
+        )
+    return delta, metrics
+
+
+def restore_policy(run: Run, workdir: str) -> Policy:
+    """The last policy of another run, from its checkpoints.
+
+    Raises:
+      SettingsError: that run is not finished or has no policy, or its model differs.
+    """
+    if not os.path.exists(os.path.join(workdir, "results.json")):
+        raise SettingsError(f"--policy_from={workdir} is not the directory of a finished run.")
+    stored = run_dir.read_config(workdir)
+    stored.pop("policy_from", None)
+    config = config_dict.from_config(stored)
+    if config.model.path != run.session.settings.model.path:
+        raise SettingsError(
+            f"the policy of {workdir} was trained on model.path={config.model.path!r}, not on "
+            f"{run.session.settings.model.path!r}: set --config.model.path to the same."
+        )
+    with Ledger(f"{workdir}/ledger", read_only=True) as records:
+        found = [s for s in records.segments("policy") if s.key.startswith("round ")]
+    trained = [segment.record["version"] for segment in found if segment.record["kept"]]
+    if not trained:
+        raise SettingsError(f"{workdir} holds no trained policy (no M-step has finished there).")
+    wanted = trained if config.restem.start_from == "previous" else trained[-1:]
+    spec = config.restem.sft.spec()
+    like = delta_lib.shapes(run.session.base, spec)
+    with Checkpoints(f"{workdir}/checkpoints", read_only=True) as saved:
+        deltas = [delta_lib.Delta(saved.restore(version, like), spec) for version in wanted]
+    return merged(run, found[-1].record["version"], deltas)

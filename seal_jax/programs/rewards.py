@@ -1,0 +1,69 @@
+"""Rewards of self-edits: from the answers of adapted models, or read off the texts."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from seal_jax.programs.writing import Edit
+from seal_jax.settings import Reward
+
+Record = dict[str, Any]
+
+
+def score(records: Sequence[Record], reward: Reward) -> float:
+    """The reward of one self-edit: the mean over those of its replicates that gave a result.
+
+    Answers that could not be graded are left out of the accuracy.
+
+    Args:
+      records: of its trials; see `trials.try_group`.
+      reward: of a kind that needs the inner loop.
+
+    Returns:
+      The reward; NaN where no replicate has one.
+    """
+    values = [value(record["answers"], reward) for record in records]
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def value(answers: Sequence[Record], reward: Reward) -> float | None:
+    """The reward that the answers of one adapted model give; None without answers or verdicts.
+
+    >>> answers = [
+    ...     {"correct": True, "gold_log_likelihood": -1.0},
+    ...     {"correct": None, "gold_log_likelihood": -3.0},
+    ... ]
+    >>> value(answers, Reward(kind="accuracy")), value(answers, Reward(kind="mix", mix=0.1))
+    (1.0, 0.8)
+    """
+    graded = [float(answer["correct"]) for answer in answers if answer["correct"] is not None]
+    likelihoods = [answer["gold_log_likelihood"] for answer in answers]
+    if not answers or (reward.kind != "gold_log_likelihood" and not graded):
+        return None
+    if reward.kind == "accuracy":
+        return float(np.mean(graded))
+    if None in likelihoods:
+        return None
+    if reward.kind == "gold_log_likelihood":
+        return float(np.mean(likelihoods))
+    return float(np.mean(graded) + reward.mix * np.mean(likelihoods))
+
+
+def pattern_score(pattern: str, text: str) -> float:
+    """The share of a text's characters that matches of a regular expression cover.
+
+    >>> pattern_score("[0-9]+", "in 1874")
+    0.5714285714285714
+    """
+    covered = sum(len(match.group()) for match in re.finditer(pattern, text))
+    return covered / len(text) if text else 0.0
+
+
+def text_scores(reward: Reward, edits: Sequence[Sequence[Edit]]) -> list[list[float]]:
+    """Rewards "pattern" and "length" of self-edits [C][M]."""
+    if reward.kind == "length":
+        return [[float(len(edit.text)) for edit in of] for of in edits]
+    return [[pattern_score(reward.pattern, edit.text) for edit in of] for of in edits]
