@@ -1,8 +1,8 @@
 """Passages and questions from files in the SQuAD v1.1 format.
 
 Format: {"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers":
-[{"text", "answer_start"}]}]}]}]} (Rajpurkar et al., arXiv 1606.05250). Only the first gold answer
-is used, and `answer_start` is not read.
+[{"text", "answer_start"}]}]}]}]} (Rajpurkar et al., arXiv 1606.05250). `answer_start` is not read.
+A `Passage` has all gold answers of a question, a `Context` the first one only.
 """
 
 import collections
@@ -35,6 +35,31 @@ class Skipped:
     reason: str
 
 
+@dataclasses.dataclass(frozen=True)
+class GoldQuestion:
+    """A question with all of its gold answers, in the file's order; at least one."""
+
+    id: str
+    text: str
+    answers: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Passage:
+    """One paragraph of an article: `number` counts the article's paragraphs from 0."""
+
+    id: str
+    title: str
+    number: int
+    text: str
+    questions: tuple[GoldQuestion, ...]
+
+    def context(self) -> Context:
+        """The passage as the outer loop takes it: with the first gold answer of each question."""
+        questions = tuple(Question(q.id, q.text, q.answers[0]) for q in self.questions)
+        return Context(id=self.id, title=self.title, text=self.text, questions=questions)
+
+
 def load(path: str | os.PathLike | Traversable) -> tuple[list[Context], list[Skipped]]:
     """Reads a SQuAD v1.1 file.
 
@@ -42,8 +67,24 @@ def load(path: str | os.PathLike | Traversable) -> tuple[list[Context], list[Ski
       path: the JSON file.
 
     Returns:
-      The contexts in file order, and what was skipped: empty passages, paragraphs without
-      questions, questions without text or without an answer. A title's underscores become
+      The contexts in file order, and what was skipped; see `read`.
+
+    Raises:
+      DataError: see `read`.
+    """
+    passages, skipped = read(path)
+    return [passage.context() for passage in passages], skipped
+
+
+def read(path: str | os.PathLike | Traversable) -> tuple[list[Passage], list[Skipped]]:
+    """Reads a SQuAD v1.1 file with all gold answers.
+
+    Args:
+      path: the JSON file.
+
+    Returns:
+      The passages in file order, and what was skipped: empty passages, paragraphs without
+      questions, questions without text or without a first answer. A title's underscores become
       spaces; passages, questions and answers lose surrounding white space. An id is the slug of
       the title, the paragraph's number within the article and a hash of title and passage: it
       does not depend on the other articles of the file. A question id that a paragraph repeats
@@ -55,7 +96,7 @@ def load(path: str | os.PathLike | Traversable) -> tuple[list[Context], list[Ski
     """
     file = pathlib.Path(path) if isinstance(path, str | os.PathLike) else path
     document = _read(file)
-    contexts, skipped = [], []
+    passages, skipped = [], []
     numbers = (
         collections.Counter()
     )  # paragraphs seen of each title: articles may be listed in parts
@@ -80,11 +121,40 @@ def load(path: str | os.PathLike | Traversable) -> tuple[list[Context], list[Ski
             if not questions:
                 skipped.append(Skipped(place, "the paragraph has no question that can be graded"))
                 continue
-            contexts.append(Context(id=context_id, title=title, text=text, questions=questions))
-    if not contexts:
+            passages.append(Passage(context_id, title, number, text, questions))
+    if not passages:
         why = f" The first part left out: {skipped[0].reason}." if skipped else ""
         raise DataError(f"{file}: no passage with a question and an answer in the file.{why}")
-    return contexts, skipped
+    return passages, skipped
+
+
+def distinct(contexts: Iterable[Context]) -> tuple[list[Context], list[Skipped]]:
+    """Leaves out passages that repeat an earlier one, which would be counted or trained on twice.
+
+    Passages are compared without regard to case, width and white space.
+
+    Returns:
+      The first context of each passage in the given order, and the others with the reason.
+    """
+    first: dict[str, str] = {}
+    kept, skipped = [], []
+    for context in contexts:
+        twin = first.setdefault(same_key(context.text), context.id)
+        if twin == context.id:
+            kept.append(context)
+        else:
+            place = f"{context.id} (as {twin})"
+            skipped.append(Skipped(place, "the passage repeats an earlier one"))
+    return kept, skipped
+
+
+def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:
+    """How many parts were left out for each reason, for a report.
+
+    >>> count_reasons([Skipped("a", "empty"), Skipped("b", "long"), Skipped("c", "empty")])
+    {'empty': 2, 'long': 1}
+    """
+    return dict(collections.Counter(part.reason for part in skipped))
 
 
 def check_disjoint(train: Iterable[Context], evaluation: Iterable[Context]) -> None:
@@ -97,8 +167,8 @@ def check_disjoint(train: Iterable[Context], evaluation: Iterable[Context]) -> N
       DataError: names the shared articles or the two ids of a shared passage.
     """
     train, evaluation = list(train), list(evaluation)
-    train_titles = {_key(context.title) for context in train}
-    shared = sorted({c.title for c in evaluation if _key(c.title) in train_titles})
+    train_titles = {same_key(context.title) for context in train}
+    shared = sorted({c.title for c in evaluation if same_key(c.title) in train_titles})
     if shared:
         names = ", ".join(repr(title) for title in shared[:5])
         more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
@@ -106,9 +176,9 @@ def check_disjoint(train: Iterable[Context], evaluation: Iterable[Context]) -> N
             f"training and evaluation share {len(shared)} article(s): {names}{more}. They must be "
             "disjoint by article; take these articles out of one of the two files."
         )
-    train_passages = {_key(context.text): context.id for context in train}
+    train_passages = {same_key(context.text): context.id for context in train}
     for context in evaluation:
-        if (twin := train_passages.get(_key(context.text))) is not None:
+        if (twin := train_passages.get(same_key(context.text))) is not None:
             raise DataError(
                 f"the evaluation passage {context.id} is also the training passage {twin}, under "
                 "another title; take it out of one of the two files."
@@ -169,7 +239,7 @@ def _text(parent: Any, name: str, where: str) -> str:
 
 def _questions(
     qas: list, context_id: str, where: str, skipped: list[Skipped], seen: dict[str, str]
-) -> tuple[Question, ...]:
+) -> tuple[GoldQuestion, ...]:
     """The gradable questions of a paragraph; adds to `skipped` and `seen`."""
     questions = []
     own = collections.Counter()
@@ -187,13 +257,14 @@ def _questions(
                 f"{seen[question_id]}; ids must be unique within the file."
             )
         seen[question_id] = place
-        answer = _text(answers[0], "text", f"{place}, answers[0]") if answers else ""
+        golds = [_text(gold, "text", f"{place}, answers[{n}]") for n, gold in enumerate(answers)]
         if is_blank(text):
             skipped.append(Skipped(place, "the question is empty"))
-        elif is_blank(answer):
+        elif not golds or is_blank(golds[0]):
             skipped.append(Skipped(place, "the question has no answer"))
         else:
-            questions.append(Question(id=question_id, text=text, answer=answer))
+            visible = tuple(gold for gold in golds if not is_blank(gold))
+            questions.append(GoldQuestion(question_id, text, visible))
     return tuple(questions)
 
 
@@ -205,6 +276,10 @@ def _context_id(title: str, number: int, text: str) -> str:
     return f"{slug or 'article'}-{number:03d}-{digest}"
 
 
-def _key(text: str) -> str:
-    """What two spellings of a title or passage have in common."""
+def same_key(text: str) -> str:
+    """What spellings of one title or passage have in common: no case, width, underscores or spaces.
+
+    >>> same_key("Old_Rome") == same_key(" OLD  ROME")
+    True
+    """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().replace("_", " ").split())

@@ -1,11 +1,12 @@
 """Knowledge incorporation: self-edits about passages, tested by questions without the passage."""
 
+import dataclasses
 import importlib.resources
 import os
 from importlib.resources.abc import Traversable
 
 from seal_jax.tasks.base import Context, Question, Split, Verdict
-from seal_jax.tasks.knowledge import parse, prompt, squad
+from seal_jax.tasks.knowledge import parse, prompt, splits, squad
 from seal_jax.tasks.knowledge.grade import grade
 from seal_jax.tasks.knowledge.squad import DataError, Skipped
 
@@ -22,6 +23,9 @@ class KnowledgeTask:
         *,
         train_path: str | os.PathLike | None = None,
         eval_path: str | os.PathLike | None = None,
+        data_dir: str | os.PathLike | None = None,
+        train_part: splits.Part = "all",
+        eval_part: splits.Part = "all",
         max_train: int | None = None,
         max_eval: int | None = None,
         min_words: int | None = None,
@@ -36,7 +40,10 @@ class KnowledgeTask:
         """Reads both splits and the templates.
 
         Args:
-          train_path, eval_path: SQuAD v1.1 files; None for the invented passages of the package.
+          train_path, eval_path: SQuAD v1.1 files, or names of TFDS datasets that begin with "tfds:"
+            (see `tfds.reader`); None for the invented passages of the package.
+          data_dir: where TFDS datasets are kept; None for TFDS's own choice.
+          train_part, eval_part: which contexts of a file are used; see `splits.part_of`.
           max_train, max_eval: keep at most so many contexts of a split, the first in file order
             after the length limits; None for all.
           min_words, max_words: keep passages of so many words, both included; None for no limit.
@@ -47,10 +54,10 @@ class KnowledgeTask:
           title_prefix: whether every sequence begins with the article's title.
 
         Raises:
-          DataError: a file cannot be used, the two files share an article or a passage, or the
-            limits leave nothing.
+          DataError: a file cannot be used, or is not the one that a part is of; the two splits
+            share an article or a passage; or the limits leave nothing.
           PromptError: unknown edit format, or a template that cannot be used.
-          ValueError: a limit that cannot be met.
+          ValueError: an unknown part, or a limit that cannot be met.
         """
         _check_limits(
             max_train=max_train, max_eval=max_eval, min_words=min_words, max_words=max_words
@@ -64,19 +71,32 @@ class KnowledgeTask:
         )
         self._append_passage = append_passage
         self._title_prefix = title_prefix
-        train, self._skipped_train = squad.load(_or_packaged(train_path, "demo_train.json"))
-        evaluation, self._skipped_eval = squad.load(_or_packaged(eval_path, "demo_eval.json"))
-        squad.check_disjoint(train, evaluation)
+        train, evaluation = (
+            _load(_or_packaged(path, packaged), part, data_dir)
+            for path, packaged, part in (
+                (train_path, "demo_train.json", train_part),
+                (eval_path, "demo_eval.json", eval_part),
+            )
+        )
+        squad.check_disjoint(train.contexts, evaluation.contexts)
         self._train = _limit(train, "training", min_words, max_words, max_train)
         self._eval = _limit(evaluation, "evaluation", min_words, max_words, max_eval)
 
     def contexts(self, split: Split) -> list[Context]:
         """All contexts of a split, in file order, within the limits."""
-        return list(self._train if _is_train(split) else self._eval)
+        return list(self._of(split).contexts)
 
     def skipped(self, split: Split) -> list[Skipped]:
-        """What the loader left out of a split's file, with reasons; not what the limits removed."""
-        return list(self._skipped_train if _is_train(split) else self._skipped_eval)
+        """What was left out of a split, with reasons.
+
+        First the parts of the file that cannot be used, then repeated passages, then those that are
+        too short or too long; not what another part or `max_train` and `max_eval` leave out.
+        """
+        return list(self._of(split).skipped)
+
+    def difference(self, split: Split) -> str:
+        """How a "like_paper" split differs from the paper's; "" for equal or other parts."""
+        return self._of(split).difference
 
     def edit_prompt(self, context: Context) -> str:
         """The user's turn that asks for a self-edit: the template with title and passage."""
@@ -111,19 +131,42 @@ class KnowledgeTask:
         """The local grader's verdict on a prediction (see `grade`)."""
         return grade(question.answer, prediction)
 
+    def _of(self, split: str) -> "_Loaded":
+        """What was loaded for a split."""
+        if split not in ("train", "eval"):
+            raise ValueError(f"unknown split {split!r}; expected 'train' or 'eval'.")
+        return self._train if split == "train" else self._eval
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loaded:
+    """The contexts of a split, and what to say about them."""
+
+    contexts: tuple[Context, ...]
+    skipped: tuple[Skipped, ...]
+    difference: str
+
+
+def _load(
+    source: str | os.PathLike | Traversable, part: splits.Part, data_dir: str | os.PathLike | None
+) -> _Loaded:
+    """A part of a file or of a TFDS dataset, without repeated passages."""
+    if isinstance(source, str) and source.startswith("tfds:"):
+        from seal_jax.tasks.knowledge.tfds import reader  # TFDS takes its time to import
+
+        contexts, skipped = reader.load(source, data_dir=data_dir)
+    else:
+        contexts, skipped = squad.load(source)
+    chosen = splits.part_of(contexts, part)
+    contexts, repeated = squad.distinct(chosen.contexts)
+    return _Loaded(tuple(contexts), (*skipped, *repeated), chosen.difference)
+
 
 def _or_packaged(path: str | os.PathLike | None, name: str) -> str | os.PathLike | Traversable:
     """The given path, or a data file of this package."""
     if path is not None:
         return path
     return importlib.resources.files("seal_jax.tasks.knowledge") / "data" / name
-
-
-def _is_train(split: str) -> bool:
-    """Whether a split's name is that of the training split."""
-    if split not in ("train", "eval"):
-        raise ValueError(f"unknown split {split!r}; expected 'train' or 'eval'.")
-    return split == "train"
 
 
 def _check_limits(**limits: int | None) -> None:
@@ -136,19 +179,24 @@ def _check_limits(**limits: int | None) -> None:
 
 
 def _limit(
-    contexts: list[Context],
-    name: str,
-    min_words: int | None,
-    max_words: int | None,
-    limit: int | None,
-) -> tuple[Context, ...]:
+    loaded: _Loaded, name: str, min_words: int | None, max_words: int | None, limit: int | None
+) -> _Loaded:
     """The first `limit` contexts whose passages have the right number of words."""
     low, high = min_words or 0, max_words or float("inf")
-    kept = [context for context in contexts if low <= len(context.text.split()) <= high]
+    kept, skipped, lengths = [], [], []
+    for context in loaded.contexts:
+        words = len(context.text.split())
+        lengths.append(words)
+        if low <= words <= high:
+            kept.append(context)
+            continue
+        reason = f"fewer words than min_words ({min_words})"
+        if words > high:
+            reason = f"more words than max_words ({max_words})"
+        skipped.append(Skipped(f"{context.id} ({words} words)", f"the passage has {reason}"))
     if not kept:
-        lengths = [len(context.text.split()) for context in contexts]
         raise DataError(
             f"no {name} passage has between min_words={min_words} and max_words={max_words} words; "
-            f"the {len(contexts)} passages have {min(lengths)} to {max(lengths)}. Widen the limits."
+            f"the {len(lengths)} passages have {min(lengths)} to {max(lengths)}. Widen the limits."
         )
-    return tuple(kept[:limit])
+    return _Loaded(tuple(kept[:limit]), (*loaded.skipped, *skipped), loaded.difference)

@@ -1,0 +1,1 @@
+"""SQuAD v1.1 by passage through TensorFlow Datasets, without TensorFlow; see docs/data.md."""

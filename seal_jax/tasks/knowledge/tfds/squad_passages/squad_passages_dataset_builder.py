@@ -1,0 +1,136 @@
+"""SQuAD v1.1 by passage, as a TFDS dataset that is written and read without TensorFlow."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from seal_jax.tasks.knowledge import squad
+
+_URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
+URLS = {"train": f"{_URL}train-v1.1.json", "validation": f"{_URL}dev-v1.1.json"}
+FILE_SPLIT = "passages"
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Source(tfds.core.BuilderConfig):
+    """Where the JSON is from: the official files, or the local file `path`; see `of_file`."""
+
+    path: str = ""
+
+
+def of_file(path: str | os.PathLike) -> Source:
+    """The config of a local file in the SQuAD v1.1 format.
+
+    Its name holds a hash of the file's bytes, so a file that has changed is another dataset.
+
+    Raises:
+      DataError: the file cannot be read.
+    """
+    return Source(name=_fingerprint(path), path=os.fspath(path), description=f"From {path}.")
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """One example a passage, in file order, with the ids of `squad.read`.
+
+    The config `official` downloads SQuAD v1.1 (splits "train" and "validation"); `of_file` makes
+    that of a local file (split "passages"). What `squad.read` left out is in the metadata.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "SQuAD v1.1 by passage."}  # noqa: RUF012 (TFDS's own form)
+    BUILDER_CONFIGS = [Source(name="official", description="SQuAD v1.1.")]  # noqa: RUF012
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        text = tfds.features.Text()
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="SQuAD v1.1 grouped by passage: each with all of its questions.",
+            homepage="https://rajpurkar.github.io/SQuAD-explorer/",
+            license="CC BY-SA 4.0",
+            features=tfds.features.FeaturesDict(
+                {
+                    "id": text,
+                    "title": text,
+                    "number": np.int32,
+                    "passage": text,
+                    "questions": tfds.features.Sequence(
+                        {"id": text, "question": text, "num_answers": np.int32}
+                    ),
+                    # Of all questions, one after another: TFDS 4.9 cannot write a sequence
+                    # within a sequence without TensorFlow.
+                    "answers": tfds.features.Sequence(text),
+                }
+            ),
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        source = self.builder_config
+        files = {FILE_SPLIT: source.path} if source.path else dl_manager.download(URLS)
+        splits = {}
+        for split, file in files.items():
+            passages, skipped = squad.read(file)
+            if source.path and _fingerprint(file) != source.name:
+                raise squad.DataError(f"{file}: the file changed while it was read; start again.")
+            places = [part.where.removeprefix(f"{file}: ") for part in skipped]
+            self.info.metadata[split] = [
+                [place, part.reason] for place, part in zip(places, skipped, strict=True)
+            ]
+            splits[split] = self._generate_examples(passages)
+        return splits
+
+    def _generate_examples(self, passages: Iterable[squad.Passage]) -> Iterator[tuple[str, dict]]:
+        for passage in passages:
+            yield passage.id, to_example(passage)
+
+
+def to_example(passage: squad.Passage) -> dict[str, Any]:
+    """The example of a passage."""
+    return {
+        "id": passage.id,
+        "title": passage.title,
+        "number": passage.number,
+        "passage": passage.text,
+        "questions": [
+            {"id": question.id, "question": question.text, "num_answers": len(question.answers)}
+            for question in passage.questions
+        ],
+        "answers": [answer for question in passage.questions for answer in question.answers],
+    }
+
+
+def from_example(example: dict[str, Any]) -> squad.Passage:
+    """The passage of an example that a data source gave."""
+    asked, questions, first = example["questions"], [], 0
+    for question_id, text, count in zip(
+        asked["id"], asked["question"], asked["num_answers"], strict=True
+    ):
+        answers = tuple(answer.decode() for answer in example["answers"][first : first + count])
+        questions.append(squad.GoldQuestion(question_id.decode(), text.decode(), answers))
+        first += count
+    return squad.Passage(
+        id=example["id"].decode(),
+        title=example["title"].decode(),
+        number=int(example["number"]),
+        text=example["passage"].decode(),
+        questions=tuple(questions),
+    )
+
+
+def _fingerprint(path: str | os.PathLike) -> str:
+    """A config name made of the file's bytes."""
+    try:
+        digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise squad.DataError(
+            f"{path}: cannot read the data file ({error.strerror}); expected a SQuAD v1.1 JSON "
+            "file. Check the path."
+        ) from error
+    return f"file-{digest[:16]}"
