@@ -44,6 +44,12 @@ class Task(Protocol):
     or a gold answer that the passage does not contain itself.
     """
 
+    @property
+    def writes(self) -> bool:
+        """Whether there is a self-edit to sample; without one, `edit_prompt` must not be called,
+        and `sequences` are those of the passage."""
+        ...
+
     def contexts(self, split: Split) -> Sequence[Context]:
         """All contexts of a split, in file order; the splits share no article."""
         ...
