@@ -2,12 +2,14 @@
 
 import dataclasses
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
-from seal_jax.programs.session import Session
+from seal_jax.programs.session import Session, make_task
 from seal_jax.settings import SettingsError
 from seal_jax.tasks.base import Context, Split
+from seal_jax.tasks.knowledge import splits
 
 
 def training_rounds(session: Session) -> list[list[Context]]:
@@ -52,10 +54,30 @@ def held_out(session: Session) -> list[Context]:
     return [available[i] for i in sorted(order[:wanted])]
 
 
+def development(session: Session) -> list[Context]:
+    """The contexts that settings are tuned on: of the articles that the evaluation leaves out.
+
+    Raises:
+      DataError: there are too few.
+    """
+    settings = session.settings
+    half = make_task(
+        dataclasses.replace(
+            settings, data=dataclasses.replace(settings.data, eval_part="development")
+        )
+    )
+    available = _first_questions(half.contexts("eval"), settings.data.max_questions)
+    return splits.choose(
+        available, settings.tuning.contexts, seed=None, name="development contexts"
+    )
+
+
 def _limited(session: Session, split: Split) -> list[Context]:
     """The contexts of a split with their first data.max_questions questions."""
-    count = session.settings.data.max_questions
+    return _first_questions(session.task.contexts(split), session.settings.data.max_questions)
+
+
+def _first_questions(contexts: Sequence[Context], count: int) -> list[Context]:
     return [
-        dataclasses.replace(context, questions=context.questions[:count])
-        for context in session.task.contexts(split)
+        dataclasses.replace(context, questions=context.questions[:count]) for context in contexts
     ]

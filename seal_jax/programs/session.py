@@ -153,6 +153,9 @@ def make_task(settings: Settings) -> KnowledgeTask:
     return KnowledgeTask(
         train_path=data.train_path or None,
         eval_path=data.eval_path or None,
+        data_dir=data.dir or None,
+        train_part=data.train_part,
+        eval_part=data.eval_part,
         max_train=data.max_train_contexts or None,
         max_eval=data.max_eval_contexts or None,
         min_words=data.min_words or None,
@@ -163,6 +166,7 @@ def make_task(settings: Settings) -> KnowledgeTask:
         question_style=settings.answers.prompt_style,
         append_passage=settings.edits.append_passage,
         title_prefix=settings.edits.title_prefix,
+        topic_prefix=settings.answers.topic_prefix,
     )
 
 

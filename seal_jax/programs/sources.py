@@ -7,13 +7,16 @@ from seal_jax.programs.policies import Policy
 from seal_jax.programs.stages import Run
 from seal_jax.programs.writing import Edit
 from seal_jax.tasks.base import Context
+from seal_jax.tasks.knowledge import entity_graph
+from seal_jax.weights import tokenizer
 
 
 class Sources:
     """Training texts about contexts, by source; each is written once and may have many learners.
 
     Sources: "passage"; "passage_steps", the passage as often as the base model's self-edit has
-    sequences (so it takes as many optimizer steps); the name of a policy, for its self-edits.
+    sequences (so it takes as many optimizer steps); "entity_graph", the base model's texts about
+    pairs and triples of the passage's entities; the name of a policy, for its self-edits.
 
     Attributes:
       contexts: what they are about.
@@ -45,6 +48,8 @@ class Sources:
 
     def texts(self, source: str) -> list[list[str]]:
         """The texts [C][M] of a source, before they are split into sequences."""
+        if source == "entity_graph":
+            return self._entity_graph()
         return [[edit.text for edit in of_context] for of_context in self.edits(source)]
 
     def sequences(self, source: str) -> list[list[list[str]]]:
@@ -57,29 +62,90 @@ class Sources:
                 [task.passage_sequences(context) * max(len(texts), 1) for texts in of_context]
                 for context, of_context in zip(self.contexts, self.sequences("base"), strict=True)
             ]
-        return [
-            [task.sequences(context, text) for text in of_context]
-            for context, of_context in zip(self.contexts, self.texts(source), strict=True)
-        ]
+        found = zip(self.contexts, self.texts(source), strict=True)
+        if source == "entity_graph":  # one delta learns all of a passage's texts
+            prefix = self._run.session.settings.edits.title_prefix
+            return [
+                [entity_graph.sequences(context, texts, title_prefix=prefix)]
+                for context, texts in found
+            ]
+        return [[task.sequences(context, text) for text in texts] for context, texts in found]
 
     def corpus(self, source: str) -> list[str]:
         """Training sequences about all contexts together, for continued pretraining."""
         run, task = self._run, self._run.session.task
         how = run.session.settings.corpus.passage
         if source == "passage":
-            return [text for c in self.contexts for text in task.corpus_sequences(c, [], "once")]
+            return [text for c in self.contexts for text in task.corpus_sequences(c, [])]
         if source == "passage_steps":
             base = [
-                len(task.corpus_sequences(context, texts, how))
+                len(task.corpus_sequences(context, texts, passage=how))
                 for context, texts in zip(self.contexts, self.texts("base"), strict=True)
             ]
             return [
                 text
                 for context, count in zip(self.contexts, base, strict=True)
-                for text in task.corpus_sequences(context, [], "once") * max(count, 1)
+                for text in task.corpus_sequences(context, []) * max(count, 1)
             ]
         return [
             text
             for context, texts in zip(self.contexts, self.texts(source), strict=True)
-            for text in task.corpus_sequences(context, texts, how)
+            for text in task.corpus_sequences(context, texts, passage=how)
         ]
+
+    def _entity_graph(self) -> list[list[str]]:
+        """The base model lists each passage's entities, then writes about some pairs and triples."""
+        session, held = self._run.session, self._run.session.settings.evaluation
+        style = session.settings.edits.prompt_style
+        templates = entity_graph.load_templates(session.settings.prompts.dir or None, style=style)
+        lists = self._write(
+            "entities", [entity_graph.entities_prompt(templates, c) for c in self.contexts]
+        )
+        groups = [
+            entity_graph.choose_groups(
+                entity_graph.parse_entities(reply, context).names,
+                pairs=held.entity_pairs,
+                triples=held.entity_triples,
+                seed=session.settings.seed,
+                context_id=context.id,
+            )
+            for context, reply in zip(self.contexts, lists, strict=True)
+        ]
+        short = sum(bool(chosen.shortfall) for chosen in groups)
+        self._run.say(
+            f"{self._prefix}: {short} of {len(groups)} passages have fewer entities than pairs and "
+            "triples ask for"
+        )
+        names = [(c, group) for c, chosen in enumerate(groups) for group in chosen]
+        written = self._write(
+            "relations",
+            [
+                entity_graph.relation_prompt(templates, self.contexts[c], group)
+                for c, group in names
+            ],
+        )
+        texts: list[list[str]] = [[] for _ in self.contexts]
+        for (c, _), text in zip(names, written, strict=True):
+            texts[c].append(text)
+        return texts
+
+    def _write(self, what: str, turns: Sequence[str]) -> list[str]:
+        """One text of the base model for each user's turn."""
+        session = self._run.session
+        style = session.settings.edits.prompt_style
+        prompts = [
+            writing.Prompt(
+                f"{what} {number}", tokenizer.chat_prompt(session.tokenizer, turn, style)
+            )
+            for number, turn in enumerate(turns)
+        ]
+        if not prompts:
+            return []
+        found = stages.sample(
+            self._run,
+            self._policies["base"].params,
+            prompts,
+            stage=f"{self._prefix} {what}",
+            samples=1,
+        )
+        return [of[0].text for of in found]

@@ -69,6 +69,11 @@ class Settings:
             self.restem.rule != "top_k" or self.restem.top_k <= self.edits.samples,
             f"restem.top_k ({self.restem.top_k}) exceeds edits.samples ({self.edits.samples}).",
         )
+        require(
+            not self.tuning.epochs or self.data.eval_part == "test",
+            "tuning uses the development half of the evaluation file's articles, so "
+            "data.eval_part must be 'test'.",
+        )
 
     @property
     def max_epochs(self) -> int:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from seal_jax import sampling
 from seal_jax.settings.checks import ascending, require
+from seal_jax.tasks.knowledge import splits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -12,7 +13,12 @@ class Data:
     """Contexts and their questions, in the SQuAD v1.1 JSON format.
 
     Attributes:
-      train_path, eval_path: files; "" is the demo's own passages.
+      train_path, eval_path: files, or TFDS names that begin with "tfds:" (docs/data.md); "" is the
+        demo's own passages.
+      dir: where TFDS datasets are kept; "" is TFDS's own choice.
+      train_part, eval_part: which contexts of a file are used: "all"; the "development" or "test"
+        half of its articles; "paper", the 200 passages of the paper's evaluation, from SQuAD's
+        official development file; "like_paper", the same choice on any file.
       max_train_contexts, max_eval_contexts: how many contexts of a file are used, in file order
         after the length limits; 0 is all of them.
       min_words, max_words: passages of other lengths are left out; 0 is no limit.
@@ -21,6 +27,9 @@ class Data:
 
     train_path: str = ""
     eval_path: str = ""
+    dir: str = ""
+    train_part: splits.Part = "all"
+    eval_part: splits.Part = "all"
     max_train_contexts: int = 0
     max_eval_contexts: int = 0
     min_words: int = 0
@@ -41,8 +50,10 @@ class Prompts:
     """Prompt templates.
 
     Attributes:
-      dir: a directory with templates of the same names; "" is the package's own.
-      edit_format: which self-edit the policy is asked for: a template's name.
+      dir: a directory with templates that go before the package's own; "" is none.
+      edit_format: which self-edit the policy is asked for: the name of a template in dir or in the
+        package ("implications", "implications_long", "implications_very_long", "rewrite",
+        "self_qa", "chain_of_thought", or "none": the passage only). See docs/formats.md.
     """
 
     dir: str = ""
@@ -105,12 +116,14 @@ class Answers:
       max_new_tokens: length limit of an answer; decoding is greedy.
       max_gold_tokens: gold answers are cut there for their log-likelihood.
       prompt_buckets: lengths that questions may be padded to, in tokens.
+      topic_prefix: every question comes under the article's title.
     """
 
     prompt_style: Literal["chat", "plain"] = "plain"
     max_new_tokens: int = 64
     max_gold_tokens: int = 32
     prompt_buckets: tuple[int, ...] = (32, 48, 64, 96, 128, 256)
+    topic_prefix: bool = True
 
     def __post_init__(self):
         require(self.max_gold_tokens >= 1, "max_gold_tokens must be at least 1.")

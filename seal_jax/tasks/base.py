@@ -44,6 +44,12 @@ class Task(Protocol):
     or a gold answer that the passage does not contain itself.
     """
 
+    @property
+    def writes(self) -> bool:
+        """Whether there is a self-edit to sample; without one, `edit_prompt` must not be called,
+        and `sequences` are those of the passage."""
+        ...
+
     def contexts(self, split: Split) -> Sequence[Context]:
         """All contexts of a split, in file order; the splits share no article."""
         ...
@@ -62,6 +68,20 @@ class Task(Protocol):
 
     def query(self, context: Context, question: Question) -> str:
         """What the adapted model is asked; never contains the passage."""
+        ...
+
+    def reading_query(self, context: Context, question: Question) -> str:
+        """A question that comes with the context: what reading alone is worth (a ceiling)."""
+        ...
+
+    def corpus_sequences(
+        self,
+        context: Context,
+        completions: Sequence[str],
+        *,
+        passage: Literal["once", "per_completion", "none"] = "once",
+    ) -> list[str]:
+        """The training sequences of a context in continued pretraining over many contexts."""
         ...
 
     def grade(self, question: Question, prediction: str) -> Verdict:

@@ -9,7 +9,8 @@ pieces without surrounding white space; text with nothing visible in it has no p
 import re
 import types
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args
 
 # The number of a list, not the start of a decimal: "1. Rome" and "1.Rome", but not "1.5 million".
 _FIRST_ITEM = re.compile(r"1\.(?!\d)")
@@ -18,6 +19,8 @@ _QUESTION = re.compile(
     r"(?:^[ \t#*>_-]*|(?<=[.?!])[ \t]+)Question[ \t]+\d+[ \t]*:", re.IGNORECASE | re.MULTILINE
 )
 _DASHES = re.compile(r"^[ \t]*-{3,}[ \t]*$", re.MULTILINE)
+
+CorpusPassage = Literal["once", "per_completion", "none"]
 
 
 def is_blank(text: str) -> bool:
@@ -95,6 +98,36 @@ SPLIT_RULES: Mapping[str, Callable[[str], list[str]]] = types.MappingProxyType(
 )
 
 
+def after_marker(text: str, marker: str) -> str:
+    """What comes after the line of a marker, such as the statements after a chain of thought.
+
+    The line may carry markup, a number, a few words before the marker ("Here are the statements:")
+    and text after its colon. Later lines of the same kind are taken out: a model that starts again
+    has written more statements. A text without the marker, or with nothing visible after it, is
+    given back whole, without such lines: its author reasoned and stopped, or left the label out,
+    and whether such a self-edit teaches anything is for the reward to say.
+
+    Args:
+        text: a self-edit.
+        marker: the words of the line; a final colon, and capitals, do not matter.
+
+    >>> after_marker("It fell, so it was weak.\\n**Statements:**\\n1. Rome fell.", "Statements:")
+    '1. Rome fell.'
+    >>> after_marker("1. Rome fell.", "Statements:")
+    '1. Rome fell.'
+    """
+    words = r"[ \t]+".join(re.escape(word) for word in marker.rstrip(" :").split())
+    colon = r"[ \t*_]*[:\uff1a][ \t*_]*"
+    line = re.compile(
+        rf"^[ \t#*>_-]*(?:\d+[.)][ \t*_]*)?"
+        rf"(?:{words}(?:{colon}|[ \t*_]*$)|(?:[\w'\u2019]+[ \t]+){{1,5}}{words}{colon}$)",
+        re.IGNORECASE | re.MULTILINE,
+    )
+    before, *after = line.split(text)
+    kept = after if any(not is_blank(piece) for piece in after) else [before]
+    return "\n".join(_visible(kept))
+
+
 def sequence(title: str, text: str, *, title_prefix: bool = True) -> str:
     """One training sequence: `text`, after its title on a line of its own.
 
@@ -105,9 +138,21 @@ def sequence(title: str, text: str, *, title_prefix: bool = True) -> str:
 
 
 def edit_sequences(
-    title: str, self_edit: str, *, rule: str = "lines", title_prefix: bool = True
+    title: str,
+    self_edit: str,
+    *,
+    rule: str = "lines",
+    after: str | None = None,
+    title_prefix: bool = True,
 ) -> list[str]:
     """The sequences that the self-edit itself gives; empty where nothing visible is in it.
+
+    Args:
+        title: of the context.
+        self_edit: the policy's text.
+        rule: a key of `SPLIT_RULES`.
+        after: only what follows this line is split (`after_marker`); None for everything.
+        title_prefix: whether "title\\n" precedes every sequence.
 
     Raises:
         ValueError: `rule` is not a key of `SPLIT_RULES`.
@@ -117,9 +162,8 @@ def edit_sequences(
     """
     if rule not in SPLIT_RULES:
         raise ValueError(f"unknown split rule {rule!r}; expected one of {sorted(SPLIT_RULES)}.")
-    return [
-        sequence(title, piece, title_prefix=title_prefix) for piece in SPLIT_RULES[rule](self_edit)
-    ]
+    said = self_edit if after is None else after_marker(self_edit, after)
+    return [sequence(title, piece, title_prefix=title_prefix) for piece in SPLIT_RULES[rule](said)]
 
 
 def training_sequences(
@@ -128,6 +172,7 @@ def training_sequences(
     self_edit: str,
     *,
     rule: str = "lines",
+    after: str | None = None,
     append_passage: bool = True,
     title_prefix: bool = True,
 ) -> list[str]:
@@ -139,19 +184,63 @@ def training_sequences(
     Args:
         title, passage: the context.
         self_edit: the policy's text.
-        rule: a key of `SPLIT_RULES`.
+        rule, after, title_prefix: see `edit_sequences`.
         append_passage: whether the passage comes last.
-        title_prefix: whether "title\\n" precedes every sequence.
 
     >>> training_sequences("Rome", "Rome fell in 476.", "List:\\n1. Rome fell.")
     ['Rome\\n1. Rome fell.', 'Rome\\nRome fell in 476.']
     >>> training_sequences("Rome", "Rome fell in 476.", " \\n ")
     []
     """
-    edit = edit_sequences(title, self_edit, rule=rule, title_prefix=title_prefix)
+    edit = edit_sequences(title, self_edit, rule=rule, after=after, title_prefix=title_prefix)
     if not edit or not append_passage:
         return edit
     return [*edit, sequence(title, passage, title_prefix=title_prefix)]
+
+
+def corpus_sequences(
+    title: str,
+    text: str,
+    completions: Sequence[str],
+    *,
+    passage: CorpusPassage = "once",
+    after: str | None = None,
+    title_prefix: bool = True,
+) -> list[str]:
+    """The sequences of one passage in continued pretraining over many passages.
+
+    A completion is one sequence, or several where lines of dashes split it.
+
+    Args:
+        title, text: the context and its passage.
+        completions: self-edits, or a teacher's texts, about the passage; blank ones are left out.
+        passage: how often the passage itself is there: "once", at the end (the paper's second
+            version); "per_completion", after each completion that is not blank (its first
+            version); or "none". The first two give it at least once, so that none is lost.
+        after, title_prefix: see `edit_sequences`.
+
+    Raises:
+        ValueError: `passage` is none of the three.
+
+    >>> corpus_sequences("Rome", "Rome fell in 476.", ["It fell.\\n---\\nIt burnt.", "It is old."])
+    ['Rome\\nIt fell.', 'Rome\\nIt burnt.', 'Rome\\nIt is old.', 'Rome\\nRome fell in 476.']
+    """
+    if passage not in get_args(CorpusPassage):
+        raise ValueError(
+            f"the passage in a corpus is 'once', 'per_completion' or 'none', not {passage!r}."
+        )
+    own = sequence(title, text, title_prefix=title_prefix)
+    found = []
+    for completion in completions:
+        pieces = edit_sequences(
+            title, completion, rule="dashes", after=after, title_prefix=title_prefix
+        )
+        found += pieces
+        if pieces and passage == "per_completion":
+            found.append(own)
+    if passage == "once" or (passage == "per_completion" and not found):
+        found.append(own)
+    return found
 
 
 def _visible(pieces: list[str]) -> list[str]:

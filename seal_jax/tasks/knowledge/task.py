@@ -3,12 +3,15 @@
 import dataclasses
 import importlib.resources
 import os
+from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 
 from seal_jax.tasks.base import Context, Question, Split, Verdict
 from seal_jax.tasks.knowledge import parse, prompt, splits, squad
 from seal_jax.tasks.knowledge.grade import grade
 from seal_jax.tasks.knowledge.squad import DataError, Skipped
+
+_READING_PLACEHOLDERS = frozenset({"title", "passage", "question"})
 
 
 class KnowledgeTask:
@@ -36,6 +39,7 @@ class KnowledgeTask:
         question_style: str = "chat",
         append_passage: bool = True,
         title_prefix: bool = True,
+        topic_prefix: bool = True,
     ):
         """Reads both splits and the templates.
 
@@ -47,11 +51,12 @@ class KnowledgeTask:
           max_train, max_eval: keep at most so many contexts of a split, the first in file order
             after the length limits; None for all.
           min_words, max_words: keep passages of so many words, both included; None for no limit.
-          edit_format: a key of `prompt.EDIT_FORMATS`.
-          prompts_dir: directory of other templates; None for those of the package.
+          edit_format: the name of a template; see `prompt.edit_formats`.
+          prompts_dir: directory of templates that go before the package's; None for none.
           edit_style, question_style: "chat" or "plain"; see `prompt.load_prompts`.
           append_passage: whether the passage is the last sequence of every self-edit.
           title_prefix: whether every sequence begins with the article's title.
+          topic_prefix: whether every question comes under the article's title.
 
         Raises:
           DataError: a file cannot be used, or is not the one that a part is of; the two splits
@@ -67,7 +72,14 @@ class KnowledgeTask:
                 f"min_words ({min_words}) is above max_words ({max_words}); no passage can pass."
             )
         self._prompts = prompt.load_prompts(
-            edit_format, prompts_dir, edit_style=edit_style, question_style=question_style
+            edit_format,
+            prompts_dir,
+            edit_style=edit_style,
+            question_style=question_style,
+            topic_prefix=topic_prefix,
+        )
+        self._reading = prompt.load_template(
+            "reading", _READING_PLACEHOLDERS, prompts_dir, style=question_style
         )
         self._append_passage = append_passage
         self._title_prefix = title_prefix
@@ -98,8 +110,22 @@ class KnowledgeTask:
         """How a "like_paper" split differs from the paper's; "" for equal or other parts."""
         return self._of(split).difference
 
+    @property
+    def writes(self) -> bool:
+        """False for a format without a self-edit ("none"): there is nothing to sample."""
+        return self._prompts.writes
+
     def edit_prompt(self, context: Context) -> str:
-        """The user's turn that asks for a self-edit: the template with title and passage."""
+        """The user's turn that asks for a self-edit: the template with title and passage.
+
+        Raises:
+          PromptError: the format has no self-edit (see `writes`).
+        """
+        if not self.writes:
+            raise prompt.PromptError(
+                "this edit format has no self-edit to ask for: only the passage is trained on. Set "
+                "prompts.edit_format to another one, such as 'implications'."
+            )
         values = {"title": context.title, "passage": context.text}
         return prompt.render(self._prompts.edit, values)
 
@@ -107,13 +133,16 @@ class KnowledgeTask:
         """The training sequences of a self-edit, the passage last.
 
         Empty, without the passage, where nothing visible is in the self-edit: such a candidate
-        gets no reward, and the caller records why.
+        gets no reward, and the caller records why. A format without a self-edit gives the passage.
         """
+        if not self.writes:
+            return self.passage_sequences(context)
         return parse.training_sequences(
             context.title,
             context.text,
             self_edit,
             rule=self._prompts.split,
+            after=self._prompts.after,
             append_passage=self._append_passage,
             title_prefix=self._title_prefix,
         )
@@ -122,10 +151,37 @@ class KnowledgeTask:
         """The one training sequence of the passage-only arm."""
         return [parse.sequence(context.title, context.text, title_prefix=self._title_prefix)]
 
+    def corpus_sequences(
+        self,
+        context: Context,
+        completions: Sequence[str],
+        *,
+        passage: parse.CorpusPassage = "once",
+    ) -> list[str]:
+        """The sequences of one passage in continued pretraining over many passages.
+
+        Whole completions, not lines (see `parse.corpus_sequences`, which says how often the passage
+        is there). Without completions, or in a format without a self-edit, it is the passage-only
+        arm's part of the corpus.
+        """
+        return parse.corpus_sequences(
+            context.title,
+            context.text,
+            completions if self.writes else (),
+            passage=passage,
+            after=self._prompts.after,
+            title_prefix=self._title_prefix,
+        )
+
     def query(self, context: Context, question: Question) -> str:
-        """The user's turn that asks a question under its topic, without the passage."""
+        """The user's turn that asks a question, under its topic or alone; never the passage."""
         values = {"title": context.title, "question": question.text}
         return prompt.render(self._prompts.question, values)
+
+    def reading_query(self, context: Context, question: Question) -> str:
+        """The user's turn that asks a question with its passage: what reading alone is worth."""
+        values = {"title": context.title, "passage": context.text, "question": question.text}
+        return prompt.render(self._reading, values)
 
     def grade(self, question: Question, prediction: str) -> Verdict:
         """The local grader's verdict on a prediction (see `grade`)."""

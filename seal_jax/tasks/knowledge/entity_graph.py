@@ -1,0 +1,246 @@
+"""Entity-graph synthetic data: texts about pairs and triples of the entities of a passage.
+
+After EntiGraph (Yang et al., arXiv 2409.07431), the synthetic data that SEAL is compared with on
+many passages (arXiv 2506.10943): a model lists the entities of a passage, and then writes, for some
+pairs and triples of them, how they are related. Everything here is text; who writes it is the
+caller's choice.
+"""
+
+import ast
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from seal_jax.tasks.base import Context
+from seal_jax.tasks.knowledge import parse, prompt
+from seal_jax.tasks.knowledge.grade import tokens
+
+_ENTITIES_PLACEHOLDERS = frozenset({"title", "passage"})
+_RELATION_PLACEHOLDERS = frozenset({"title", "passage", "entities"})
+_MAX_WORDS = 8  # a longer line is a sentence, not a name
+_BULLET = re.compile(r"^[\s#>]*(?:[-*+\u2022\u00b7\u2013]+|\(?\d{1,3}[.):](?!\d))?\s*")
+_SEPARATOR = re.compile(r"\s*[,;\u3001\uff0c]\s*")
+_AFTER_NAME = re.compile(r"\s*(?:[:\uff1a]|\s[-\u2013\u2014]+\s|\()\s*")
+_QUOTED = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
+_AND = re.compile(r"^(?:and|or)\s+", re.IGNORECASE)
+_OUTER = " \t\"'`*_.,;:[]{}\u201c\u201d\u2018\u2019"
+
+
+@dataclasses.dataclass(frozen=True)
+class Templates:
+    """The two checked templates: one asks for the entities, one for a text about some of them."""
+
+    entities: str
+    relation: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Entities:
+    """What a reply listed.
+
+    Attributes:
+      names: entities of the passage, as the reply spells them, in its order.
+      dropped: what else stood where an entity should, and is not in the passage.
+    """
+
+    names: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """The pairs and triples that texts are asked for.
+
+    Attributes:
+      pairs, triples: names in the order of the list they were chosen from.
+      shortfall: "" or, where there were too few entities, what is missing.
+    """
+
+    pairs: tuple[tuple[str, ...], ...]
+    triples: tuple[tuple[str, ...], ...]
+    shortfall: str = ""
+
+    def __iter__(self):
+        return itertools.chain(self.pairs, self.triples)
+
+
+def load_templates(
+    prompts_dir: str | os.PathLike | None = None, *, style: str = "chat"
+) -> Templates:
+    """Reads `entities.STYLE.txt` and `relation.STYLE.txt`; see `prompt.load_template`.
+
+    Raises:
+      PromptError: a template cannot be used.
+    """
+    return Templates(
+        entities=prompt.load_template("entities", _ENTITIES_PLACEHOLDERS, prompts_dir, style=style),
+        relation=prompt.load_template("relation", _RELATION_PLACEHOLDERS, prompts_dir, style=style),
+    )
+
+
+def entities_prompt(templates: Templates, context: Context) -> str:
+    """The user's turn that asks for the entities of a passage."""
+    return prompt.render(templates.entities, {"title": context.title, "passage": context.text})
+
+
+def relation_prompt(templates: Templates, context: Context, names: Sequence[str]) -> str:
+    """The user's turn that asks how two or three entities of a passage are related."""
+    values = {"title": context.title, "passage": context.text, "entities": listed(names)}
+    return prompt.render(templates.relation, values)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as they stand in a sentence.
+
+    >>> listed(["Ada"]), listed(["Ada", "Rome"]), listed(["Ada", "Rome", "1815"])
+    ('Ada', 'Ada and Rome', 'Ada, Rome and 1815')
+    """
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def parse_entities(reply: str, context: Context, *, limit: int = 20) -> Entities:
+    """The entities that a reply lists: a JSON list, lines with or without bullets, or commas.
+
+    Only names whose words stand together in the passage or its title are kept (without regard to
+    case, punctuation, articles, accents and the way numbers are written): a text about what the
+    passage does not name would be made up. The same comparison finds duplicates.
+
+    Args:
+      reply: of the model that was asked.
+      context: whose passage and title the names must be in.
+      limit: at most so many are kept, the first.
+
+    >>> ada = Context("1", "Ada", "Ada Lovelace met Babbage in 1833.", ())
+    >>> parse_entities("1. Ada Lovelace\\n2. **babbage**: an inventor\\n3. London", ada)
+    Entities(names=('Ada Lovelace', 'babbage'), dropped=('London',))
+    """
+    source = _bounded(f"{context.title}\n{context.text}")
+    kept: dict[str, str] = {}
+    dropped: dict[str, str] = {}
+    for readings in _items(reply, source):
+        found = [[name for name in names if _bounded(name) in source] for names in readings]
+        best = max(range(len(readings)), key=lambda i: len(found[i]))
+        for name in readings[best]:
+            (kept if name in found[best] else dropped).setdefault(_bounded(name), name)
+    return Entities(names=tuple(kept.values())[:limit], dropped=tuple(dropped.values()))
+
+
+def choose_groups(
+    names: Sequence[str], *, pairs: int, triples: int, seed: int, context_id: str
+) -> Groups:
+    """Chooses pairs and triples of entities.
+
+    The choice depends on the seed, the context and the names alone: not on their order, on other
+    contexts, or on how many are chosen (five pairs are the first five of ten).
+
+    Args:
+      names: different entities.
+      pairs, triples: how many are wanted; with too few entities all there are.
+      seed: of the run.
+      context_id: of the passage.
+
+    >>> choose_groups(["Ada", "Rome"], pairs=2, triples=1, seed=0, context_id="a").shortfall
+    '2 entities give 1 of 2 pairs and 0 of 1 triples'
+    """
+
+    def choose(size: int, wanted: int) -> tuple[tuple[str, ...], ...]:
+        def rank(group: tuple[str, ...]) -> bytes:
+            words = json.dumps([seed, context_id, *sorted(_bounded(name) for name in group)])
+            return hashlib.sha256(words.encode()).digest()
+
+        return tuple(sorted(itertools.combinations(names, size), key=rank)[:wanted])
+
+    two, three = choose(2, pairs), choose(3, triples)
+    shortfall = ""
+    if len(two) < pairs or len(three) < triples:
+        shortfall = (
+            f"{len(names)} entities give {len(two)} of {pairs} pairs and {len(three)} of {triples} "
+            "triples"
+        )
+    return Groups(pairs=two, triples=three, shortfall=shortfall)
+
+
+def sequences(
+    context: Context,
+    texts: Sequence[str],
+    *,
+    passage: parse.CorpusPassage = "once",
+    title_prefix: bool = True,
+) -> list[str]:
+    """The training sequences of a passage: its texts about groups, and the passage itself.
+
+    See `parse.corpus_sequences`; blank texts are left out.
+    """
+    return parse.corpus_sequences(
+        context.title, context.text, texts, passage=passage, title_prefix=title_prefix
+    )
+
+
+def _items(reply: str, source: str) -> Iterable[list[list[str]]]:
+    """For each line or element of a reply, the ways to read it as names, the likeliest first."""
+    strings = _json_strings(reply)
+    if strings is not None:
+        yield from ([_names([string])] for string in strings)
+        return
+    lines = [line for line in reply.splitlines() if not parse.is_blank(line)]
+    for line in lines:
+        text = _BULLET.sub("", line)
+        whole, parts = _names([text]), _names(_SEPARATOR.split(text))
+        # In a list of lines a comma belongs to the name ("May 5, 1891"); else it separates names.
+        if len(lines) > 2 and whole and _bounded(whole[0]) in source:
+            yield [whole]
+        else:
+            head, *rest = _AFTER_NAME.split(text, maxsplit=1)
+            yield [_names([head]), parts, _names(_SEPARATOR.split("".join(rest)))]
+
+
+def _names(texts: Iterable[str]) -> list[str]:
+    """What could be a name among texts, without punctuation and an "and" round it."""
+    names = [_AND.sub("", text.strip(_OUTER)) for text in texts]
+    return [name for name in names if tokens(name) and len(name.split()) <= _MAX_WORDS]
+
+
+def _json_strings(reply: str) -> list[str] | None:
+    """The strings of the first quoted list in a reply, whole or cut off; None without one."""
+    start = re.search(r"\[\s*[\"'{]", reply)
+    if start is None:
+        return None
+    text = reply[start.start() :]
+    for read in (_json_list, _python_list):
+        value = read(text)
+        if value is not None:
+            return [string for item in value if (string := _first_string(item)) is not None]
+    return [match[1] for match in _QUOTED.finditer(text)]
+
+
+def _json_list(text: str) -> list | None:
+    try:
+        return json.JSONDecoder().raw_decode(text)[0]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _python_list(text: str) -> list | None:
+    try:
+        return ast.literal_eval(text[: text.index("]") + 1])
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _first_string(item: Any) -> str | None:
+    """An element of a list as a name: itself, or the first string of an object or list."""
+    if isinstance(item, str):
+        return item
+    values = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return next((value for value in values if isinstance(value, str)), None)
+
+
+def _bounded(text: str) -> str:
+    """The words that count, each between spaces, so that "Ada" is not found in "Adam"."""
+    return f" {' '.join(tokens(text))} "
