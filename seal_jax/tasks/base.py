@@ -31,10 +31,62 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A graded prediction. An empty prediction is never correct, and is counted apart."""
+    """A graded prediction. An empty prediction is never correct, and is counted apart.
 
-    correct: bool
+    Attributes:
+      correct: the verdict; None where there is none. An ungraded prediction is not a wrong one:
+        whoever takes a mean leaves it out and says how many there were.
+      empty: whether the prediction has nothing visible in it.
+      reason: why it is ungraded.
+
+    >>> Verdict(correct=None, empty=False, reason="the judge gave no answer")
+    Verdict(correct=None, empty=False, reason='the judge gave no answer')
+    """
+
+    correct: bool | None
     empty: bool
+    reason: str | None = None
+
+    def __post_init__(self):
+        if self.correct is None and not self.reason:
+            raise ValueError("an ungraded verdict (correct=None) needs the reason why.")
+
+    def __repr__(self) -> str:
+        why = f", reason={self.reason!r}" if self.reason is not None else ""
+        return f"Verdict(correct={self.correct}, empty={self.empty}{why})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """A prediction to be graded.
+
+    Attributes:
+      query: the whole user's turn that was answered, with the topic: what a judge sees.
+      question: the question alone.
+      gold: its gold answer.
+      prediction: the answer's text.
+    """
+
+    query: str
+    question: str
+    gold: str
+    prediction: str
+
+
+class Grader(Protocol):
+    """Whoever says which predictions are right."""
+
+    @property
+    def name(self) -> str:
+        """The kind of grader, its model and its prompt's version.
+
+        Results record it, and verdicts under different names are not compared.
+        """
+        ...
+
+    def grade(self, answers: Sequence[Answered]) -> list[Verdict]:
+        """A verdict on each of `answers`, in their order."""
+        ...
 
 
 class Task(Protocol):

@@ -1,0 +1,184 @@
+"""A model's finished completions on disk, so that none is asked and paid for twice.
+
+One SQLite file, in its default journal mode (write-ahead logging does not work on network file
+systems). A completion is on the disk when `put` returns, whatever happens to the process after
+that; several threads and processes may hold the file open, each with a cache of its own.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import pathlib
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple, Self
+
+FILE_NAME = "completions.sqlite3"
+
+_SECONDS_TO_WAIT = 60.0  # for another writer; a write takes milliseconds
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS completions (
+        key TEXT PRIMARY KEY,
+        model TEXT NOT NULL,
+        text TEXT NOT NULL,
+        truncated INTEGER NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL
+    ) WITHOUT ROWID
+"""
+_GET = "SELECT text, truncated, prompt_tokens, completion_tokens FROM completions WHERE key = ?"
+_PUT = "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)"
+
+
+class CacheError(OSError):
+    """The cache's folder cannot be used; the message says what to change."""
+
+
+class Stored(NamedTuple):
+    """A completion as it is kept: its text, and what it cost when it was asked for."""
+
+    text: str
+    truncated: bool
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class CompletionCache:
+    """The completions in a folder, for use by one thread."""
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        """Opens the cache, and makes the folder if need be.
+
+        A damaged file is renamed, with a warning, and an empty one takes its place: at once where
+        its beginning is damaged, else when the damage is met.
+
+        Raises:
+          CacheError: the folder cannot be made or written.
+        """
+        self.path = pathlib.Path(folder).expanduser() / FILE_NAME
+        self._warned = False
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = self._open(thorough=False)
+        except (OSError, sqlite3.Error) as error:
+            raise CacheError(
+                f"the completion cache {self.path} cannot be used ({_why(error)}): make its folder "
+                "writable, or set cache_dir to another one ('' for no cache)."
+            ) from None
+
+    def get(self, key: str) -> Stored | None:
+        """What was put under `key`."""
+        row = self._execute(_GET, (key,))
+        return Stored(row[0], bool(row[1]), row[2], row[3]) if row else None
+
+    def put(self, key: str, model: str, stored: Stored) -> Stored:
+        """Keeps a completion; the one that is then under `key`, an earlier one if there is one.
+
+        A disk that takes no more is warned of, and loses nothing that the caller holds.
+        """
+        self._execute(_PUT, (key, model, *stored))
+        return self.get(key) or stored
+
+    def close(self) -> None:
+        """Lets the file go."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _execute(self, statement: str, values: tuple) -> tuple | None:
+        """The first row of a statement; None where there is none, or where the file fails."""
+        try:
+            try:
+                return self._connection.execute(statement, values).fetchone()
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                self._connection.close()
+                self._connection = self._open(thorough=True)
+                return self._connection.execute(statement, values).fetchone()
+        except (OSError, sqlite3.Error) as error:
+            if not self._warned:
+                self._warned = True
+                logging.warning(
+                    "the completion cache %s fails (%s): completions that it does not take will "
+                    "be asked for again by a later run.",
+                    self.path,
+                    _why(error),
+                )
+            return None
+
+    def _open(self, *, thorough: bool) -> sqlite3.Connection:
+        """A connection to a sound file with the table in it."""
+        with _alone(self.path.with_suffix(".lock")):
+            try:
+                return _connect(self.path, thorough)
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+            aside = _set_aside(self.path)
+            logging.warning(
+                "the completion cache %s is damaged: renamed to %s, its completions will be asked "
+                "for again.",
+                self.path,
+                aside.name,
+            )
+            return _connect(self.path, False)
+
+
+class _DamagedError(sqlite3.DatabaseError):
+    """What SQLite's own check of a file found."""
+
+
+def _connect(path: pathlib.Path, thorough: bool) -> sqlite3.Connection:
+    """Opens the file and, if asked, reads all of it; a statement is a transaction of its own."""
+    connection = sqlite3.connect(path, timeout=_SECONDS_TO_WAIT, isolation_level=None)
+    try:
+        connection.execute(_TABLE)
+        connection.execute(_GET, ("",))
+        if (
+            thorough
+            and (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok"
+        ):
+            raise _DamagedError(found)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file's content is at fault, and not the disk, a lock or a permission."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind of error
+    return isinstance(error, _DamagedError) or code in _DAMAGED
+
+
+def _set_aside(path: pathlib.Path) -> pathlib.Path:
+    """Renames a damaged file to a free name; its journal must not meet the new file."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    with contextlib.suppress(FileNotFoundError):
+        path.with_name(f"{path.name}-journal").rename(path.with_name(f"{aside.name}-journal"))
+    return aside
+
+
+@contextlib.contextmanager
+def _alone(path: pathlib.Path) -> Iterator[None]:
+    """Holds a lock, so that of two processes that open a damaged file one sets it aside."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
