@@ -13,6 +13,7 @@ from seal_jax import batching, evaluate, parallel
 from seal_jax.delta import Delta
 from seal_jax.programs.session import Session
 from seal_jax.randomness import keys_for
+from seal_jax.tasks.base import Answered, Question, Verdict
 
 Record = dict[str, Any]
 
@@ -35,8 +36,9 @@ def ask(
       passage: whether each question comes with its passage.
 
     Returns:
-      For each context, a record a question: its id, the answer's text, correct, empty and
-      gold_log_likelihood (None where it is not finite).
+      For each context, a record a question: its id, the answer's text, correct (None where it is
+      ungraded, with the reason in "ungraded"), empty and gold_log_likelihood (None where it is not
+      finite).
     """
     settings = session.settings
     prompts = [[session.query(c, q, passage) for q in c.questions] for c in contexts]
@@ -64,23 +66,42 @@ def ask(
         for leaf in jax.device_get((out.tokens_BxN, out.lengths_B))
     )
     beliefs = believe(session, params, deltas_K, contexts, width, passage=passage)
-    records = []
-    for k, context in enumerate(contexts):
-        answers = []
-        for q, question in enumerate(context.questions):
-            text = session.decode(tokens_KxQxN[k, q, : lengths_KxQ[k, q]])
-            verdict = session.task.grade(question, text)
-            answers.append(
-                {
-                    "question": question.id,
-                    "text": text,
-                    "correct": verdict.correct,
-                    "empty": verdict.empty,
-                    "gold_log_likelihood": beliefs[k][q],
-                }
-            )
-        records.append(answers)
-    return records
+    texts = [
+        [session.decode(tokens_KxQxN[k, q, : lengths_KxQ[k, q]]) for q in range(len(c.questions))]
+        for k, c in enumerate(contexts)
+    ]
+    verdicts = iter(
+        session.grader.grade(
+            [
+                Answered(
+                    query=session.task.query(context, question),
+                    question=question.text,
+                    gold=question.answer,
+                    prediction=text,
+                )
+                for context, said in zip(contexts, texts, strict=True)
+                for question, text in zip(context.questions, said, strict=True)
+            ]
+        )
+    )
+    return [
+        [
+            _record(question, text, next(verdicts), belief)
+            for question, text, belief in zip(context.questions, said, believed, strict=True)
+        ]
+        for context, said, believed in zip(contexts, texts, beliefs, strict=True)
+    ]
+
+
+def _record(question: Question, text: str, verdict: Verdict, belief: float | None) -> Record:
+    return {
+        "question": question.id,
+        "text": text,
+        "correct": verdict.correct,
+        "empty": verdict.empty,
+        "ungraded": verdict.reason if verdict.correct is None else None,
+        "gold_log_likelihood": belief,
+    }
 
 
 def believe(

@@ -14,9 +14,11 @@ import numpy as np
 
 from seal_jax.programs import corpus, stages, tuning
 from seal_jax.programs.policies import Policy
+from seal_jax.programs.session import Session
 from seal_jax.programs.sources import Sources
 from seal_jax.programs.stages import Run
 from seal_jax.programs.writing import Edit
+from seal_jax.settings import SettingsError
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
@@ -130,6 +132,25 @@ def rows(names: Sequence[str], known: Sequence[str]) -> list[str]:
         for name, kind in KINDS.items()
         if name in chosen or (not kind.source and kind.learner in learners)
     ]
+
+
+def check_format(session: Session, rounds: int) -> None:
+    """Refuses to train or evaluate on self-edits where the edit format has none.
+
+    Raises:
+      SettingsError: names what to leave out.
+    """
+    if session.task.writes:
+        return
+    names = session.settings.evaluation.arms
+    asking = [n for n in names if KINDS[n].source in (*POLICIES, "passage_steps", "teacher")]
+    if rounds or asking:
+        what = "set restem.rounds to 0" if rounds else f"leave {', '.join(asking)} out of"
+        where = "" if rounds else " evaluation.arms"
+        raise SettingsError(
+            f"prompts.edit_format={session.settings.prompts.edit_format!r} has no self-edit: "
+            f"{what}{where}."
+        )
 
 
 def evaluate_arms(

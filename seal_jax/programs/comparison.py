@@ -39,6 +39,7 @@ def compare_policies(
         width = run.session.query_width(contexts)
         found, written = arms.evaluate_arms(run, policies, contexts, width=width)
         results = {
+            "grader": run.session.grader.name,
             "arms": {arm.name: arm.summary() for arm in found},
             "pairs": pairs(found, **draws),
             "matched_minus_mismatched": {

@@ -61,11 +61,7 @@ def development(session: Session) -> list[Context]:
       DataError: there are too few.
     """
     settings = session.settings
-    half = make_task(
-        dataclasses.replace(
-            settings, data=dataclasses.replace(settings.data, eval_part="development")
-        )
-    )
+    half = make_task(settings, dataclasses.replace(settings.data, eval_part="development"))
     available = _first_questions(half.contexts("eval"), settings.data.max_questions)
     return splits.choose(
         available, settings.tuning.contexts, seed=None, name="development contexts"

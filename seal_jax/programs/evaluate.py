@@ -37,6 +37,7 @@ def evaluate(
         settings = dataclasses.replace(settings, evaluation=held)
 
     def work(run: Run) -> dict[str, Any]:
+        arms.check_format(run.session, rounds=0)
         held_out = contexts.held_out(run.session)
         run.session.check_lengths(held_out)
         found = {"base": policies.merged(run, 0, ())}

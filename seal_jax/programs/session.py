@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from seal_jax import delta, parallel
 from seal_jax.batching import TooLong, bucket_index
 from seal_jax.model.config import ModelConfig
-from seal_jax.settings import Settings, SettingsError
-from seal_jax.tasks.base import Context, Question, Task
+from seal_jax.programs import model_judge
+from seal_jax.settings import Data, Settings, SettingsError
+from seal_jax.tasks.base import Context, Grader, Question, Task
+from seal_jax.tasks.knowledge import judge
 from seal_jax.tasks.knowledge.task import KnowledgeTask
 from seal_jax.weights import load, tokenizer
 
@@ -29,6 +31,7 @@ class Session:
       source: one line on where the weights are from.
       base: its parameters, replicated on all devices.
       stop_ids: tokens that end a text.
+      grader: of the answers.
     """
 
     settings: Settings
@@ -38,6 +41,7 @@ class Session:
     source: str
     base: dict[str, Any]
     stop_ids: tuple[int, ...]
+    grader: Grader
 
     def edit_prompt(self, context: Context) -> list[int]:
         """Token ids of the prompt that asks the policy for a self-edit."""
@@ -90,6 +94,20 @@ class Session:
           TooLong: a prompt, or a prompt with its self-edit, exceeds its largest bucket.
           SettingsError: a bucket exceeds the model's positions.
         """
+        needed = self._check_edit_prompts(contexts) if self.task.writes else 0
+        answers, limit = self.settings.answers, self.model.max_positions
+        needed = max(
+            needed,
+            self.query_width(contexts) + max(answers.max_new_tokens, answers.max_gold_tokens),
+        )
+        if needed > limit:
+            raise SettingsError(
+                f"prompts and what follows them take up to {needed} tokens, but the model has "
+                f"{limit} positions: lower edits.max_new_tokens or answers.max_new_tokens."
+            )
+
+    def _check_edit_prompts(self, contexts: Sequence[Context]) -> int:
+        """The most tokens of a prompt with its self-edit."""
         edits, sft = self.settings.edits, self.settings.restem.sft
         longest = max(len(self.edit_prompt(context)) for context in contexts)
         if longest > edits.prompt_buckets[-1]:
@@ -104,16 +122,7 @@ class Session:
                 f"more than the largest of restem.sft.buckets ({sft.buckets[-1]}): add a larger "
                 "bucket."
             )
-        answers, limit = self.settings.answers, self.model.max_positions
-        needed = max(
-            longest + edits.max_new_tokens,
-            self.query_width(contexts) + max(answers.max_new_tokens, answers.max_gold_tokens),
-        )
-        if needed > limit:
-            raise SettingsError(
-                f"prompts and what follows them take up to {needed} tokens, but the model has "
-                f"{limit} positions: lower edits.max_new_tokens or answers.max_new_tokens."
-            )
+        return longest + edits.max_new_tokens
 
 
 def open_session(settings: Settings) -> Session:
@@ -136,20 +145,41 @@ def open_session(settings: Settings) -> Session:
         settings.corpus.spec(),
     ):
         delta.target_paths(loaded.params, spec)
+    base = parallel.place(loaded.params)
     return Session(
         settings=settings,
         task=task,
         model=loaded.config,
         tokenizer=loaded.tokenizer,
         source=loaded.source,
-        base=parallel.place(loaded.params),
+        base=base,
         stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
+        grader=_make_grader(settings, dataclasses.replace(loaded, params=base)),
     )
 
 
-def make_task(settings: Settings) -> KnowledgeTask:
-    """The knowledge task of the settings."""
-    data = settings.data
+def _make_grader(settings: Settings, policy: load.LoadedModel) -> Grader:
+    """The grader of the settings; `policy` is the run's base model."""
+    grading = settings.grading
+    if grading.kind == "local":
+        return judge.LocalGrader()
+    if grading.kind == "endpoint":
+        return judge.EndpointGrader(grading.endpoint)
+    own = grading.kind == "policy"
+    model = policy if own else load.load_model(grading.model, jnp.dtype(settings.model.dtype))
+    return model_judge.ModelGrader(
+        label=settings.model.path if own else grading.model,
+        config=model.config,
+        params=model.params if own else parallel.place(model.params),
+        tokenizer=model.tokenizer,
+        batch_size=grading.batch_size,
+        buckets=grading.buckets,
+    )
+
+
+def make_task(settings: Settings, data: Data | None = None) -> KnowledgeTask:
+    """The knowledge task of the settings, or of other data."""
+    data = data or settings.data
     return KnowledgeTask(
         train_path=data.train_path or None,
         eval_path=data.eval_path or None,

@@ -1,14 +1,17 @@
 """What the arms are adapted to: passages, self-edits of each editor, and other people's texts."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from seal_jax.programs import stages, writing
 from seal_jax.programs.policies import Policy
 from seal_jax.programs.stages import Run
 from seal_jax.programs.writing import Edit
 from seal_jax.tasks.base import Context
-from seal_jax.tasks.knowledge import entity_graph
+from seal_jax.tasks.knowledge import entity_graph, teacher
 from seal_jax.weights import tokenizer
+
+Record = dict[str, Any]
 
 
 class Sources:
@@ -16,7 +19,8 @@ class Sources:
 
     Sources: "passage"; "passage_steps", the passage as often as the base model's self-edit has
     sequences (so it takes as many optimizer steps); "entity_graph", the base model's texts about
-    pairs and triples of the passage's entities; the name of a policy, for its self-edits.
+    pairs and triples of the passage's entities; "teacher", a stronger model's texts (see
+    settings.Teacher); the name of a policy, for its self-edits.
 
     Attributes:
       contexts: what they are about.
@@ -50,6 +54,8 @@ class Sources:
         """The texts [C][M] of a source, before they are split into sequences."""
         if source == "entity_graph":
             return self._entity_graph()
+        if source == "teacher":
+            return self._taught()
         return [[edit.text for edit in of_context] for of_context in self.edits(source)]
 
     def sequences(self, source: str) -> list[list[list[str]]]:
@@ -93,8 +99,28 @@ class Sources:
             for text in task.corpus_sequences(context, texts, passage=how)
         ]
 
+    def _taught(self) -> list[list[str]]:
+        """The teacher's texts: `evaluation.edits` of each context; "" where one is missing."""
+        run, settings = self._run, self._run.session.settings
+        prompts = {c.id: run.session.task.edit_prompt(c) for c in self.contexts}
+        count = settings.evaluation.edits
+
+        def work() -> Record:
+            if settings.teacher.file:
+                found = teacher.read_completions(settings.teacher.file, prompts)
+            else:
+                found = teacher.ask_teacher(settings.teacher.endpoint, prompts, samples=count)
+            return {"texts": found.texts, "failed": found.failed}
+
+        record = run.once("teacher", self._prefix, work)
+        texts = [record["texts"][context.id][:count] for context in self.contexts]
+        missing = sum(count - len(of) for of in texts)
+        if missing:
+            run.say(f"{self._prefix}: {missing} of the teacher's texts are missing")
+        return [[*of, *[""] * (count - len(of))] for of in texts]
+
     def _entity_graph(self) -> list[list[str]]:
-        """The base model lists each passage's entities, then writes about some pairs and triples."""
+        """The base model lists each passage's entities, then writes about pairs and triples."""
         session, held = self._run.session, self._run.session.settings.evaluation
         style = session.settings.edits.prompt_style
         templates = entity_graph.load_templates(session.settings.prompts.dir or None, style=style)

@@ -33,6 +33,7 @@ def train(
     """Runs or continues the main job in `workdir`; see `job.run_job`."""
 
     def work(run: Run) -> dict[str, Any]:
+        arms.check_format(run.session, settings.restem.rounds)
         rounds = contexts.training_rounds(run.session)
         held_out = contexts.held_out(run.session)
         run.say(plan.describe(run.session, rounds, held_out))

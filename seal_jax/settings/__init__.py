@@ -20,7 +20,15 @@ from seal_jax.settings.learning import (
     Recipe,
     Sft,
 )
-from seal_jax.settings.outcomes import ARMS, Evaluation, Restem, Reward, Tuning
+from seal_jax.settings.outcomes import (
+    ARMS,
+    Evaluation,
+    Grading,
+    Restem,
+    Reward,
+    Teacher,
+    Tuning,
+)
 from seal_jax.settings.texts import Answers, Data, Edits, Prompts
 
 __all__ = [
@@ -32,6 +40,7 @@ __all__ = [
     "Data",
     "Edits",
     "Evaluation",
+    "Grading",
     "Inner",
     "Lora",
     "Model",
@@ -42,6 +51,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Sft",
+    "Teacher",
     "Tuning",
 ]
 
@@ -57,10 +67,12 @@ class Settings:
     edits: Edits = Edits()
     inner: Inner = Inner()
     answers: Answers = Answers()
+    grading: Grading = Grading()
     reward: Reward = Reward()
     restem: Restem = Restem()
     corpus: Corpus = Corpus()
     tuning: Tuning = Tuning()
+    teacher: Teacher = Teacher()
     evaluation: Evaluation = Evaluation()
 
     def __post_init__(self):
@@ -68,6 +80,11 @@ class Settings:
         require(
             self.restem.rule != "top_k" or self.restem.top_k <= self.edits.samples,
             f"restem.top_k ({self.restem.top_k}) exceeds edits.samples ({self.edits.samples}).",
+        )
+        require(
+            "teacher" not in self.evaluation.arms
+            or bool(self.teacher.file or self.teacher.endpoint.base_url),
+            "the arm 'teacher' needs teacher.file or teacher.endpoint.base_url.",
         )
         require(
             not self.tuning.epochs or self.data.eval_part == "test",

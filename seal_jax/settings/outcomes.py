@@ -5,7 +5,8 @@ import re
 from typing import Literal
 
 from seal_jax import restem
-from seal_jax.settings.checks import require
+from seal_jax.endpoint import EndpointSettings
+from seal_jax.settings.checks import ascending, require
 from seal_jax.settings.learning import Sft
 
 
@@ -52,6 +53,53 @@ class Reward:
     def needs_inner_loop(self) -> bool:
         """Whether the reward is measured on an adapted model, not read off the text."""
         return self.kind in ("accuracy", "gold_log_likelihood", "mix")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grading:
+    """Who says whether an answer is right.
+
+    Attributes:
+      kind: "local", rules without a model (docs/grading.md); or a judge that is asked yes or no:
+        "policy", the run's base model; "model", another one in JAX; "endpoint", any
+        OpenAI-compatible one (docs/judges.md).
+      model: for "model": see model.path.
+      batch_size, buckets: of a judge in JAX: prompts at once, and lengths in tokens that they may
+        be padded to.
+      endpoint: for "endpoint".
+    """
+
+    kind: Literal["local", "policy", "model", "endpoint"] = "local"
+    model: str = ""
+    batch_size: int = 8
+    buckets: tuple[int, ...] = (192, 256, 384, 512)
+    endpoint: EndpointSettings = EndpointSettings()
+
+    def __post_init__(self):
+        require(
+            (self.kind == "model") == bool(self.model),
+            "model must be given for the kind 'model', and for no other.",
+        )
+        require(
+            self.kind != "endpoint" or bool(self.endpoint.base_url and self.endpoint.model),
+            "the kind 'endpoint' needs endpoint.base_url and endpoint.model.",
+        )
+        require(self.batch_size >= 1, "batch_size must be at least 1.")
+        require(ascending(self.buckets), "buckets must be positive and ascending.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """Where the arm "teacher" has its texts from.
+
+    Attributes:
+      file: JSON lines {"context" or "prompt", "completion"}; see docs/judges.md. "" asks the
+        endpoint.
+      endpoint: is asked with the prompts for self-edits.
+    """
+
+    file: str = ""
+    endpoint: EndpointSettings = EndpointSettings(temperature=1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
