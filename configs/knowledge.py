@@ -22,6 +22,7 @@ def demo(config):
     config.model.path = "smollm2-135m"
     config.edits.prompt_style = "chat"
     config.data.max_questions = 5
+    config.answers.questions_at_once = 5
     config.edits.samples = 3
     config.edits.temperature = 0.7
     config.edits.top_p = 0.9
@@ -82,6 +83,7 @@ def smoke(config):
     """A minute's run of every stage with the demo model."""
     demo(config)
     config.data.max_questions = 2
+    config.answers.questions_at_once = 2
     config.edits.samples = 2
     config.edits.max_new_tokens = 24
     config.inner.epochs = 1

@@ -53,7 +53,7 @@ def adapt(
     settings = dataclasses.replace(
         settings,
         inner=dataclasses.replace(settings.inner, candidates=1),
-        data=dataclasses.replace(settings.data, max_questions=len(questions)),
+        answers=dataclasses.replace(settings.answers, questions_at_once=len(questions)),
         edits=dataclasses.replace(settings.edits, samples=1, contexts_per_batch=1),
     )
     session.enable_compilation_cache()

@@ -168,6 +168,7 @@ def evaluate_arms(
     settings = run.session.settings.evaluation
     sources = Sources(run, policies, contexts, "eval")
     recipes = tuning.Recipes(run, policies)
+    asked = [context for context in contexts if context.questions]
     arms = []
     for name in rows(settings.arms, list(policies)):
         kind = KINDS[name]
@@ -177,30 +178,30 @@ def evaluate_arms(
             return stages.answer(
                 run,
                 lambda: learner.params,
-                contexts,
+                asked,
                 stage=f"eval {kind.learner}",
                 width=width,
             )
 
         if not kind.source:
             plain = unadapted()
-            arms.append(Arm(name=name, answers=[[plain[c.id]] for c in contexts]))
+            arms.append(Arm(name=name, answers=[[plain[c.id]] for c in asked]))
         elif kind.source == "prompt":
             found = stages.answer(
                 run,
                 lambda learner=learner: learner.params,
-                contexts,
+                asked,
                 stage="eval prompt",
-                width=run.session.query_width(contexts, passage=True),
+                width=run.session.query_width(asked, passage=True),
                 passage=True,
             )
-            arms.append(Arm(name=name, answers=[[found[c.id]] for c in contexts]))
+            arms.append(Arm(name=name, answers=[[found[c.id]] for c in asked]))
         elif settings.form == "corpus":
             recipe = recipes.corpus(name, kind)
             found, trained = corpus.learn_and_answer(
                 run, learner, sources, kind.source, recipe, stage=f"eval {name}", width=width
             )
-            arms.append(Arm(name=name, answers=[[found[c.id]] for c in contexts], recipe=trained))
+            arms.append(Arm(name=name, answers=[[found[c.id]] for c in asked], recipe=trained))
         else:
             arms.append(
                 _adapted(run, name, learner, sources, recipes.inner(name, kind), unadapted, width)

@@ -51,7 +51,24 @@ def held_out(session: Session) -> list[Context]:
             "a larger data.eval_path."
         )
     order = np.random.default_rng(zlib.crc32(b"evaluation contexts")).permutation(len(available))
-    return [available[i] for i in sorted(order[:wanted])]
+    chosen = [available[i] for i in sorted(order[:wanted])]
+    return _some_questions(chosen, session.settings.evaluation.questions)
+
+
+def _some_questions(contexts: list[Context], count: int) -> list[Context]:
+    """The contexts with a fixed choice of so many questions in all; 0 is all of them."""
+    places = [(c, q) for c, context in enumerate(contexts) for q in range(len(context.questions))]
+    if not 0 < count < len(places):
+        return contexts
+    order = np.random.default_rng(zlib.crc32(b"evaluation questions")).permutation(len(places))
+    kept = {places[i] for i in order[:count]}
+    return [
+        dataclasses.replace(
+            context,
+            questions=tuple(q for k, q in enumerate(context.questions) if (c, k) in kept),
+        )
+        for c, context in enumerate(contexts)
+    ]
 
 
 def development(session: Session) -> list[Context]:
@@ -74,6 +91,8 @@ def _limited(session: Session, split: Split) -> list[Context]:
 
 
 def _first_questions(contexts: Sequence[Context], count: int) -> list[Context]:
+    """Contexts with their first questions; 0 is all of them."""
     return [
-        dataclasses.replace(context, questions=context.questions[:count]) for context in contexts
+        dataclasses.replace(context, questions=context.questions[: count or None])
+        for context in contexts
     ]

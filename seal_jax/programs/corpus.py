@@ -46,7 +46,8 @@ def learn_and_answer(
         )
         return parallel.place(delta_lib.merge(learner.params, delta))
 
-    answers = stages.answer(run, trained, sources.contexts, stage=stage, width=width)
+    asked = [context for context in sources.contexts if context.questions]
+    answers = stages.answer(run, trained, asked, stage=stage, width=width)
     return answers, {
         "learning_rate": recipe.learning_rate,
         "epochs": recipe.epochs,

@@ -164,6 +164,7 @@ class Evaluation:
       form: "single" trains a delta for each passage and self-edit; "corpus" one delta for all
         passages (continued pretraining, see `corpus`).
       contexts: how many (a fixed choice over the evaluation split; 0 is all).
+      questions: how many are asked in all (a fixed choice), in the form "corpus"; 0 is all.
       edits: self-edits of a context in the self-edit arms.
       arms: what is compared; see programs/arms.py. "base" is the untouched model, "prompt" has the
         passage in the question's prompt (a ceiling), "passage" trains on the passage alone and
@@ -178,6 +179,7 @@ class Evaluation:
 
     form: Literal["single", "corpus"] = "single"
     contexts: int = 200
+    questions: int = 0
     edits: int = 1
     arms: tuple[str, ...] = ("base", "passage", "edit_before", "edit_after")
     bootstrap_draws: int = 10000
@@ -189,6 +191,11 @@ class Evaluation:
         require(bool(self.arms), f"arms are empty: name some of {', '.join(ARMS)}.")
         require(not unknown, f"arms must be of {', '.join(ARMS)}, not {', '.join(unknown)}.")
         require(self.contexts >= 0 and self.edits >= 1, "contexts >= 0 and edits >= 1 are needed.")
+        require(self.questions >= 0, "questions must be 0 or more.")
+        require(
+            self.questions == 0 or self.form == "corpus",
+            "questions limits the form 'corpus' only: lower contexts instead.",
+        )
         require(self.bootstrap_draws >= 100, "bootstrap_draws must be at least 100.")
         require(
             min(self.entity_pairs, self.entity_triples) >= 0

@@ -22,7 +22,7 @@ class Data:
       max_train_contexts, max_eval_contexts: how many contexts of a file are used, in file order
         after the length limits; 0 is all of them.
       min_words, max_words: passages of other lengths are left out; 0 is no limit.
-      max_questions: questions of a context that are asked (the first ones; the rest are left out).
+      max_questions: questions of a context that are asked (the first ones); 0 is all of them.
     """
 
     train_path: str = ""
@@ -34,11 +34,11 @@ class Data:
     max_eval_contexts: int = 0
     min_words: int = 0
     max_words: int = 0
-    max_questions: int = 8
+    max_questions: int = 0
 
     def __post_init__(self):
-        require(self.max_questions >= 1, "max_questions must be at least 1.")
-        require(min(self.max_train_contexts, self.max_eval_contexts) >= 0, "limits are 0 or more.")
+        limits = (self.max_train_contexts, self.max_eval_contexts, self.max_questions)
+        require(min(limits) >= 0, "limits are 0 or more.")
         require(
             not self.max_words or self.min_words <= self.max_words,
             f"min_words ({self.min_words}) must not exceed max_words ({self.max_words}).",
@@ -117,6 +117,7 @@ class Answers:
       max_gold_tokens: gold answers are cut there for their log-likelihood.
       prompt_buckets: lengths that questions may be padded to, in tokens.
       topic_prefix: every question comes under the article's title.
+      questions_at_once: questions of one candidate that one program answers.
     """
 
     prompt_style: Literal["chat", "plain"] = "plain"
@@ -124,8 +125,10 @@ class Answers:
     max_gold_tokens: int = 32
     prompt_buckets: tuple[int, ...] = (32, 48, 64, 96, 128, 256)
     topic_prefix: bool = True
+    questions_at_once: int = 8
 
     def __post_init__(self):
+        require(self.questions_at_once >= 1, "questions_at_once must be at least 1.")
         require(self.max_gold_tokens >= 1, "max_gold_tokens must be at least 1.")
         require(ascending(self.prompt_buckets), "prompt_buckets must be positive and ascending.")
         self.sample_settings(())

@@ -113,7 +113,9 @@ def tiny_settings(checkpoint, squad_file):
             max_sequences=4,
             buckets=(32, 64, 128),
         ),
-        answers=make.Answers(max_new_tokens=4, max_gold_tokens=8, prompt_buckets=(128,)),
+        answers=make.Answers(
+            max_new_tokens=4, max_gold_tokens=8, prompt_buckets=(128,), questions_at_once=2
+        ),
         reward=make.Reward(kind="gold_log_likelihood", replicates=1),
         restem=make.Restem(
             rounds=2,
