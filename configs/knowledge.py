@@ -124,8 +124,8 @@ def cpt_200_v1(config):
 
     RUN is a finished run of qwen2.5-7b: its policy writes the texts of the arm "edit_after", which
     is left out without it. The recipe is that of the paper's first version: the passage is learned
-    once per self-edit. The paper's passage-only row has learning rate 1e-4; here all arms have the same recipe unless
-    `tuning` chooses one for each.
+    once per self-edit. The paper's passage-only row has learning rate 1e-4; here all arms have the
+    same recipe unless `tuning` chooses one for each.
     """
     qwen(config)
     config.evaluation.form = "corpus"
