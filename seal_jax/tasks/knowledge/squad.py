@@ -20,6 +20,7 @@ from typing import Any
 from seal_jax.tasks.base import Context, Question
 from seal_jax.tasks.knowledge.parse import is_blank
 
+_SIGNS = "#%&*/@\\§†‡"  # Unicode counts these as punctuation
 _NAMES = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
 
 
@@ -84,11 +85,12 @@ def read(path: str | os.PathLike | Traversable) -> tuple[list[Passage], list[Ski
 
     Returns:
       The passages in file order, and what was skipped: empty passages, paragraphs without
-      questions, questions without text or without a first answer. A title's underscores become
-      spaces; passages, questions and answers lose surrounding white space. An id is the slug of
-      the title, the paragraph's number within the article and a hash of title and passage: it
-      does not depend on the other articles of the file. A question id that a paragraph repeats
-      gets "-2", "-3" and so on; a missing one is made from the context's.
+      questions, questions without text or whose first answer is missing or only punctuation (any
+      sentence would hold it). A title's underscores become spaces; passages, questions and answers
+      lose surrounding white space. An id is the slug of the title, the paragraph's number within
+      the article and a hash of title and passage: it does not depend on the other articles of the
+      file. A question id that a paragraph repeats gets "-2", "-3" and so on; a missing one is made
+      from the context's.
 
     Raises:
       DataError: the file cannot be read, is not in the format, uses a question id in two
@@ -262,10 +264,21 @@ def _questions(
             skipped.append(Skipped(place, "the question is empty"))
         elif not golds or is_blank(golds[0]):
             skipped.append(Skipped(place, "the question has no answer"))
+        elif _is_punctuation(golds[0]):
+            skipped.append(Skipped(place, "the answer is only punctuation"))
         else:
             visible = tuple(gold for gold in golds if not is_blank(gold))
             questions.append(GoldQuestion(question_id, text, visible))
     return tuple(questions)
+
+
+def _is_punctuation(text: str) -> bool:
+    """Whether nothing but marks of a sentence can be read; signs that mean something are no marks.
+
+    >>> _is_punctuation(" ...?"), _is_punctuation("%"), _is_punctuation("+")
+    (True, False, False)
+    """
+    return not any(unicodedata.category(c)[0] in "LMNS" or c in _SIGNS for c in text)
 
 
 def _context_id(title: str, number: int, text: str) -> str:

@@ -213,7 +213,10 @@ def _load(
         contexts, skipped = reader.load(source, data_dir=data_dir)
     else:
         contexts, skipped = squad.load(source)
-    chosen = splits.part_of(contexts, part)
+    try:
+        chosen = splits.part_of(contexts, part)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
     contexts, repeated = squad.distinct(chosen.contexts)
     return _Loaded(tuple(contexts), (*skipped, *repeated), chosen.difference)
 

@@ -56,6 +56,17 @@ def test_contexts_in_file_order(tmp_path):
     assert squad.load(str(path)) == (contexts, skipped)
 
 
+def test_passages_keep_all_answers_that_can_be_read(tmp_path):
+    path = _write(
+        tmp_path / "a.json",
+        _article("Rome", ("Fell.", _qa("1", "Who?", "Ada", " ", " A. L. ", "Ada"))),
+    )
+    ((passage,), skipped) = squad.read(path)
+    assert (passage.number, passage.questions[0].answers) == (0, ("Ada", "A. L.", "Ada"))
+    assert skipped == []
+    assert passage.context().questions == (Question("1", "Who?", "Ada"),)
+
+
 def test_ids_do_not_depend_on_other_articles(tmp_path):
     rome = _article("Rome", ("Rome fell.", _qa("1")), ("It burnt.", _qa("2")))
     oslo = _article("Oslo", ("Oslo is cold.", _qa("3")))

@@ -258,8 +258,18 @@ def test_the_official_files_are_downloaded_once(tmp_path, source):
     source.server_close()
     validation, _ = reader.load("tfds:squad_passages/validation", data_dir=tmp_path)
     assert validation == squad.load(FILES / "dev-v1.1.json")[0]
+
+
+def test_without_a_network_one_is_told_at_once(tmp_path, source, monkeypatch):
+    source.shutdown()
+    source.server_close()
+
+    def refuse(*_, **__):
+        raise AssertionError("TFDS tries again and again")
+
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", refuse)
     with pytest.raises(squad.DataError, match=r"cannot download SQuAD.*'tfds:FILE\.json'"):
-        reader.load("tfds:squad_passages/train", data_dir=tmp_path / "other")
+        reader.load("tfds:squad_passages/train", data_dir=tmp_path)
 
 
 def test_other_bytes_than_the_registered_ones_are_refused(tmp_path, source, monkeypatch):
