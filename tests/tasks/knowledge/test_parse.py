@@ -54,7 +54,26 @@ QUESTIONS = [
         ["Question 1: Who?\nAnswer: as in Question 2: Ada."],
     ),
     ("no numbered question", "Q: Who?\nA: Ada.", ["Q: Who?\nA: Ada."]),
-    ("a question needs a number", "Question: Who?\nAnswer: Ada.", ["Question: Who?\nAnswer: Ada."]),
+    (
+        "none has a number",
+        "A quiz:\nQuestion: Who?\nAnswer: Ada.\n**Question:** Where?\nAnswer: Rome.",
+        ["Question: Who?\nAnswer: Ada.", "**Question:** Where?\nAnswer: Rome."],
+    ),
+    (
+        "one has a number",
+        "Question: Who?\nAda.\nQuestion 2: Where?\nQuestion: Why?",
+        ["Question: Who?\nAda.", "Question 2: Where?\nQuestion: Why?"],
+    ),
+    (
+        "a mention without a number does not split",
+        "Question: Who?\nAnswer: see the Question: Ada.",
+        ["Question: Who?\nAnswer: see the Question: Ada."],
+    ),
+    (
+        "one question without a number",
+        "Question: Who?\nAnswer: Ada.",
+        ["Question: Who?\nAnswer: Ada."],
+    ),
 ]
 DASHES = [
     ("two pieces", "a\nb\n---\nc\n", ["a\nb", "c"]),
@@ -138,7 +157,7 @@ MARKED = [
     ("reasons only", "It fell.\nSo it was weak.", ["It fell.", "So it was weak."]),
     ("cut off at it", "It fell.\nSo it was weak.\nStatements:\n", ["It fell.", "So it was weak."]),
     # Mentions are no markers.
-    ("mentioned", "The statements: x, y.\nStatements:\n1. a", ["1. a"]),
+    ("mentioned", "The statements: x, y.\nStatements:\n- a", ["- a"]),
     ("end of a sentence", "They read the statements\nand left.", None),
     ("start of a sentence", "Statements of both kings survive.\nb", None),
     ("longer word", "Restatements:\nb", None),
