@@ -149,9 +149,11 @@ def choose_groups(
     '2 entities give 1 of 2 pairs and 0 of 1 triples'
     """
 
+    keys = {name: _bounded(name) for name in names}
+
     def choose(size: int, wanted: int) -> tuple[tuple[str, ...], ...]:
         def rank(group: tuple[str, ...]) -> bytes:
-            words = json.dumps([seed, context_id, *sorted(_bounded(name) for name in group)])
+            words = json.dumps([seed, context_id, *sorted(keys[name] for name in group)])
             return hashlib.sha256(words.encode()).digest()
 
         return tuple(sorted(itertools.combinations(names, size), key=rank)[:wanted])

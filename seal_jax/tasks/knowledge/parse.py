@@ -18,6 +18,8 @@ _FIRST_ITEM = re.compile(r"1\.(?!\d)")
 _QUESTION = re.compile(
     r"(?:^[ \t#*>_-]*|(?<=[.?!])[ \t]+)Question[ \t]+\d+[ \t]*:", re.IGNORECASE | re.MULTILINE
 )
+# What some models write instead; only where no question has a number.
+_UNNUMBERED = re.compile(r"^[ \t#*>_-]*Question[ \t*_]*:", re.IGNORECASE | re.MULTILINE)
 _DASHES = re.compile(r"^[ \t]*-{3,}[ \t]*$", re.MULTILINE)
 
 CorpusPassage = Literal["once", "per_completion", "none"]
@@ -53,8 +55,9 @@ def split_lines(text: str) -> list[str]:
 def split_questions(text: str) -> list[str]:
     """One piece for each "Question N:" with what follows it; the whole text where there is none.
 
-    A single line before the first question is a preamble and is dropped; more than one line
-    before it is kept as a piece of its own.
+    Where no question has a number, a line that begins with "Question:" starts a piece. A single
+    line before the first question is a preamble and is dropped; more than one line before it is
+    kept as a piece of its own.
 
     >>> split_questions("Question 1: Who?\\nAnswer: Ada.\\n\\nQuestion 2: Where?\\nAnswer: Rome.")
     ['Question 1: Who?\\nAnswer: Ada.', 'Question 2: Where?\\nAnswer: Rome.']
@@ -62,6 +65,7 @@ def split_questions(text: str) -> list[str]:
     ['Question 1: Who? Answer: Ada.', 'Question 2: Where? Answer: Rome.']
     """
     starts = [match.start() for match in _QUESTION.finditer(text)]
+    starts = starts or [match.start() for match in _UNNUMBERED.finditer(text)]
     if not starts:
         return split_whole(text)
     before = text[: starts[0]]

@@ -1,6 +1,7 @@
 """Self-edits to sequences: every rule with literal input and output."""
 
 import json
+import time
 
 import pytest
 
@@ -53,7 +54,26 @@ QUESTIONS = [
         ["Question 1: Who?\nAnswer: as in Question 2: Ada."],
     ),
     ("no numbered question", "Q: Who?\nA: Ada.", ["Q: Who?\nA: Ada."]),
-    ("a question needs a number", "Question: Who?\nAnswer: Ada.", ["Question: Who?\nAnswer: Ada."]),
+    (
+        "none has a number",
+        "A quiz:\nQuestion: Who?\nAnswer: Ada.\n**Question:** Where?\nAnswer: Rome.",
+        ["Question: Who?\nAnswer: Ada.", "**Question:** Where?\nAnswer: Rome."],
+    ),
+    (
+        "one has a number",
+        "Question: Who?\nAda.\nQuestion 2: Where?\nQuestion: Why?",
+        ["Question: Who?\nAda.", "Question 2: Where?\nQuestion: Why?"],
+    ),
+    (
+        "a mention without a number does not split",
+        "Question: Who?\nAnswer: see the Question: Ada.",
+        ["Question: Who?\nAnswer: see the Question: Ada."],
+    ),
+    (
+        "one question without a number",
+        "Question: Who?\nAnswer: Ada.",
+        ["Question: Who?\nAnswer: Ada."],
+    ),
 ]
 DASHES = [
     ("two pieces", "a\nb\n---\nc\n", ["a\nb", "c"]),
@@ -115,6 +135,96 @@ def test_options(append, prefix, expected):
         "Rome", "Rome fell.", "x", append_passage=append, title_prefix=prefix
     )
     assert found == expected
+
+
+MARKED = [
+    ("plain", "Reasons.\nStatements:\n1. a\n2. b", ["1. a", "2. b"]),
+    ("bold", "Reasons.\n\n**Statements:**\n\n1. a\n2. b", ["1. a", "2. b"]),
+    ("bold, colon outside", "Reasons.\n**Statements**:\n- a", ["- a"]),
+    ("heading without a colon", "Reasons.\n### Statements\n1. a", ["1. a"]),
+    ("numbered part", "1. Thoughts: x\n2. **Statements:**\n1. a\n2. b", ["1. a", "2. b"]),
+    ("other capitals", "Reasons.\nSTATEMENTS :\n1. a", ["1. a"]),
+    ("in a sentence", "Reasons.\nHere are the statements:\n1. a", ["1. a"]),
+    ("text on the same line", "Reasons.\nStatements: 1. a\n2. b", ["1. a", "2. b"]),
+    ("preamble after it", "Reasons.\nStatements:\nThese follow:\n1. a", ["1. a"]),
+    ("nothing before it", "Statements:\n1. a", ["1. a"]),
+    ("reasons in a list", "1. It fell.\n2. So it was weak.\nStatements:\n1. a", ["1. a"]),
+    ("started again", "x\nStatements:\n1. a\n2. b\nStatements:\n1. c", ["1. a", "2. b", "1. c"]),
+    ("windows line ends", "Reasons.\r\nStatements:\r\n1. a\r\n", ["1. a"]),
+    ("full-width colon", "Reasons.\nStatements：\n1. a", ["1. a"]),
+    # No marker, or nothing after it: everything is said.
+    ("left out", "1. a\n2. b", ["1. a", "2. b"]),
+    ("reasons only", "It fell.\nSo it was weak.", ["It fell.", "So it was weak."]),
+    ("cut off at it", "It fell.\nSo it was weak.\nStatements:\n", ["It fell.", "So it was weak."]),
+    # Mentions are no markers.
+    ("mentioned", "The statements: x, y.\nStatements:\n- a", ["- a"]),
+    ("end of a sentence", "They read the statements\nand left.", None),
+    ("start of a sentence", "Statements of both kings survive.\nb", None),
+    ("longer word", "Restatements:\nb", None),
+    ("far into a line", "In this long text we then come to the statements:\nb", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [case[1:] for case in MARKED], ids=[case[0] for case in MARKED]
+)
+def test_statements_after_a_chain_of_thought(text, expected):
+    found = parse.edit_sequences("Rome", text, after="Statements:", title_prefix=False)
+    assert found == (text.split("\n") if expected is None else expected)
+
+
+def test_a_marker_of_several_words_with_signs_in_it():
+    text = "x\n# So  what (all of it)?\ny"
+    assert parse.after_marker(text, "So what (all of it)?") == "y"
+    assert parse.after_marker("x\nSo what all of it\ny", "So what (all of it)?").startswith("x")
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n", "Statements:", "**Statements:**\n\n", "\x00\nStatements:"]
+)
+def test_a_chain_of_thought_that_says_nothing(text):
+    assert parse.edit_sequences("Rome", text, after="Statements:") == []
+    assert parse.training_sequences("Rome", "Rome fell.", text, after="Statements:") == []
+
+
+def test_a_giant_chain_of_thought_takes_no_time():
+    text = "so " * 200_000 + "\nStatements:\n" + "x" * 400_000
+    started = time.perf_counter()
+    assert parse.after_marker(text, "Statements:") == "x" * 400_000
+    assert time.perf_counter() - started < 2
+
+
+CORPUS = [
+    ("once", ["1. a\n2. b", "c\n---\nd", " \n"], ["1. a\n2. b", "c", "d", "P"]),
+    ("per_completion", ["1. a\n2. b", "c\n---\nd", " \n"], ["1. a\n2. b", "P", "c", "d", "P"]),
+    ("none", ["1. a\n2. b", "c\n---\nd", " \n"], ["1. a\n2. b", "c", "d"]),
+    ("once", [], ["P"]),
+    ("per_completion", [], ["P"]),
+    ("none", [], []),
+    ("once", ["", "\u200b"], ["P"]),
+    ("per_completion", ["", "\u200b"], ["P"]),
+    ("none", ["", "---"], []),
+]
+
+
+@pytest.mark.parametrize(("passage", "completions", "expected"), CORPUS)
+def test_corpus_sequences(passage, completions, expected):
+    plain = parse.corpus_sequences("T", "P", completions, passage=passage, title_prefix=False)
+    assert plain == expected
+    titled = parse.corpus_sequences("T", "P", completions, passage=passage)
+    assert titled == [f"T\n{text}" for text in expected]
+
+
+def test_corpus_sequences_leave_the_chain_of_thought_out():
+    found = parse.corpus_sequences(
+        "T", "P", ["x\nStatements:\n1. a\n2. b"], after="Statements:", title_prefix=False
+    )
+    assert found == ["1. a\n2. b", "P"]
+
+
+def test_unknown_place_of_the_passage():
+    with pytest.raises(ValueError, match="'once', 'per_completion' or 'none', not 'twice'"):
+        parse.corpus_sequences("T", "P", [], passage="twice")
 
 
 def test_title_with_braces_and_percent_is_literal():

@@ -71,7 +71,7 @@ def test_the_caller_cannot_change_the_task(files):
 
 def test_nothing_leaks(files):
     """Canaries in all questions and answers reach no policy prompt and no training sequence."""
-    for edit_format in prompt.EDIT_FORMATS:
+    for edit_format in sorted(set(prompt.edit_formats()) - {"none"}):
         for options in ({}, {"append_passage": False}, {"title_prefix": False}):
             task = KnowledgeTask(**files, edit_format=edit_format, **options)
             for split in ("train", "eval"):
@@ -81,6 +81,7 @@ def test_nothing_leaks(files):
                         *task.sequences(context, "1. one\n2. two"),
                         *task.sequences(context, "Question 1: a\nAnswer: b\nQuestion 2: c"),
                         *task.passage_sequences(context),
+                        *task.corpus_sequences(context, ["one", "two\n---\nthree"]),
                     ]
                     assert len(texts) > 3
                     assert not [text for text in texts if CANARY in text]
@@ -109,9 +110,53 @@ def test_texts(files):
 
 @pytest.mark.parametrize("self_edit", ["", "  \n\t\n", "\x00\x1b", "\u200b"])
 def test_a_self_edit_that_says_nothing_gives_no_sequences(files, self_edit):
-    for edit_format in prompt.EDIT_FORMATS:
+    for edit_format in sorted(set(prompt.edit_formats()) - {"none"}):
         task = KnowledgeTask(**files, edit_format=edit_format)
         assert task.sequences(task.contexts("train")[0], self_edit) == []
+
+
+def test_the_format_without_a_self_edit(files):
+    task = KnowledgeTask(**files, edit_format="none", append_passage=False)
+    context = task.contexts("train")[0]
+    assert not task.writes
+    assert KnowledgeTask(**files).writes
+    with pytest.raises(prompt.PromptError, match=r"no self-edit to ask for.*prompts\.edit_format"):
+        task.edit_prompt(context)
+    for self_edit in ("", "1. one\n2. two"):
+        assert task.sequences(context, self_edit) == ["Train 0\nword word word."]
+        assert task.corpus_sequences(context, [self_edit]) == ["Train 0\nword word word."]
+    assert CANARY in task.query(context, context.questions[0])
+
+
+def test_chain_of_thought_trains_on_the_statements_only(files):
+    task = KnowledgeTask(**files, edit_format="chain_of_thought", append_passage=False)
+    context = task.contexts("train")[0]
+    text = "Thoughts: x\n\n**Statements:**\n1. a\n2. b"
+    assert task.sequences(context, text) == ["Train 0\n1. a", "Train 0\n2. b"]
+    assert task.corpus_sequences(context, [text], passage="none") == ["Train 0\n1. a\n2. b"]
+
+
+def test_corpus_sequences(files):
+    context = KnowledgeTask(**files).contexts("train")[0]
+    texts = ["1. a\n2. b", "c\n---\nd"]
+    task = KnowledgeTask(**files, edit_format="self_qa", append_passage=False, title_prefix=False)
+    assert task.corpus_sequences(context, texts) == ["1. a\n2. b", "c", "d", "word word word."]
+    assert KnowledgeTask(**files).corpus_sequences(context, texts, passage="per_completion") == [
+        "Train 0\n1. a\n2. b",
+        "Train 0\nword word word.",
+        "Train 0\nc",
+        "Train 0\nd",
+        "Train 0\nword word word.",
+    ]
+
+
+def test_questions_without_their_topic(files):
+    for style in ("chat", "plain"):
+        task = KnowledgeTask(**files, question_style=style, topic_prefix=False)
+        context = task.contexts("train")[0]
+        query = task.query(context, context.questions[0])
+        assert context.title not in query
+        assert context.questions[0].text in query
 
 
 def test_options(files):
@@ -185,7 +230,9 @@ def test_what_the_loader_skipped_can_be_asked_for(files):
 def test_other_templates(files, tmp_path):
     directory = tmp_path / "prompts"
     directory.mkdir()
-    (directory / "rewrite.chat.txt").write_text("<{title}> <{passage}>", encoding="utf-8")
+    (directory / "rewrite.chat.txt").write_text(
+        "# split: lines\n<{title}> <{passage}>", encoding="utf-8"
+    )
     (directory / "question.chat.txt").write_text("{title}? {question}", encoding="utf-8")
     task = KnowledgeTask(**files, edit_format="rewrite", prompts_dir=directory)
     context = task.contexts("train")[0]

@@ -1,0 +1,185 @@
+"""Entities, the choice of their pairs and triples, and the texts about them."""
+
+import itertools
+
+import pytest
+
+from seal_jax.tasks.base import Context, Question
+from seal_jax.tasks.knowledge import entity_graph, prompt
+
+SHIP = Context(
+    id="ostravelle-000",
+    title="Ostravelle",
+    text="The Ostravelle left the Pelkin yard on May 5, 1891. She took slate from Naurim to "
+    "Bexholt, 31 days under Captain Irsa Dellomer, with a brass bell. Sponge divers of Köln found "
+    "her.",
+    questions=(Question("q", "CANARY question?", "CANARY answer"),),
+)
+REPLIES = [
+    ("bullets", "- Naurim\n* Bexholt\n• Köln\n– slate", ["Naurim", "Bexholt", "Köln", "slate"]),
+    (
+        "numbers",
+        "1. Naurim\n2) Bexholt\n(3) Köln\n4: slate",
+        ["Naurim", "Bexholt", "Köln", "slate"],
+    ),
+    ("a number is no bullet", "1891\n31 days\nslate", ["1891", "31 days", "slate"]),
+    ("plain lines", "Naurim\n\n  Bexholt \n", ["Naurim", "Bexholt"]),
+    (
+        "commas",
+        "Naurim, Irsa Dellomer, and the brass bell.",
+        ["Naurim", "Irsa Dellomer", "the brass bell"],
+    ),
+    ("semicolons after a label", "Entities: Naurim; Bexholt", ["Naurim", "Bexholt"]),
+    ("a comma in a name", "- Naurim\n- May 5, 1891\n- slate", ["Naurim", "May 5, 1891", "slate"]),
+    ("markup and quotes", '**Naurim**\n"Bexholt"\n`slate`', ["Naurim", "Bexholt", "slate"]),
+    (
+        "descriptions",
+        "1. **Irsa Dellomer**: captain, pilot\n2. Naurim - a port\n3. Bexholt (port)\n4. slate – o",
+        ["Irsa Dellomer", "Naurim", "Bexholt", "slate"],
+    ),
+    (
+        "kinds before the names",
+        "People: Irsa Dellomer\nPlaces: Naurim, Bexholt\nThings: slate",
+        ["Irsa Dellomer", "Naurim", "Bexholt", "slate"],
+    ),
+    ("JSON", '```json\n["Naurim", "Irsa Dellomer"]\n```', ["Naurim", "Irsa Dellomer"]),
+    ("JSON after words", 'Sure: ["Naurim",\n "slate"] Done, Bexholt.', ["Naurim", "slate"]),
+    ("JSON objects", '{"entities": [{"name": "Naurim", "kind": "slate"}, {"n": 1}]}', ["Naurim"]),
+    ("JSON cut off", '["Naurim", "Bexholt", "Irsa Del', ["Naurim", "Bexholt"]),
+    ("a list in Python's quotes", "['Naurim', 'slate']", ["Naurim", "slate"]),
+    ("brackets without quotes", "[Naurim, slate]", ["Naurim", "slate"]),
+    ("duplicates", "Naurim\nNAURIM\n- naurim.\nthe Naurim\nslate", ["Naurim", "slate"]),
+    ("accents", "Koln\nslate\nNaurim", ["Koln", "slate", "Naurim"]),
+    ("the title is a source", "ostravelle\nslate\nNaurim", ["ostravelle", "slate", "Naurim"]),
+    ("part of a word", "Naur\nslates\nlate", []),
+    ("words apart", "Captain Dellomer\nbell brass\nslate Naurim", []),
+    (
+        "sentences",
+        "The ship was built and left and sailed a long way.\nIt is one of the tales of the sea.",
+        [],
+    ),
+    ("nothing", " \n\x00\n", []),
+    ("punctuation only", "...\n- \n1.\n[]\n**", []),
+    ("nested too deep to read", '["Naurim", ' + "[" * 100_000, ["Naurim"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"), [case[1:] for case in REPLIES], ids=[c[0] for c in REPLIES]
+)
+def test_parse(reply, expected):
+    assert list(entity_graph.parse_entities(reply, SHIP).names) == expected
+
+
+def test_what_the_passage_does_not_name_is_dropped_and_kept_on_record():
+    found = entity_graph.parse_entities("Entities:\n- Naurim\n- Atlantis\n- atlantis\n- Zeus", SHIP)
+    assert found.names == ("Naurim",)
+    assert found.dropped == ("Entities", "Atlantis", "Zeus")
+
+
+def test_other_scripts():
+    context = Context("1", "東京", "東京は日本の首都であり、大阪より大きい。", ())
+    reply = "1. 東京\n2. 大阪\n3. 京都\n"
+    assert entity_graph.parse_entities(reply, context).names == ("東京", "大阪")
+    assert entity_graph.parse_entities("東京、大阪", context).names == ("東京", "大阪")
+
+
+def test_at_most_so_many_the_first():
+    reply = "Naurim\nBexholt\nslate\nKöln"
+    assert entity_graph.parse_entities(reply, SHIP, limit=2).names == ("Naurim", "Bexholt")
+
+
+NAMES = ("Naurim", "Bexholt", "slate", "Köln", "Irsa Dellomer", "1891")
+
+
+def _choose(names=NAMES, *, pairs=5, triples=4, seed=0, context_id="a"):
+    return entity_graph.choose_groups(
+        names, pairs=pairs, triples=triples, seed=seed, context_id=context_id
+    )
+
+
+def test_groups_are_different_and_of_the_right_size():
+    groups = _choose()
+    assert ([len(g) for g in groups.pairs], [len(g) for g in groups.triples]) == ([2] * 5, [3] * 4)
+    assert len({frozenset(group) for group in groups}) == 9
+    assert all(set(group) <= set(NAMES) and len(set(group)) == len(group) for group in groups)
+    assert groups.shortfall == ""
+    assert list(groups) == [*groups.pairs, *groups.triples]
+
+
+def test_the_choice_is_the_same_on_every_machine():
+    assert _choose(pairs=2, triples=1) == entity_graph.Groups(
+        pairs=(("Köln", "1891"), ("slate", "Köln")), triples=(("Naurim", "slate", "Irsa Dellomer"),)
+    )
+
+
+def test_the_choice_depends_on_seed_and_context_and_on_nothing_else():
+    def sets(groups):
+        return [frozenset(group) for group in groups]
+
+    assert sets(_choose(seed=1)) != sets(_choose())
+    assert sets(_choose(context_id="b")) != sets(_choose())
+    assert sets(_choose(NAMES[::-1])) == sets(_choose())
+    assert _choose(pairs=3, triples=2).pairs == _choose().pairs[:3]
+    assert _choose(pairs=3, triples=2).triples == _choose().triples[:2]
+
+
+def test_every_pair_is_as_likely_as_the_others():
+    counts = dict.fromkeys(itertools.combinations(NAMES, 2), 0)
+    for seed in range(600):
+        [pair] = _choose(pairs=1, triples=0, seed=seed).pairs
+        counts[pair] += 1
+    # 600 draws of 15 pairs: 40 each, standard deviation 6.1.
+    assert min(counts.values()) > 15 and max(counts.values()) < 65
+
+
+@pytest.mark.parametrize(
+    ("count", "pairs", "triples", "shortfall"),
+    [
+        (0, 0, 0, "0 entities give 0 of 5 pairs and 0 of 4 triples"),
+        (1, 0, 0, "1 entities give 0 of 5 pairs and 0 of 4 triples"),
+        (2, 1, 0, "2 entities give 1 of 5 pairs and 0 of 4 triples"),
+        (3, 3, 1, "3 entities give 3 of 5 pairs and 1 of 4 triples"),
+        (4, 5, 4, ""),
+    ],
+)
+def test_too_few_entities_are_recorded(count, pairs, triples, shortfall):
+    groups = _choose(NAMES[:count])
+    assert (len(groups.pairs), len(groups.triples)) == (pairs, triples)
+    assert groups.shortfall == shortfall
+
+
+@pytest.mark.parametrize("style", ["chat", "plain"])
+def test_prompts(style):
+    templates = entity_graph.load_templates(style=style)
+    first = entity_graph.entities_prompt(templates, SHIP)
+    second = entity_graph.relation_prompt(templates, SHIP, ["Naurim", "{slate}", "Köln"])
+    assert "Naurim, {slate} and Köln" in second
+    for text in (first, second):
+        assert text.count(SHIP.text) == 1
+        assert SHIP.title in text
+        assert "CANARY" not in text
+    assert entity_graph.load_templates(style="chat") != entity_graph.load_templates(style="plain")
+
+
+def test_templates_of_ones_own(tmp_path):
+    (tmp_path / "relation.chat.txt").write_text("{entities}: {title} {passage}", encoding="utf-8")
+    templates = entity_graph.load_templates(tmp_path)
+    assert templates.relation == "{entities}: {title} {passage}"
+    assert templates.entities == entity_graph.load_templates().entities
+    (tmp_path / "relation.chat.txt").write_text("{title} {passage}", encoding="utf-8")
+    with pytest.raises(prompt.PromptError, match=r"relation\.chat\.txt.*\{entities\} is missing"):
+        entity_graph.load_templates(tmp_path)
+
+
+def test_sequences():
+    texts = ["Slate came\n\nfrom Naurim.", " ", "a\n---\nb"]
+    passage = f"Ostravelle\n{SHIP.text}"
+    pieces = ["Ostravelle\nSlate came\n\nfrom Naurim.", "Ostravelle\na", "Ostravelle\nb"]
+    assert entity_graph.sequences(SHIP, texts) == [*pieces, passage]
+    assert entity_graph.sequences(SHIP, texts, passage="none", title_prefix=False) == [
+        "Slate came\n\nfrom Naurim.",
+        "a",
+        "b",
+    ]
+    assert entity_graph.sequences(SHIP, texts, passage="per_completion").count(passage) == 2
