@@ -159,13 +159,11 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 
 
 def _set_aside(path: pathlib.Path) -> pathlib.Path:
-    """Renames a damaged file to a free name; its journal must not meet the new file."""
+    """Renames a damaged file to a free name."""
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
     path.rename(aside)
-    with contextlib.suppress(FileNotFoundError):
-        path.with_name(f"{path.name}-journal").rename(path.with_name(f"{aside.name}-journal"))
     return aside
 
 
