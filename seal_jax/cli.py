@@ -135,9 +135,9 @@ def _analyze(values: flags.FlagValues) -> None:
     if values.json == "-":
         print(json_file.encode(found, indent=1))
         return
+    print(analysis_table.table(found))
     if values.json:
         json_file.write_json(values.json, found)
-    print(analysis_table.table(found))
 
 
 def _define_analyze(values: flags.FlagValues) -> None:

@@ -204,10 +204,11 @@ def agreement(
 
 
 def mix(first: Sequence[Array], second: Sequence[Array], weight: float = 0.5) -> list[Array]:
-    """The weighted mean of two rewards, each on the scale of its spread within contexts.
+    """The weighted mean of two rewards, each standardised over the run.
 
-    The scale is the standard deviation, within contexts and over the whole run, of the self-edits'
-    means. It is linear, so it holds cell by cell.
+    A reward's mean over all cells is taken away, and the rest is divided by the standard deviation,
+    within contexts and over the whole run, of the self-edits' means. It is linear, so it holds cell
+    by cell.
 
     Args:
       first, second: for each context [M, Q, R]; NaN where there is no value.
@@ -215,11 +216,8 @@ def mix(first: Sequence[Array], second: Sequence[Array], weight: float = 0.5) ->
     """
     if not 0 <= weight <= 1:
         raise ValueError(f"the weight of a mix must be between 0 and 1, not {weight}.")
-    scale_a, scale_b = _spread(first), _spread(second)
-    return [
-        weight * a / scale_a + (1 - weight) * b / scale_b
-        for a, b in zip(first, second, strict=True)
-    ]
+    pairs = zip(_standardised(first), _standardised(second), strict=True)
+    return [weight * a + (1 - weight) * b for a, b in pairs]
 
 
 def best(scores_M: Array) -> NDArray[np.int64]:
@@ -313,6 +311,13 @@ def _ranks(cells_MxQxR: Array) -> Array:
 
 def _first_best(cells_MxQxR: Array) -> int:
     return int(best(cells_MxQxR.mean(axis=(1, 2)))[0])
+
+
+def _standardised(cells: Sequence[Array]) -> list[Array]:
+    values = np.concatenate([of_context.ravel() for of_context in cells])
+    there = values[~np.isnan(values)]
+    mean, scale = there.mean() if there.size else 0.0, _spread(cells)
+    return [(of_context - mean) / scale for of_context in cells]
 
 
 def _spread(cells: Sequence[Array]) -> float:

@@ -80,9 +80,10 @@ def _reliability(stage: Record) -> str:
             continue
         row += [_interval(found[form]) for form in _RELIABILITIES if form != "pooled_over_contexts"]
         rows.append([*row, _plain(found["pooled_over_contexts"])])
+    replicates = "1 replicate" if stage["replicates"] == 1 else f"{stage['replicates']} replicates"
     return (
-        f"Reliability of the mean of {stage['replicates']} replicates, 0 (noise) to 1 (exact), "
-        "with 95 % intervals over contexts.\n"
+        f"Reliability of the mean of {replicates}, 0 (noise) to 1 (exact); 95 % intervals over "
+        "contexts.\n"
         "Within contexts, unless it says POOLED: pooled over contexts it says mostly that passages "
         "differ.\n" + _columns(rows)
     )

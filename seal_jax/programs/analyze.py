@@ -121,7 +121,9 @@ def _stage(stage: Stage, weight: float, bootstrap: Mapping[str, int]) -> Record:
             f"{left_out['questions']} questions without a graded answer of every other one, are "
             "left out of all figures but the first reliability"
         )
-    names = [reward.name for reward in found]
+    # Within contexts the gain over the unadapted model is the log-likelihood less a constant.
+    distinct = [reward for reward in found if reward.name != "log_likelihood_gain"]
+    names = [reward.name for reward in distinct]
     return {
         "stage": stage.name,
         "contexts": len(stage.contexts),
@@ -139,7 +141,7 @@ def _stage(stage: Stage, weight: float, bootstrap: Mapping[str, int]) -> Record:
         },
         "agreement": [
             {"rewards": [a.name, b.name], **_agreement(a, b, complete, bootstrap)}
-            for a, b in itertools.combinations(found, 2)
+            for a, b in itertools.combinations(distinct, 2)
         ],
         "best_of_m": [
             {
@@ -148,7 +150,6 @@ def _stage(stage: Stage, weight: float, bootstrap: Mapping[str, int]) -> Record:
                 **_gains(complete, chosen, measured, bootstrap),
             }
             for measured in names
-            if measured != "log_likelihood_gain"  # gains as much as gold_log_likelihood does
             for chosen in names
         ],
     }
