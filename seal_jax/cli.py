@@ -20,8 +20,10 @@ commands:
   train     ReST-EM rounds, then the evaluation of every arm
   evaluate  the evaluation alone, of the base model or of a run's policy (--policy_from=RUN)
   adapt     one text: answers before and after adapting (--passage=FILE --question='...')
+  analyze   what each reward is worth, from a run or a file of scored self-edits (analyze SOURCE)
+  select    the best self-edits of a file of scored ones, as lines of JSON (--scored=FILE)
 
-flags of every command:
+flags of every command but analyze and select:
   --config=FILE[:VARIANT]   a config file (default: knowledge.py:demo, or :adapt for adapt)
   --config.KEY=VALUE        overrides one setting, e.g. --config.inner.lora.rank=16
 
@@ -58,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         _COMMANDS[command](_parse(command, rest))
     except KeyboardInterrupt:
-        continues = "" if command == "adapt" else "; the same command continues the run"
+        continues = (
+            "" if command in ("adapt", *_OWN_FLAGS) else "; the same command continues the run"
+        )
         print(f"\ninterrupted{continues}.", file=sys.stderr)
         return 130
     except _MENDABLE as error:
@@ -119,13 +123,84 @@ def _adapt(values: flags.FlagValues) -> None:
         )
 
 
-_COMMANDS = {"train": _train, "evaluate": _evaluate, "adapt": _adapt}
+def _analyze(values: flags.FlagValues) -> None:
+    from seal_jax import json_file
+    from seal_jax.programs import analysis_table, analyze
+
+    if not values.source:
+        raise UsageError("analyze needs a run's directory or a file of scored self-edits.")
+    found = analyze.analyze(
+        values.source, seed=values.seed, draws=values.draws, weight=values.mix_weight
+    )
+    if values.json == "-":
+        print(json_file.encode(found, indent=1))
+        return
+    print(analysis_table.table(found))
+    if values.json:
+        json_file.write_json(values.json, found)
+
+
+def _define_analyze(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("source", "", "A run's directory or a scored file; needs no name.", values)
+    flags.DEFINE_integer("seed", 0, "Seed of the bootstrap.", 0, flag_values=values)
+    flags.DEFINE_integer("draws", 10_000, "Resamples of the bootstrap.", 1, flag_values=values)
+    flags.DEFINE_float(
+        "mix_weight", 0.5, "Accuracy's, in its mix with log-likelihood.", 0, 1, flag_values=values
+    )
+    flags.DEFINE_string("json", "", "File to write all figures to, as JSON; - prints them.", values)
+
+
+def _select(values: flags.FlagValues) -> None:
+    from seal_jax import restem
+    from seal_jax.programs import select
+
+    if not values.scored:
+        raise UsageError("select needs --scored=FILE, a file of scored self-edits.")
+    rule = restem.SelectionRule(
+        name=values.rule,
+        k=values.top_k,
+        threshold=values.threshold,
+        temperature=values.temperature,
+    )
+    select.select(values.scored, rule, seed=values.seed, out=values.out)
+
+
+def _define_select(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("scored", "", "JSON file of scored self-edits.", values)
+    flags.DEFINE_string("rule", "best_of_m", "Which are kept; see restem.SelectionRule.", values)
+    flags.DEFINE_integer(
+        "top_k", 1, "How many of a context, for the rule top_k.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "threshold", 0.0, "Gain over base, for the rule threshold.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "temperature", 0.1, "In units of the reward, for the rule weighted.", flag_values=values
+    )
+    flags.DEFINE_integer("seed", 0, "For the rule random.", 0, flag_values=values)
+    flags.DEFINE_string("out", "", "File for the picks (default: standard output).", values)
+
+
+_COMMANDS = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "adapt": _adapt,
+    "analyze": _analyze,
+    "select": _select,
+}
+# Commands without --config, and what defines their flags.
+_OWN_FLAGS = {"analyze": _define_analyze, "select": _define_select}
+# The flag that an argument without a name is the value of.
+_UNNAMED = {"analyze": "source"}
 
 
 def _define(command: str) -> flags.FlagValues:
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "Config file, FILE[:VARIANT].", values)
     flags.DEFINE_bool("traceback", False, "Show where an error was raised.", values)
+    if command in _OWN_FLAGS:
+        _OWN_FLAGS[command](values)
+        return values
+    config_flags.DEFINE_config_file("config", None, "Config file, FILE[:VARIANT].", values)
     if command == "adapt":
         flags.DEFINE_string("passage", "", "Text file with the passage.", values)
         flags.DEFINE_multi_string("question", [], "A question; may be repeated.", values)
@@ -142,10 +217,11 @@ def _define(command: str) -> flags.FlagValues:
 
 def _parse(command: str, rest: list[str]) -> flags.FlagValues:
     """Flag values; config_flags looks for overrides in sys.argv, so that is set meanwhile."""
-    _check_overrides(rest)
-    if not any(argument.split("=")[0] in ("--config", "-config") for argument in rest):
-        variant = "adapt" if command == "adapt" else "demo"
-        rest = [f"--config={_default_config()}:{variant}", *rest]
+    if command not in _OWN_FLAGS:
+        _check_overrides(rest)
+        if not any(argument.split("=")[0] in ("--config", "-config") for argument in rest):
+            variant = "adapt" if command == "adapt" else "demo"
+            rest = [f"--config={_default_config()}:{variant}", *rest]
     values = _define(command)
     arguments = [f"seal_jax {command}", *rest]
     with mock.patch.object(sys, "argv", arguments):
@@ -156,6 +232,8 @@ def _parse(command: str, rest: list[str]) -> flags.FlagValues:
             raise UsageError(
                 str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
             ) from None
+    if len(left) == 2 and command in _UNNAMED and not values[_UNNAMED[command]].value:
+        values[_UNNAMED[command]].value = left.pop()
     if left[1:]:
         raise UsageError(f"unexpected argument {left[1]!r}: flags have the form --name=value.")
     return values
@@ -195,6 +273,9 @@ def _help(command: str) -> str:
     own = _define(command)
     names = [name for name in own if name not in ("config",)]
     lines = [f"  --{name}: {own[name].help}" for name in sorted(names)]
-    known = "\n".join(f"  --config.{key}" for key in config_dict.all_keys())
     flags_text = "\n".join(lines)
-    return f"{USAGE}\n\nflags of {command}:\n{flags_text}\n\nsettings:\n{known}"
+    text = f"{USAGE}\n\nflags of {command}:\n{flags_text}"
+    if command in _OWN_FLAGS:
+        return text
+    known = "\n".join(f"  --config.{key}" for key in config_dict.all_keys())
+    return f"{text}\n\nsettings:\n{known}"

@@ -22,7 +22,19 @@ from seal_jax.delta import Delta, DeltaSpec
 from seal_jax.model import decoder
 from seal_jax.model.config import ModelConfig
 
-RULES = ("best_of_m", "top_k", "threshold", "random", "all")
+RULES = (
+    "best_of_m",
+    "top_k",
+    "threshold",
+    "positive_only",
+    "weighted",
+    "random",
+    "longest",
+    "all",
+)
+
+# Rewards this close are equal: means of the same accuracies in another order differ by 1e-16.
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +43,30 @@ class SelectionRule:
 
     Attributes:
       name: "best_of_m" keeps the best of each context; "top_k" its k best; "threshold" every one
-        whose reward exceeds its context's baseline by more than `threshold`; "random" one of each
-        context, whatever its reward (a control); "all" every one that has a reward.
+        whose reward exceeds its context's baseline by more than `threshold`, "positive_only" every
+        one that exceeds it at all; "weighted" all, each with its share of the softmax of the
+        context's rewards over `temperature`; "random" one of each context, whatever its reward,
+        and "longest" the longest, whatever its reward (controls); "all" every one that has a
+        reward.
       k: for "top_k".
       threshold: for "threshold", in units of the reward.
+      temperature: for "weighted", in units of the reward: one that is better by `temperature`
+        weighs e times as much.
     """
 
-    name: Literal["best_of_m", "top_k", "threshold", "random", "all"] = "best_of_m"
+    name: Literal[
+        "best_of_m",
+        "top_k",
+        "threshold",
+        "positive_only",
+        "weighted",
+        "random",
+        "longest",
+        "all",
+    ] = "best_of_m"
     k: int = 1
     threshold: float = 0.0
+    temperature: float = 0.1
 
     def __post_init__(self):
         if self.name not in RULES:
@@ -48,19 +75,30 @@ class SelectionRule:
             )
         if self.k < 1:
             raise ValueError(f"selection k must be at least 1, not {self.k}.")
+        if not math.isfinite(self.threshold):
+            raise ValueError(f"selection threshold must be a finite number, not {self.threshold}.")
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise ValueError(
+                f"selection temperature must be a finite number above 0, not {self.temperature}."
+            )
 
 
-def select(rewards_CxM, rule: SelectionRule, *, baselines_C=None, seed: int = 0) -> np.ndarray:
-    """E-step: weights of the self-edits, 1 for kept and 0 for dropped.
+def select(
+    rewards_CxM, rule: SelectionRule, *, baselines_C=None, lengths_CxM=None, seed: int = 0
+) -> np.ndarray:
+    """E-step: weights of the self-edits, 0 for dropped ones.
 
     Args:
       rewards_CxM: rewards; NaN where a self-edit has none, which is never kept.
       rule: see SelectionRule; ties are broken by the first index.
-      baselines_C: each context's reward without an edit; for "threshold".
+      baselines_C: each context's reward without an edit; for "threshold" and "positive_only".
+        [C, M] where each self-edit has its own. Nothing exceeds a baseline of NaN.
+      lengths_CxM: for "longest", in any unit.
       seed: for "random".
 
     Returns:
-      [C, M] float32.
+      [C, M] float32: 1 for kept ones; with the rule "weighted", shares that sum to 1 within a
+      context (or to 0, where no self-edit has a reward).
 
     >>> select(np.array([[0.2, 0.6, 0.6], [0.0, np.nan, np.nan]]), SelectionRule("best_of_m"))
     array([[0., 1., 0.],
@@ -70,16 +108,24 @@ def select(rewards_CxM, rule: SelectionRule, *, baselines_C=None, seed: int = 0)
     valid_CxM = ~np.isnan(rewards_CxM)
     if rule.name == "all":
         kept_CxM = valid_CxM
-    elif rule.name == "threshold":
+    elif rule.name == "weighted":
+        return _shares(rewards_CxM, rule.temperature)
+    elif rule.name in ("threshold", "positive_only"):
         if baselines_C is None:
-            raise ValueError("the selection rule 'threshold' needs baselines_C.")
-        gains_CxM = rewards_CxM - np.asarray(baselines_C)[:, None]
-        kept_CxM = np.where(valid_CxM, gains_CxM, -np.inf) > rule.threshold
+            raise ValueError(f"the selection rule {rule.name!r} needs baselines_C.")
+        baselines = np.asarray(baselines_C, np.float64)
+        gains_CxM = rewards_CxM - (baselines[:, None] if baselines.ndim == 1 else baselines)
+        least = rule.threshold if rule.name == "threshold" else 0.0
+        kept_CxM = np.where(np.isnan(gains_CxM), -np.inf, gains_CxM) > least + _ROUNDING
     else:
         if rule.name == "random":
             scores_CxM = np.random.default_rng(seed).random(rewards_CxM.shape)
+        elif rule.name == "longest":
+            if lengths_CxM is None:
+                raise ValueError("the selection rule 'longest' needs lengths_CxM.")
+            scores_CxM = np.asarray(lengths_CxM, np.float64)
         else:
-            scores_CxM = rewards_CxM
+            scores_CxM = np.round(rewards_CxM / _ROUNDING)
         count = rule.k if rule.name == "top_k" else 1
         scores_CxM = np.where(valid_CxM, scores_CxM, 0.0)
         order_CxM = np.lexsort((-scores_CxM, ~valid_CxM), axis=1)  # stable: ties by index
@@ -87,6 +133,16 @@ def select(rewards_CxM, rule: SelectionRule, *, baselines_C=None, seed: int = 0)
         np.put_along_axis(kept_CxM, order_CxM[:, :count], True, axis=1)
         kept_CxM &= valid_CxM
     return kept_CxM.astype(np.float32)
+
+
+def _shares(rewards_CxM: np.ndarray, temperature: float) -> np.ndarray:
+    """Softmax of each context's rewards; 0 for NaN."""
+    filled_CxM = np.where(np.isnan(rewards_CxM), -np.inf, rewards_CxM)
+    best_Cx1 = filled_CxM.max(axis=1, keepdims=True, initial=-np.inf)
+    relative_CxM = filled_CxM - np.where(np.isfinite(best_Cx1), best_Cx1, 0.0)
+    weights_CxM = np.exp(relative_CxM / temperature)
+    sums_Cx1 = weights_CxM.sum(axis=1, keepdims=True)
+    return (weights_CxM / np.where(sums_Cx1 > 0, sums_Cx1, 1.0)).astype(np.float32)
 
 
 class Batch(flax.struct.PyTreeNode):

@@ -10,7 +10,7 @@ exponential variable, 12 contexts still give 91 % only.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -32,6 +32,48 @@ class Interval(NamedTuple):
     def excludes_zero(self) -> bool:
         """Whether both ends lie on one side of zero."""
         return self.low > 0 or self.high < 0
+
+
+class Estimate(NamedTuple):
+    """A statistic and its confidence interval; NaN where the data cannot tell."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+    contexts: int,
+    *,
+    seed: int,
+    draws: int = 10_000,
+    level: float = 0.95,
+) -> Estimate:
+    """The interval of any statistic of contexts, whole contexts being resampled.
+
+    Args:
+      statistic: from [n, contexts] indices of contexts, a resample a row, to [n] values; NaN where
+        a resample leaves it undefined.
+      contexts: how many there are; the statistic of all of them, once each, is the estimate.
+      seed: what the resamples follow from.
+      draws: number of resamples.
+      level: the coverage that is aimed at, between 0 and 1.
+
+    Returns:
+      The estimate with its interval. The ends are NaN for fewer than 2 contexts, and where over a
+      tenth of the resamples leave the statistic undefined; undefined ones are left out.
+    """
+    value = float(statistic(np.arange(contexts)[None])[0]) if contexts else math.nan
+    if contexts < 2 or math.isnan(value):
+        return Estimate(value, math.nan, math.nan)
+    drawn = np.concatenate([statistic(chosen) for chosen in _resamples(contexts, draws, seed)])
+    defined = drawn[~np.isnan(drawn)]
+    if len(defined) < 0.9 * draws:
+        return Estimate(value, math.nan, math.nan)
+    tail = _tail(contexts, level)
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return Estimate(value, float(low), float(high))
 
 
 def paired_bootstrap(

@@ -50,6 +50,10 @@ def test_variant_and_policy_reach_the_program(called):
         (["train"], "give --workdir=DIR"),
         (["trian"], "unknown command 'trian'"),
         (["adapt"], "adapt needs --passage=FILE"),
+        (["select"], "select needs --scored=FILE"),
+        (["select", "--scored=no-such.json"], "no-such.json: cannot read the file"),
+        (["select", "--scored=x", "--rule=best"], "one of best_of_m, top_k"),
+        (["select", "--scored=x", "--config.seed=1"], "config.seed"),
         (["adapt", "--passage=no-such-file", "--question=q"], "no-such-file"),
     ],
 )
@@ -97,13 +101,20 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("command", "flag"),
-    [("train", "--overwrite:"), ("evaluate", "--policy_from:"), ("adapt", "--question:")],
+    [
+        ("train", "--overwrite:"),
+        ("evaluate", "--policy_from:"),
+        ("adapt", "--question:"),
+        ("analyze", "--draws:"),
+        ("select", "--rule:"),
+    ],
 )
 def test_help_lists_the_commands_flags(command, flag, capsys):
     assert cli.main([command, "--help"]) == 0
     printed = capsys.readouterr().out
     assert flag in printed
-    assert ("--workdir:" in printed) == (command != "adapt")
+    assert ("--workdir:" in printed) == (command in ("train", "evaluate"))
+    assert ("--config.inner.epochs" in printed) == (command not in ("analyze", "select"))
 
 
 def test_importing_the_package_does_not_load_jax():

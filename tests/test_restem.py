@@ -59,9 +59,51 @@ def test_threshold_compares_with_the_context_without_an_edit(threshold, weights)
     np.testing.assert_array_equal(found, weights)
 
 
-def test_threshold_needs_baselines():
-    with pytest.raises(ValueError, match="'threshold' needs baselines_C"):
-        restem.select([[0.5]], SelectionRule("threshold"))
+@pytest.mark.parametrize("name", ["threshold", "positive_only"])
+def test_gains_need_baselines(name):
+    with pytest.raises(ValueError, match=f"'{name}' needs baselines_C"):
+        restem.select([[0.5]], SelectionRule(name))
+
+
+def test_positive_only_keeps_what_beats_the_unadapted_model():
+    rewards = [[0.25, 0.5, NAN, 0.125], [-3.0, -2.0, -2.5, NAN], [0.5, 0.0, 0.0, 0.0]]
+    # `threshold` is not of this rule; nothing beats a baseline that is not known.
+    rule = SelectionRule("positive_only", threshold=10.0)
+    found = restem.select(rewards, rule, baselines_C=[0.25, -2.5, NAN])
+    np.testing.assert_array_equal(found, [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+    own = [[0.0, 0.5, 0.0, 0.25], [-4.0, -1.0, NAN, 0.0], [0.25, 0.0, 0.0, -1.0]]
+    found = restem.select(rewards, rule, baselines_C=own)
+    np.testing.assert_array_equal(found, [[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 1]])
+
+
+def test_equal_accuracies_stay_equal_through_rounding():
+    """The means of one set of accuracies, added up in two orders."""
+    less, more = (0.6 + 0.4 + 0.2) / 3, (0.2 + 0.4 + 0.6) / 3
+    assert less < more
+    rule = SelectionRule("best_of_m")
+    np.testing.assert_array_equal(restem.select([[less, more]], rule), [[1, 0]])
+    rule = SelectionRule("positive_only")
+    np.testing.assert_array_equal(restem.select([[more]], rule, baselines_C=[less]), [[0]])
+    np.testing.assert_array_equal(
+        restem.select([[0.8]], SelectionRule("threshold", threshold=0.2), baselines_C=[0.6]), [[0]]
+    )
+
+
+def test_longest_does_not_look_at_the_reward():
+    rewards = [[0.9, 0.1, NAN], [0.2, 0.3, 0.1]]
+    lengths = [[3, 7, 9], [5, 4, 5]]
+    found = restem.select(rewards, SelectionRule("longest"), lengths_CxM=lengths)
+    np.testing.assert_array_equal(found, [[0, 1, 0], [1, 0, 0]])
+    with pytest.raises(ValueError, match="'longest' needs lengths_CxM"):
+        restem.select(rewards, SelectionRule("longest"))
+
+
+def test_weighted_is_a_softmax_within_the_context():
+    rule = SelectionRule("weighted", temperature=0.5)
+    rewards = [[0.0, 0.5 * math.log(3), NAN], [NAN, NAN, NAN], [-900.0, -900.0, -2000.0]]
+    found = restem.select(rewards, rule)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [[0.25, 0.75, 0], [0, 0, 0], [0.5, 0.5, 0]], atol=1e-7)
 
 
 def test_random_selection_does_not_look_at_the_reward():
@@ -82,8 +124,10 @@ def test_random_selection_does_not_look_at_the_reward():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(name="best"), "one of best_of_m, top_k, threshold, random, all, not 'best'"),
+        (dict(name="best"), "one of best_of_m, top_k, .*, longest, all, not 'best'"),
         (dict(name="top_k", k=0), "k must be at least 1, not 0"),
+        (dict(name="threshold", threshold=NAN), "threshold must be a finite number, not nan"),
+        (dict(name="weighted", temperature=0.0), "temperature must be a finite number above 0"),
     ],
 )
 def test_impossible_rules(fields, message):

@@ -16,7 +16,7 @@ import pytest
 from seal_jax import evaluate as evaluate_lib
 from seal_jax import inner, ledger, parallel, run_dir, sampling
 from seal_jax import settings as settings_lib
-from seal_jax.programs import evaluate, train
+from seal_jax.programs import analyze, evaluate, train
 from seal_jax.weights import tokenizer as tokenizers
 
 ARMS = ["base", "passage", "edit_before", "policy", "edit_after"]
@@ -50,6 +50,19 @@ def test_results_hold_every_arm_pair_and_round(finished, tiny_settings):
     assert results["config"]["inner"]["epochs"] == tiny_settings.inner.epochs
     assert "seconds" in json.loads((workdir / "timing.json").read_text())
     assert "seconds" not in results
+
+
+def test_its_rewards_can_be_analysed(finished):
+    workdir, results = finished
+    stages = {stage["stage"]: stage for stage in analyze.analyze(str(workdir), draws=20)["stages"]}
+    assert list(stages) == ["round 1", "round 2"]
+    for number, summary in enumerate(results["rounds"], start=1):
+        stage = stages[f"round {number}"]
+        assert (stage["contexts"], stage["self_edits"], stage["replicates"]) == (2, 8, 1)
+        assert sum(stage["without_reward"].values()) == summary["without_reward"]
+        found = stage["rewards"]["gold_log_likelihood"]
+        assert found["unadapted"] == pytest.approx(summary["mean_unadapted"])
+        assert stage["cost"]["inner_loop_tokens"] > 0 and stage["cost"]["seconds"]["adapt"] > 0
 
 
 def test_rounds_use_fresh_contexts_and_other_articles_than_the_evaluation(finished):

@@ -1,0 +1,242 @@
+"""The reward analysis of a run's ledger, made by hand, and what the terminal shows of it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from seal_jax import cli, ledger, reliability
+from seal_jax.programs import analysis_table, analyze, scores
+
+CONTEXTS, EDITS, QUESTIONS, REPLICATES = 4, 3, 2, 2
+
+
+def _answers(c, m, r, questions=QUESTIONS):
+    rng = np.random.default_rng([c, m, r])
+    return [
+        {
+            "question": f"c{c}-q{q}",
+            "text": "x",
+            "correct": bool(rng.random() < 0.3 + 0.2 * m),
+            "empty": q == 0 and m == 0,
+            "gold_log_likelihood": float(-5 + m + rng.normal()),
+        }
+        for q in range(questions)
+    ]
+
+
+def _trial(c, m, r, answers=None, reason=None):
+    return {
+        "context": f"c{c}",
+        "index": m,
+        "replicate": r,
+        "answers": _answers(c, m, r) if answers is None else answers,
+        "reason": reason,
+    }
+
+
+def _write(folder, trials, *, stage="round 1", planned=1, texts=None, rubric=None):
+    """A run's ledger with one stage, its self-edits in two segments."""
+    texts = texts or {}
+    with ledger.Ledger(folder / "ledger") as records:
+        for half in range(2):
+            edits = [
+                {"context": f"c{c}", "index": m, "text": texts.get((c, m), "text" * (m + 1))}
+                for c in range(2 * half, 2 * half + 2)
+                for m in range(EDITS)
+            ]
+            records.append("edits", f"{stage}/{half}", {"edits": edits})
+        plain = {f"c{c}": _answers(c, 9, 9) for c in range(CONTEXTS)}
+        records.append("unadapted", f"{stage}/0", plain)
+        records.append("plan", stage, {"groups": [[0]] * planned})
+        if trials is not None:
+            batch = {"trials": trials, "real_tokens": 60, "computed_tokens": 80}
+            records.append("batch", f"{stage}/0", batch)
+        if rubric:
+            records.append("rubric", stage, {"scores": rubric})
+    return str(folder)
+
+
+def _all_trials():
+    return [
+        _trial(c, m, r)
+        for r in range(REPLICATES)
+        for c in range(CONTEXTS)
+        for m in reversed(range(EDITS))  # a batch's order is its own
+    ]
+
+
+def test_every_reward_of_a_run(tmp_path):
+    source = _write(tmp_path, _all_trials(), rubric=[[1.0, 2.0, None]] * CONTEXTS)
+    (tmp_path / "timing.json").write_text('{"seconds": {"round 1: adapt": 7.5, "total": 9}}')
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    report = json.loads(json.dumps(analyze.analyze(source, draws=100), allow_nan=False))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    [stage] = report["stages"]
+    assert (stage["contexts"], stage["self_edits"], stage["questions"]) == (4, 12, 8)
+    assert (stage["answers"], stage["empty_answers"], stage["ungraded_answers"]) == (48, 8, 0)
+    assert stage["cost"]["seconds"] == {"adapt": 7.5}
+    assert stage["cost"]["inner_loop_tokens_computed"] == 80
+    rewards = stage["rewards"]
+    names = ["accuracy", "gold_log_likelihood", "mix", "log_likelihood_gain", "rubric", "length"]
+    assert list(rewards) == names
+
+    every = np.array(
+        [
+            [
+                [[a["gold_log_likelihood"] for a in _answers(c, m, r)] for r in range(REPLICATES)]
+                for m in range(EDITS)
+            ]
+            for c in range(CONTEXTS)
+        ]
+    )  # [C, M, R, Q]
+    beliefs = rewards["gold_log_likelihood"]
+    assert beliefs["mean"] == pytest.approx(every.mean())
+    plain = [a["gold_log_likelihood"] for c in range(CONTEXTS) for a in _answers(c, 9, 9)]
+    assert beliefs["unadapted"] == pytest.approx(np.mean(plain))
+    expected = reliability.across_seeds(list(every.mean(axis=3)), draws=100)
+    assert beliefs["reliability"]["within_contexts"]["value"] == pytest.approx(expected.value)
+    gained = rewards["log_likelihood_gain"]
+    assert gained["mean"] == pytest.approx(every.mean() - np.mean(plain))
+    for form in ("within_contexts", "other_both"):
+        within, of_gain = beliefs["reliability"][form], gained["reliability"][form]
+        assert of_gain["value"] == pytest.approx(within["value"])
+    assert rewards["length"]["mean"] == 8.0
+    assert rewards["length"]["reliability"] is None
+    assert "1 by construction" in rewards["length"]["not_applicable"]
+    # The third self-edit has no rubric score, so comparisons are of the two others.
+    assert stage["left_out"] == {"self_edits": 4, "questions": 0}
+    chosen = {(row["chosen_by"], row["measured"]): row for row in stage["best_of_m"]}
+    by_length = chosen["length", "gold_log_likelihood"]["other_replicates"]
+    assert by_length["chosen"] == pytest.approx(every[:, 1].mean())
+    assert by_length["mean"] == pytest.approx(every[:, :2].mean())
+
+
+def test_what_has_no_result_is_counted_by_reason_and_ungraded_is_not_wrong(tmp_path):
+    trials = [t for t in _all_trials() if (t["context"], t["index"]) != ("c0", 0)]
+    for trial in trials:
+        if (trial["context"], trial["index"]) == ("c1", 2):
+            trial |= {"answers": [], "reason": "the inner update became non-finite"}
+        if (trial["context"], trial["index"], trial["replicate"]) == ("c2", 1, 0):
+            trial["answers"][1]["correct"] = None
+    [stage] = analyze.analyze(_write(tmp_path, trials), draws=50)["stages"]
+    assert stage["without_reward"] == {
+        scores.NO_TEXT: 1,
+        "the inner update became non-finite": 1,
+    }
+    assert stage["ungraded_answers"] == 1
+    assert stage["left_out"] == {"self_edits": 2, "questions": 1}
+    right = [
+        np.mean([np.mean([a["correct"] for a in t["answers"] if a["correct"] is not None])])
+        for t in trials
+        if t["answers"] and t["context"] == "c2" and t["index"] == 1
+    ]
+    [run], _ = scores.of_run(tmp_path)
+    of_edit = run.cells["accuracy"][2][1]
+    assert np.isnan(of_edit[1, 0]) and np.isnan(of_edit).sum() == 1
+    [accuracy, *_] = analyze.rewards_of(run)
+    np.testing.assert_allclose(analyze._of_replicates(accuracy.cells[2])[1], right)
+    shown = analysis_table.table(analyze.analyze(str(tmp_path), draws=50))
+    assert "1 self-edits without a reward: the inner update became non-finite" in shown
+    assert "1 ungraded" in shown
+
+
+def test_one_replicate_says_that_seeds_cannot_be_judged(tmp_path):
+    trials = [trial for trial in _all_trials() if trial["replicate"] == 0]
+    report = analyze.analyze(_write(tmp_path, trials), draws=50)
+    [stage] = report["stages"]
+    found = stage["rewards"]["gold_log_likelihood"]["reliability"]
+    assert found["within_contexts"] is found["other_replicates"] is found["other_both"] is None
+    assert found["other_questions"]["value"] is not None
+    gains = stage["best_of_m"][0]
+    assert gains["other_replicates"] is None and gains["other_questions"] is not None
+    assert "one replicate" in stage["notes"][0]
+    assert "cannot be estimated from this stage" in analysis_table.table(report)
+
+
+def test_a_run_in_progress(tmp_path):
+    """One of two batches is done: what is missing was not tried yet, and is not blamed."""
+    trials = [t for t in _all_trials() if t["context"] != "c3"]
+    [stage] = analyze.analyze(_write(tmp_path, trials, planned=2), draws=50)["stages"]
+    assert stage["without_reward"] == {scores.NOT_TRIED: 3}
+    assert stage["left_out"]["self_edits"] == 3
+
+
+def test_a_run_without_inner_loops_has_its_selection(tmp_path):
+    with ledger.Ledger(tmp_path / "ledger") as records:
+        edits = [{"context": c, "index": m, "text": "a" * m} for c in "ab" for m in range(3)]
+        records.append("edits", "round 1/0", {"edits": edits})
+        records.append("selection", "round 1", {"rewards": [[0.5, None, 1.0], [0.0, 0.1, 0.4]]})
+        records.append("edits", "eval edit_before/0", {"edits": edits[::3]})
+    report = analyze.analyze(str(tmp_path), draws=50)
+    [stage] = report["stages"]
+    assert list(stage["rewards"]) == ["reward", "length"]
+    [agreement] = stage["agreement"]
+    assert agreement["same_best"]["value"] == 1.0
+    assert report["notes"] == [
+        "eval edit_before: one self-edit a context, so there is nothing to compare"
+    ]
+    assert analysis_table.table(report).startswith("note: eval edit_before")
+
+
+def test_what_cannot_be_analysed(tmp_path, capsys):
+    (tmp_path / "ledger").mkdir()
+    cases = [
+        ([str(tmp_path)], "no self-edits are recorded there"),
+        ([str(tmp_path / "none")], "no such run directory or scored file"),
+        ([str(tmp_path / "ledger")], "there is no ledger here"),
+        ([], "needs a run's directory or a file"),
+        (["a", "b"], "unexpected argument"),
+        ([str(tmp_path), "--draws=0"], "draws"),
+        ([str(tmp_path), "--config=x"], "config"),
+    ]
+    for arguments, message in cases:
+        assert cli.main(["analyze", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert message in error and "Traceback" not in error
+    _write(tmp_path / "run", _all_trials(), rubric=[[1.0]] * CONTEXTS)
+    with pytest.raises(ledger.LedgerError, match="the scores of 'rubric' are not one a self-edit"):
+        analyze.analyze(str(tmp_path / "run"))
+
+
+def test_a_scored_file_from_the_command_line(tmp_path, capsys):
+    """Runs are matched by their name and questions by their text, in whatever order they come."""
+
+    def completion(text, verdicts):
+        return {
+            "text": text,
+            "stats": {"adapter_mean": 0.5, "baseline_mean": 0.25},
+            "correct": [[run, question, verdict] for run, question, verdict in verdicts],
+        }
+
+    rows = [("b", "one", True), ("a", "one", False), ("a", "two", None), ("b", "two", True)]
+    entry = {
+        "title": "T",
+        "prompt": "p",
+        "completions": [
+            completion("x", rows),
+            completion("yy", [(run, q, True) for run, q, _ in reversed(rows)]),
+            completion("zz", []),
+        ],
+    }
+    path = tmp_path / "scored.json"
+    path.write_text(json.dumps([entry, {"prompt": "q", "completions": []}]))
+    [stage] = scores.of_scored_file(path)
+    np.testing.assert_array_equal(
+        stage.cells["accuracy"][0],
+        [[[0, 1], [np.nan, 1]], [[1, 1], [1, 1]], [[np.nan, np.nan]] * 2],
+    )
+    out = tmp_path / "report.json"
+    assert cli.main(["analyze", str(path), f"--json={out}", "--draws=20"]) == 0
+    printed = capsys.readouterr().out
+    assert "8 answers: 1 ungraded" in printed
+    assert "1 self-edits without a reward: no verdict of its answers" in printed
+    report = json.loads(out.read_text())
+    [found] = report["stages"]
+    assert found["rewards"]["accuracy"]["unadapted"] == 0.25
+    assert cli.main(["analyze", f"--source={path}", "--json=-", "--draws=20"]) == 0
+    assert json.loads(capsys.readouterr().out) == report
+    del entry["completions"][0]["correct"], entry["completions"][1]["correct"]
+    path.write_text(json.dumps([entry]))
+    assert cli.main(["analyze", str(path)]) == 2
+    assert "no self-edit has verdicts" in capsys.readouterr().err
