@@ -11,30 +11,12 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from seal_jax import config_dict
-from seal_jax.settings import Settings, SettingsError
+from seal_jax.commands import COMMANDS, Command, UsageError
+from seal_jax.endpoint import EndpointError
+from seal_jax.settings import SettingsError
 from seal_jax.weights import demo_model
 
-USAGE = """usage: python -m seal_jax COMMAND [flags]
-
-commands:
-  train     ReST-EM rounds, then the evaluation of every arm
-  evaluate  the evaluation alone, of the base model or of a run's policy (--policy_from=RUN)
-  adapt     one text: answers before and after adapting (--passage=FILE --question='...')
-  analyze   what each reward is worth, from a run or a file of scored self-edits (analyze SOURCE)
-  select    the best self-edits of a file of scored ones, as lines of JSON (--scored=FILE)
-
-flags of every command but analyze and select:
-  --config=FILE[:VARIANT]   a config file (default: knowledge.py:demo, or :adapt for adapt)
-  --config.KEY=VALUE        overrides one setting, e.g. --config.inner.lora.rank=16
-
-`python -m seal_jax COMMAND --help` lists the command's own flags."""
-
-
-_MENDABLE = (ValueError, OSError, flags.Error, demo_model.DemoModelError)
-
-
-class UsageError(ValueError):
-    """The command line is wrong; the message says what to change."""
+_MENDABLE = (ValueError, OSError, flags.Error, demo_model.DemoModelError, EndpointError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,23 +28,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(USAGE)
+        print(_usage())
         return 0
-    command, rest = argv[0], argv[1:]
+    name, rest = argv[0], argv[1:]
     logging.set_verbosity(logging.WARNING)
     # transformers is here for its tokenizers; it need not advise anybody to install PyTorch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
-        if command not in _COMMANDS:
-            raise UsageError(f"unknown command {command!r}.\n\n{USAGE}")
+        if name not in COMMANDS:
+            raise UsageError(f"unknown command {name!r}.\n\n{_usage()}")
         if {"-h", "--help"} & set(rest):
-            print(_help(command))
+            print(_help(name))
             return 0
-        _COMMANDS[command](_parse(command, rest))
+        COMMANDS[name].run(_parse(name, rest))
     except KeyboardInterrupt:
-        continues = (
-            "" if command in ("adapt", *_OWN_FLAGS) else "; the same command continues the run"
-        )
+        continues = "; the same command continues the run" if COMMANDS[name].resumes else ""
         print(f"\ninterrupted{continues}.", file=sys.stderr)
         return 130
     except _MENDABLE as error:
@@ -73,169 +53,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _train(values: flags.FlagValues) -> None:
-    from seal_jax.programs import train
-
-    train.train(
-        _settings(values),
-        _workdir(values),
-        overwrite=values.overwrite,
-        quiet=values.quiet,
+def _usage() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    commands = "\n".join(
+        f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()
     )
+    without = ", ".join(name for name, command in COMMANDS.items() if not command.variant)
+    return f"""usage: python -m seal_jax COMMAND [flags]
+
+commands:
+{commands}
+
+flags of every command but {without}:
+  --config=FILE[:VARIANT]   a config file (default: knowledge.py:demo, or :adapt for adapt)
+  --config.KEY=VALUE        overrides one setting, e.g. --config.inner.lora.rank=16
+
+`python -m seal_jax COMMAND --help` lists the command's own flags."""
 
 
-def _evaluate(values: flags.FlagValues) -> None:
-    from seal_jax.programs import evaluate
-
-    evaluate.evaluate(
-        _settings(values),
-        _workdir(values),
-        policy_from=values.policy_from,
-        overwrite=values.overwrite,
-        quiet=values.quiet,
-    )
-
-
-def _adapt(values: flags.FlagValues) -> None:
-    from seal_jax.programs import adapt
-
-    if not values.passage:
-        raise UsageError("adapt needs --passage=FILE (a text file) and --question='...'.")
-    passage = pathlib.Path(values.passage).read_text(encoding="utf-8")
-    adapted = adapt.adapt(
-        _settings(values),
-        passage,
-        list(values.question),
-        title=values.title or pathlib.Path(values.passage).stem.replace("_", " "),
-        edit=values.edit,
-    )
-    if adapted.self_edit:
-        print(f"self-edit:\n{adapted.self_edit}\n")
-    if adapted.dropped_tokens or adapted.dropped_sequences:
-        print(
-            f"not trained on, for lack of room: {adapted.dropped_sequences} lines and "
-            f"{adapted.dropped_tokens} tokens of others (raise --config.inner.max_sequences, or "
-            "add a larger bucket to --config.inner.buckets)\n"
-        )
-    for question, before, after in zip(values.question, adapted.before, adapted.after, strict=True):
-        print(
-            f"question: {question}\n  before: {before or '(empty)'}\n  after:  {after or '(empty)'}"
-        )
-
-
-def _analyze(values: flags.FlagValues) -> None:
-    from seal_jax import json_file
-    from seal_jax.programs import analysis_table, analyze
-
-    if not values.source:
-        raise UsageError("analyze needs a run's directory or a file of scored self-edits.")
-    found = analyze.analyze(
-        values.source, seed=values.seed, draws=values.draws, weight=values.mix_weight
-    )
-    if values.json == "-":
-        print(json_file.encode(found, indent=1))
-        return
-    print(analysis_table.table(found))
-    if values.json:
-        json_file.write_json(values.json, found)
-
-
-def _define_analyze(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("source", "", "A run's directory or a scored file; needs no name.", values)
-    flags.DEFINE_integer("seed", 0, "Seed of the bootstrap.", 0, flag_values=values)
-    flags.DEFINE_integer("draws", 10_000, "Resamples of the bootstrap.", 1, flag_values=values)
-    flags.DEFINE_float(
-        "mix_weight", 0.5, "Accuracy's, in its mix with log-likelihood.", 0, 1, flag_values=values
-    )
-    flags.DEFINE_string("json", "", "File to write all figures to, as JSON; - prints them.", values)
-
-
-def _select(values: flags.FlagValues) -> None:
-    from seal_jax import restem
-    from seal_jax.programs import select
-
-    if not values.scored:
-        raise UsageError("select needs --scored=FILE, a file of scored self-edits.")
-    rule = restem.SelectionRule(
-        name=values.rule,
-        k=values.top_k,
-        threshold=values.threshold,
-        temperature=values.temperature,
-    )
-    select.select(values.scored, rule, seed=values.seed, out=values.out)
-
-
-def _define_select(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("scored", "", "JSON file of scored self-edits.", values)
-    flags.DEFINE_string("rule", "best_of_m", "Which are kept; see restem.SelectionRule.", values)
-    flags.DEFINE_integer(
-        "top_k", 1, "How many of a context, for the rule top_k.", flag_values=values
-    )
-    flags.DEFINE_float(
-        "threshold", 0.0, "Gain over base, for the rule threshold.", flag_values=values
-    )
-    flags.DEFINE_float(
-        "temperature", 0.1, "In units of the reward, for the rule weighted.", flag_values=values
-    )
-    flags.DEFINE_integer("seed", 0, "For the rule random.", 0, flag_values=values)
-    flags.DEFINE_string("out", "", "File for the picks (default: standard output).", values)
-
-
-_COMMANDS = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "adapt": _adapt,
-    "analyze": _analyze,
-    "select": _select,
-}
-# Commands without --config, and what defines their flags.
-_OWN_FLAGS = {"analyze": _define_analyze, "select": _define_select}
-# The flag that an argument without a name is the value of.
-_UNNAMED = {"analyze": "source"}
-
-
-def _define(command: str) -> flags.FlagValues:
+def _define(command: Command) -> flags.FlagValues:
     values = flags.FlagValues()
+    if command.unnamed:
+        values.set_gnu_getopt()  # flags may follow arguments without a name
     flags.DEFINE_bool("traceback", False, "Show where an error was raised.", values)
-    if command in _OWN_FLAGS:
-        _OWN_FLAGS[command](values)
-        return values
-    config_flags.DEFINE_config_file("config", None, "Config file, FILE[:VARIANT].", values)
-    if command == "adapt":
-        flags.DEFINE_string("passage", "", "Text file with the passage.", values)
-        flags.DEFINE_multi_string("question", [], "A question; may be repeated.", values)
-        flags.DEFINE_string("title", "", "What it is about (default: the file's name).", values)
-        flags.DEFINE_bool("edit", True, "Write a self-edit; else train on the passage.", values)
-        return values
-    flags.DEFINE_string("workdir", "", "Directory of the run.", values)
-    flags.DEFINE_bool("overwrite", False, "Delete a finished or other run in --workdir.", values)
-    flags.DEFINE_bool("quiet", False, "Print nothing but errors.", values)
-    if command == "evaluate":
-        flags.DEFINE_string("policy_from", "", "Directory of a run whose policy to test.", values)
+    if command.variant:
+        config_flags.DEFINE_config_file("config", None, "Config file, FILE[:VARIANT].", values)
+    command.define(values)
     return values
 
 
-def _parse(command: str, rest: list[str]) -> flags.FlagValues:
+def _parse(name: str, rest: list[str]) -> flags.FlagValues:
     """Flag values; config_flags looks for overrides in sys.argv, so that is set meanwhile."""
-    if command not in _OWN_FLAGS:
+    command = COMMANDS[name]
+    if command.variant:
         _check_overrides(rest)
         if not any(argument.split("=")[0] in ("--config", "-config") for argument in rest):
-            variant = "adapt" if command == "adapt" else "demo"
-            rest = [f"--config={_default_config()}:{variant}", *rest]
+            rest = [f"--config={_default_config()}:{command.variant}", *rest]
     values = _define(command)
-    arguments = [f"seal_jax {command}", *rest]
+    arguments = [f"seal_jax {name}", *rest]
     with mock.patch.object(sys, "argv", arguments):
         try:
-            left = values(arguments)
+            left = values(arguments)[1:]
         except flags.IllegalFlagValueError as error:
             # config_flags puts a traceback into the message; its last line says what is wrong.
             raise UsageError(
                 str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
             ) from None
-    if len(left) == 2 and command in _UNNAMED and not values[_UNNAMED[command]].value:
-        values[_UNNAMED[command]].value = left.pop()
-    if left[1:]:
-        raise UsageError(f"unexpected argument {left[1]!r}: flags have the form --name=value.")
+    if left and command.unnamed:
+        flag = values[command.unnamed]
+        if isinstance(flag.value, list):
+            flag.value, left = [*flag.value, *left], []
+        elif not flag.value:
+            flag.value, left = left[0], left[1:]
+    if left:
+        raise UsageError(f"unexpected argument {left[0]!r}: flags have the form --name=value.")
     return values
 
 
@@ -259,23 +130,11 @@ def _default_config() -> str:
     return found.origin
 
 
-def _settings(values: flags.FlagValues) -> Settings:
-    return config_dict.from_config(values.config)
-
-
-def _workdir(values: flags.FlagValues) -> str:
-    if not values.workdir:
-        raise UsageError("give --workdir=DIR, a directory for this run.")
-    return values.workdir
-
-
-def _help(command: str) -> str:
-    own = _define(command)
-    names = [name for name in own if name not in ("config",)]
-    lines = [f"  --{name}: {own[name].help}" for name in sorted(names)]
-    flags_text = "\n".join(lines)
-    text = f"{USAGE}\n\nflags of {command}:\n{flags_text}"
-    if command in _OWN_FLAGS:
+def _help(name: str) -> str:
+    own = _define(COMMANDS[name])
+    lines = [f"  --{flag}: {own[flag].help}" for flag in sorted(own) if flag != "config"]
+    text = "\n".join([_usage(), "", f"flags of {name}:", *lines])
+    if not COMMANDS[name].variant:
         return text
     known = "\n".join(f"  --config.{key}" for key in config_dict.all_keys())
     return f"{text}\n\nsettings:\n{known}"

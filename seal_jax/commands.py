@@ -1,0 +1,210 @@
+"""The commands: what each is for, its flags, and the program that it starts.
+
+Programs are imported when their command runs, so that --help and the commands that only read files
+start at once.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+
+from absl import flags
+
+from seal_jax import config_dict, json_file
+from seal_jax.settings import Settings
+
+
+class UsageError(ValueError):
+    """The command line is wrong; the message says what to change."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command.
+
+    Attributes:
+      summary: one line for the list of commands.
+      run: starts it with its flags' values.
+      define: defines its own flags.
+      variant: the variant of the default config; "" for commands that take no --config.
+      unnamed: the flag that arguments without a name are values of; "" refuses them. A flag that
+        may be repeated takes any number of them.
+      resumes: whether the same command continues what was interrupted.
+    """
+
+    summary: str
+    run: Callable[[flags.FlagValues], None]
+    define: Callable[[flags.FlagValues], None]
+    variant: str = ""
+    unnamed: str = ""
+    resumes: bool = False
+
+
+def _settings(values: flags.FlagValues) -> Settings:
+    return config_dict.from_config(values.config)
+
+
+def _workdir(values: flags.FlagValues) -> str:
+    if not values.workdir:
+        raise UsageError("give --workdir=DIR, a directory for this run.")
+    return values.workdir
+
+
+def _define_run(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", "", "Directory of the run.", values)
+    flags.DEFINE_bool("overwrite", False, "Delete a finished or other run in --workdir.", values)
+    flags.DEFINE_bool("quiet", False, "Print nothing but errors.", values)
+
+
+def _train(values: flags.FlagValues) -> None:
+    from seal_jax.programs import train
+
+    train.train(
+        _settings(values),
+        _workdir(values),
+        overwrite=values.overwrite,
+        quiet=values.quiet,
+    )
+
+
+def _evaluate(values: flags.FlagValues) -> None:
+    from seal_jax.programs import evaluate
+
+    evaluate.evaluate(
+        _settings(values),
+        _workdir(values),
+        policy_from=values.policy_from,
+        overwrite=values.overwrite,
+        quiet=values.quiet,
+    )
+
+
+def _define_evaluate(values: flags.FlagValues) -> None:
+    _define_run(values)
+    flags.DEFINE_string("policy_from", "", "Directory of a run whose policy to test.", values)
+
+
+def _adapt(values: flags.FlagValues) -> None:
+    from seal_jax.programs import adapt
+
+    if not values.passage:
+        raise UsageError("adapt needs --passage=FILE (a text file) and --question='...'.")
+    passage = pathlib.Path(values.passage).read_text(encoding="utf-8")
+    adapted = adapt.adapt(
+        _settings(values),
+        passage,
+        list(values.question),
+        title=values.title or pathlib.Path(values.passage).stem.replace("_", " "),
+        edit=values.edit,
+    )
+    if adapted.self_edit:
+        print(f"self-edit:\n{adapted.self_edit}\n")
+    if adapted.dropped_tokens or adapted.dropped_sequences:
+        print(
+            f"not trained on, for lack of room: {adapted.dropped_sequences} lines and "
+            f"{adapted.dropped_tokens} tokens of others (raise --config.inner.max_sequences, or "
+            "add a larger bucket to --config.inner.buckets)\n"
+        )
+    for question, before, after in zip(values.question, adapted.before, adapted.after, strict=True):
+        print(
+            f"question: {question}\n  before: {before or '(empty)'}\n  after:  {after or '(empty)'}"
+        )
+
+
+def _define_adapt(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("passage", "", "Text file with the passage.", values)
+    flags.DEFINE_multi_string("question", [], "A question; may be repeated.", values)
+    flags.DEFINE_string("title", "", "What it is about (default: the file's name).", values)
+    flags.DEFINE_bool("edit", True, "Write a self-edit; else train on the passage.", values)
+
+
+def _analyze(values: flags.FlagValues) -> None:
+    from seal_jax.programs import analysis_table, analyze
+
+    if not values.source:
+        raise UsageError("analyze needs a run's directory or a file of scored self-edits.")
+    found = analyze.analyze(
+        values.source, seed=values.seed, draws=values.draws, weight=values.mix_weight
+    )
+    if values.json == "-":
+        print(json_file.encode(found, indent=1))
+        return
+    print(analysis_table.table(found))
+    if values.json:
+        json_file.write_json(values.json, found)
+
+
+def _define_analyze(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("source", "", "A run's directory or a scored file; needs no name.", values)
+    flags.DEFINE_integer("seed", 0, "Seed of the bootstrap.", 0, flag_values=values)
+    flags.DEFINE_integer("draws", 10_000, "Resamples of the bootstrap.", 1, flag_values=values)
+    flags.DEFINE_float(
+        "mix_weight", 0.5, "Accuracy's, in its mix with log-likelihood.", 0, 1, flag_values=values
+    )
+    flags.DEFINE_string("json", "", "File to write all figures to, as JSON; - prints them.", values)
+
+
+def _select(values: flags.FlagValues) -> None:
+    from seal_jax import restem
+    from seal_jax.programs import select
+
+    if not values.scored:
+        raise UsageError("select needs --scored=FILE, a file of scored self-edits.")
+    rule = restem.SelectionRule(
+        name=values.rule,
+        k=values.top_k,
+        threshold=values.threshold,
+        temperature=values.temperature,
+    )
+    select.select(values.scored, rule, seed=values.seed, out=values.out)
+
+
+def _define_select(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("scored", "", "JSON file of scored self-edits.", values)
+    flags.DEFINE_string("rule", "best_of_m", "Which are kept; see restem.SelectionRule.", values)
+    flags.DEFINE_integer(
+        "top_k", 1, "How many of a context, for the rule top_k.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "threshold", 0.0, "Gain over base, for the rule threshold.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "temperature", 0.1, "In units of the reward, for the rule weighted.", flag_values=values
+    )
+    flags.DEFINE_integer("seed", 0, "For the rule random.", 0, flag_values=values)
+    flags.DEFINE_string("out", "", "File for the picks (default: standard output).", values)
+
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command(
+        summary="ReST-EM rounds, then the evaluation of every arm",
+        run=_train,
+        define=_define_run,
+        variant="demo",
+        resumes=True,
+    ),
+    "evaluate": Command(
+        summary="the evaluation alone, of the base model or of a run's policy (--policy_from=RUN)",
+        run=_evaluate,
+        define=_define_evaluate,
+        variant="demo",
+        resumes=True,
+    ),
+    "adapt": Command(
+        summary="one text: answers before and after adapting (--passage=FILE --question='...')",
+        run=_adapt,
+        define=_define_adapt,
+        variant="adapt",
+    ),
+    "analyze": Command(
+        summary="what each reward is worth, from a run or a file of scored self-edits",
+        run=_analyze,
+        define=_define_analyze,
+        unnamed="source",
+    ),
+    "select": Command(
+        summary="the best self-edits of a file of scored ones, as lines of JSON (--scored=FILE)",
+        run=_select,
+        define=_define_select,
+    ),
+}
