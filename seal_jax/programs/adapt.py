@@ -68,7 +68,9 @@ def adapt(
 
 
 def _adapt(opened: Session, context: Context, edit: bool) -> Adapted:
-    opened.check_lengths([context])
+    if edit and (reason := opened.unfit(context)):
+        raise SettingsError(f"the passage is too long: {reason}.")
+    opened.check_positions([context])
     width = opened.query_width([context])
     text, sequences = "", opened.task.passage_sequences(context)
     if edit:

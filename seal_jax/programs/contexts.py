@@ -3,55 +3,81 @@
 import dataclasses
 import zlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from seal_jax.programs.session import Session, make_task
 from seal_jax.settings import SettingsError
 from seal_jax.tasks.base import Context, Split
-from seal_jax.tasks.knowledge import splits
+from seal_jax.tasks.knowledge import splits, squad
 
 
-def training_rounds(session: Session) -> list[list[Context]]:
+class Available(NamedTuple):
+    """The contexts of a split that a run can use, and how many things were left out, and why."""
+
+    contexts: list[Context]
+    left_out: dict[str, int]
+
+    def explain(self) -> str:
+        """What was left out, for an error; "" if nothing was."""
+        reasons = "; ".join(f"{count}: {reason}" for reason, count in self.left_out.items())
+        return f" Left out: {reasons}." if reasons else ""
+
+
+def available(session: Session, split: Split) -> Available:
+    """The contexts of a split with their first data.max_questions questions.
+
+    Contexts whose prompt is too long for the run are left out.
+    """
+    reasons = squad.count_reasons(session.task.skipped(split))
+    fitting = []
+    for context in session.task.contexts(split):
+        reason = session.unfit(context)
+        if reason:
+            reasons[reason] = reasons.get(reason, 0) + 1
+        else:
+            fitting.append(context)
+    return Available(_first_questions(fitting, session.settings.data.max_questions), reasons)
+
+
+def training_rounds(session: Session, training: Available) -> list[list[Context]]:
     """Each round's training contexts, chosen by the seed; rounds share none.
 
     Raises:
       SettingsError: there are too few.
     """
-    settings = session.settings
-    count, rounds = settings.restem.contexts_per_round, settings.restem.rounds
-    available = _limited(session, "train")
-    if count * rounds > len(available):
+    settings = session.settings.restem
+    count, rounds = settings.contexts_per_round, settings.rounds
+    if count * rounds > len(training.contexts):
         raise SettingsError(
             f"{rounds} rounds of {count} fresh contexts need {count * rounds} training contexts, "
-            f"but there are {len(available)}: lower restem.contexts_per_round or restem.rounds, or "
-            "give a larger data.train_path."
+            f"but there are {len(training.contexts)}: lower restem.contexts_per_round or "
+            f"restem.rounds, or give a larger data.train_path.{training.explain()}"
         )
-    generator = np.random.default_rng([settings.seed, zlib.crc32(b"training contexts")])
-    order = generator.permutation(len(available))
-    return [[available[i] for i in order[r * count : (r + 1) * count]] for r in range(rounds)]
+    return splits.rounds(training.contexts, count=count, rounds=rounds, seed=session.settings.seed)
 
 
-def held_out(session: Session) -> list[Context]:
+def held_out(session: Session, evaluation: Available) -> list[Context]:
     """The evaluation contexts: a fixed choice over the whole file, the same for every seed.
 
     Raises:
       SettingsError: there are too few.
     """
-    available = _limited(session, "eval")
-    wanted = session.settings.evaluation.contexts or len(available)
-    if wanted > len(available):
+    found = evaluation.contexts
+    wanted = session.settings.evaluation.contexts or len(found)
+    if wanted > len(found):
         raise SettingsError(
-            f"evaluation.contexts is {wanted}, but there are {len(available)} evaluation contexts: "
-            "lower it, or give a larger data.eval_path."
+            f"evaluation.contexts is {wanted}, but there are {len(found)} evaluation contexts: "
+            f"lower it, or give a larger data.eval_path.{evaluation.explain()}"
         )
     if wanted < 2:
         raise SettingsError(
             "an interval needs at least 2 evaluation contexts: raise evaluation.contexts, or give "
-            "a larger data.eval_path."
+            f"a larger data.eval_path.{evaluation.explain()}"
         )
-    order = np.random.default_rng(zlib.crc32(b"evaluation contexts")).permutation(len(available))
-    chosen = [available[i] for i in sorted(order[:wanted])]
+    drawn = {c.id for c in splits.choose(found, wanted, seed=None, name="evaluation contexts")}
+    chosen = [context for context in found if context.id in drawn]
     return _some_questions(chosen, session.settings.evaluation.questions)
 
 
@@ -79,15 +105,13 @@ def development(session: Session) -> list[Context]:
     """
     settings = session.settings
     half = make_task(settings, dataclasses.replace(settings.data, eval_part="development"))
-    available = _first_questions(half.contexts("eval"), settings.data.max_questions)
+    fitting = [context for context in half.contexts("eval") if not session.unfit(context)]
     return splits.choose(
-        available, settings.tuning.contexts, seed=None, name="development contexts"
+        _first_questions(fitting, settings.data.max_questions),
+        settings.tuning.contexts,
+        seed=None,
+        name="development contexts",
     )
-
-
-def _limited(session: Session, split: Split) -> list[Context]:
-    """The contexts of a split with their first data.max_questions questions."""
-    return _first_questions(session.task.contexts(split), session.settings.data.max_questions)
 
 
 def _first_questions(contexts: Sequence[Context], count: int) -> list[Context]:

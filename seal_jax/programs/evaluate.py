@@ -38,12 +38,16 @@ def evaluate(
 
     def work(run: Run) -> dict[str, Any]:
         arms.check_format(run.session, rounds=0)
-        held_out = contexts.held_out(run.session)
-        run.session.check_lengths(held_out)
+        available = contexts.available(run.session, "eval")
+        held_out = contexts.held_out(run.session, available)
+        run.session.check_positions(held_out)
         found = {"base": policies.merged(run, 0, ())}
         if policy_from:
             found["policy"] = policies.restore_policy(run, policy_from)
-        return comparison.compare_policies(run, found, held_out)
+        return comparison.compare_policies(run, found, held_out) | {
+            "left_out": {"eval": available.left_out},
+            "differs_from_paper_split": run.session.task.difference("eval"),
+        }
 
     return run_job(
         settings, workdir, work, overwrite=overwrite, quiet=quiet, policy_from=policy_from

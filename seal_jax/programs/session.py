@@ -87,42 +87,43 @@ class Session:
                 widest = max(widest, length)
         return buckets[bucket_index(widest, buckets)]
 
-    def check_lengths(self, contexts: Sequence[Context]) -> None:
-        """Refuses, before any work, what would not fit later.
+    def unfit(self, context: Context) -> str:
+        """Why a context cannot be used: its prompt for a self-edit is too long; "" if it can."""
+        if not self.task.writes:
+            return ""
+        edits, sft = self.settings.edits, self.settings.restem.sft
+        length = len(self.edit_prompt(context))
+        if length > edits.prompt_buckets[-1]:
+            return (
+                "its prompt takes more tokens than the largest of edits.prompt_buckets "
+                f"({edits.prompt_buckets[-1]})"
+            )
+        if length + edits.max_new_tokens > sft.buckets[-1]:
+            return (
+                "its prompt and a self-edit of edits.max_new_tokens may take more tokens than the "
+                f"largest of restem.sft.buckets ({sft.buckets[-1]})"
+            )
+        if length + edits.max_new_tokens > self.model.max_positions:
+            return (
+                "its prompt and a self-edit of edits.max_new_tokens may take more tokens than the "
+                f"model has positions ({self.model.max_positions})"
+            )
+        return ""
+
+    def check_positions(self, contexts: Sequence[Context]) -> None:
+        """Refuses questions whose answers would not fit.
 
         Raises:
-          TooLong: a prompt, or a prompt with its self-edit, exceeds its largest bucket.
-          SettingsError: a bucket exceeds the model's positions.
+          TooLong: a question exceeds the largest bucket.
+          SettingsError: the bucket exceeds the model's positions.
         """
-        needed = self._check_edit_prompts(contexts) if self.task.writes else 0
         answers, limit = self.settings.answers, self.model.max_positions
-        needed = max(
-            needed,
-            self.query_width(contexts) + max(answers.max_new_tokens, answers.max_gold_tokens),
-        )
+        needed = self.query_width(contexts) + max(answers.max_new_tokens, answers.max_gold_tokens)
         if needed > limit:
             raise SettingsError(
-                f"prompts and what follows them take up to {needed} tokens, but the model has "
-                f"{limit} positions: lower edits.max_new_tokens or answers.max_new_tokens."
+                f"questions and their answers take up to {needed} tokens, but the model has "
+                f"{limit} positions: lower answers.max_new_tokens or answers.max_gold_tokens."
             )
-
-    def _check_edit_prompts(self, contexts: Sequence[Context]) -> int:
-        """The most tokens of a prompt with its self-edit."""
-        edits, sft = self.settings.edits, self.settings.restem.sft
-        longest = max(len(self.edit_prompt(context)) for context in contexts)
-        if longest > edits.prompt_buckets[-1]:
-            raise TooLong(
-                f"the longest prompt for a self-edit takes {longest} tokens, more than the largest "
-                f"of edits.prompt_buckets ({edits.prompt_buckets[-1]}): add a larger bucket, or "
-                "leave long passages out with data.max_words."
-            )
-        if longest + edits.max_new_tokens > sft.buckets[-1]:
-            raise TooLong(
-                f"a prompt and its self-edit may take {longest + edits.max_new_tokens} tokens, "
-                f"more than the largest of restem.sft.buckets ({sft.buckets[-1]}): add a larger "
-                "bucket."
-            )
-        return longest + edits.max_new_tokens
 
 
 def open_session(settings: Settings) -> Session:

@@ -34,17 +34,22 @@ def train(
 
     def work(run: Run) -> dict[str, Any]:
         arms.check_format(run.session, settings.restem.rounds)
-        rounds = contexts.training_rounds(run.session)
-        held_out = contexts.held_out(run.session)
+        available = {split: contexts.available(run.session, split) for split in ("train", "eval")}
+        rounds = contexts.training_rounds(run.session, available["train"])
+        held_out = contexts.held_out(run.session, available["eval"])
         run.say(plan.describe(run.session, rounds, held_out))
         training = [context for chosen in rounds for context in chosen]
-        run.session.check_lengths([*training, *held_out])
+        run.session.check_positions([*training, *held_out])
         width = run.session.query_width(training)
         found = {"base": policies.merged(run, 0, ())}
         found["policy"], learned = restem_rounds(run, rounds, width)
         for control in arms.controls(settings.evaluation.arms):
             found[control] = control_rounds(run, rounds, control)
-        return comparison.compare_policies(run, found, held_out) | {"rounds": learned}
+        return comparison.compare_policies(run, found, held_out) | {
+            "rounds": learned,
+            "left_out": {split: known.left_out for split, known in available.items()},
+            "differs_from_paper_split": run.session.task.difference("eval"),
+        }
 
     return run_job(settings, workdir, work, overwrite=overwrite, quiet=quiet)
 

@@ -30,6 +30,14 @@ class Context:
 
 
 @dataclasses.dataclass(frozen=True)
+class Skipped:
+    """A part of a file that was left out: where it is (article, paragraph, question) and why."""
+
+    where: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
     """A graded prediction. An empty prediction is never correct, and is counted apart.
 
@@ -104,6 +112,14 @@ class Task(Protocol):
 
     def contexts(self, split: Split) -> Sequence[Context]:
         """All contexts of a split, in file order; the splits share no article."""
+        ...
+
+    def skipped(self, split: Split) -> Sequence[Skipped]:
+        """What was left out of a split, with reasons."""
+        ...
+
+    def difference(self, split: Split) -> str:
+        """How a split differs from the paper's where that was meant; "" for not at all."""
         ...
 
     def edit_prompt(self, context: Context) -> str:

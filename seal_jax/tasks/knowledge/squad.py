@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from seal_jax.tasks.base import Context, Question
+from seal_jax.tasks.base import Context, Question, Skipped
 from seal_jax.tasks.knowledge.parse import is_blank
 
 _SIGNS = "#%&*/@\\§†‡"  # Unicode counts these as punctuation
@@ -26,14 +26,6 @@ _NAMES = {dict: "an object", list: "a list", str: "a string", type(None): "null"
 
 class DataError(ValueError):
     """A data file that cannot be used; the message names the place and what belongs there."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Skipped:
-    """A part of a file that was left out: where it is (article, paragraph, question) and why."""
-
-    where: str
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
