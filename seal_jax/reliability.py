@@ -200,7 +200,8 @@ def agreement(
             statistics.bootstrap(statistic, len(sums_Cx4x3), seed=seed, draws=draws, level=level)
         )
     chance = float(np.mean([1 / len(a) for a, _ in kept])) if kept else math.nan
-    return Agreement(*estimates, chance=chance)
+    pearson, spearman, corrected, same_best = estimates
+    return Agreement(pearson, spearman, corrected, same_best, chance)
 
 
 def mix(first: Sequence[Array], second: Sequence[Array], weight: float = 0.5) -> list[Array]:

@@ -63,14 +63,17 @@ def test_pooled_by_hand():
         [],
         [np.ones((3, 1))] * 5,  # one replicate
         [np.ones((4, 3))] * 5,  # nothing differs
-        [np.full((4, 3), 0.1 + 0.2)] * 5,
+        # Equal means but for rounding, which a ratio would blow up.
+        [np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1], [0.2, 0.3, 0.1]])] * 5,
         [np.arange(6.0).reshape(3, 2)],  # 2 degrees of freedom: the factor has no value
         [np.array([[1.0, 2.0]])] * 5,  # one self-edit a context
         [np.full((3, 2), NAN)] * 5,
     ],
 )
 def test_what_cannot_be_estimated_is_nan(scores):
-    assert all(map(math.isnan, reliability.across_seeds(scores, draws=20)))
+    for replicates in (None, 1):
+        found = reliability.across_seeds(scores, replicates=replicates, draws=20)
+        assert all(map(math.isnan, found))
     cells = [of_context[:, None, :] for of_context in scores if not np.isnan(of_context).any()]
     assert all(map(math.isnan, reliability.apart(cells, "replicates", draws=20)))
 

@@ -1,6 +1,8 @@
 """Bootstrap intervals: hand-computed differences, invariants, and how often they cover the
 truth."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -146,3 +148,25 @@ def test_intervals_cover_the_truth_as_often_as_they_say(contexts, runs, draws):
 def test_plain_percentile_intervals_would_not_cover(monkeypatch):
     monkeypatch.setattr(statistics, "_tail", lambda contexts, level: (1 - level) / 2)
     assert _coverage(12, 1000, 600, seed=0) < 0.93
+
+
+def test_bootstrap_of_any_statistic():
+    """The mean's interval is the paired bootstrap's; NaN resamples are left out if they are few."""
+    values = np.random.default_rng(0).normal(size=30)
+    found = statistics.bootstrap(lambda chosen: values[chosen].mean(axis=1), 30, seed=1, draws=500)
+    assert found == pytest.approx(paired_bootstrap(values, np.zeros(30), seed=1, draws=500))
+
+    def undefined(share):
+        def statistic(chosen):
+            means = values[chosen].mean(axis=1)
+            means[1 : 1 + int(share * len(means))] = np.nan
+            return means
+
+        return statistics.bootstrap(statistic, 30, seed=1, draws=500)
+
+    few, many = undefined(0.05), undefined(0.2)
+    assert few.low < few.value == many.value < few.high
+    assert math.isnan(many.low) and math.isnan(many.high)
+    alone = statistics.bootstrap(lambda chosen: values[chosen].mean(axis=1), 1, seed=1)
+    assert alone.value == values[0] and math.isnan(alone.low)
+    assert math.isnan(statistics.bootstrap(lambda chosen: chosen, 0, seed=1).value)

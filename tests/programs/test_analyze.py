@@ -141,6 +141,25 @@ def test_what_has_no_result_is_counted_by_reason_and_ungraded_is_not_wrong(tmp_p
     assert "1 ungraded" in shown
 
 
+def test_a_self_edit_that_failed_once_is_compared_with_none(tmp_path):
+    """Its other replicate still counts as noise, but the choice needs every replicate."""
+    trials = _all_trials()
+    [failed] = [t for t in trials if (t["context"], t["index"], t["replicate"]) == ("c1", 2, 1)]
+    failed |= {"answers": [], "reason": "the inner update became non-finite"}
+    [stage] = analyze.analyze(_write(tmp_path, trials), draws=50)["stages"]
+    assert stage["left_out"] == {"self_edits": 1, "questions": 0}
+    assert stage["without_reward"] == {}
+    by_length = next(row for row in stage["best_of_m"] if row["chosen_by"] == "length")
+    assert by_length["other_replicates"]["chosen"] == pytest.approx(
+        np.mean(
+            [
+                np.mean([[a["correct"] for a in _answers(c, m, r)] for r in range(REPLICATES)])
+                for c, m in ((0, 2), (1, 1), (2, 2), (3, 2))  # the longest that are left
+            ]
+        )
+    )
+
+
 def test_one_replicate_says_that_seeds_cannot_be_judged(tmp_path):
     trials = [trial for trial in _all_trials() if trial["replicate"] == 0]
     report = analyze.analyze(_write(tmp_path, trials), draws=50)
