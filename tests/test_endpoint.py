@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+import httpx2
 import pytest
 
 from seal_jax import endpoint
@@ -187,7 +188,7 @@ def test_retry_after_holds_every_worker(ask, endpoint_server, waits):
 
 def test_a_wait_that_is_too_long_is_a_failure(ask, endpoint_server, waits):
     endpoint_server.script = {"a": [(503, "", {"Retry-After": "3600"})]}
-    found = ask(["a", "b"])
+    found = ask(["a", "b"], concurrency=1)
     assert found[0].reason == "status 503, and the endpoint asks to wait 3600 s"
     assert found[1].text == "b #2" and not waits
 
@@ -312,6 +313,22 @@ def test_ctrl_c_stops_at_once_and_keeps_what_is_finished(ask, endpoint_server, t
 def test_an_error_of_the_caller_s_report_is_its_own(ask):
     with pytest.raises(ZeroDivisionError):
         ask(["a", "b"], report=lambda _: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "verified"), [("HTTPS://host/v1", True), ("https://host/v1", True), ("http://h", False)]
+)
+def test_certificates_are_checked_wherever_there_are_any(ask, monkeypatch, url, verified):
+    seen = []
+
+    def client(**arguments):
+        seen.append(arguments["verify"])
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(httpx2, "AsyncClient", client)
+    with pytest.raises(ZeroDivisionError):
+        ask(["a"], base_url=url)
+    assert seen == [verified]
 
 
 def test_real_waits_take_time(settings, endpoint_server):

@@ -40,7 +40,8 @@ def test_completions_by_context_and_by_prompt(file):
         row("also elsewhere", prompt="About Paris:"),
         row("half \ud800", context="its own id", prompt="About Lima:"),
     ])  # fmt: skip
-    path.write_text(f"\ufeff\n{path.read_text()}\n\n", "utf-8")
+    text = path.read_text().replace("\\u2028", "\u2028")  # no end of a line in JSON lines
+    path.write_text(f"\ufeff\n{text}\n\n", "utf-8")
     assert teacher.read_completions(path, PROMPTS) == Taught(
         texts={
             "rome-0": ["1. It fell.", "2. It burnt.\u2028"],
