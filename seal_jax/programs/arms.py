@@ -8,7 +8,7 @@ told apart: "edit_after" is SEAL, "edit_after_base" its self-edits learned by th
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -56,7 +56,9 @@ KINDS: Mapping[str, Kind] = {
     "policy_longest": Kind("longest-selection policy, unadapted", "longest", ""),
     "edit_longest": Kind("self-edit, M-step on the longest", "longest", "longest"),
 }
-POLICIES = ("base", "policy", "random", "longest")
+Control = Literal["random", "longest"]  # M-steps that know no reward; also selection rules
+CONTROLS: tuple[Control, ...] = ("random", "longest")
+POLICIES = ("base", "policy", *CONTROLS)
 # All arms draw with the same keys (common random numbers), so that they differ by what they are.
 DRAW = "eval"
 METRICS = ("accuracy", "gold_log_likelihood")
@@ -113,10 +115,10 @@ class Arm:
         }
 
 
-def controls(names: Sequence[str]) -> list[str]:
+def controls(names: Sequence[str]) -> list[Control]:
     """The control policies that arms of these names need."""
     needed = {policy for name in names for policy in KINDS[name][1:]}
-    return [control for control in ("random", "longest") if control in needed]
+    return [control for control in CONTROLS if control in needed]
 
 
 def rows(names: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -74,7 +74,7 @@ def restem_rounds(
     return policy, summaries
 
 
-def control_rounds(run: Run, rounds: Sequence[Sequence[Context]], control: str) -> Policy:
+def control_rounds(run: Run, rounds: Sequence[Sequence[Context]], control: arms.Control) -> Policy:
     """The rounds once more with a selection that knows no reward; no inner loop is run.
 
     The first round selects from SEAL's own self-edits; later ones sample from the control's policy.
@@ -96,21 +96,15 @@ def control_rounds(run: Run, rounds: Sequence[Sequence[Context]], control: str) 
             samples=settings.edits.samples,
             draw=own,
         )
-        scores_CxM = np.array(
+        # No reward is known; only what cannot be trained on is never kept.
+        known_CxM = np.array(
             [
-                [
-                    float(len(edit.text))
-                    if run.session.task.sequences(context, edit.text)
-                    else float("nan")
-                    for edit in of_context
-                ]
+                [0.0 if run.session.task.sequences(context, e.text) else np.nan for e in of_context]
                 for context, of_context in zip(chosen, edits, strict=True)
             ]
         )
-        name = "random" if control == "random" else "best_of_m"
-        rows, _ = select(
-            run, chosen, edits, scores_CxM, None, restem.SelectionRule(name), stage=stage
-        )
+        rule = restem.SelectionRule(control)
+        rows, _ = select(run, chosen, edits, known_CxM, None, rule, stage=stage)
         kept = rows if settings.restem.keep_data == "round" else [*kept, *rows]
         policy = policies.m_step(run, policy, kept, stage=stage, line=control)
     return policy
@@ -186,6 +180,7 @@ def select(
         rewards_CxM,
         rule,
         baselines_C=np.zeros(len(contexts)) if baselines_C is None else baselines_C,
+        lengths_CxM=[[len(edit.text) for edit in of_context] for of_context in edits],
         seed=zlib.crc32(f"{run.session.settings.seed} select {stage}".encode()),
     )
     selection = run.once(

@@ -109,7 +109,7 @@ class Restem:
     Attributes:
       rounds: E-steps, each followed by an M-step.
       contexts_per_round: fresh contexts of a round; rounds share none.
-      rule, top_k, threshold: the E-step's selection; see `restem.SelectionRule`.
+      rule, top_k, threshold, temperature: the E-step's selection; see `restem.SelectionRule`.
       start_from: what an M-step trains: the "previous" policy, or the "base" model anew.
       keep_data: an M-step's data: this "round"'s kept self-edits, or those of "all" rounds so far.
       sft: the M-step.
@@ -117,9 +117,19 @@ class Restem:
 
     rounds: int = 2
     contexts_per_round: int = 50
-    rule: Literal["best_of_m", "top_k", "threshold", "random", "all"] = "best_of_m"
+    rule: Literal[
+        "best_of_m",
+        "top_k",
+        "threshold",
+        "positive_only",
+        "weighted",
+        "random",
+        "longest",
+        "all",
+    ] = "best_of_m"
     top_k: int = 1
     threshold: float = 0.0
+    temperature: float = 0.1
     start_from: Literal["previous", "base"] = "previous"
     keep_data: Literal["round", "all"] = "round"
     sft: Sft = Sft()
@@ -137,7 +147,12 @@ class Restem:
         )
 
     def selection_rule(self) -> restem.SelectionRule:
-        return restem.SelectionRule(name=self.rule, k=self.top_k, threshold=self.threshold)
+        return restem.SelectionRule(
+            name=self.rule,
+            k=self.top_k,
+            threshold=self.threshold,
+            temperature=self.temperature,
+        )
 
 
 ARMS = (
