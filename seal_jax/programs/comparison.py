@@ -132,16 +132,23 @@ def table(shown: Sequence[Arm], results: dict[str, Any]) -> str:
         for pair in results["pairs"]
         if pair["metric"] == "gold_log_likelihood"
     }
+    width = max(len(KINDS[arm.name].label) for arm in shown) + 2
+    ungraded = any(results["arms"][arm.name]["ungraded_answers"] for arm in shown)
     lines = [
-        f"{'arm':<22}{'accuracy':>10}{'gold log-lik.':>15}{'empty':>7}   "
+        f"{'arm':<{width}}{'accuracy':>10}{'gold log-lik.':>15}{'empty':>7}"
+        f"{'ungraded' if ungraded else '':>{10 * ungraded}}   "
         f"gain in log-lik. over {KINDS[shown[0].name].label}"
     ]
     for arm in shown:
         summary = results["arms"][arm.name]
+        accuracy = "-" if summary["accuracy"] is None else f"{summary['accuracy']:.1%}"
+        likelihood = summary["gold_log_likelihood"]
         line = (
-            f"{KINDS[arm.name].label:<22}{summary['accuracy']:>10.1%}"
-            f"{summary['gold_log_likelihood']:>15.3f}{summary['empty_answers']:>7}"
+            f"{KINDS[arm.name].label:<{width}}{accuracy:>10}"
+            f"{'-' if likelihood is None else f'{likelihood:.3f}':>15}{summary['empty_answers']:>7}"
         )
+        if ungraded:
+            line += f"{summary['ungraded_answers']:>10}"
         pair = against.get((arm.name, shown[0].name))
         if pair:
             line += f"   {_shown(pair)}"

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,17 @@ from seal_jax.model.config import ModelConfig
 from seal_jax.programs import model_judge
 from seal_jax.settings import Data, Settings, SettingsError
 from seal_jax.tasks.base import Context, Grader, Question, Task
-from seal_jax.tasks.knowledge import judge
+from seal_jax.tasks.knowledge import judge, rubric
 from seal_jax.tasks.knowledge.task import KnowledgeTask
 from seal_jax.weights import load, tokenizer
+
+
+class Rubric(Protocol):
+    """Whoever scores self-edits without an inner loop."""
+
+    def score(self, pairs: Sequence[tuple[Context, str]]) -> list[rubric.Scored]:
+        """A score of each self-edit about its context, in their order."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +40,7 @@ class Session:
       base: its parameters, replicated on all devices.
       stop_ids: tokens that end a text.
       grader: of the answers.
+      rubric: scores self-edits, where the reward is "rubric".
     """
 
     settings: Settings
@@ -42,6 +51,7 @@ class Session:
     base: dict[str, Any]
     stop_ids: tuple[int, ...]
     grader: Grader
+    rubric: Rubric | None
 
     def edit_prompt(self, context: Context) -> list[int]:
         """Token ids of the prompt that asks the policy for a self-edit."""
@@ -147,6 +157,7 @@ def open_session(settings: Settings) -> Session:
     ):
         delta.target_paths(loaded.params, spec)
     base = parallel.place(loaded.params)
+    policy = dataclasses.replace(loaded, params=base)
     return Session(
         settings=settings,
         task=task,
@@ -155,20 +166,36 @@ def open_session(settings: Settings) -> Session:
         source=loaded.source,
         base=base,
         stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
-        grader=_make_grader(settings, dataclasses.replace(loaded, params=base)),
+        grader=_make_grader(settings, policy),
+        rubric=_make_rubric(settings, policy),
     )
 
 
 def _make_grader(settings: Settings, policy: load.LoadedModel) -> Grader:
     """The grader of the settings; `policy` is the run's base model."""
-    grading = settings.grading
-    if grading.kind == "local":
+    if settings.grading.kind == "local":
         return judge.LocalGrader()
-    if grading.kind == "endpoint":
-        return judge.EndpointGrader(grading.endpoint)
+    if settings.grading.kind == "endpoint":
+        return judge.EndpointGrader(settings.grading.endpoint)
+    return model_judge.ModelGrader(**_judge_model(settings, policy))
+
+
+def _make_rubric(settings: Settings, policy: load.LoadedModel) -> Rubric | None:
+    """Who scores self-edits by the rubric; None where the reward is another one."""
+    if settings.reward.kind != "rubric":
+        return None
+    template = rubric.load_template(settings.prompts.dir or None)
+    if settings.grading.kind == "endpoint":
+        return rubric.EndpointRubric(settings.grading.endpoint, template)
+    return model_judge.ModelRubric(template=template, **_judge_model(settings, policy))
+
+
+def _judge_model(settings: Settings, policy: load.LoadedModel) -> dict[str, Any]:
+    """The judge in JAX that the settings name."""
+    grading = settings.grading
     own = grading.kind == "policy"
     model = policy if own else load.load_model(grading.model, jnp.dtype(settings.model.dtype))
-    return model_judge.ModelGrader(
+    return dict(
         label=settings.model.path if own else grading.model,
         config=model.config,
         params=model.params if own else parallel.place(model.params),

@@ -181,6 +181,28 @@ def answer(
     return answers
 
 
+def score_by_rubric(
+    run: Run, contexts: Sequence[Context], edits: Sequence[Sequence[Edit]], *, stage: str
+) -> list[list[float]]:
+    """The rubric's scores of self-edits [C][M]; NaN where the judge gave none."""
+    rubric = run.session.rubric
+    assert rubric is not None, "Settings has a judge wherever the reward is the rubric"
+
+    def work() -> Record:
+        pairs = [
+            (context, edit.text) for context, of in zip(contexts, edits, strict=True) for edit in of
+        ]
+        found = iter(rubric.score(pairs))
+        scored = [[next(found) for _ in of] for of in edits]
+        return {
+            "scores": [[score for score, _ in of] for of in scored],
+            "reasons": [[reason for _, reason in of] for of in scored],
+        }
+
+    scores = run.once("rubric", stage, work)["scores"]
+    return [[float("nan") if score is None else score for score in of] for of in scores]
+
+
 def candidates_of(
     session: Session,
     contexts: Sequence[Context],

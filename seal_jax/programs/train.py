@@ -142,6 +142,8 @@ def e_step(
             for i in range(0, len(records), reward.replicates)
         ]
         rewards_CxM = np.array(scores).reshape(len(contexts), count)
+    elif reward.kind == "rubric":
+        rewards_CxM = np.array(stages.score_by_rubric(run, contexts, edits, stage=stage))
     else:
         rewards_CxM = np.array(rewards.text_scores(reward, edits))
     rule = settings.restem.selection_rule()

@@ -82,6 +82,11 @@ class Settings:
             f"restem.top_k ({self.restem.top_k}) exceeds edits.samples ({self.edits.samples}).",
         )
         require(
+            self.reward.kind != "rubric" or self.grading.kind != "local",
+            "the reward 'rubric' needs a judge: set grading.kind to 'policy', 'model' or "
+            "'endpoint'.",
+        )
+        require(
             "teacher" not in self.evaluation.arms
             or bool(self.teacher.file or self.teacher.endpoint.base_url),
             "the arm 'teacher' needs teacher.file or teacher.endpoint.base_url.",

@@ -5,13 +5,19 @@ gives 1 to 5 for coverage, faithfulness and self-containedness; the score is the
 than an inner loop, and only a proxy for what the self-edit teaches.
 """
 
+import dataclasses
 import os
 import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from seal_jax import endpoint
+from seal_jax.endpoint import EndpointSettings
 from seal_jax.tasks.base import Context
 from seal_jax.tasks.knowledge import prompt
 
 LOWEST, HIGHEST = 1.0, 5.0
+CRITERIA = ("Coverage", "Faithfulness", "Self-containedness")
 
 _PLACEHOLDERS = frozenset({"title", "passage", "self_edit"})
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -36,6 +42,13 @@ _VERDICT = (
     rf"|\b(?:give|gave|rate|score|deserve)[ds]?\b[^.\n\d]{{0,40}}?{_NUMBER.format(name='m')}"
 )
 _OVERALL = r"\b(?:overall|total|final|mean|average)?[\s_]*(?:score|rating|grade|overall)"
+
+
+class Scored(NamedTuple):
+    """A self-edit's score, or None and why there is none."""
+
+    score: float | None
+    reason: str | None
 
 
 def load_template(prompts_dir: str | os.PathLike | None = None) -> str:
@@ -80,6 +93,39 @@ def parse_score(reply: str) -> float | None:
     if len(numbers) == 1 and not given and re.search(_VERDICT, text, re.IGNORECASE):
         return _mean(numbers)
     return None
+
+
+@dataclasses.dataclass(frozen=True)
+class EndpointRubric:
+    """A model behind an OpenAI-compatible endpoint that scores self-edits.
+
+    Attributes:
+      settings: the endpoint; its cache keeps the replies.
+      template: the rubric, with {title}, {passage} and {self_edit}.
+    """
+
+    settings: EndpointSettings
+    template: str = dataclasses.field(default_factory=load_template)
+
+    def score(self, pairs: Sequence[tuple[Context, str]]) -> list[Scored]:
+        """A score of each self-edit.
+
+        Raises:
+          EndpointError: the endpoint cannot complete anything.
+        """
+        prompts = [rubric_prompt(self.template, context, text) for context, text in pairs]
+        return [
+            _read(completion.text, completion.reason)
+            for completion in endpoint.complete(self.settings, prompts)
+        ]
+
+
+def _read(reply: str | None, reason: str | None) -> Scored:
+    if reply is None:
+        return Scored(None, f"the judge did not reply: {reason}")
+    score = parse_score(reply)
+    shown = " ".join(reply.split())[:80]
+    return Scored(score, None if score is not None else f"the judge gave no score: {shown!r}")
 
 
 def _labelled(label: str, text: str) -> float | None:
