@@ -176,27 +176,19 @@ def evaluate_arms(
         kind = KINDS[name]
         learner = policies[kind.learner]
 
-        def unadapted(learner=learner, kind=kind) -> dict[str, list[Record]]:
+        def plain(learner=learner, kind=kind) -> dict[str, list[Record]]:
+            reads = kind.source == "prompt"
             return stages.answer(
                 run,
                 lambda: learner.params,
                 asked,
-                stage=f"eval {kind.learner}",
-                width=width,
+                stage="eval prompt" if reads else f"eval {kind.learner}",
+                width=run.session.query_width(asked, passage=True) if reads else width,
+                passage=reads,
             )
 
-        if not kind.source:
-            plain = unadapted()
-            arms.append(Arm(name=name, answers=[[plain[c.id]] for c in asked]))
-        elif kind.source == "prompt":
-            found = stages.answer(
-                run,
-                lambda learner=learner: learner.params,
-                asked,
-                stage="eval prompt",
-                width=run.session.query_width(asked, passage=True),
-                passage=True,
-            )
+        if kind.source in ("", "prompt"):
+            found = plain()
             arms.append(Arm(name=name, answers=[[found[c.id]] for c in asked]))
         elif settings.form == "corpus":
             recipe = recipes.corpus(name, kind)
@@ -205,13 +197,12 @@ def evaluate_arms(
             )
             arms.append(Arm(name=name, answers=[[found[c.id]] for c in asked], recipe=trained))
         else:
-            arms.append(
-                _adapted(run, name, learner, sources, recipes.inner(name, kind), unadapted, width)
-            )
+            recipe = recipes.inner(name, kind)
+            arms.append(_adapted(run, name, learner, sources, recipe, plain, width))
     return arms, sources.written
 
 
-def _adapted(run: Run, name: str, learner: Policy, sources: Sources, recipe, unadapted, width):
+def _adapted(run: Run, name: str, learner: Policy, sources: Sources, recipe, plain, width) -> Arm:
     """An arm with a delta for each context and self-edit."""
     contexts = sources.contexts
     sequences = sources.sequences(KINDS[name].source)
@@ -232,7 +223,7 @@ def _adapted(run: Run, name: str, learner: Policy, sources: Sources, recipe, una
         name,
         contexts,
         records,
-        unadapted() if failed else {},
+        plain() if failed else {},
         count=len(sequences[0]),
         recipe={
             "learning_rate": recipe.learning_rate,

@@ -5,6 +5,7 @@ from typing import Any
 
 from seal_jax.programs import arms, comparison, contexts, policies
 from seal_jax.programs.job import run_job
+from seal_jax.programs.policies import Policy
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings, SettingsError
 
@@ -40,8 +41,8 @@ def evaluate(
         arms.check_format(run.session, rounds=0)
         available = contexts.available(run.session, "eval")
         held_out = contexts.held_out(run.session, available)
-        run.session.check_positions(held_out)
-        found = {"base": policies.merged(run, 0, ())}
+        run.session.check_positions(held_out, passage="prompt" in settings.evaluation.arms)
+        found = {"base": Policy(run, 0)}
         if policy_from:
             found["policy"] = policies.restore_policy(run, policy_from)
         return comparison.compare_policies(run, found, held_out) | {

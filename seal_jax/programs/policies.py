@@ -23,22 +23,29 @@ class Policy:
     """A policy: the base model with the deltas of the M-steps that made it.
 
     Attributes:
+      run: whose base model it is.
       version: 0 for the base model, n after round n.
-      params: the merged parameters, placed on the devices.
-      deltas: what was merged, in order.
+      deltas: what is merged, in order.
     """
 
+    run: Run = dataclasses.field(repr=False)
     version: int
-    params: Any
     deltas: tuple[delta_lib.Delta, ...] = ()
 
+    @property
+    def params(self) -> Any:
+        """The merged parameters, placed on the devices.
 
-def merged(run: Run, version: int, deltas: Sequence[delta_lib.Delta]) -> Policy:
-    """The policy made of the base model and deltas."""
-    if not deltas:
-        return Policy(version, run.session.base)
-    params = delta_lib.merge(run.session.base, parallel.place(list(deltas)))
-    return Policy(version, parallel.place(params), tuple(deltas))
+        A run keeps those of the last policy that was asked for beside the base model's: two copies
+        of the weights, however many policies there are.
+        """
+        base = self.run.session.base
+        if not self.deltas:
+            return base
+        return self.run.keep_one(
+            tuple(map(id, self.deltas)),
+            lambda: parallel.place(delta_lib.merge(base, parallel.place(list(self.deltas)))),
+        )
 
 
 def m_step(
@@ -57,7 +64,7 @@ def m_step(
         run.say(f"{stage}: no self-edit was kept, so the M-step is skipped and the policy stays")
         run.once("policy", stage, lambda: {"version": version, "kept": 0, "steps": []})
         return dataclasses.replace(policy, version=version)
-    start = policy if settings.start_from == "previous" else merged(run, 0, ())
+    start = policy if settings.start_from == "previous" else Policy(run, 0)
     spec = settings.sft.spec()
     checkpoints = run.checkpoints(line)
     done = run.ledger.find("policy", stage)
@@ -82,7 +89,7 @@ def m_step(
         f"{stage}: policy {version} trained on {len(rows)} self-edits in {len(losses)} steps; "
         f"loss {losses[0]:.3f} to {losses[-1]:.3f} nats a token"
     )
-    return merged(run, version, (*start.deltas, delta))
+    return Policy(run, version, (*start.deltas, delta))
 
 
 def learn(
@@ -140,4 +147,4 @@ def restore_policy(run: Run, workdir: str) -> Policy:
     like = delta_lib.shapes(run.session.base, spec)
     with Checkpoints(f"{workdir}/checkpoints", read_only=True) as saved:
         deltas = [delta_lib.Delta(saved.restore(version, like), spec) for version in wanted]
-    return merged(run, found[-1].record["version"], deltas)
+    return Policy(run, found[-1].record["version"], tuple(deltas))

@@ -120,15 +120,16 @@ class Session:
             )
         return ""
 
-    def check_positions(self, contexts: Sequence[Context]) -> None:
-        """Refuses questions whose answers would not fit.
+    def check_positions(self, contexts: Sequence[Context], passage: bool = False) -> None:
+        """Refuses questions (with their passages) whose answers would not fit.
 
         Raises:
           TooLong: a question exceeds the largest bucket.
           SettingsError: the bucket exceeds the model's positions.
         """
         answers, limit = self.settings.answers, self.model.max_positions
-        needed = self.query_width(contexts) + max(answers.max_new_tokens, answers.max_gold_tokens)
+        room = max(answers.max_new_tokens, answers.max_gold_tokens)
+        needed = self.query_width(contexts, passage) + room
         if needed > limit:
             raise SettingsError(
                 f"questions and their answers take up to {needed} tokens, but the model has "

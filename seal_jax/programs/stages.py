@@ -38,6 +38,7 @@ class Run:
         self.seconds: dict[str, float] = {}
         self._path = checkpoints_path
         self._checkpoints: dict[str, Checkpoints] = {}
+        self._kept: tuple[Any, Any] | None = None
 
     def checkpoints(self, line: str) -> Checkpoints:
         """The checkpoints of a line of policies: "" is SEAL's own, others are controls."""
@@ -45,6 +46,13 @@ class Run:
             path = self._path.with_name(f"{self._path.name}-{line}") if line else self._path
             self._checkpoints[line] = Checkpoints(path, keep=None)
         return self._checkpoints[line]
+
+    def keep_one(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` gives for this key; made anew where another key was asked for since."""
+        if self._kept is None or self._kept[0] != key:
+            self._kept = None  # freed before the next one is made
+            self._kept = (key, make())
+        return self._kept[1]
 
     def close(self) -> None:
         """Finishes what is being written."""

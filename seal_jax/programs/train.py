@@ -40,8 +40,9 @@ def train(
         run.say(plan.describe(run.session, rounds, held_out))
         training = [context for chosen in rounds for context in chosen]
         run.session.check_positions([*training, *held_out])
+        run.session.check_positions(held_out, passage="prompt" in settings.evaluation.arms)
         width = run.session.query_width(training)
-        found = {"base": policies.merged(run, 0, ())}
+        found = {"base": Policy(run, 0)}
         found["policy"], learned = restem_rounds(run, rounds, width)
         for control in arms.controls(settings.evaluation.arms):
             found[control] = control_rounds(run, rounds, control)
@@ -62,7 +63,7 @@ def restem_rounds(
     Returns:
       The last policy, and a summary of each round.
     """
-    policy = policies.merged(run, 0, ())
+    policy = Policy(run, 0)
     summaries: list[Record] = []
     kept: list[restem.Row] = []
     for number, chosen in enumerate(rounds, start=1):
@@ -83,7 +84,7 @@ def control_rounds(run: Run, rounds: Sequence[Sequence[Context]], control: arms.
       control: "random" keeps one self-edit of a context by chance, "longest" the longest.
     """
     settings = run.session.settings
-    policy = policies.merged(run, 0, ())
+    policy = Policy(run, 0)
     kept: list[restem.Row] = []
     for number, chosen in enumerate(rounds, start=1):
         own = f"round {number}"

@@ -123,7 +123,7 @@ class Answers:
     prompt_style: Literal["chat", "plain"] = "plain"
     max_new_tokens: int = 64
     max_gold_tokens: int = 32
-    prompt_buckets: tuple[int, ...] = (32, 48, 64, 96, 128, 256)
+    prompt_buckets: tuple[int, ...] = (32, 48, 64, 96, 128, 256, 384, 512, 1024)
     topic_prefix: bool = True
     questions_at_once: int = 8
 
