@@ -31,4 +31,5 @@ def keys_for(seed: int, names: Sequence[tuple]) -> jax.Array:
     """One `key_for` a name, as an array of keys made from host data; names may repeat."""
     unique = {name: jax.random.key_data(key_for(seed, *name)) for name in dict.fromkeys(names)}
     found = jax.device_get(unique)
-    return jax.random.wrap_key_data(np.stack([found[name] for name in names]))
+    data = np.stack([found[name] for name in names])
+    return jax.random.wrap_key_data(data)  # type: ignore[arg-type]  # host data will do
