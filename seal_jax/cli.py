@@ -20,8 +20,9 @@ commands:
   train     ReST-EM rounds, then the evaluation of every arm
   evaluate  the evaluation alone, of the base model or of a run's policy (--policy_from=RUN)
   adapt     one text: answers before and after adapting (--passage=FILE --question='...')
+  compare   finished runs, question by question: compare RUN RUN ... (RUN,RUN: seeds of one setting)
 
-flags of every command:
+flags of every command but compare:
   --config=FILE[:VARIANT]   a config file (default: knowledge.py:demo, or :adapt for adapt)
   --config.KEY=VALUE        overrides one setting, e.g. --config.inner.lora.rank=16
 
@@ -119,11 +120,32 @@ def _adapt(values: flags.FlagValues) -> None:
         )
 
 
-_COMMANDS = {"train": _train, "evaluate": _evaluate, "adapt": _adapt}
+def _compare(values: flags.FlagValues) -> None:
+    from seal_jax import json_file
+    from seal_jax.programs import compare, compare_table
+
+    if not values.run:
+        raise UsageError("compare needs finished runs: compare RUN RUN ...")
+    found = compare.compare(values.run, seed=values.seed, draws=values.draws, level=values.level)
+    if values.json:
+        json_file.write_json(values.json, found)
+    print(compare_table.table(found))
+
+
+_COMMANDS = {"train": _train, "evaluate": _evaluate, "adapt": _adapt, "compare": _compare}
 
 
 def _define(command: str) -> flags.FlagValues:
     values = flags.FlagValues()
+    if command == "compare":
+        values.set_gnu_getopt()  # flags may follow the runs
+        flags.DEFINE_bool("traceback", False, "Show where an error was raised.", values)
+        flags.DEFINE_multi_string("run", [], "A run, as if given without --run=.", values)
+        flags.DEFINE_string("json", "", "File for the result as JSON.", values)
+        flags.DEFINE_integer("seed", 0, "What the resamples follow from.", flag_values=values)
+        flags.DEFINE_integer("draws", 10_000, "Number of resamples.", flag_values=values)
+        flags.DEFINE_float("level", 0.95, "Coverage of the intervals.", flag_values=values)
+        return values
     config_flags.DEFINE_config_file("config", None, "Config file, FILE[:VARIANT].", values)
     flags.DEFINE_bool("traceback", False, "Show where an error was raised.", values)
     if command == "adapt":
@@ -143,7 +165,9 @@ def _define(command: str) -> flags.FlagValues:
 def _parse(command: str, rest: list[str]) -> flags.FlagValues:
     """Flag values; config_flags looks for overrides in sys.argv, so that is set meanwhile."""
     _check_overrides(rest)
-    if not any(argument.split("=")[0] in ("--config", "-config") for argument in rest):
+    if command != "compare" and not any(
+        argument.split("=")[0] in ("--config", "-config") for argument in rest
+    ):
         variant = "adapt" if command == "adapt" else "demo"
         rest = [f"--config={_default_config()}:{variant}", *rest]
     values = _define(command)
@@ -156,7 +180,9 @@ def _parse(command: str, rest: list[str]) -> flags.FlagValues:
             raise UsageError(
                 str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
             ) from None
-    if left[1:]:
+    if command == "compare":
+        values.run = [*values.run, *left[1:]]
+    elif left[1:]:
         raise UsageError(f"unexpected argument {left[1]!r}: flags have the form --name=value.")
     return values
 
@@ -197,4 +223,5 @@ def _help(command: str) -> str:
     lines = [f"  --{name}: {own[name].help}" for name in sorted(names)]
     known = "\n".join(f"  --config.{key}" for key in config_dict.all_keys())
     flags_text = "\n".join(lines)
-    return f"{USAGE}\n\nflags of {command}:\n{flags_text}\n\nsettings:\n{known}"
+    settings = "" if command == "compare" else f"\n\nsettings:\n{known}"
+    return f"{USAGE}\n\nflags of {command}:\n{flags_text}{settings}"

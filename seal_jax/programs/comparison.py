@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seal_jax import statistics
-from seal_jax.programs import arms, stages
+from seal_jax.programs import arms, per_context, stages
 from seal_jax.programs.arms import LABELS, METRICS, Arm
 from seal_jax.programs.stages import Policy, Run
 from seal_jax.programs.trials import Record
@@ -39,6 +39,7 @@ def compare_policies(
             "matched_minus_mismatched": {
                 arm.name: matched_minus_mismatched(arm, **draws) for arm in found if arm.mismatched
             },
+            "contexts": per_context.per_context(contexts, {arm.name: arm.answers for arm in found}),
         }
         run.say("\n" + table(found, results))
     _report(run, results, edits, contexts)
