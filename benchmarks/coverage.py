@@ -2,7 +2,7 @@
 
 Draws data whose true difference is known, makes an interval of each data set, and counts. Prints
 the tables of docs/statistics.md: one interval by several methods, families of comparisons, and
-several seeds. About 10 minutes on one core; `--datasets=200` gives a rough answer in one.
+several seeds. `--datasets=200` gives a rough answer in a minute.
 """
 
 import argparse
@@ -244,7 +244,7 @@ def nested_coverage(
 
 
 def _print_methods(datasets: int) -> None:
-    for contexts, repeats in ((12, datasets), (200, datasets // 2)):
+    for contexts, repeats in ((12, datasets), (200, datasets // 5)):
         print(f"\n{contexts} contexts, {repeats} data sets, 1000 resamples; % covered\n")
         print("| data | " + " | ".join(METHODS) + " |")
         print("|---" * (len(METHODS) + 1) + "|")

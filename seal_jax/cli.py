@@ -138,7 +138,6 @@ _COMMANDS = {"train": _train, "evaluate": _evaluate, "adapt": _adapt, "compare":
 def _define(command: str) -> flags.FlagValues:
     values = flags.FlagValues()
     if command == "compare":
-        values.set_gnu_getopt()  # flags may follow the runs
         flags.DEFINE_bool("traceback", False, "Show where an error was raised.", values)
         flags.DEFINE_multi_string("run", [], "A run, as if given without --run=.", values)
         flags.DEFINE_string("json", "", "File for the result as JSON.", values)

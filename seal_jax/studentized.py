@@ -83,8 +83,7 @@ def family(found: Sequence[Studentized], level: float) -> Family:
         ranks = stats.rankdata([one.draws for one in found], axis=1) - 0.5
         shares = ranks / ranks.shape[1]
         worst = 2 * np.minimum(shares, 1 - shares).min(axis=0)
-        bonferroni = 1 - (1 - level) / len(found)
-        corrected = min(max(1 - float(np.quantile(worst, 1 - level)), level), bonferroni)
+        corrected = max(1 - float(np.quantile(worst, 1 - level)), level)
     return Family(
         [one.interval(level) for one in found],
         [one.interval(corrected) for one in found],

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import pathlib
 
 import pytest
 from scipy import special
@@ -174,12 +175,18 @@ def test_ungraded_answers_are_left_out_pairwise(write_run):
         "one", {"base": _answers(_BASE, [[None, True], [False, False], [True], [True, False]])}
     )
     other = write_run(
-        "other", {"base": _answers(_BASE, [[True, True], [True, False], [None], [True, True]])}
+        "other", {"base": _answers(_BASE, [[True, False], [True, False], [None], [True, True]])}
     )
+    # The other run lists its questions backwards.
+    results = json.loads((pathlib.Path(other) / "results.json").read_text())
+    for context in results["contexts"].values():
+        for name in ("questions", *_METRICS):
+            context["arms"]["base"][name].reverse()
+    run_dir.write_json(pathlib.Path(other) / "results.json", results)
     found = compare.compare([one, other], draws=300)
     accuracy, nats = found["between"]["intervals"]
-    # Left: c0-q1 (1, 1), c1 (0, 1) and (0, 0), c3 (1, 1) and (0, 1): two gains of five.
-    assert accuracy["difference"] == pytest.approx(2 / 5)
+    # Left: c0-q1 (1, 0), c1 (0, 1) and (0, 0), c3 (1, 1) and (0, 1).
+    assert accuracy["difference"] == pytest.approx((-1 + 1 + 0 + 0 + 1) / 5)
     assert (accuracy["questions"], accuracy["left_out"]) == (5, 2)
     assert (nats["questions"], nats["left_out"]) == (7, 0)
     # Each run's own accuracy is over what it graded.
@@ -297,13 +304,17 @@ def test_config_compute_and_empty_answers_are_told(write_run):
 
 def test_differing_contexts_name_ids_and_the_setting(write_run):
     one = write_run("one", {"base": _answers(_BASE)})
-    config = {"data": {"eval_path": "other.json", "max_questions": 2}}
+    config = {"data": {"eval_path": "other.json", "max_questions": 2}, "seed": 7}
     other = write_run("other", {"base": _answers(_BASE[:3])}, contexts=_contexts(3), config=config)
     with pytest.raises(CompareError) as refused:
         compare.compare([one, other])
     message = str(refused.value)
     assert f"contexts only in {one}: c3" in message
-    assert "data.eval_path: eval.json and other.json. Set them alike." in message
+    line = message.splitlines()[-1]
+    assert line == (
+        "Settings that choose contexts and differ: data.eval_path: eval.json and other.json. "
+        "Set them alike."
+    )
 
 
 def test_differing_questions_name_ids(write_run):
@@ -314,6 +325,9 @@ def test_differing_questions_name_ids(write_run):
         compare.compare([one, other])
     assert "questions of context c0, only in one: c0-q2" in str(refused.value)
     assert "the data files have changed" in str(refused.value)
+    seeded = write_run("seeded", {"base": _answers(longer)}, config={"seed": 7})
+    with pytest.raises(CompareError, match="choose contexts and differ: seed: 0 and 7"):
+        compare.compare([one, seeded])
 
 
 def test_differing_graders_are_refused(write_run):
