@@ -244,8 +244,8 @@ def nested_coverage(
 
 
 def _print_methods(datasets: int) -> None:
-    for contexts, repeats in ((12, datasets), (200, datasets // 5)):
-        print(f"\n{contexts} contexts, {repeats} data sets, 1000 resamples; % covered\n")
+    for contexts, repeats, draws in ((12, datasets, 1000), (200, datasets // 2, 400)):
+        print(f"\n{contexts} contexts, {repeats} data sets, {draws} resamples; % covered\n")
         print("| data | " + " | ".join(METHODS) + " |")
         print("|---" * (len(METHODS) + 1) + "|")
         for data in DATA:
@@ -253,7 +253,7 @@ def _print_methods(datasets: int) -> None:
             hits: dict[str, int] = dict.fromkeys(METHODS, 0)
             for number in range(repeats):
                 a, b = data.draw(generator, contexts)
-                for name, interval in rivals(a, b, draws=1000, seed=number).items():
+                for name, interval in rivals(a, b, draws=draws, seed=number).items():
                     hits[name] += covers(interval, truth)
             cells = [f"{hits[name] / repeats * 100:.1f}" for name in METHODS]
             print(f"| {data.name} | " + " | ".join(cells) + " |", flush=True)
@@ -277,12 +277,12 @@ def _print_families(datasets: int) -> None:
 
 def _print_nested(datasets: int) -> None:
     sizes = ((3, 6), (3, 12), (3, 40), (5, 12))
-    print(f"\nseveral seeds, {datasets} data sets, 500 resamples; % covered\n")
+    print(f"\nseveral seeds, {datasets} data sets, 300 resamples; % covered\n")
     print("| data | " + " | ".join(f"{s} seeds, {a} articles" for s, a in sizes) + " |")
     print("|---" * (len(sizes) + 1) + "|")
     for data in NESTED:
         cells = [
-            nested_coverage(data, seeds=s, articles=a, datasets=datasets, draws=500, seed=0)
+            nested_coverage(data, seeds=s, articles=a, datasets=datasets, draws=300, seed=0)
             for s, a in sizes
         ]
         print(f"| {data.name} | " + " | ".join(f"{c * 100:.1f}" for c in cells) + " |", flush=True)

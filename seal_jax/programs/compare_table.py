@@ -11,15 +11,28 @@ def table(found: dict[str, Any]) -> str:
 
     Accuracies and their differences are in per cent and points, log-likelihoods in nats.
     """
+    names = {setting["label"]: f"R{i}" for i, setting in enumerate(found["settings"], start=1)}
     parts = [
         f"{found['contexts']} contexts of {found['articles']} articles, "
         f"{found['questions']} questions, grader {_value(found['grader'])}",
+        _legend(found, names),
         _config(found),
-        _arms(found),
-        *_families(found),
+        _arms(found, names),
+        *_families(found, names),
         _compute(found),
     ]
     return "\n\n".join(parts)
+
+
+def _legend(found: dict[str, Any], names: dict[str, str]) -> str:
+    lines = []
+    for setting in found["settings"]:
+        seeds = ", ".join(str(seed) for seed in setting["seeds"])
+        lines.append(
+            f"{names[setting['label']]}: {', '.join(setting['runs'])} "
+            f"(seed{'s' if len(setting['seeds']) > 1 else ''} {seeds})"
+        )
+    return "\n".join(lines)
 
 
 def _config(found: dict[str, Any]) -> str:
@@ -34,21 +47,19 @@ def _config(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _arms(found: dict[str, Any]) -> str:
-    width = max(len(setting["label"]) for setting in found["settings"]) + 2
+def _arms(found: dict[str, Any], names: dict[str, str]) -> str:
     lines = [
-        f"{'arm':<14}{'run':<{width}}{'accuracy':>9}{'gold log-lik.':>15}{'empty':>7}"
-        f"{'ungraded':>10}"
+        f"{'arm':<16}{'run':<5}{'accuracy':>9}{'gold log-lik.':>15}{'empty':>7}{'ungraded':>10}"
     ]
-    names = dict.fromkeys(name for arms in found["arms"].values() for name in arms)
-    for name in names:
+    every = dict.fromkeys(name for arms in found["arms"].values() for name in arms)
+    for name in every:
         for label, arms in found["arms"].items():
             if name not in arms:
                 continue
             arm = arms[name]
             accuracy, nats = arm["accuracy"], arm["gold_log_likelihood"]
             lines.append(
-                f"{name:<14}{label:<{width}}"
+                f"{name:<16}{names[label]:<5}"
                 f"{'-' if accuracy is None else format(accuracy, '.1%'):>9}"
                 f"{'-' if nats is None else format(nats, '.3f'):>15}"
                 f"{arm['empty']:>7}{arm['ungraded']:>10}"
@@ -56,7 +67,7 @@ def _arms(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _families(found: dict[str, Any]) -> list[str]:
+def _families(found: dict[str, Any], names: dict[str, str]) -> list[str]:
     several = found["paired_seeds"] is not None
     over = "contexts"
     if several:
@@ -74,12 +85,12 @@ def _families(found: dict[str, Any]) -> list[str]:
             f"differences {title}, {found['level']:.0%} intervals over {over}{seeds};",
             f"then corrected for {count} comparisons ({family['corrected_level']:.2%} each):",
         ]
-        lines += [_difference(of) for of in family["intervals"]]
+        lines += [_difference(of, names) for of in family["intervals"]]
         texts.append("\n".join(lines))
     return texts or ["nothing to compare: no arm has two contexts with a value in both runs"]
 
 
-def _difference(of: dict[str, Any]) -> str:
+def _difference(of: dict[str, Any], names: dict[str, str]) -> str:
     second, first = of["second"], of["first"]
     scale, digits = (100, 1) if of["metric"] == "accuracy" else (1, 3)
 
@@ -89,7 +100,7 @@ def _difference(of: dict[str, Any]) -> str:
     low, high = of["interval"]
     corrected = of["corrected_interval"]
     line = (
-        f"  {second['setting']} {second['arm']} - {first['setting']} {first['arm']}, "
+        f"  {names[second['setting']]} {second['arm']} - {names[first['setting']]} {first['arm']}, "
         f"{_METRICS[of['metric']]}: {number(of['difference'])} [{number(low)}, {number(high)}], "
         f"corrected [{number(corrected[0])}, {number(corrected[1])}]"
     )

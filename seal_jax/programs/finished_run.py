@@ -1,6 +1,7 @@
 """Finished runs as they lie on the disk: what `compare` reads of them."""
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -48,9 +49,11 @@ class FinishedRun:
 
     @property
     def arms(self) -> list[str]:
-        """The arms that every context has, in the order of the arms' table."""
+        """The arms that every context has, in the order of the run's own table."""
         of_contexts = [context["arms"] for context in self.contexts.values()]
-        names = dict.fromkeys([*self.results.get("arms", {}), *of_contexts[0]])
+        # JSON objects are sorted by key; the pairs (second, first) keep the order.
+        pairs = [reversed(pair["names"]) for pair in self.results.get("pairs", [])]
+        names = dict.fromkeys([*itertools.chain.from_iterable(pairs), *of_contexts[0]])
         return [name for name in names if all(name in arms for arms in of_contexts)]
 
     def questions(self) -> dict[str, dict[str, tuple[str, ...]]]:

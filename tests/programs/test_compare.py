@@ -263,6 +263,14 @@ def test_other_seeds_are_drawn_apart(write_run):
     assert "seeds drawn apart" in compare_table.table(found)
 
 
+def test_arms_keep_the_order_of_the_runs_table(write_run):
+    answers = {name: _answers(_BASE) for name in ("base", "passage", "edit_before")}
+    pairs = [{"names": ["passage", "base"]}, {"names": ["edit_before", "base"]}]
+    runs = [write_run(name, answers, pairs=pairs) for name in ("one", "other")]
+    found = compare.compare(runs, draws=300)
+    assert list(found["arms"][runs[0]]) == ["base", "passage", "edit_before"]
+
+
 def test_one_setting_of_several_seeds_compares_its_arms(write_run):
     found = compare.compare([_seeds(write_run, "a", (0.5, 1.0, 0.75), (1, 2, 3))], draws=300)
     assert found["between"]["intervals"] == []
@@ -296,7 +304,8 @@ def test_config_compute_and_empty_answers_are_told(write_run):
         "inner.lora.rank: 32 | 16",
         "extra: nothing | null",
         "6 inner loops, 100 tokens (160 computed), 12 s",
-        f"{other} base - {one} base, gold log-lik.: -0.714 [",
+        f"R2: {other} (seed 0)",
+        "R2 base - R1 base, gold log-lik.: -0.714 [",
         "grader local-1",
     ):
         assert part in text
