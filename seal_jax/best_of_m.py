@@ -14,7 +14,7 @@ import numpy as np
 
 from seal_jax import statistics
 from seal_jax.reliability import Array, best
-from seal_jax.statistics import Estimate
+from seal_jax.resampling import Estimate
 
 HeldOut = Literal["nothing", "replicates", "questions", "both"]
 

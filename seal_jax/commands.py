@@ -175,6 +175,25 @@ def _define_select(values: flags.FlagValues) -> None:
     flags.DEFINE_string("out", "", "File for the picks (default: standard output).", values)
 
 
+def _compare(values: flags.FlagValues) -> None:
+    from seal_jax.programs import compare, compare_table
+
+    if not values.run:
+        raise UsageError("compare needs finished runs: compare RUN RUN ...")
+    found = compare.compare(values.run, seed=values.seed, draws=values.draws, level=values.level)
+    if values.json:
+        json_file.write_json(values.json, found)
+    print(compare_table.table(found))
+
+
+def _define_compare(values: flags.FlagValues) -> None:
+    flags.DEFINE_multi_string("run", [], "A run, as if given without --run=.", values)
+    flags.DEFINE_string("json", "", "File for the result as JSON.", values)
+    flags.DEFINE_integer("seed", 0, "What the resamples follow from.", 0, flag_values=values)
+    flags.DEFINE_integer("draws", 10_000, "Number of resamples.", 1, flag_values=values)
+    flags.DEFINE_float("level", 0.95, "Coverage of the intervals.", flag_values=values)
+
+
 COMMANDS: Mapping[str, Command] = {
     "train": Command(
         summary="ReST-EM rounds, then the evaluation of every arm",
@@ -195,6 +214,12 @@ COMMANDS: Mapping[str, Command] = {
         run=_adapt,
         define=_define_adapt,
         variant="adapt",
+    ),
+    "compare": Command(
+        summary="finished runs, question by question: compare RUN RUN ... (RUN,RUN: seeds of one)",
+        run=_compare,
+        define=_define_compare,
+        unnamed="run",
     ),
     "analyze": Command(
         summary="what each reward is worth, from a run or a file of scored self-edits",

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from seal_jax import statistics
-from seal_jax.statistics import Estimate
+from seal_jax import resampling
+from seal_jax.resampling import Estimate
 
 Array = NDArray[np.float64]
 Over = Literal["replicates", "questions", "both"]
@@ -50,7 +50,7 @@ def across_seeds(
       scores: for each context [M, R]; NaN where a self-edit has no reward. Self-edits and contexts
         may have different numbers of replicates; a self-edit with none is left out.
       replicates: R of the mean; by default the most that any self-edit has.
-      seed, draws, level: of the interval; see `statistics.bootstrap`.
+      seed, draws, level: of the interval; see `resampling.bootstrap`.
 
     Returns:
       The reliability. NaN where it cannot be estimated: no self-edit has two replicates, there are
@@ -68,7 +68,7 @@ def across_seeds(
     def statistic(chosen):
         return _one_way(sums_Cx5[chosen].sum(axis=1), replicates, _kristof)
 
-    return statistics.bootstrap(statistic, len(sums_Cx5), seed=seed, draws=draws, level=level)
+    return resampling.bootstrap(statistic, len(sums_Cx5), seed=seed, draws=draws, level=level)
 
 
 def pooled(scores: Sequence[Array], *, replicates: int | None = None) -> float:
@@ -110,7 +110,7 @@ def apart(
       over: "replicates": other seeds, the same questions, where replicate r of one self-edit is
         compared with replicate r of another (effects of a seed that all share do not count as
         noise); "questions": other questions, the same adapted models; "both": neither in common.
-      seed, draws, level: see `statistics.bootstrap`.
+      seed, draws, level: see `resampling.bootstrap`.
 
     Returns:
       The reliability; NaN where contexts with two self-edits have no second replicate or question.
@@ -131,7 +131,7 @@ def apart(
         df, total, shared = np.moveaxis(sums_Cx3[chosen].sum(axis=1), -1, 0)
         return 1 - _ratio(total - shared, total) * _kristof(df)
 
-    return statistics.bootstrap(statistic, len(sums_Cx3), seed=seed, draws=draws, level=level)
+    return resampling.bootstrap(statistic, len(sums_Cx3), seed=seed, draws=draws, level=level)
 
 
 class Agreement(NamedTuple):
@@ -171,7 +171,7 @@ def agreement(
     Args:
       cells_a, cells_b: for each context [M, Q, R] without NaN, Q and R of either reward.
       exact: whether a reward is without noise by construction, such as a length.
-      seed, draws, level: see `statistics.bootstrap`.
+      seed, draws, level: see `resampling.bootstrap`.
     """
     kept = [(a, b) for a, b in zip(cells_a, cells_b, strict=True) if len(a) >= 2]
     sums = []
@@ -197,7 +197,7 @@ def agreement(
             return _ratio(both, np.sqrt(np.maximum(own_a, 0) * np.maximum(own_b, 0)))
 
         estimates.append(
-            statistics.bootstrap(statistic, len(sums_Cx4x3), seed=seed, draws=draws, level=level)
+            resampling.bootstrap(statistic, len(sums_Cx4x3), seed=seed, draws=draws, level=level)
         )
     chance = float(np.mean([1 / len(a) for a, _ in kept])) if kept else math.nan
     pearson, spearman, corrected, same_best = estimates

@@ -121,7 +121,7 @@ def differing_keys(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
     >>> differing_keys({"seed": 0, "inner": {"rank": 32}}, {"seed": 0, "inner": {"rank": 16}})
     ['inner.rank: stored 32, now 16']
     """
-    flat_stored, flat_given = dict(_flatten(stored)), dict(_flatten(given))
+    flat_stored, flat_given = dict(flatten(stored)), dict(flatten(given))
     lines = []
     for key in sorted(flat_stored.keys() | flat_given.keys()):
         before = _show(flat_stored[key]) if key in flat_stored else "nothing"
@@ -129,6 +129,19 @@ def differing_keys(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
         if before != now:
             lines.append(f"{key}: stored {before}, now {now}")
     return lines
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a nested config with their dotted keys.
+
+    >>> dict(flatten({"seed": 0, "inner": {"rank": 32}}))
+    {'seed': 0, 'inner.rank': 32}
+    """
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from flatten(item, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
 
 
 def _prepare(path: Path, config: dict[str, Any], overwrite: bool) -> bool:
@@ -210,14 +223,6 @@ def _clear(path: Path, mark: dict[str, Any]) -> None:
             shutil.rmtree(child)
         else:
             child.unlink()
-
-
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _flatten(item, f"{prefix}.{key}" if prefix else key)
-    else:
-        yield prefix, value
 
 
 def _show(value: Any) -> str:

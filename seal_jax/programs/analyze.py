@@ -18,7 +18,7 @@ from seal_jax import best_of_m, reliability
 from seal_jax.programs import scores
 from seal_jax.programs.scores import Stage
 from seal_jax.reliability import Array
-from seal_jax.statistics import Estimate
+from seal_jax.resampling import Estimate
 
 Record = dict[str, Any]
 

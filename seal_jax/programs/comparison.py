@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seal_jax import statistics
-from seal_jax.programs import arms, rewards
+from seal_jax.programs import arms, per_context, rewards
 from seal_jax.programs.arms import KINDS, METRICS, Arm
 from seal_jax.programs.policies import Policy
 from seal_jax.programs.sources import Sources
@@ -45,6 +45,10 @@ def compare_policies(
             "matched_minus_mismatched": {
                 arm.name: matched_minus_mismatched(arm, **draws) for arm in found if arm.mismatched
             },
+            "contexts": per_context.per_context(
+                [context for context in contexts if context.questions],
+                {arm.name: arm.answers for arm in found},
+            ),
         }
         run.say("\n" + table(found, results))
     _report(run, results, written, contexts)

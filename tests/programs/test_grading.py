@@ -121,10 +121,8 @@ def test_a_teacher_behind_an_endpoint_writes_for_the_learner(
         tiny_settings,
         change,
         endpoint_server,
-        **{
-            "grading": Grading(),
-            "teacher": Teacher(endpoint=endpoint),
-        },
+        grading=Grading(),
+        teacher=Teacher(endpoint=endpoint),
     )
     settings = change(settings, {"evaluation.arms": ("base", "teacher")})
     results = train.train(settings, str(tmp_path), quiet=True)

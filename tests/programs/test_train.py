@@ -45,6 +45,12 @@ def test_results_hold_every_arm_pair_and_round(finished, tiny_settings):
         assert low <= pair["difference"] <= high
         first, second = (results["arms"][name][pair["metric"]] for name in pair["names"])
         assert pair["difference"] == pytest.approx(first - second, abs=1e-9)
+    assert len(results["contexts"]) == 2
+    for name, arm in results["arms"].items():
+        of_arm = [context["arms"][name] for context in results["contexts"].values()]
+        lls = [ll for of in of_arm for ll in of["gold_log_likelihood"]]
+        assert np.mean(lls) == pytest.approx(arm["gold_log_likelihood"])
+        assert sum(of["empty"] for of in of_arm) == arm["empty_answers"]
     assert set(results["matched_minus_mismatched"]) == {"passage", "edit_before", "edit_after"}
     assert [summary["kept"] for summary in results["rounds"]] == [2, 2]
     assert results["config"]["inner"]["epochs"] == tiny_settings.inner.epochs

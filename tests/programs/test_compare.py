@@ -1,0 +1,405 @@
+"""Finished runs compared: pairing by id, refusals, seeds pooled, corrected intervals, compute."""
+
+import copy
+import json
+import math
+import pathlib
+
+import pytest
+from scipy import special
+
+from seal_jax import cli, ledger, run_dir, statistics
+from seal_jax.programs import compare, compare_table, per_context
+from seal_jax.programs.finished_run import CompareError
+from seal_jax.tasks.base import Context
+
+_CONFIG = {
+    "seed": 0,
+    "data": {"eval_path": "eval.json", "max_questions": 2},
+    "inner": {"epochs": 3, "lora": {"rank": 32}},
+}
+_METRICS = ("accuracy", "gold_log_likelihood")
+
+
+def _contexts(count=4, article_of=lambda c: f"article {c // 2}"):
+    return [Context(id=f"c{c}", title=article_of(c), text="", questions=()) for c in range(count)]
+
+
+def _answers(lls, correct=None):
+    """[C][1][Q] answer records from log-likelihoods [C][Q]; right where that is above -1."""
+    return [
+        [
+            [
+                {
+                    "question": f"c{c}-q{q}",
+                    "text": "",
+                    "correct": ll > -1 if correct is None else correct[c][q],
+                    "empty": ll < -9,
+                    "gold_log_likelihood": ll,
+                }
+                for q, ll in enumerate(of)
+            ]
+        ]
+        for c, of in enumerate(lls)
+    ]
+
+
+@pytest.fixture
+def write_run(tmp_path):
+    """(name, {arm: answers}, **changes) -> the path of a finished run, by the real writers."""
+
+    def write(name, answers_of, contexts=None, config=(), batches=1, **results):
+        contexts = contexts or _contexts()
+        resolved = copy.deepcopy(_CONFIG) | dict(config)
+        with run_dir.open_run(tmp_path / name, resolved) as directory:
+            with ledger.Ledger(directory.ledger_path) as records:
+                records.append("selection", "round 1", {"real_tokens": 1000})
+                for number in range(batches):
+                    batch = {"trials": [{}, {}, {}], "real_tokens": 50, "computed_tokens": 80}
+                    records.append("batch", f"round 1/{number}", batch)
+            timing = {"seconds": {"round 1": 3.0, "total": 12.5}, "resumed": False}
+            run_dir.write_json(directory.timing_path, timing)
+            found = {
+                "arms": {name: {} for name in answers_of},
+                "contexts": per_context.per_context(contexts, answers_of),
+                "versions": {"jax": "0.10.2"},
+            }
+            run_dir.write_json(directory.results_path, found | results)
+        return str(tmp_path / name)
+
+    return write
+
+
+_BASE = [[-5.0, -6.0], [-4.0, -0.5], [-7.0], [-3.0, -2.0]]
+_BETTER = [[-4.0, -6.0], [-2.0, -0.5], [-6.0], [-3.0, -0.5]]
+
+
+def _plain(value):
+    return json.loads(json.dumps(value))
+
+
+def test_per_context_results_keep_ungraded_apart_from_wrong_and_average_edits():
+    def answer(question, correct, ll, empty=False):
+        return {
+            "question": question,
+            "correct": correct,
+            "empty": empty,
+            "gold_log_likelihood": ll,
+        }
+
+    edits = [
+        [answer("q0", True, -1.0), answer("q1", None, -2.0), answer("q2", False, None, True)],
+        [answer("q0", False, -3.0), answer("q1", None, -4.0), answer("q2", None, -6.0)],
+    ]
+    [context] = _contexts(1)
+    found = per_context.per_context([context], {"edit_before": [edits]})
+    assert found == {
+        "c0": {
+            "title": "article 0",
+            "arms": {
+                "edit_before": {
+                    "questions": ["q0", "q1", "q2"],
+                    "accuracy": [0.5, None, 0.0],
+                    "gold_log_likelihood": [-2.0, -3.0, -6.0],
+                    "empty": 1,
+                    "ungraded": 3,
+                }
+            },
+        }
+    }
+    with pytest.raises(ValueError, match="two contexts have the id 'c0'"):
+        per_context.per_context([context, context], {"edit_before": [edits, edits]})
+
+
+def test_runs_pair_by_id_whatever_their_order(write_run):
+    one = write_run("one", {"base": _answers(_BASE)})
+    # The other run lists contexts and questions backwards.
+    reversed_answers = [[edit[::-1] for edit in of] for of in _answers(_BETTER)][::-1]
+    other = write_run("other", {"base": reversed_answers}, contexts=_contexts()[::-1])
+    found = compare.compare([one, other], draws=500)
+    accuracy, nats = found["between"]["intervals"]
+    # 7 questions; gains 1, 0, 2, 0, 1, 0, 1.5; of the answers above -1 there are 1 and 2.
+    assert nats["difference"] == pytest.approx(5.5 / 7)
+    assert accuracy["difference"] == pytest.approx(1 / 7)
+    assert (nats["second"], nats["first"]) == (
+        {"setting": other, "arm": "base"},
+        {"setting": one, "arm": "base"},
+    )
+    assert (found["contexts"], found["articles"], found["questions"]) == (4, 2, 7)
+    assert found["arms"][one]["base"]["gold_log_likelihood"] == pytest.approx(-27.5 / 7)
+    assert found["within"]["intervals"] == []
+
+
+def test_intervals_are_those_of_the_statistics_and_correction_is_over_all(write_run):
+    one = write_run("one", {"base": _answers(_BASE), "passage": _answers(_BETTER)})
+    other = write_run("other", {"base": _answers(_BETTER), "passage": _answers(_BETTER)})
+    found = compare.compare([one, other], draws=800, seed=3, level=0.9)
+    shown = found["between"]["intervals"]
+    assert [(of["second"]["arm"], of["metric"]) for of in shown] == [
+        ("base", "accuracy"),
+        ("base", "gold_log_likelihood"),
+        ("passage", "accuracy"),
+        ("passage", "gold_log_likelihood"),
+    ]
+    alone = statistics.paired_cluster_bootstrap(_BETTER, _BASE, seed=3, draws=800, level=0.9)
+    assert shown[1]["interval"] == [alone.low, alone.high]
+    corrected = found["between"]["corrected_level"]
+    assert 0.9 < corrected <= 0.975  # Bonferroni's for four
+    at_corrected = statistics.paired_cluster_bootstrap(
+        _BETTER, _BASE, seed=3, draws=800, level=corrected
+    )
+    assert shown[1]["corrected_interval"] == [at_corrected.low, at_corrected.high]
+    assert shown[3]["corrected_interval"] == [0, 0]
+
+
+def test_a_corrected_interval_by_hand(write_run):
+    # Two contexts, differences 0 and 1 in nats, none in accuracy. Standard error: residuals -0.5
+    # and 0.5, sqrt(2 / 1 * 0.5) / 2 = 0.5. Half of the resamples have t 0, the others have no
+    # spread, so a third of 0.5 counts: t is -3 or 3, less than Student's with one degree of
+    # freedom, which is Cauchy's quantile tan(pi (p - 1/2)).
+    contexts = _contexts(2)
+    one = write_run("one", {"base": _answers([[-3.0], [-3.0]])}, contexts=contexts)
+    other = write_run("other", {"base": _answers([[-3.0], [-2.0]])}, contexts=contexts)
+    found = compare.compare([one, other], draws=400)
+    accuracy, nats = found["between"]["intervals"]
+    reach = 0.5 * math.tan(math.pi * (0.975 - 0.5))
+    assert nats["interval"] == pytest.approx([0.5 - reach, 0.5 + reach])
+    # Accuracy never varies, so it costs the other nothing.
+    assert accuracy["interval"] == accuracy["corrected_interval"] == [0, 0]
+    assert found["between"]["corrected_level"] == 0.95
+    assert nats["corrected_interval"] == nats["interval"]
+
+
+def test_ungraded_answers_are_left_out_pairwise(write_run):
+    one = write_run(
+        "one", {"base": _answers(_BASE, [[None, True], [False, False], [True], [True, False]])}
+    )
+    other = write_run(
+        "other", {"base": _answers(_BASE, [[True, False], [True, False], [None], [True, True]])}
+    )
+    # The other run lists its questions backwards.
+    results = json.loads((pathlib.Path(other) / "results.json").read_text())
+    for context in results["contexts"].values():
+        for name in ("questions", *_METRICS):
+            context["arms"]["base"][name].reverse()
+    run_dir.write_json(pathlib.Path(other) / "results.json", results)
+    found = compare.compare([one, other], draws=300)
+    accuracy, nats = found["between"]["intervals"]
+    # Left: c0-q1 (1, 0), c1 (0, 1) and (0, 0), c3 (1, 1) and (0, 1).
+    assert accuracy["difference"] == pytest.approx((-1 + 1 + 0 + 0 + 1) / 5)
+    assert (accuracy["questions"], accuracy["left_out"]) == (5, 2)
+    assert (nats["questions"], nats["left_out"]) == (7, 0)
+    # Each run's own accuracy is over what it graded.
+    base = found["arms"][one]["base"]
+    assert base["accuracy"] == pytest.approx(3 / 6)
+    assert (base["ungraded"], found["arms"][other]["base"]["ungraded"]) == (1, 1)
+    assert "2 questions left out" in compare_table.table(found)
+
+
+def test_nothing_graded_leaves_the_other_metric(write_run):
+    none = [[None] * len(of) for of in _BASE]
+    runs = [write_run(name, {"base": _answers(_BASE, none)}) for name in ("one", "other")]
+    found = compare.compare(runs, draws=300)
+    assert [of["metric"] for of in found["between"]["intervals"]] == ["gold_log_likelihood"]
+    assert found["arms"][runs[0]]["base"]["accuracy"] is None
+    assert " - " in compare_table.table(found)
+
+
+def test_arms_that_only_one_run_has_are_compared_with_the_others(write_run):
+    one = write_run("one", {"base": _answers(_BASE), "passage": _answers(_BASE)})
+    other = write_run("other", {"base": _answers(_BASE), "edit_after": _answers(_BETTER)})
+    pairs = [
+        (of["second"]["arm"], of["first"]["arm"])
+        for of in compare.compare([one, other], draws=300)["between"]["intervals"]
+    ]
+    assert pairs == [("base", "base")] * 2 + [("edit_after", "passage")] * 2
+
+
+def _seeds(write_run, name, gains, seeds, **config):
+    runs = []
+    for seed, gain in zip(seeds, gains, strict=True):
+        values = [[ll + gain for ll in of] for of in _BASE]
+        answers = {"base": _answers(_BASE), "edit_after": _answers(values)}
+        runs.append(write_run(f"{name}{seed}", answers, config={"seed": seed, **config}))
+    return ",".join(runs)
+
+
+def test_seeds_of_a_setting_are_pooled_and_paired(write_run):
+    low = _seeds(write_run, "a", (0.0, 0.25, 0.5), (1, 2, 3), inner={"epochs": 3})
+    # Given in another order: pairing is by seed.
+    high = _seeds(write_run, "b", (2.5, 1.0, 1.25), (3, 1, 2), inner={"epochs": 4})
+    found = compare.compare([low, high], draws=500)
+    assert found["paired_seeds"] is True
+    assert [of["seeds"] for of in found["settings"]] == [[1, 2, 3], [1, 2, 3]]
+    # By seed the gains are 1 - 0, 1.25 - 0.25 and 2.5 - 0.5.
+    between = {(of["second"]["arm"], of["metric"]): of for of in found["between"]["intervals"]}
+    nats = between["edit_after", "gold_log_likelihood"]
+    assert nats["difference"] == pytest.approx(4 / 3)
+    # All contexts gain alike, so only seeds vary: 1, 1, 2 has the standard error 1/3, and Student's
+    # t with 2 degrees of freedom is at least what counts.
+    student = special.stdtrit(2, 0.975) / 3
+    assert nats["interval"][0] <= 4 / 3 - student + 1e-9
+    assert nats["interval"][1] >= 4 / 3 + student - 1e-9
+    own = [of for of in found["within"]["intervals"] if of["metric"] == "gold_log_likelihood"]
+    assert [of["difference"] for of in own] == [pytest.approx(0.25), pytest.approx(4.75 / 3)]
+    assert found["config_differences"] == {
+        "inner.epochs": {low: 3, high: 4},
+        "seed": {low: [1, 2, 3], high: [1, 2, 3]},
+    }
+    assert found["arms"][high]["edit_after"]["gold_log_likelihood_of_seeds"] == pytest.approx(
+        [-27.5 / 7 + gain for gain in (1.0, 1.25, 2.5)]
+    )
+    text = compare_table.table(found)
+    assert "over seeds, articles and passages, seeds paired" in text
+
+
+def test_other_seeds_are_drawn_apart(write_run):
+    low = _seeds(write_run, "a", (0.0, 0.25, 0.5), (1, 2, 3))
+    high = _seeds(write_run, "b", (2.5, 1.0), (4, 5), inner={"epochs": 4})
+    found = compare.compare([low, high], draws=300)
+    assert found["paired_seeds"] is False
+    nats = found["between"]["intervals"][3]
+    assert nats["difference"] == pytest.approx(1.75 - 0.25)
+    assert "seeds drawn apart" in compare_table.table(found)
+
+
+def test_arms_keep_the_order_of_the_runs_table(write_run):
+    answers = {name: _answers(_BASE) for name in ("base", "passage", "edit_before")}
+    pairs = [{"names": ["passage", "base"]}, {"names": ["edit_before", "base"]}]
+    runs = [write_run(name, answers, pairs=pairs) for name in ("one", "other")]
+    found = compare.compare(runs, draws=300)
+    assert list(found["arms"][runs[0]]) == ["base", "passage", "edit_before"]
+
+
+def test_one_setting_of_several_seeds_compares_its_arms(write_run):
+    found = compare.compare([_seeds(write_run, "a", (0.5, 1.0, 0.75), (1, 2, 3))], draws=300)
+    assert found["between"]["intervals"] == []
+    nats = found["within"]["intervals"][1]
+    assert (nats["second"]["arm"], nats["first"]["arm"]) == ("edit_after", "base")
+    assert nats["difference"] == pytest.approx(0.75)
+
+
+def test_config_compute_and_empty_answers_are_told(write_run):
+    config = {"inner": {"epochs": 3, "lora": {"rank": 16}}, "extra": None}
+    empty = [[-10.0, -6.0], *_BASE[1:]]
+    one = write_run("one", {"base": _answers(_BASE)})
+    other = write_run(
+        "other", {"base": _answers(empty)}, config=config, batches=2, grader="local-1"
+    )
+    found = compare.compare([one, other], draws=300)
+    assert found["config_differences"] == {
+        "extra": {other: None},
+        "inner.lora.rank": {one: 32, other: 16},
+    }
+    assert found["compute"][other] == {
+        "inner_loops": 6,
+        "real_tokens": 100,
+        "computed_tokens": 160,
+        "seconds": 12.5,
+        "resumed": False,
+    }
+    assert [found["arms"][run]["base"]["empty"] for run in (one, other)] == [0, 1]
+    text = compare_table.table(found)
+    for part in (
+        "inner.lora.rank: 32 | 16",
+        "extra: nothing | null",
+        "6 inner loops, 100 tokens (160 computed), 12 s",
+        f"R2: {other} (seed 0)",
+        "R2 base - R1 base, gold log-lik.: -0.714 [",
+        "grader local-1",
+    ):
+        assert part in text
+
+
+def test_differing_contexts_name_ids_and_the_setting(write_run):
+    one = write_run("one", {"base": _answers(_BASE)})
+    config = {"data": {"eval_path": "other.json", "max_questions": 2}, "seed": 7}
+    other = write_run("other", {"base": _answers(_BASE[:3])}, contexts=_contexts(3), config=config)
+    with pytest.raises(CompareError) as refused:
+        compare.compare([one, other])
+    message = str(refused.value)
+    assert f"contexts only in {one}: c3" in message
+    line = message.splitlines()[-1]
+    assert line == (
+        "Settings that choose contexts and differ: data.eval_path: eval.json and other.json. "
+        "Set them alike."
+    )
+
+
+def test_differing_questions_name_ids(write_run):
+    one = write_run("one", {"base": _answers(_BASE)})
+    longer = [[*_BASE[0], -1.0], *_BASE[1:]]
+    other = write_run("other", {"base": _answers(longer)})
+    with pytest.raises(CompareError) as refused:
+        compare.compare([one, other])
+    assert "questions of context c0, only in one: c0-q2" in str(refused.value)
+    assert "the data files have changed" in str(refused.value)
+    seeded = write_run("seeded", {"base": _answers(longer)}, config={"seed": 7})
+    with pytest.raises(CompareError, match="choose contexts and differ: seed: 0 and 7"):
+        compare.compare([one, seeded])
+
+
+def test_differing_graders_are_refused(write_run):
+    one = write_run("one", {"base": _answers(_BASE)})
+    other = write_run("other", {"base": _answers(_BASE)}, grader="judge-2")
+    with pytest.raises(CompareError, match=r"one: local-1, .*other: judge-2"):
+        compare.compare([one, other])
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"seed": 0}, "have the same seed \\(0\\)"),
+        ({"seed": 1, "inner": {"epochs": 9}}, "differ by inner.epochs, inner.lora.rank"),
+    ],
+)
+def test_runs_that_are_no_seeds_of_one_setting_are_refused(write_run, second, message):
+    one = write_run("one", {"base": _answers(_BASE)})
+    other = write_run("other", {"base": _answers(_BASE)}, config=second)
+    with pytest.raises(CompareError, match=message):
+        compare.compare([f"{one},{other}"])
+
+
+def test_seeds_beside_a_single_run_are_refused(write_run):
+    several = _seeds(write_run, "a", (0.0, 0.25), (1, 2))
+    one = write_run("one", {"base": _answers(_BASE)})
+    with pytest.raises(CompareError, match="is one run, others are several seeds"):
+        compare.compare([several, one])
+
+
+def test_runs_that_cannot_be_read_are_refused(write_run, tmp_path):
+    one = write_run("one", {"base": _answers(_BASE)})
+    (tmp_path / "folder").mkdir()
+    planted = write_run("planted", {"base": _answers(_BASE)})
+    results = tmp_path / "planted" / "results.json"
+    results.write_text(json.dumps({"planted_reward": {}}))
+    started = tmp_path / "started"
+    with run_dir.open_run(started, _CONFIG):
+        pass
+    for runs, message in (
+        ([one], "give two runs or more"),
+        ([one, one], "was given twice"),
+        ([one, str(tmp_path / "folder")], "folder is not the directory of a run"),
+        ([one, str(started)], "started holds an unfinished run"),
+        ([one, planted], "has no per-context results"),
+        ([one, ","], "names no run"),
+    ):
+        with pytest.raises(CompareError, match=message):
+            compare.compare(runs)
+    results.write_text("{")
+    with pytest.raises(CompareError, match=r"planted/results\.json is damaged"):
+        compare.compare([one, planted])
+
+
+def test_the_command_prints_and_writes_json(write_run, tmp_path, capsys):
+    one = write_run("one", {"base": _answers(_BASE)})
+    other = write_run("other", {"base": _answers(_BETTER)})
+    file = tmp_path / "found.json"
+    arguments = ["compare", one, "--draws=300", other, f"--json={file}", "--seed=2"]
+    assert cli.main(arguments) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(file.read_text())
+    assert found == _plain(compare.compare([one, other], draws=300, seed=2))
+    assert printed == compare_table.table(found) + "\n"
+    assert cli.main(["compare", one]) == 2
+    assert capsys.readouterr().err.startswith("error: give two runs or more")
