@@ -1,5 +1,7 @@
 """The rubric: what the judge sees, and the scores of tidy and untidy replies."""
 
+import time
+
 import pytest
 
 from seal_jax.tasks.base import Context, Question
@@ -21,6 +23,7 @@ SCORES = [
     ("1. Coverage: 4\n2. Faithfulness: 5\n3. Self-containedness: 3", 4.0),
     ('```json\n{"coverage": 4, "faithfulness": 5, "self_containedness": 3}\n```', 4.0),
     ("| Coverage | 4 |\n| Faithfulness | 5 |\n| Self-containedness | 3 |", 4.0),
+    ("Coverage            :            4\nFaithfulness : 5\nSelf-containedness : 3", 4.0),
     ("Coverage is 4, faithfulness is 5 and self-containedness is 3.", 4.0),
     ("Coverage：4\nFaithfulness：5\nSelf-containedness：3", 4.0),
     ("Self-containedness: 1\nCoverage: 4\nFaithfulness: 4", 3.0),  # any order
@@ -58,6 +61,7 @@ NO_SCORES = [
     THREE.format("four", "five", "three"),
     "Coverage: 4",
     "Coverage: 4\nFaithfulness: 5",
+    "I give coverage: 4",
     "Score: 9",
     "Score: 4 of 10",
     "0",
@@ -109,5 +113,8 @@ def test_a_template_of_ones_own(tmp_path):
         rubric.load_template(tmp_path)
 
 
-def test_a_giant_reply_takes_no_time():
-    assert rubric.parse_score("coverage " * 50_000 + "4 " * 50_000) is None
+@pytest.mark.parametrize("filler", ["coverage ", "4 ", " ", "*", "\n", "(", "coverage*", "<think>"])
+def test_a_giant_reply_takes_no_time(filler):
+    started = time.perf_counter()
+    assert rubric.parse_score("Coverage" + filler * 100_000 + "x") is None
+    assert time.perf_counter() - started < 2
