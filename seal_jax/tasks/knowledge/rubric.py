@@ -34,7 +34,8 @@ _CRITERIA = {
 # A number that is a verdict and no part of a sentence: "3", "4/5: most facts", "I give it a 2".
 _VERDICT = (
     rf"\A[\W_]*{_NUMBER.format(name='n')}[\"'*_`\])]*\s*(?:[.,:;\n\u2013-]|\Z)"
-    rf"|\b(?:give|gave|rate|score|deserve)[ds]?\b[^.\n\d]{{0,40}}?{_NUMBER.format(name='m')}"
+    rf"|\b(?:I|I['\u2019](?:d|ll)|would|will|notes|they)\s(?:give|gave|rate|score|deserve)[ds]?\b"
+    rf"[^.\n\d]{{0,40}}?{_NUMBER.format(name='m')}"
 )
 _OVERALL = r"\b(?:overall|total|final|mean|average)?[\s_]*(?:score|rating|grade|overall)"
 

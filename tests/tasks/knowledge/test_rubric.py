@@ -41,6 +41,7 @@ SCORES = [
     ("4. The notes are good.", 4.0),
     ("I'd give it a 4.", 4.0),
     ("They deserve 4 out of 5!", 4.0),
+    ("These notes score a 4.", 4.0),
     ("1", 1.0),
     ("5", 5.0),
 ]
@@ -71,6 +72,7 @@ NO_SCORES = [
     "The notes leave out 2 facts.",
     "2 lines are false.",
     "In 1476 it fell.",
+    "The notes are to be judged. It's about giving a score of 5, not just a number.",
     f"<think>{THREE.format(4, 5, 3)}",  # cut off while thinking
 ]
 
