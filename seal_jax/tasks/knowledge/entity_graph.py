@@ -190,7 +190,8 @@ def _items(reply: str, source: str) -> Iterable[list[list[str]]]:
     if strings is not None:
         yield from ([_names([string])] for string in strings)
         return
-    lines = [line for line in reply.splitlines() if not parse.is_blank(line)]
+    # Runs of white space shrink first: the patterns below take quadratic time on them.
+    lines = [" ".join(line.split()) for line in reply.splitlines() if not parse.is_blank(line)]
     for line in lines:
         text = _BULLET.sub("", line)
         whole, parts = _names([text]), _names(_SEPARATOR.split(text))

@@ -26,10 +26,11 @@ _NUMBER = (
     r"(?<![\d.,/+-])(?P<{name}>\d+(?:\.\d+)?)(?![\d%])(?!\.\d)(?!\s*(?:[-\u2013]|to\b)\s*\d)"
     r"(?!\s*(?:/|(?:out\s+)?of)\s*(?!5\b)\d)(?:\s*(?:/|out\s+of|of)\s*5\b)?"
 )
-# Between a label and its number: markup, a scale in brackets, and one sign or "is".
+# Between a label and its number: markup, a scale in brackets, and one sign or "is". Bounded, or a
+# reply of nothing but asterisks would take quadratic time.
 _BETWEEN = (
-    r"[\"'*_`]*\s*(?:\([^()\n]*\)|\[[^\[\]\n]*\])?[\"'*_`\s]*(?:[:=\uff1a|]|is\b|-|\u2013)"
-    r"[\"'*_`\s(\[]*"
+    r"[\"'*_`]{0,5}\s?(?:\([^()\n]{0,40}\)|\[[^\[\]\n]{0,40}\])?[\"'*_`\s]{0,5}"
+    r"(?:[:=\uff1a|]|is\b|-|\u2013)[\"'*_`\s(\[]{0,9}"
 )
 _CRITERIA = {
     "coverage": r"\bcoverage",
@@ -39,7 +40,8 @@ _CRITERIA = {
 # A number that is a verdict and no part of a sentence: "3", "4/5: most facts", "I give it a 2".
 _VERDICT = (
     rf"\A[\W_]*{_NUMBER.format(name='n')}[\"'*_`\])]*\s*(?:[.,:;\n\u2013-]|\Z)"
-    rf"|\b(?:give|gave|rate|score|deserve)[ds]?\b[^.\n\d]{{0,40}}?{_NUMBER.format(name='m')}"
+    rf"|\b(?:I|I['\u2019](?:d|ll)|would|will|notes|they)\s(?:give|gave|rate|score|deserve)[ds]?\b"
+    rf"[^.\n\d]{{0,40}}?{_NUMBER.format(name='m')}"
 )
 _OVERALL = r"\b(?:overall|total|final|mean|average)?[\s_]*(?:score|rating|grade|overall)"
 
@@ -79,7 +81,8 @@ def parse_score(reply: str) -> float | None:
     >>> parse_score("3"), parse_score("Score: 2 out of 5"), parse_score("Good."), parse_score("8")
     (3.0, 2.0, None, None)
     """
-    text = _THOUGHTS.sub("", reply)
+    lines = _THOUGHTS.sub("", reply).splitlines()
+    text = "\n".join(" ".join(line.split()) for line in lines if line.strip())
     scores = {name: _labelled(label, text) for name, label in _CRITERIA.items()}
     given = [score for score in scores.values() if score is not None]
     if len(given) == len(scores):

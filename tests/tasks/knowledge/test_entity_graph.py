@@ -1,6 +1,7 @@
 """Entities, the choice of their pairs and triples, and the texts about them."""
 
 import itertools
+import time
 
 import pytest
 
@@ -58,6 +59,7 @@ REPLIES = [
         "The ship was built and left and sailed a long way.\nIt is one of the tales of the sea.",
         [],
     ),
+    ("a copied sentence", "She took slate from Naurim to Bexholt 31 days", []),
     ("nothing", " \n\x00\n", []),
     ("punctuation only", "...\n- \n1.\n[]\n**", []),
     ("nested too deep to read", '["Naurim", ' + "[" * 100_000, ["Naurim"]),
@@ -82,6 +84,13 @@ def test_other_scripts():
     reply = "1. 東京\n2. 大阪\n3. 京都\n"
     assert entity_graph.parse_entities(reply, context).names == ("東京", "大阪")
     assert entity_graph.parse_entities("東京、大阪", context).names == ("東京", "大阪")
+
+
+@pytest.mark.parametrize("filler", [" ", "*", ",", "- ", "[", '["', "a, ", "\n"])
+def test_a_giant_reply_takes_no_time(filler):
+    started = time.perf_counter()
+    entity_graph.parse_entities("Naurim" + filler * 100_000 + "x", SHIP)
+    assert time.perf_counter() - started < 2
 
 
 def test_at_most_so_many_the_first():
@@ -147,6 +156,11 @@ def test_too_few_entities_are_recorded(count, pairs, triples, shortfall):
     groups = _choose(NAMES[:count])
     assert (len(groups.pairs), len(groups.triples)) == (pairs, triples)
     assert groups.shortfall == shortfall
+
+
+def test_too_few_for_the_triples_only():
+    groups = _choose(NAMES[:4], pairs=6, triples=5)
+    assert groups.shortfall == "4 entities give 6 of 6 pairs and 4 of 5 triples"
 
 
 @pytest.mark.parametrize("style", ["chat", "plain"])

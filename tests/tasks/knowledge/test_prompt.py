@@ -105,6 +105,12 @@ def test_a_new_format_is_a_new_file(tmp_path):
     assert prompt.edit_formats(tmp_path) == sorted([*FORMATS, "riddles"])
 
 
+def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
+    (tmp_path / "mine.chat.txt").write_text("# split: lines\n{title} {passage}", "utf-8-sig")
+    assert prompt.load_prompts("mine", tmp_path).edit == "{title} {passage}"
+    assert "mine" in prompt.edit_formats(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -216,7 +222,7 @@ def test_unknown_format_names_the_nearest(tmp_path):
         prompt.load_prompts("mines", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../question", "", ".", "a/b", "templates/implications"])
+@pytest.mark.parametrize("name", ["../question", "", ".", "a/b", "../templates/implications"])
 def test_a_format_is_a_name_and_no_path(name, tmp_path):
     with pytest.raises(prompt.PromptError, match="unknown edit format"):
         prompt.load_prompts(name, tmp_path)

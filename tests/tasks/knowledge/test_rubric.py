@@ -1,5 +1,7 @@
 """The rubric: what the judge sees, and the scores of tidy and untidy replies."""
 
+import time
+
 import pytest
 
 from seal_jax.tasks.base import Context, Question
@@ -21,6 +23,7 @@ SCORES = [
     ("1. Coverage: 4\n2. Faithfulness: 5\n3. Self-containedness: 3", 4.0),
     ('```json\n{"coverage": 4, "faithfulness": 5, "self_containedness": 3}\n```', 4.0),
     ("| Coverage | 4 |\n| Faithfulness | 5 |\n| Self-containedness | 3 |", 4.0),
+    ("Coverage            :            4\nFaithfulness : 5\nSelf-containedness : 3", 4.0),
     ("Coverage is 4, faithfulness is 5 and self-containedness is 3.", 4.0),
     ("Coverage：4\nFaithfulness：5\nSelf-containedness：3", 4.0),
     ("Self-containedness: 1\nCoverage: 4\nFaithfulness: 4", 3.0),  # any order
@@ -38,6 +41,7 @@ SCORES = [
     ("4. The notes are good.", 4.0),
     ("I'd give it a 4.", 4.0),
     ("They deserve 4 out of 5!", 4.0),
+    ("These notes score a 4.", 4.0),
     ("1", 1.0),
     ("5", 5.0),
 ]
@@ -58,6 +62,7 @@ NO_SCORES = [
     THREE.format("four", "five", "three"),
     "Coverage: 4",
     "Coverage: 4\nFaithfulness: 5",
+    "I give coverage: 4",
     "Score: 9",
     "Score: 4 of 10",
     "0",
@@ -67,6 +72,7 @@ NO_SCORES = [
     "The notes leave out 2 facts.",
     "2 lines are false.",
     "In 1476 it fell.",
+    "The notes are to be judged. It's about giving a score of 5, not just a number.",
     f"<think>{THREE.format(4, 5, 3)}",  # cut off while thinking
 ]
 
@@ -109,5 +115,8 @@ def test_a_template_of_ones_own(tmp_path):
         rubric.load_template(tmp_path)
 
 
-def test_a_giant_reply_takes_no_time():
-    assert rubric.parse_score("coverage " * 50_000 + "4 " * 50_000) is None
+@pytest.mark.parametrize("filler", ["coverage ", "4 ", " ", "*", "\n", "(", "coverage*", "<think>"])
+def test_a_giant_reply_takes_no_time(filler):
+    started = time.perf_counter()
+    assert rubric.parse_score("Coverage" + filler * 100_000 + "x") is None
+    assert time.perf_counter() - started < 2
