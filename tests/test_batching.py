@@ -108,6 +108,17 @@ def test_every_candidate_meets_every_rank_once_an_epoch():
     assert len({tuple(epoch) for epoch in np.reshape(_order(schedule, 6), (5, 6))}) == 5
 
 
+def test_fewer_epochs_run_in_the_shapes_of_more():
+    """So that recipes with other numbers of epochs compile nothing."""
+    arguments = dict(batch_size=1, key=KEY, shapes=_padded(4), rows=4)
+    few, few_tokens = batching.make_schedule([[3] * 3], epochs=2, max_epochs=5, **arguments)
+    alone, alone_tokens = batching.make_schedule([[3] * 3], epochs=2, **arguments)
+    assert few.ranks_SxB.shape == (5 * 4, 1) and alone.ranks_SxB.shape == (2 * 4, 1)
+    assert few.num_steps == alone.num_steps == 6 and few_tokens == alone_tokens
+    np.testing.assert_array_equal(few.ranks_SxB[:6], alone.ranks_SxB[:6])
+    assert (few.ranks_SxB[6:] == -1).all()
+
+
 def test_orders_are_uniform_over_keys():
     """Of 600 epochs each of 4 ranks comes first in about 150, and each of 24 orders in about 25."""
     schedule, _ = batching.make_schedule(
