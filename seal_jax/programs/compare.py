@@ -14,7 +14,15 @@ from seal_jax.programs.finished_run import CompareError, FinishedRun, Setting
 from seal_jax.statistics import Interval
 
 METRICS = ("accuracy", "gold_log_likelihood")
-_CHOOSE_CONTEXTS = ("data.", "evaluation.contexts")  # settings that decide what is asked
+# Settings that decide what is asked; the last three leave out what is too long.
+_CHOOSE_CONTEXTS = (
+    "data.",
+    "evaluation.contexts",
+    "evaluation.questions",
+    "edits.prompt_buckets",
+    "edits.max_new_tokens",
+    "restem.sft.buckets",
+)
 
 Questions = dict[str, tuple[str, ...]]
 Side = tuple[Setting, str]  # a setting's arm

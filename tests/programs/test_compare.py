@@ -18,7 +18,6 @@ _CONFIG = {
     "data": {"eval_path": "eval.json", "max_questions": 2},
     "inner": {"epochs": 3, "lora": {"rank": 32}},
 }
-_METRICS = ("accuracy", "gold_log_likelihood")
 
 
 def _contexts(count=4, article_of=lambda c: f"article {c // 2}"):
@@ -74,18 +73,10 @@ _BASE = [[-5.0, -6.0], [-4.0, -0.5], [-7.0], [-3.0, -2.0]]
 _BETTER = [[-4.0, -6.0], [-2.0, -0.5], [-6.0], [-3.0, -0.5]]
 
 
-def _plain(value):
-    return json.loads(json.dumps(value))
-
-
 def test_per_context_results_keep_ungraded_apart_from_wrong_and_average_edits():
     def answer(question, correct, ll, empty=False):
-        return {
-            "question": question,
-            "correct": correct,
-            "empty": empty,
-            "gold_log_likelihood": ll,
-        }
+        told = {"question": question, "correct": correct, "empty": empty}
+        return told | {"gold_log_likelihood": ll}
 
     edits = [
         [answer("q0", True, -1.0), answer("q1", None, -2.0), answer("q2", False, None, True)],
@@ -180,7 +171,7 @@ def test_ungraded_answers_are_left_out_pairwise(write_run):
     # The other run lists its questions backwards.
     results = json.loads((pathlib.Path(other) / "results.json").read_text())
     for context in results["contexts"].values():
-        for name in ("questions", *_METRICS):
+        for name in ("questions", *compare.METRICS):
             context["arms"]["base"][name].reverse()
     run_dir.write_json(pathlib.Path(other) / "results.json", results)
     found = compare.compare([one, other], draws=300)
@@ -249,8 +240,7 @@ def test_seeds_of_a_setting_are_pooled_and_paired(write_run):
     assert found["arms"][high]["edit_after"]["gold_log_likelihood_of_seeds"] == pytest.approx(
         [-27.5 / 7 + gain for gain in (1.0, 1.25, 2.5)]
     )
-    text = compare_table.table(found)
-    assert "over seeds, articles and passages, seeds paired" in text
+    assert "over seeds, articles and passages, seeds paired" in compare_table.table(found)
 
 
 def test_other_seeds_are_drawn_apart(write_run):
@@ -272,11 +262,16 @@ def test_arms_keep_the_order_of_the_runs_table(write_run):
 
 
 def test_one_setting_of_several_seeds_compares_its_arms(write_run):
-    found = compare.compare([_seeds(write_run, "a", (0.5, 1.0, 0.75), (1, 2, 3))], draws=300)
+    runs = []
+    for seed, shift in enumerate((0.0, -2.0, -4.0)):  # of both arms: a seed is drawn for both
+        base, edit = ([[ll + shift + gain for ll in of] for of in _BASE] for gain in (0.0, 0.5))
+        answers = {"base": _answers(base), "edit_after": _answers(edit)}
+        runs.append(write_run(f"a{seed}", answers, config={"seed": seed}))
+    found = compare.compare([",".join(runs)], draws=300)
     assert found["between"]["intervals"] == []
     nats = found["within"]["intervals"][1]
     assert (nats["second"]["arm"], nats["first"]["arm"]) == ("edit_after", "base")
-    assert nats["difference"] == pytest.approx(0.75)
+    assert [nats["difference"], *nats["interval"]] == pytest.approx([0.5] * 3)
 
 
 def test_config_compute_and_empty_answers_are_told(write_run):
@@ -319,8 +314,7 @@ def test_differing_contexts_name_ids_and_the_setting(write_run):
         compare.compare([one, other])
     message = str(refused.value)
     assert f"contexts only in {one}: c3" in message
-    line = message.splitlines()[-1]
-    assert line == (
+    assert message.splitlines()[-1] == (
         "Settings that choose contexts and differ: data.eval_path: eval.json and other.json. "
         "Set them alike."
     )
@@ -374,8 +368,7 @@ def test_runs_that_cannot_be_read_are_refused(write_run, tmp_path):
     results = tmp_path / "planted" / "results.json"
     results.write_text(json.dumps({"planted_reward": {}}))
     started = tmp_path / "started"
-    with run_dir.open_run(started, _CONFIG):
-        pass
+    run_dir.open_run(started, _CONFIG).close()
     for runs, message in (
         ([one], "give two runs or more"),
         ([one, one], "was given twice"),
@@ -399,7 +392,7 @@ def test_the_command_prints_and_writes_json(write_run, tmp_path, capsys):
     assert cli.main(arguments) == 0
     printed = capsys.readouterr().out
     found = json.loads(file.read_text())
-    assert found == _plain(compare.compare([one, other], draws=300, seed=2))
+    assert found == json.loads(json.dumps(compare.compare([one, other], draws=300, seed=2)))
     assert printed == compare_table.table(found) + "\n"
     assert cli.main(["compare", one]) == 2
     assert capsys.readouterr().err.startswith("error: give two runs or more")
