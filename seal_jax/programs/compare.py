@@ -18,6 +18,7 @@ METRICS = ("accuracy", "gold_log_likelihood")
 _CHOOSE_CONTEXTS = (
     "data.",
     "evaluation.contexts",
+    "evaluation.seed",
     "evaluation.questions",
     "edits.prompt_buckets",
     "edits.max_new_tokens",

@@ -59,7 +59,7 @@ def training_rounds(session: Session, training: Available) -> list[list[Context]
 
 
 def held_out(session: Session, evaluation: Available) -> list[Context]:
-    """The evaluation contexts: a fixed choice over the whole file, the same for every seed.
+    """The evaluation contexts, in file order: the same for every seed of the run.
 
     Raises:
       SettingsError: there are too few.
@@ -76,17 +76,19 @@ def held_out(session: Session, evaluation: Available) -> list[Context]:
             "an interval needs at least 2 evaluation contexts: raise evaluation.contexts, or give "
             f"a larger data.eval_path.{evaluation.explain()}"
         )
-    drawn = {c.id for c in splits.choose(found, wanted, seed=None, name="evaluation contexts")}
+    seed = session.settings.evaluation.seed
+    drawn = {c.id for c in splits.choose(found, wanted, seed=seed, name="evaluation contexts")}
     chosen = [context for context in found if context.id in drawn]
-    return _some_questions(chosen, session.settings.evaluation.questions)
+    return _some_questions(chosen, session.settings.evaluation.questions, seed)
 
 
-def _some_questions(contexts: list[Context], count: int) -> list[Context]:
-    """The contexts with a fixed choice of so many questions in all; 0 is all of them."""
+def _some_questions(contexts: list[Context], count: int, seed: int) -> list[Context]:
+    """The contexts with so many questions in all, chosen by the seed; 0 is all of them."""
     places = [(c, q) for c, context in enumerate(contexts) for q in range(len(context.questions))]
     if not 0 < count < len(places):
         return contexts
-    order = np.random.default_rng(zlib.crc32(b"evaluation questions")).permutation(len(places))
+    generator = np.random.default_rng([seed, zlib.crc32(b"evaluation questions")])
+    order = generator.permutation(len(places))
     kept = {places[i] for i in order[:count]}
     return [
         dataclasses.replace(

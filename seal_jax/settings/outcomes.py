@@ -178,8 +178,9 @@ class Evaluation:
     Attributes:
       form: "single" trains a delta for each passage and self-edit; "corpus" one delta for all
         passages (continued pretraining, see `corpus`).
-      contexts: how many (a fixed choice over the evaluation split; 0 is all).
-      questions: how many are asked in all (a fixed choice), in the form "corpus"; 0 is all.
+      contexts: how many of the evaluation split; 0 is all.
+      seed: chooses them; not the run's seed, so that runs of several seeds are asked the same.
+      questions: how many are asked in all (chosen by `seed`), in the form "corpus"; 0 is all.
       edits: self-edits of a context in the self-edit arms.
       arms: what is compared; see programs/arms.py. "base" is the untouched model, "prompt" has the
         passage in the question's prompt (a ceiling), "passage" trains on the passage alone and
@@ -194,6 +195,7 @@ class Evaluation:
 
     form: Literal["single", "corpus"] = "single"
     contexts: int = 200
+    seed: int = 0
     questions: int = 0
     edits: int = 1
     arms: tuple[str, ...] = ("base", "passage", "edit_before", "edit_after")
@@ -206,7 +208,7 @@ class Evaluation:
         require(bool(self.arms), f"arms are empty: name some of {', '.join(ARMS)}.")
         require(not unknown, f"arms must be of {', '.join(ARMS)}, not {', '.join(unknown)}.")
         require(self.contexts >= 0 and self.edits >= 1, "contexts >= 0 and edits >= 1 are needed.")
-        require(self.questions >= 0, "questions must be 0 or more.")
+        require(min(self.questions, self.seed) >= 0, "questions and seed must be 0 or more.")
         require(
             self.questions == 0 or self.form == "corpus",
             "questions limits the form 'corpus' only: lower contexts instead.",

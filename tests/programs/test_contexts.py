@@ -39,6 +39,19 @@ def test_so_many_questions_in_all_are_a_fixed_choice(tiny_settings, change):
     assert set(_questions(some)) < set(_questions(more))
 
 
+def test_the_evaluations_seed_chooses_its_contexts_and_the_runs_does_not(tiny_settings, change):
+    opened = _session(tiny_settings)
+    available = contexts.available(opened, "eval")
+
+    def chosen(changes):
+        return [
+            c.id for c in contexts.held_out(_session(change(tiny_settings, changes)), available)
+        ]
+
+    assert chosen({}) == chosen({"seed": 3})
+    assert len({tuple(chosen({"evaluation.seed": seed})) for seed in range(8)}) > 2
+
+
 def test_contexts_that_do_not_fit_are_left_out_with_the_reason(tiny_settings):
     opened = _session(
         tiny_settings, lambda c: "too long" if c.title in ("eval 1", "eval 2") else ""
