@@ -20,8 +20,9 @@ commands:
   train     ReST-EM rounds, then the evaluation of every arm
   evaluate  the evaluation alone, of the base model or of a run's policy (--policy_from=RUN)
   adapt     one text: answers before and after adapting (--passage=FILE --question='...')
+  grade     the local grader on a file of answers (--rows=FILE.jsonl)
 
-flags of every command:
+flags of every command but grade:
   --config=FILE[:VARIANT]   a config file (default: knowledge.py:demo, or :adapt for adapt)
   --config.KEY=VALUE        overrides one setting, e.g. --config.inner.lora.rank=16
 
@@ -119,13 +120,26 @@ def _adapt(values: flags.FlagValues) -> None:
         )
 
 
-_COMMANDS = {"train": _train, "evaluate": _evaluate, "adapt": _adapt}
+def _grade(values: flags.FlagValues) -> None:
+    from seal_jax.programs import grade
+
+    if not values.rows:
+        raise UsageError("grade needs --rows=FILE.jsonl, lines {question, gold, prediction}.")
+    grade.grade_rows(values.rows, show=values.show)
+
+
+_COMMANDS = {"train": _train, "evaluate": _evaluate, "adapt": _adapt, "grade": _grade}
+_WITHOUT_CONFIG = ("grade",)
 
 
 def _define(command: str) -> flags.FlagValues:
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "Config file, FILE[:VARIANT].", values)
     flags.DEFINE_bool("traceback", False, "Show where an error was raised.", values)
+    if command == "grade":
+        flags.DEFINE_string("rows", "", "JSON lines {question, gold, prediction, correct}.", values)
+        flags.DEFINE_bool("show", False, "Also print the rows that differ, one a line.", values)
+        return values
+    config_flags.DEFINE_config_file("config", None, "Config file, FILE[:VARIANT].", values)
     if command == "adapt":
         flags.DEFINE_string("passage", "", "Text file with the passage.", values)
         flags.DEFINE_multi_string("question", [], "A question; may be repeated.", values)
@@ -143,7 +157,10 @@ def _define(command: str) -> flags.FlagValues:
 def _parse(command: str, rest: list[str]) -> flags.FlagValues:
     """Flag values; config_flags looks for overrides in sys.argv, so that is set meanwhile."""
     _check_overrides(rest)
-    if not any(argument.split("=")[0] in ("--config", "-config") for argument in rest):
+    has_config = command not in _WITHOUT_CONFIG
+    if has_config and not any(
+        argument.split("=")[0] in ("--config", "-config") for argument in rest
+    ):
         variant = "adapt" if command == "adapt" else "demo"
         rest = [f"--config={_default_config()}:{variant}", *rest]
     values = _define(command)
@@ -195,6 +212,9 @@ def _help(command: str) -> str:
     own = _define(command)
     names = [name for name in own if name not in ("config",)]
     lines = [f"  --{name}: {own[name].help}" for name in sorted(names)]
-    known = "\n".join(f"  --config.{key}" for key in config_dict.all_keys())
     flags_text = "\n".join(lines)
-    return f"{USAGE}\n\nflags of {command}:\n{flags_text}\n\nsettings:\n{known}"
+    found = f"{USAGE}\n\nflags of {command}:\n{flags_text}"
+    if command in _WITHOUT_CONFIG:
+        return found
+    known = "\n".join(f"  --config.{key}" for key in config_dict.all_keys())
+    return f"{found}\n\nsettings:\n{known}"

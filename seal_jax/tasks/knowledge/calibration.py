@@ -15,9 +15,9 @@ import numpy as np
 from scipy import optimize
 
 from seal_jax.tasks.knowledge.features import NAMES
-from seal_jax.tasks.knowledge.grade import GRADER, Scored, Weights, grade, score_inputs
+from seal_jax.tasks.knowledge.grade import GRADER, Decision, Weights, says_nothing, weigh
 
-PENALTY = 100.0  # of squared weights of standardised features
+PENALTY = 100.0  # of half the squared weights of standardised features
 FOLDS = 10
 _THRESHOLDS = np.arange(25, 76) / 100
 _SMOOTHING = 7  # neighbouring thresholds whose kappas are averaged: a lone peak is chance
@@ -76,6 +76,91 @@ def question_fold(question: str, folds: int) -> int:
     return int(hashlib.sha256(question.encode("utf-8", "replace")).hexdigest(), 16) % folds
 
 
+class RowsError(ValueError):
+    """A file of rows cannot be used; the message says where and why."""
+
+
+def read_rows(path: str) -> list[dict[str, Any]]:
+    """The rows {question, gold, prediction[, correct]} of a JSON-lines file, blank lines aside.
+
+    Raises:
+      RowsError: the file cannot be read, has no rows, or a line is not a row; the message gives
+        its number and what is expected.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
+    except UnicodeDecodeError:
+        raise RowsError(f"{path}: not UTF-8 text; expected one JSON object a line.") from None
+    except OSError as error:
+        raise RowsError(f"{path}: cannot be read ({error.strerror}).") from None
+    if not lines:
+        raise RowsError(f"{path}: no rows; expected one JSON object a line.")
+    return [_row(line, f"{path}, line {number}") for number, line in lines]
+
+
+def _row(line: str, place: str) -> dict[str, Any]:
+    """One checked row."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        why = getattr(error, "msg", str(error))
+        raise RowsError(f"{place}: not JSON ({why}).") from None
+    texts = ("question", "gold", "prediction")
+    is_row = isinstance(row, dict) and all(isinstance(row.get(name), str) for name in texts)
+    if not is_row or not isinstance(row.get("correct", True), bool):
+        raise RowsError(
+            f"{place}: expected an object with the strings question, gold and prediction, and the "
+            "boolean correct where the answer was judged."
+        )
+    return row
+
+
+def report(rows: Sequence[Mapping[str, Any]], decisions: Sequence[Decision]) -> dict[str, Any]:
+    """What can be said of graded rows as a whole.
+
+    Args:
+      rows: {question, gold, prediction[, correct]}.
+      decisions: the grader's decision on each.
+
+    Returns:
+      grader, n, questions, graded_correct, empty and judged (how many rows have `correct`); with
+      judged rows, agreement, kappa, precision, recall and confusion of the grader as it is. Where
+      questions with both verdicts fill every fold, also `fit` (weights fitted to these rows) and
+      `cross_validated`: the agreement of weights and thresholds fitted without the questions that
+      they are tried on.
+    """
+    judged = [(row, one) for row, one in zip(rows, decisions, strict=True) if "correct" in row]
+    found: dict[str, Any] = {
+        "grader": GRADER,
+        "n": len(rows),
+        "questions": len({row["question"] for row in rows}),
+        "graded_correct": sum(one.verdict.correct for one in decisions),
+        "empty": sum(one.verdict.empty for one in decisions),
+        "judged": len(judged),
+    }
+    if not judged:
+        return found
+    theirs = [row["correct"] for row, _ in judged]
+    ours = [one.verdict.correct for _, one in judged]
+    found |= {**agreement(ours, theirs), "confusion": confusion(ours, theirs)}
+    table = tabulate([row for row, _ in judged])
+    if is_enough(table):
+        held_out = cross_validate(table).tolist()
+        fitted = fit(table)
+        found["cross_validated"] = {
+            **agreement(held_out, theirs),
+            "confusion": confusion(held_out, theirs),
+            "folds": FOLDS,
+        }
+        found["fit"] = {
+            "threshold": fitted.threshold,
+            "bias": round(fitted.bias, 2),
+            "weights": {name: round(value, 2) for name, value in fitted.of.items()},
+        }
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """Judged rows as arrays: F features, N rows.
@@ -92,28 +177,41 @@ class Table:
 
 def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The features, rule verdicts and judgements of rows {question, gold, prediction, correct}."""
-    scored: list[Scored] = [
-        score_inputs(row["gold"], row["prediction"], row["question"]) for row in rows
+    weighed = [
+        ("empty", False, {})
+        if says_nothing(row["gold"], row["prediction"])
+        else weigh(row["gold"], row["prediction"], row["question"])
+        for row in rows
     ]
     return Table(
-        np.array([[one.features.get(name, 0.0) for name in NAMES] for one in scored]),
-        np.array([-1 if one.rule is None else int(one.rule) for one in scored]),
+        np.array([[found.get(name, 0.0) for name in NAMES] for *_, found in weighed], float),
+        np.array([-1 if ruled is None else int(ruled) for _, ruled, _ in weighed]),
         np.array([row["correct"] for row in rows], bool),
         tuple(row["question"] for row in rows),
     )
+
+
+def is_enough(table: Table, folds: int = FOLDS) -> bool:
+    """Whether every fold has rows of both verdicts that no rule decides."""
+    fold_N = [question_fold(question, folds) for question in table.questions]
+    seen = {
+        (fold, bool(judged))
+        for fold, judged, ruled in zip(fold_N, table.judged_N, table.ruled_N, strict=True)
+        if ruled < 0
+    }
+    return len(seen) == 2 * folds
 
 
 def fit(table: Table, chosen_N: np.ndarray | None = None) -> Weights:
     """The weights and the threshold for the chosen rows (all by default).
 
     Logistic regression; features are standardised for the penalty only. The threshold has the
-    highest kappa with the judge on the same rows, averaged over its neighbours.
+    highest kappa with the judge on the same rows, averaged over its neighbours. At least one
+    chosen row must be free of rules.
     """
     chosen_N = np.ones(len(table.judged_N), bool) if chosen_N is None else chosen_N
     free_N = chosen_N & (table.ruled_N < 0)
     x_NxF, y_N = table.features_NxF[free_N], table.judged_N[free_N].astype(float)
-    if not len(y_N):
-        return Weights(dict.fromkeys(NAMES, 0.0), 0.0, 0.5)
     mean_F, std_F = x_NxF.mean(0), x_NxF.std(0)
     std_F = np.where(std_F > 0, std_F, 1.0)
     z_NxF = (x_NxF - mean_F) / std_F

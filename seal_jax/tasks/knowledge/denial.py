@@ -71,10 +71,10 @@ def _next_wanted(
     words: Sequence[str], wanted: Sequence[bool], asked: Container[str], i: int
 ) -> int | None:
     """The wanted word that a negation before word i belongs to."""
-    for i in range(i, min(i + _REACH, len(words))):
-        if wanted[i]:
-            return i
-        if _ends(words, i) or (words[i] not in STOP_WORDS and words[i] not in asked):
+    for j in range(i, min(i + _REACH, len(words))):
+        if wanted[j]:
+            return j
+        if _ends(words, j) or (words[j] not in STOP_WORDS and words[j] not in asked):
             break
     return None
 

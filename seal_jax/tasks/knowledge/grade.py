@@ -1,138 +1,250 @@
+"""The local grader: does a free-text prediction give the gold answer?
+
+First come rules for what can be told for certain (`RULES`). Where none applies, the features of
+`features.py` are weighed: a logistic regression, fitted to the yes/no verdicts of a judge model by
+`calibration.py`. docs/grading.md says how far the two agree and where they differ.
+"""
+
 import dataclasses
+import itertools
 import math
-import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from seal_jax.tasks.base import Verdict
-from seal_jax.tasks.knowledge.features import NAMES, Compared, answer_of, features
-from seal_jax.tasks.knowledge.parse import is_blank
-from seal_jax.tasks.knowledge.words import MARKS, MONTHS, SENTENCE, STOP_WORDS, UNITS, has_digit, marked_words, words
 from seal_jax.tasks.knowledge.denial import NEGATIONS
+from seal_jax.tasks.knowledge.features import Compared, features
+from seal_jax.tasks.knowledge.parse import is_blank
+from seal_jax.tasks.knowledge.words import (
+    MARKS,
+    MONTHS,
+    SENTENCE,
+    STOP_WORDS,
+    UNITS,
+    has_digit,
+    marked_words,
+    words,
+)
 
+# Results record it: verdicts of graders with different names are not to be compared.
 GRADER = "local-2"
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
+    """What the features count for, and the probability from which an answer is correct."""
+
     of: Mapping[str, float]
     bias: float
     threshold: float
 
-    def probability(self, features: Mapping[str, float]) -> float:
-        logit = self.bias + sum(self.of[name] * features[name] for name in NAMES)
-        return 1 / (1 + math.exp(-max(-50.0, min(50.0, logit))))
+    def probability(self, found: Mapping[str, float]) -> float:
+        """The probability of a correct answer with these features."""
+        logit = self.bias + sum(weight * found[name] for name, weight in self.of.items())
+        return 1 / (1 + math.exp(-logit))
 
 
-WEIGHTS = Weights(dict.fromkeys(NAMES, 0.0), 0.0, 0.5)
+# Printed as `fit` by `python -m seal_jax grade`, on the rows that docs/grading.md names.
+WEIGHTS = Weights(
+    of={
+        "phrase": 0.59,
+        "recall": 0.63,
+        "window": 0.64,
+        "window_squared": 0.46,
+        "letters": 0.72,
+        "complete": 0.17,
+        "first_sentence": 0.85,
+        "precision": 1.28,
+        "other_names": -0.62,
+        "no_number": -0.26,
+        "parts": -0.51,
+        "capitals": -0.27,
+        "why": -0.47,
+        "refusal": -1.04,
+        "goes_on": -0.82,
+    },
+    bias=-2.12,
+    threshold=0.47,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
-    rule: bool | None
-    features: Mapping[str, float]
-    name: str = ""
+class Decision:
+    """A verdict and how it came about.
+
+    Attributes:
+      verdict: the verdict.
+      by: the rule's name, or "weights".
+      probability: what the weights gave; None where a rule decided.
+    """
+
+    verdict: Verdict
+    by: str
+    probability: float | None = None
 
 
 def grade(gold: str, prediction: str, question: str = "") -> Verdict:
-    if is_part_missing(gold, prediction):
-        return Verdict(correct=False, empty=True)
-    scored = score_inputs(gold, prediction, question)
-    if scored.rule is not None:
-        return Verdict(correct=scored.rule, empty=False)
-    return Verdict(correct=WEIGHTS.probability(scored.features) >= WEIGHTS.threshold, empty=False)
+    """The verdict on one prediction.
+
+    One of which nothing is left without punctuation and control characters is empty and wrong.
+
+    Args:
+      gold: the gold answer.
+      prediction: what the model answered.
+      question: what it was asked. Words that only repeat the question count for little, and some
+        short forms (a surname) are taken for the gold answer only if the question fits.
+
+    >>> grade("twenty-one", "There are 21.")
+    Verdict(correct=True, empty=False)
+    >>> grade("Rome", "It was not Rome but Paris.", "Where was the treaty signed?")
+    Verdict(correct=False, empty=False)
+    >>> grade("twenty-one", " ...")
+    Verdict(correct=False, empty=True)
+    """
+    return decide(gold, prediction, question).verdict
 
 
-def is_part_missing(gold: str, prediction: str) -> bool:
+def decide(gold: str, prediction: str, question: str = "") -> Decision:
+    """As `grade`, with the reason."""
+    if says_nothing(gold, prediction):
+        return Decision(Verdict(correct=False, empty=True), "empty")
+    name, correct, found = weigh(gold, prediction, question)
+    if correct is not None:
+        return Decision(Verdict(correct=correct, empty=False), name)
+    probability = WEIGHTS.probability(found)
+    correct = probability >= WEIGHTS.threshold
+    return Decision(Verdict(correct=correct, empty=False), "weights", probability)
+
+
+def says_nothing(gold: str, prediction: str) -> bool:
+    """Whether a prediction is blank, or only punctuation where the gold answer is not."""
     if is_blank(prediction):
         return True
-    return not words(prediction, articles=True) and bool(words(gold, articles=True)) and not any(unicodedata.category(c)[0]=="S" for c in prediction)
+    is_only_punctuation = all(unicodedata.category(c)[0] not in "LMNS" for c in prediction)
+    return is_only_punctuation and bool(words(gold, articles=True))
 
 
-def score_inputs(gold: str, prediction: str, question: str) -> Scored:
-    if is_part_missing(gold, prediction):
-        return Scored(False, {}, "nothing")
-    if not words(gold, articles=True):
-        return Scored(gold.strip() in prediction, {}, "literal")
-    c = Compared(gold, prediction, question)
-    for rule in (_same, _yes_or_no, _other_number, _other_unit, _other_month, _accident, _part_missing):
-        verdict = rule(c)
-        if verdict is not None:
-            return Scored(verdict, {}, rule.__name__)
-    return Scored(None, features(c))
+def weigh(
+    gold: str, prediction: str, question: str
+) -> tuple[str, bool | None, Mapping[str, float]]:
+    """A rule's name and verdict, or "weights", None and the features."""
+    if not words(gold, articles=True):  # "+", "?!"
+        return "literal text", bool(gold.strip()) and gold.strip() in prediction, {}
+    compared = Compared(gold, prediction, question)
+    for name, rule in RULES.items():
+        if (correct := rule(compared)) is not None:
+            return name, correct, {}
+    return "weights", None, features(compared)
 
 
-def _same(c):
-    return True if [w for w in c.words if w not in MARKS] == c.gold else None
+def _same_words(c: Compared) -> bool | None:
+    """The gold answer and nothing else."""
+    return True if [word for word in c.words if word not in MARKS] == c.gold else None
 
-_YES = frozenset("yes yeah true correct indeed right".split())
+
+_YES = frozenset("yes yeah yep true correct indeed right".split())
 _NO = frozenset("no nope false incorrect wrong".split())
+_BEFORE_YES = MARKS | {"is", "answer"}
 
-def _yes_or_no(c):
-    if c.gold not in (["yes"], ["no"], ["true"], ["false"]):
+
+def _yes_or_no(c: Compared) -> bool | None:
+    """Gold answers of yes, no, true or false: what the first sentence says."""
+    if len(c.gold) != 1 or c.gold[0] not in ("yes", "no", "true", "false"):
         return None
-    said = c.words
-    for i, word in enumerate(said[:1]):
-        if word in _YES | _NO:
-            return (word in _YES) == (c.gold[0] in _YES)
-    first = said[: said.index(SENTENCE, 1)] if SENTENCE in said[1:] else said
-    pol = None
-    for i, w in enumerate(first):
-        if w in _YES|_NO and (i==0 or first[i-1] in MARKS or first[i-1] in ("is","answer","be")):
-            pol = w in _YES
-            break
-        if w=="not" and i+1<len(first) and first[i+1] in _YES:
-            pol=False; break
-    if pol is None:
-        pol = not (NEGATIONS & set(first)) or bool(NEGATIONS & c.asked)
-    return pol == (c.gold[0] in _YES)
+    ends = c.words.index(SENTENCE, 1) if SENTENCE in c.words[1:] else len(c.words)
+    says_yes = _says_yes(c.words[:ends], is_negative=bool(NEGATIONS & c.asked))
+    return says_yes == (c.gold[0] in _YES)
 
 
-def _other_number(c):
-    numbers = {w for w in c.gold if has_digit(w)}
-    plain=set(c.words)
-    missing = numbers - plain
-    others = {w for w in plain if has_digit(w)} - numbers - c.asked
-    return False if missing and others else None
+def _says_yes(sentence: Sequence[str], *, is_negative: bool) -> bool:
+    """Whether a sentence affirms a question, which may be a negative one."""
+    for before, word in zip((SENTENCE, *sentence), sentence, strict=False):
+        if word in _YES | _NO and before in _BEFORE_YES:
+            return word in _YES
+        if before == "not" and word in _YES:
+            return False
+    return is_negative == bool(NEGATIONS.intersection(sentence))
 
-def _quantities(ws):
-    return {(a,b) for a,b in zip(ws,ws[1:]) if has_digit(a) and b in UNITS}
-def _other_unit(c):
-    wanted=_quantities(c.gold); held=_quantities(c.words)
-    for number,unit in wanted:
-        same={u for n,u in held if n==number}
-        if same and unit not in same: return False
+
+def _other_number(c: Compared) -> bool | None:
+    """A gold number is missing while the prediction has one that the question has not."""
+    numbers, held = set(filter(has_digit, c.gold)), set(filter(has_digit, c.words))
+    return False if numbers - held and held - numbers - c.asked else None
+
+
+def _other_unit(c: Compared) -> bool | None:
+    """A gold number stands in the prediction, with another unit only."""
+    held = _quantities(c.words)
+    for number, unit in _quantities(c.gold):
+        units = {other for same, other in held if same == number}
+        if units and unit not in units:
+            return False
     return None
-def _other_month(c):
-    wanted={w for w in c.gold if w in MONTHS}; held={w for w in c.words if w in MONTHS}-c.asked
-    return False if wanted and held and not wanted & held and any(has_digit(w) for w in c.gold) else None
 
+
+def _quantities(some: Sequence[str]) -> set[tuple[str, str]]:
+    """Numbers with the units after them."""
+    return {
+        (number, unit)
+        for number, unit in itertools.pairwise(some)
+        if has_digit(number) and unit in UNITS
+    }
+
+
+def _other_month(c: Compared) -> bool | None:
+    """The gold answer is a date, and the prediction has other months only."""
+    months, held = MONTHS.intersection(c.gold), MONTHS.intersection(c.words) - c.asked
+    is_date = any(map(has_digit, c.gold))
+    return False if is_date and months and held and not months & held else None
+
+
+# A list has so many items for one of the gold answer's, of so many words each.
 _LISTED, _ITEM_WORDS = 6, 3
 
 
-def _accident(c: Compared) -> bool | None:
-    """A bare list of many things that happens to hold the answer."""
-    own = len(_items(marked_words(c.gold_text)))
-    found = _items(c.words)
-    opens = sum(map(len, found[:1]))
+def _mere_list(c: Compared) -> bool | None:
+    """A list of many things, the gold answer among them by accident.
+
+    Not one that begins with a sentence that holds the answer: the rest only adds to it.
+    """
+    items, own = _items(c.words), _items(marked_words(c.gold_text))
+    is_list = len(items) >= _LISTED * len(own) and all(
+        len(item) <= _ITEM_WORDS and not STOP_WORDS.intersection(item) for item in items[1:]
+    )
+    opens = len(items[0]) if items else 0
     answers_first = opens > _ITEM_WORDS and any(map(c.is_telling, c.like[:opens]))
-    if not answers_first and len(found) >= _LISTED * own and all(
-        len(item) <= _ITEM_WORDS and not STOP_WORDS.intersection(item) for item in found[1:]
-    ):
-        return False
+    return False if is_list and not answers_first and not any(c.denied) else None
+
+
+def _part_missing(c: Compared) -> bool | None:
+    """Of a gold answer "A and B", nothing of one part is there."""
+    if "and" not in c.gold:
+        return None
+    for part in _items(marked_words(c.gold_text)):
+        telling = [word for word in part if c.weights.get(word) == max(c.weights.values())]
+        if telling and not any(c.best[word] for word in telling):
+            return False
     return None
 
-def _items(ws):
-    out=[[]]
-    for w in ws:
-        if w in MARKS or w in ("and","or"): out.append([])
-        else: out[-1].append(w)
-    return [i for i in out if i]
 
-def _part_missing(c):
-    parts = _items(marked_words(c.gold_text))
-    if len(parts) < 2 or "and" not in c.gold: return None
-    for p in parts:
-        tell=[w for w in p if c.weights.get(w)==1]
-        if tell and not any(c.best[w] for w in tell): return False
-    return None
+def _items(some: Sequence[str]) -> list[list[str]]:
+    """The words between marks, "and" and "or"."""
+    items: list[list[str]] = [[]]
+    for word in some:
+        if word in MARKS or word in ("and", "or"):
+            items.append([])
+        else:
+            items[-1].append(word)
+    return [item for item in items if item]
+
+
+# In this order; the first that gives a verdict decides.
+RULES: Mapping[str, Callable[[Compared], bool | None]] = {
+    "same words": _same_words,
+    "yes or no": _yes_or_no,
+    "other number": _other_number,
+    "other unit": _other_unit,
+    "other month": _other_month,
+    "mere list": _mere_list,
+    "part missing": _part_missing,
+}

@@ -109,7 +109,7 @@ class KnowledgeTask:
 
     def grade(self, question: Question, prediction: str) -> Verdict:
         """The local grader's verdict on a prediction (see `grade`)."""
-        return grade(question.answer, prediction)
+        return grade(question.answer, prediction, question.text)
 
 
 def _or_packaged(path: str | os.PathLike | None, name: str) -> str | os.PathLike | Traversable:

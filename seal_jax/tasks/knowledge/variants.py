@@ -20,7 +20,9 @@ _PERSON = re.compile(r"\b(?:who|whom|whose)\b", re.IGNORECASE)
 _CENTURY = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th) century\b(?! bc)", re.IGNORECASE)
 _DECADE = re.compile(r"\b(\d{3})0['’]?s\b")
 _NUMBER = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?(?![\w]|[.,]\d)")
-_ABOUT = re.compile(r"\b(about|around|approximately|roughly|nearly|almost|circa) ([$£€]?)" + _NUMBER.pattern)
+_ABOUT = re.compile(
+    r"\b(about|around|approximately|roughly|nearly|almost|circa) ([$£€]?)" + _NUMBER.pattern
+)
 _ROUNDING = 0.05
 _YEAR = re.compile(r"(?<![\w.,])\d{3,4}(?![\w]|[.,]\d|\s*bc)", re.IGNORECASE)
 
@@ -122,5 +124,5 @@ def _surnames(gold: str, prediction: str) -> str:
             return before + gold
         return before if is_shared else match[0]  # somebody else of that name
 
-    pattern = rf"(?P<before>\b[^\W\d_][\w.'’-]*\s+)?\b{re.escape(last)}\b(?! [A-Z][a-z])"
+    pattern = rf"(?P<before>\b[^\W\d_][\w.'’-]{{0,40}}\s+)?\b{re.escape(last)}\b(?! [A-Z][a-z])"
     return re.sub(pattern, whole, prediction)

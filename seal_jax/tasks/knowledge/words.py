@@ -14,7 +14,7 @@ STOP_WORDS = frozenset(
     did do does had has have will would could can may might must also there into than then such
     about after before during over under between through up out so if not""".split()
 )
-# What is left of punctuation in `marked_words`: the ends of sentences, parts of sentences, questions.
+# What `marked_words` leaves of punctuation: ends of sentences, of their parts, and of questions.
 SENTENCE, PART, QUESTION = ".", ",", "?"
 MARKS = frozenset((SENTENCE, PART, QUESTION))
 
@@ -31,7 +31,8 @@ _UNITS = {
     "sec": "seconds", "mph": "miles per hour",
     "kph": "kilometers per hour", "km/h": "kilometers per hour", "hz": "hertz", "kw": "kilowatts",
     "mw": "megawatts",
-    "°c": "degrees celsius", "°f": "degrees fahrenheit", "°": "degrees", "kilometres": "kilometers", "kilometre": "kilometers", "metres": "meters", "metre": "meters",
+    "°c": "degrees celsius", "°f": "degrees fahrenheit", "°": "degrees",
+    "kilometres": "kilometers", "kilometre": "kilometers", "metres": "meters", "metre": "meters",
     "centimetres": "centimeters", "millimetres": "millimeters", "litres": "liters",
     "litre": "liters", "tonnes": "tons", "tonne": "tons", "foot": "feet",
 }  # fmt: skip
@@ -73,7 +74,9 @@ _MONTH = re.compile(
     r"(?:(?<=\d)|(?<=\d[ ]))\s?(" + "|".join(_MONTH_SHORT) + r")\b\.?"
     r"|\b(" + "|".join(_MONTH_SHORT) + r")\b\.?(?=\s\d)"
 )
-_PAUSE = re.compile(r"[.!?;:,]+(?=[\s\"'”’)\]]|$)|\n+|[()\"“”]|\s[-–—]+\s|—|[。？！，、；]")
+_PAUSE = re.compile(
+    r"(?<![.!?;:,])[.!?;:,]+(?=[\s\"'”’)\]]|$)|\n+|[()\"“”]|\s[-–—]{1,3}\s|—|[。？！，、；]"
+)
 # Scripts without spaces between words (Thai, Lao, Burmese, Khmer, kana, Han): a word a character.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]"
@@ -85,6 +88,10 @@ _SUFFIXES = sorted(
     key=len,
     reverse=True,
 )
+_ENDINGS = (
+    ("ies", "y"), ("es", ""), ("s", ""), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"),
+    ("ly", ""),
+)  # fmt: skip
 _STEM = 4  # letters that a stem has at least
 
 
@@ -94,8 +101,8 @@ def marked_words(text: str) -> list[str]:
     Case, accents, possessives and the way numbers, dates, units and a few names are written do
     not count. Control characters separate words.
 
-    >>> marked_words("On 2001-05-07 the U.S. paid $1,250.50, not £5.")
-    ['on', '7', 'may', '2001', 'the', 'us', 'paid', '1250.5', 'dollars', ',', 'not', '5', 'pounds', '.']
+    >>> marked_words("On 2001-05-07 the U.S. paid $1,250.50.")
+    ['on', '7', 'may', '2001', 'the', 'us', 'paid', '1250.5', 'dollars', '.']
     """
     text = unicodedata.normalize("NFKC", text.replace("\0", " ")).casefold().replace("\u2019", "'")
     # Accents of Latin, Greek and Cyrillic go; the vowel signs of other scripts stay.
@@ -156,19 +163,20 @@ def meanings(word: str) -> tuple[str, ...]:
 
 def _plain(word: str) -> list[str]:
     """What a word may be without a regular ending."""
-    found = []
-    for ending, instead in (("ies", "y"), ("es", ""), ("s", ""), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"), ("ly", "")):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            found.append(word[: -len(ending)] + instead)
-    return found
+    return [
+        word[: -len(ending)] + instead
+        for ending, instead in _ENDINGS
+        if word.endswith(ending) and len(word) - len(ending) >= 3
+    ]
 
 
 @functools.lru_cache(maxsize=100_000)
 def likeness(a: str, b: str) -> float:
-    """How surely two words are forms of one: 1 the same, 0 different.
+    """How surely two words mean the same in an answer: 1 the same, 0 different.
 
-    Plurals are the same; words of one stem nearly so; a long common beginning, or one slip of the
-    keyboard in a word of five letters or more, less so. Numbers are the same or different.
+    Plurals are the same; irregular forms and words of one stem nearly so; synonyms, a long common
+    beginning, or one slip of the keyboard in a word of five letters or more, less so. Numbers are
+    the same or different.
 
     >>> [likeness("cities", "city"), likeness("Turkey", "Turkish") > 0.8, likeness("1990", "1991")]
     [1.0, True, 0.0]
