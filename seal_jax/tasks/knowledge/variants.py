@@ -11,7 +11,7 @@ from seal_jax.tasks.knowledge.words import STOP_WORDS
 _ACRONYM = re.compile(r"(?<![\w.])(?:[A-Z]{2,6}|(?:[A-Z]\.){2,6})(?![\w])")
 _WORD = re.compile(r"[^\W\d_]+")
 _NAME = re.compile(r"[^\W\d_][\w.'’-]*(?: [^\W\d_][\w.'’-]*){1,3}")
-_PARTICLES = frozenset("de da di du del della der den van von la le al bin ibn el of".split())
+_PARTICLES = frozenset("de da di du del della der den van von la le al bin ibn el".split())
 _TITLES = frozenset(
     """mr mrs ms dr sir lord lady saint st king queen pope prince princess president general
     captain admiral professor father explorer""".split()
@@ -50,9 +50,10 @@ def _initials(words: list[str]) -> str:
 
 def _contracted(gold: str, prediction: str) -> str:
     """Acronyms of a gold phrase, spelled out."""
-    words = [word for word in _WORD.findall(gold) if word.lower() not in STOP_WORDS]
+    every = _WORD.findall(gold)
+    words = [word for word in every if word.lower() not in STOP_WORDS]
     capitals = [word for word in words if word[0].isupper()]
-    wanted = {_initials(some) for some in (words, capitals) if len(some) > 1}
+    wanted = {_initials(some) for some in (every, words, capitals) if len(some) > 1}
     return _ACRONYM.sub(
         lambda match: gold if match[0].replace(".", "") in wanted else match[0], prediction
     )
@@ -70,7 +71,7 @@ def _spelled_out(gold: str, prediction: str) -> str:
     if start < 0:
         return prediction
     first, last = words[start].start(), words[start + len(acronym) - 1].end()
-    if last - first > 30 * len(acronym):  # not side by side
+    if re.search(r"[.,;:!?()\n]", prediction[first:last]):  # not one name
         return prediction
     return prediction[:first] + gold + prediction[last:]
 

@@ -31,7 +31,7 @@ _UNITS = {
     "sec": "seconds", "mph": "miles per hour",
     "kph": "kilometers per hour", "km/h": "kilometers per hour", "hz": "hertz", "kw": "kilowatts",
     "mw": "megawatts",
-    "°c": "degrees celsius", "°f": "degrees fahrenheit", "°": "degrees",
+    "°c": "celsius", "°f": "fahrenheit", "°": "degrees",
     "kilometres": "kilometers", "kilometre": "kilometers", "metres": "meters", "metre": "meters",
     "centimetres": "centimeters", "millimetres": "millimeters", "litres": "liters",
     "litre": "liters", "tonnes": "tons", "tonne": "tons", "foot": "feet",
@@ -47,6 +47,7 @@ _SAME = {
 _SAME_PHRASES = (
     (re.compile(r"\bunited states(?: of america)?\b"), "us"),
     (re.compile(r"\b(?:united kingdom|great britain)\b"), "uk"),
+    (re.compile(r"\bdegrees? (?=celsius|fahrenheit)"), ""),
     (re.compile(r"\bper cent\b"), "percent"),
     (re.compile(r"\bworld war (?:ii|two)\b|\bwwii\b"), "world war 2"),
     (re.compile(r"\bworld war (?:i|one)\b|\bwwi\b"), "world war 1"),
@@ -200,9 +201,9 @@ def likeness(a: str, b: str) -> float:
     common = 0
     while common < len(short) and short[common] == long[common]:
         common += 1
-    if common >= _STEM and common >= 0.55 * len(long):
-        return common / len(long)
-    return 0.8 if len(short) >= 5 and _one_slip(short, long, common) else 0.0
+    if len(short) >= 5 and _one_slip(short, long, common):
+        return 0.8
+    return common / len(long) if common >= _STEM and common >= 0.55 * len(long) else 0.0
 
 
 @functools.lru_cache(maxsize=50_000)
