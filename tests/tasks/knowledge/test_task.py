@@ -130,6 +130,10 @@ def test_grade(files):
     assert task.grade(question, "21 of them") == Verdict(correct=True, empty=False)
     assert task.grade(question, "22 of them") == Verdict(correct=False, empty=False)
     assert task.grade(question, "") == Verdict(correct=False, empty=True)
+    # The grader sees the question: what "not" says depends on it.
+    for text, correct in (("Is it salty?", True), ("Is it not salty?", False)):
+        asked = base.Question("2", text, "no")
+        assert task.grade(asked, "It is not salty.").correct is correct
 
 
 def test_limits(files):
