@@ -70,7 +70,7 @@ def qwen(config):
     """Qwen2.5-7B with the paper's values (arXiv 2506.10943, appendix B). Not run.
 
     model.path is a local directory with the checkpoint; give data.train_path and data.eval_path.
-    It differs from the paper in its prompts, in the grader (local rules and weights, no judge model),
+    It differs from the paper in its prompts, in the grader (local, no judge model),
     in which 200 evaluation passages are chosen, and in asking at most 8 questions a passage.
     """
     config.model.path = "Qwen2.5-7B"

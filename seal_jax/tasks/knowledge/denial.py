@@ -6,9 +6,6 @@ from seal_jax.tasks.knowledge.words import MARKS, PART, QUESTION, STOP_WORDS
 
 NEGATIONS = frozenset("not never neither nor unlike no".split())
 _PAIRS = {("rather", "than"), ("instead", "of"), ("opposed", "to"), ("contrary", "to")}
-_HARMLESS = frozenset(  # "not only X", "not until X" say X
-    "only just merely simply solely until least exactly less fewer more later earlier".split()
-)
 _REACH = 12  # words between a negation and what it denies, at most
 _VERBS = frozenset("is was were are be been did does do has had would could can".split())
 _WRONG = frozenset(
@@ -41,7 +38,7 @@ def denied(words: Sequence[str], wanted: Sequence[bool], asked: Container[str]) 
         word, after = words[i], words[i + 1] if i + 1 < len(words) else ""
         if word in _WRONGLY or (word in _BELIEVED and _is_taken_back(words, i)):
             _mark(found, words, i + 1)
-        elif word in NEGATIONS and after not in _HARMLESS:
+        elif word in NEGATIONS:
             _mark(found, words, _next_wanted(words, wanted, asked, i + 1))
         elif (word, after) in _PAIRS:
             _mark(found, words, _next_wanted(words, wanted, asked, i + 2))

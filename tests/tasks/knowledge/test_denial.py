@@ -22,6 +22,7 @@ from seal_jax.tasks.knowledge.denial import denied
         ("rome is not old", []),
         ("rome ? no , paris", [0]),
         ("rome ? yes", []),
+        ("rome ?", []),
         ("some wrongly say rome", [2, 3]),
         ("it was believed to be rome , but was not", [3, 4, 5]),
         ("it was believed to be rome .", []),

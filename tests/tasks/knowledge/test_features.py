@@ -26,6 +26,13 @@ def test_recall_is_by_weight():
 def test_the_question_holds_the_whole_answer():
     found = _features("larger", "larger", "Is it larger or smaller?")
     assert (found["recall"], found["complete"], found["precision"]) == (1, True, 1)
+    # A stop word still weighs 0.15.
+    assert _features("of salt", "salt", "Is it salt?")["recall"] == pytest.approx(1 / 1.15)
+
+
+def test_asides_in_the_gold_answer_do_not_count():
+    assert _features("salt (from mines)", "salt")["recall"] == 1
+    assert _features("(salt)", "salt")["recall"] == 1
 
 
 def test_a_denied_word_is_not_held():

@@ -141,7 +141,12 @@ CASES = {
         ("Rome", "Rome, Paris, London, Berlin, Madrid, Vienna, Athens, Oslo", CAPITAL, False),
         ("Rome", "1. Paris\n2. London\n3. Berlin\n4. Madrid\n5. Rome\n6. Vienna", CAPITAL, False),
         ("Paris, Rome and Oslo", "Paris, Rome, Oslo", "Where are its offices?", True),
-        ("Rome", "It was signed in Rome, like those of 1, 2, 3, 4, 5 and 6.", CAPITAL, True),
+        (
+            "Rome",
+            "It was signed in Rome, like Paris, Oslo, Bern, Kiel, Vienna, Athens.",
+            CAPITAL,
+            True,
+        ),
         ("copper and tin", "tin and copper", "What is the alloy made of?", True),
         ("copper and tin", "copper", "What is the alloy made of?", False),
     ],
@@ -225,6 +230,7 @@ def test_long_answers_take_no_time_that_grows_with_the_square():
     start = time.process_time()
     assert not grade.grade("Rome", " ".join(some), CAPITAL).correct
     assert grade.grade(" ".join(some), " ".join(reversed(some))).correct
-    for strange in ("not ", "a.", '" ', "x, ", "\n", "Rome was not ", "..a"):
+    for strange in ("not ", "a.", '" ', "x, ", "\n", "Rome was not "):
         grade.grade("Rome", strange * 10_000 + "b", CAPITAL)
+    grade.grade("Rome", "." * 300_000 + "b", CAPITAL)
     assert time.process_time() - start < 20  # about 4 s; the square would be many minutes
