@@ -70,8 +70,8 @@ def confusion(predicted: Sequence[bool], judged: Sequence[bool]) -> dict[str, in
 def question_fold(question: str, folds: int) -> int:
     """The fold of a question, 0 to folds - 1: a hash of its text, the same on every machine.
 
-    >>> question_fold("What is the capitol of Kenya?", 10)
-    1
+    >>> question_fold("Who keeps the red tower's keys?", 10)
+    7
     """
     return int(hashlib.sha256(question.encode("utf-8", "replace")).hexdigest(), 16) % folds
 
