@@ -194,6 +194,19 @@ def _define_compare(values: flags.FlagValues) -> None:
     flags.DEFINE_float("level", 0.95, "Coverage of the intervals.", flag_values=values)
 
 
+def _grade(values: flags.FlagValues) -> None:
+    from seal_jax.programs import grade
+
+    if not values.rows:
+        raise UsageError("grade needs --rows=FILE.jsonl, lines {question, gold, prediction}.")
+    grade.grade_rows(values.rows, show=values.show)
+
+
+def _define_grade(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("rows", "", "JSON lines {question, gold, prediction, correct}.", values)
+    flags.DEFINE_bool("show", False, "Also print the rows that differ, one a line.", values)
+
+
 COMMANDS: Mapping[str, Command] = {
     "train": Command(
         summary="ReST-EM rounds, then the evaluation of every arm",
@@ -226,6 +239,11 @@ COMMANDS: Mapping[str, Command] = {
         run=_analyze,
         define=_define_analyze,
         unnamed="source",
+    ),
+    "grade": Command(
+        summary="the local grader on a file of answers (--rows=FILE.jsonl)",
+        run=_grade,
+        define=_define_grade,
     ),
     "select": Command(
         summary="the best self-edits of a file of scored ones, as lines of JSON (--scored=FILE)",

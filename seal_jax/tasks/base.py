@@ -151,7 +151,3 @@ class Task(Protocol):
     ) -> list[str]:
         """The training sequences of a context in continued pretraining over many contexts."""
         ...
-
-    def grade(self, question: Question, prediction: str) -> Verdict:
-        """The verdict on a prediction."""
-        ...

@@ -18,7 +18,7 @@ from typing import Any
 
 from seal_jax.tasks.base import Context
 from seal_jax.tasks.knowledge import parse, prompt
-from seal_jax.tasks.knowledge.grade import tokens
+from seal_jax.tasks.knowledge.words import words
 
 _ENTITIES_PLACEHOLDERS = frozenset({"title", "passage"})
 _RELATION_PLACEHOLDERS = frozenset({"title", "passage", "entities"})
@@ -153,8 +153,8 @@ def choose_groups(
 
     def choose(size: int, wanted: int) -> tuple[tuple[str, ...], ...]:
         def rank(group: tuple[str, ...]) -> bytes:
-            words = json.dumps([seed, context_id, *sorted(keys[name] for name in group)])
-            return hashlib.sha256(words.encode()).digest()
+            named = json.dumps([seed, context_id, *sorted(keys[name] for name in group)])
+            return hashlib.sha256(named.encode()).digest()
 
         return tuple(sorted(itertools.combinations(names, size), key=rank)[:wanted])
 
@@ -206,7 +206,7 @@ def _items(reply: str, source: str) -> Iterable[list[list[str]]]:
 def _names(texts: Iterable[str]) -> list[str]:
     """What could be a name among texts, without punctuation and an "and" round it."""
     names = [_AND.sub("", text.strip(_OUTER)) for text in texts]
-    return [name for name in names if tokens(name) and len(name.split()) <= _MAX_WORDS]
+    return [name for name in names if words(name) and len(name.split()) <= _MAX_WORDS]
 
 
 def _json_strings(reply: str) -> list[str] | None:
@@ -246,4 +246,4 @@ def _first_string(item: Any) -> str | None:
 
 def _bounded(text: str) -> str:
     """The words that count, each between spaces, so that "Ada" is not found in "Adam"."""
-    return f" {' '.join(tokens(text))} "
+    return f" {' '.join(words(text))} "

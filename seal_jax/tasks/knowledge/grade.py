@@ -1,245 +1,250 @@
-"""A local grader: does a free-text prediction contain the gold answer?
+"""The local grader: does a free-text prediction give the gold answer?
 
-Both texts are reduced to tokens without regard to case, punctuation, articles, accents and the
-way numbers are written, and the prediction is correct when it holds at least the share
-`THRESHOLD` of the gold answer's tokens (token recall).
-
-The threshold was chosen on 3,538 answers to 613 questions that GPT-4.1 judged (from the results
-that SEAL's authors published, arXiv 2506.10943). Measured by
-
-    python -m seal_jax.tasks.knowledge.grade ROWS.jsonl
-
-with the threshold chosen on nine tenths of the questions and applied to the tenth left out, in
-ten folds by question: agreement 0.876, Cohen's kappa 0.723, precision 0.891, recall 0.752. Every
-fold chose 0.71, so the figures on all rows with `THRESHOLD` are the same. The held-out part is
-the threshold: the rules of normalisation were written with these rows in view.
+First come rules for what can be told for certain (`RULES`). Where none applies, the features of
+`features.py` are weighed: a logistic regression, fitted to the yes/no verdicts of a judge model by
+`calibration.py`. docs/grading.md says how far the two agree and where they differ.
 """
 
-import argparse
-import collections
-import hashlib
-import json
-import re
-import sys
+import dataclasses
+import itertools
+import math
 import unicodedata
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from seal_jax.tasks.base import Verdict
-from seal_jax.tasks.knowledge.numerals import to_digits
+from seal_jax.tasks.knowledge.denial import NEGATIONS
+from seal_jax.tasks.knowledge.features import Compared, features
 from seal_jax.tasks.knowledge.parse import is_blank
+from seal_jax.tasks.knowledge.words import (
+    MARKS,
+    MONTHS,
+    SENTENCE,
+    STOP_WORDS,
+    UNITS,
+    has_digit,
+    marked_words,
+    words,
+)
 
-THRESHOLD = 0.71
+# Results record it: verdicts of graders with different names are not to be compared.
+GRADER = "local-2"
 
-_ARTICLES = frozenset(("a", "an", "the"))
-_CANDIDATES = tuple(i / 100 for i in range(1, 101))
-_THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d)")
-_POSSESSIVE = re.compile("['\u2019]s\\b")
-_INITIALS = re.compile(r"\b(?:[^\W\d_]\.){2,}")  # "U.S." is one token, as "US" is
-_POINT = re.compile(r"(?<=\d)\.(?=\d)")
-# Scripts without spaces between words (Thai, Lao, Burmese, Khmer, kana, Han): a token a character.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]"
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What the features count for, and the probability from which an answer is correct."""
+
+    of: Mapping[str, float]
+    bias: float
+    threshold: float
+
+    def probability(self, found: Mapping[str, float]) -> float:
+        """The probability of a correct answer with these features."""
+        logit = self.bias + sum(weight * found[name] for name, weight in self.of.items())
+        return 1 / (1 + math.exp(-logit))
+
+
+# Printed as `fit` by `python -m seal_jax grade`, on the rows that docs/grading.md names.
+WEIGHTS = Weights(
+    of={
+        "phrase": 0.59,
+        "recall": 0.63,
+        "window": 0.64,
+        "window_squared": 0.46,
+        "letters": 0.72,
+        "complete": 0.18,
+        "first_sentence": 0.86,
+        "precision": 1.25,
+        "other_names": -0.62,
+        "no_number": -0.25,
+        "parts": -0.53,
+        "capitals": -0.27,
+        "why": -0.47,
+        "refusal": -1.04,
+        "goes_on": -0.81,
+    },
+    bias=-2.12,
+    threshold=0.46,
 )
 
 
-def tokens(text: str, *, articles: bool = False) -> list[str]:
-    """The words and numbers that count when answers are compared.
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """A verdict and how it came about.
+
+    Attributes:
+      verdict: the verdict.
+      by: the rule's name, or "weights".
+      probability: what the weights gave; None where a rule decided.
+    """
+
+    verdict: Verdict
+    by: str
+    probability: float | None = None
+
+
+def grade(gold: str, prediction: str, question: str = "") -> Verdict:
+    """The verdict on one prediction.
+
+    One of which nothing is left without punctuation and control characters is empty and wrong.
 
     Args:
-      text: any text.
-      articles: whether "a", "an" and "the" are kept.
-
-    >>> tokens("The Café's twenty-first guest paid $1,250.50")
-    ['cafe', '21', 'guest', 'paid', '1250.5']
-    """
-    text = unicodedata.normalize("NFKC", text.replace("\0", " ")).casefold()
-    # Accents of Latin, Greek and Cyrillic go; the vowel signs of other scripts stay.
-    text = "".join(c for c in unicodedata.normalize("NFD", text) if not "\u0300" <= c <= "\u036f")
-    text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
-    text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
-    text = _POSSESSIVE.sub("", text).replace("'", "").replace("\u2019", "")
-    text = text.replace("%", " percent ").replace("per cent", "percent")
-    text = _UNSPACED.sub(lambda match: f" {match[0]} ", _POINT.sub("\0", text))
-    # Letters, marks and digits make up words; "\0" is the decimal point.
-    words = "".join(c if c == "\0" or unicodedata.category(c)[0] in "LMN" else " " for c in text)
-    found = to_digits(words.replace("\0", ".").split())
-    return found if articles else [token for token in found if token not in _ARTICLES]
-
-
-def token_recall(gold: str, prediction: str) -> float:
-    """The share, from 0 to 1, of the gold answer's tokens that the prediction holds.
-
-    Repeated tokens must be repeated. Gold answers of articles only are compared with articles,
-    and those without any letter or digit as literal text.
-
-    >>> token_recall("12 October 1492", "It was on October the twelfth.")
-    0.6666666666666666
-    >>> token_recall("+", "the sign +")
-    1.0
-    """
-    for articles in (False, True):
-        if wanted := tokens(gold, articles=articles):
-            held = collections.Counter(tokens(prediction, articles=articles))
-            return (collections.Counter(wanted) & held).total() / len(wanted)
-    return float(gold.strip() in prediction)
-
-
-def grade(gold: str, prediction: str, threshold: float = THRESHOLD) -> Verdict:
-    """The verdict on one prediction; one with nothing visible in it is empty and wrong.
+      gold: the gold answer.
+      prediction: what the model answered.
+      question: what it was asked. Words that only repeat the question count for little, and some
+        short forms (a surname) are taken for the gold answer only if the question fits.
 
     >>> grade("twenty-one", "There are 21.")
     Verdict(correct=True, empty=False)
-    >>> grade("twenty-one", " \\n")
+    >>> grade("Rome", "It was not Rome but Paris.", "Where was the treaty signed?")
+    Verdict(correct=False, empty=False)
+    >>> grade("twenty-one", " ...")
     Verdict(correct=False, empty=True)
     """
+    return decide(gold, prediction, question).verdict
+
+
+def decide(gold: str, prediction: str, question: str = "") -> Decision:
+    """As `grade`, with the reason."""
+    if says_nothing(gold, prediction):
+        return Decision(Verdict(correct=False, empty=True), "empty")
+    name, correct, found = weigh(gold, prediction, question)
+    if correct is not None:
+        return Decision(Verdict(correct=correct, empty=False), name)
+    probability = WEIGHTS.probability(found)
+    correct = probability >= WEIGHTS.threshold
+    return Decision(Verdict(correct=correct, empty=False), "weights", probability)
+
+
+def says_nothing(gold: str, prediction: str) -> bool:
+    """Whether a prediction is blank, or only punctuation where the gold answer is not."""
     if is_blank(prediction):
-        return Verdict(correct=False, empty=True)
-    return Verdict(correct=token_recall(gold, prediction) >= threshold, empty=False)
+        return True
+    is_only_punctuation = all(unicodedata.category(c)[0] not in "LMNS" for c in prediction)
+    return is_only_punctuation and bool(words(gold, articles=True))
 
 
-def agreement(predicted: Sequence[bool], judged: Sequence[bool]) -> dict[str, float]:
-    """How far two series of verdicts agree.
+def weigh(
+    gold: str, prediction: str, question: str
+) -> tuple[str, bool | None, Mapping[str, float]]:
+    """A rule's name and verdict, or "weights", None and the features."""
+    if not words(gold, articles=True):  # "+", "?!"
+        return "literal text", bool(gold.strip()) and gold.strip() in prediction, {}
+    compared = Compared(gold, prediction, question)
+    for name, rule in RULES.items():
+        if (correct := rule(compared)) is not None:
+            return name, correct, {}
+    return "weights", None, features(compared)
 
-    Args:
-      predicted: the grader's verdicts.
-      judged: the judge's verdicts, of the same length.
 
-    Returns:
-      agreement (share of equal verdicts), kappa (Cohen's; 0 where chance explains all), and the
-      precision and recall of the grader's "correct" (0 where undefined).
+def _same_words(c: Compared) -> bool | None:
+    """The gold answer and nothing else."""
+    return True if [word for word in c.words if word not in MARKS] == c.gold else None
 
-    >>> agreement([True, True, False, False], [True, False, False, False])
-    {'agreement': 0.75, 'kappa': 0.5, 'precision': 0.5, 'recall': 1.0}
-    """
-    n = len(judged)
-    pairs = collections.Counter(zip(predicted, judged, strict=True))
-    both = pairs[True, True]
-    yes_predicted, yes_judged = both + pairs[True, False], both + pairs[False, True]
-    equal = (both + pairs[False, False]) / n
-    chance = (yes_predicted * yes_judged + (n - yes_predicted) * (n - yes_judged)) / n**2
+
+_YES = frozenset("yes yeah yep true correct indeed right".split())
+_NO = frozenset("no nope false incorrect wrong".split())
+_BEFORE_YES = MARKS | {"is", "answer"}
+
+
+def _yes_or_no(c: Compared) -> bool | None:
+    """Gold answers of yes, no, true or false: what the first sentence says."""
+    if len(c.gold) != 1 or c.gold[0] not in ("yes", "no", "true", "false"):
+        return None
+    ends = c.words.index(SENTENCE, 1) if SENTENCE in c.words[1:] else len(c.words)
+    says_yes = _says_yes(c.words[:ends], is_negative=bool(NEGATIONS & c.asked))
+    return says_yes == (c.gold[0] in _YES)
+
+
+def _says_yes(sentence: Sequence[str], *, is_negative: bool) -> bool:
+    """Whether a sentence affirms a question, which may be a negative one."""
+    for before, word in zip((SENTENCE, *sentence), sentence, strict=False):
+        if word in _YES | _NO and before in _BEFORE_YES:
+            return word in _YES
+        if before == "not" and word in _YES:
+            return False
+    return is_negative == bool(NEGATIONS.intersection(sentence))
+
+
+def _other_number(c: Compared) -> bool | None:
+    """A gold number is missing while the prediction has one that the question has not."""
+    numbers, held = set(filter(has_digit, c.gold)), set(filter(has_digit, c.words))
+    return False if numbers - held and held - numbers - c.asked else None
+
+
+def _other_unit(c: Compared) -> bool | None:
+    """A gold number stands in the prediction, with another unit only."""
+    held = _quantities(c.words)
+    for number, unit in _quantities(c.gold):
+        units = {other for same, other in held if same == number}
+        if units and unit not in units:
+            return False
+    return None
+
+
+def _quantities(some: Sequence[str]) -> set[tuple[str, str]]:
+    """Numbers with the units after them."""
     return {
-        "agreement": equal,
-        "kappa": (equal - chance) / (1 - chance) if chance < 1 else 0.0,
-        "precision": both / yes_predicted if yes_predicted else 0.0,
-        "recall": both / yes_judged if yes_judged else 0.0,
+        (number, unit)
+        for number, unit in itertools.pairwise(some)
+        if has_digit(number) and unit in UNITS
     }
 
 
-def choose_threshold(recalls: Sequence[float], judged: Sequence[bool]) -> float:
-    """The threshold, in hundredths, with the most equal verdicts; the highest of several.
+def _other_month(c: Compared) -> bool | None:
+    """The gold answer is a date, and the prediction has other months only."""
+    months, held = MONTHS.intersection(c.gold), MONTHS.intersection(c.words) - c.asked
+    is_date = any(map(has_digit, c.gold))
+    return False if is_date and months and held and not months & held else None
 
-    >>> choose_threshold([0.5, 0.75, 1.0, 0.25], [False, True, True, False])
-    0.75
+
+# A list has so many items for one of the gold answer's, of so many words each.
+_LISTED, _ITEM_WORDS = 6, 3
+
+
+def _mere_list(c: Compared) -> bool | None:
+    """A list of many things, the gold answer among them by accident.
+
+    Not one that begins with a sentence that holds the answer: the rest only adds to it.
     """
-
-    def equal(threshold: float) -> int:
-        return sum(
-            (recall >= threshold) == verdict
-            for recall, verdict in zip(recalls, judged, strict=True)
-        )
-
-    return max(_CANDIDATES, key=lambda threshold: (equal(threshold), threshold))
-
-
-def question_fold(question: str, folds: int) -> int:
-    """The fold of a question, 0 to folds - 1: a hash of its text, the same on every machine.
-
-    >>> question_fold("What is the capitol of Kenya?", 10)
-    1
-    """
-    return int(hashlib.sha256(question.encode()).hexdigest(), 16) % folds
-
-
-def cross_validate(
-    questions: Sequence[str], recalls: Sequence[float], judged: Sequence[bool], folds: int = 10
-) -> dict[str, Any]:
-    """Agreement on questions that the threshold was not chosen on.
-
-    Args:
-      questions: the question of each row; all rows of a question are in one fold
-        (`question_fold`).
-      recalls: token recall of each row (0 for an empty prediction).
-      judged: the judge's verdict of each row.
-      folds: number of folds.
-
-    Returns:
-      `agreement` of the held-out verdicts of all folds together, and the threshold of each fold.
-    """
-    fold_of = [question_fold(question, folds) for question in questions]
-    verdicts, thresholds = [False] * len(judged), []
-    for fold in range(folds):
-        seen = [i for i, f in enumerate(fold_of) if f != fold]
-        threshold = choose_threshold([recalls[i] for i in seen], [judged[i] for i in seen])
-        thresholds.append(threshold)
-        for i, f in enumerate(fold_of):
-            if f == fold:
-                verdicts[i] = recalls[i] >= threshold
-    return {**agreement(verdicts, judged), "folds": folds, "thresholds": thresholds}
-
-
-def report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Agreement of this grader with judged rows {question, gold, prediction, correct}."""
-    judged = [row["correct"] for row in rows]
-    recalls = [
-        0.0 if is_blank(row["prediction"]) else token_recall(row["gold"], row["prediction"])
-        for row in rows
-    ]
-    questions = [row["question"] for row in rows]
-    return {
-        "n": len(rows),
-        "questions": len(set(questions)),
-        "threshold": THRESHOLD,
-        **agreement([recall >= THRESHOLD for recall in recalls], judged),
-        "cross_validated": cross_validate(questions, recalls, judged),
-    }
-
-
-def read_rows(path: str) -> list[dict[str, Any]]:
-    """The judged rows of a JSON-lines file; blank lines are passed over.
-
-    Raises:
-      ValueError: a line is not a row; the message gives its number and what is expected.
-      OSError: the file cannot be read.
-    """
-    kinds = {"question": str, "gold": str, "prediction": str, "correct": bool}
-    rows = []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error.msg}).") from None
-            if not isinstance(row, dict) or not all(
-                isinstance(row.get(name), kind) for name, kind in kinds.items()
-            ):
-                raise ValueError(
-                    f"{path}, line {number}: expected an object with the strings question, gold "
-                    "and prediction and the boolean correct."
-                )
-            rows.append(row)
-    if not rows:
-        raise ValueError(f"{path}: no rows; expected one JSON object a line.")
-    return rows
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints one JSON line with the agreement on a file of judged rows."""
-    parser = argparse.ArgumentParser(
-        prog="python -m seal_jax.tasks.knowledge.grade",
-        description="Agreement of the local grader with judged answers.",
+    items, own = _items(c.words), _items(marked_words(c.gold_text))
+    is_list = len(items) >= _LISTED * len(own) and all(
+        len(item) <= _ITEM_WORDS and not STOP_WORDS.intersection(item) for item in items[1:]
     )
-    parser.add_argument("rows", help="JSON lines {question, gold, prediction, correct}")
-    try:
-        rows = read_rows(parser.parse_args(argv).rows)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(json.dumps(report(rows)))
-    return 0
+    opens = len(items[0]) if items else 0
+    answers_first = opens > _ITEM_WORDS and any(map(c.is_telling, c.like[:opens]))
+    return False if is_list and not answers_first and not any(c.denied) else None
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _part_missing(c: Compared) -> bool | None:
+    """Of a gold answer "A and B", nothing of one part is there."""
+    if "and" not in c.gold:
+        return None
+    for part in _items(marked_words(c.gold_text)):
+        telling = [word for word in part if c.weights.get(word) == max(c.weights.values())]
+        if telling and not any(c.best[word] for word in telling):
+            return False
+    return None
+
+
+def _items(some: Sequence[str]) -> list[list[str]]:
+    """The words between marks, "and" and "or"."""
+    items: list[list[str]] = [[]]
+    for word in some:
+        if word in MARKS or word in ("and", "or"):
+            items.append([])
+        else:
+            items[-1].append(word)
+    return [item for item in items if item]
+
+
+# In this order; the first that gives a verdict decides.
+RULES: Mapping[str, Callable[[Compared], bool | None]] = {
+    "same words": _same_words,
+    "yes or no": _yes_or_no,
+    "other number": _other_number,
+    "other unit": _other_unit,
+    "other month": _other_month,
+    "mere list": _mere_list,
+    "part missing": _part_missing,
+}

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import hashlib
 import importlib.resources
-import inspect
 import re
 from collections.abc import Callable, Sequence
 
@@ -21,7 +20,6 @@ from seal_jax.tasks.knowledge import prompt
 from seal_jax.tasks.knowledge.parse import is_blank
 
 _PLACEHOLDERS = frozenset({"query", "gold", "prediction"})
-_RULES = 1  # of `grade`: to be raised by every change of the rules that changes a verdict
 _READING = 1  # of replies: a change of `read_reply` changes the name of every judge
 _THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 # The word alone, or before punctuation or a reason: not "no idea", "no-one" or "yes it is not".
@@ -113,14 +111,11 @@ class LocalGrader:
 
     @property
     def name(self) -> str:
-        return f"local, rules {_RULES}"
+        return local.GRADER
 
     def grade(self, answers: Sequence[Answered]) -> list[Verdict]:
         """A verdict on each of `answers`, in their order."""
-        grade: Callable[..., Verdict] = local.grade
-        if "question" in inspect.signature(grade).parameters:
-            return [grade(a.gold, a.prediction, question=a.question) for a in answers]
-        return [grade(a.gold, a.prediction) for a in answers]
+        return [local.grade(a.gold, a.prediction, a.question) for a in answers]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,8 @@ import os
 from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 
-from seal_jax.tasks.base import Context, Question, Split, Verdict
+from seal_jax.tasks.base import Context, Question, Split
 from seal_jax.tasks.knowledge import parse, prompt, splits, squad
-from seal_jax.tasks.knowledge.grade import grade
 from seal_jax.tasks.knowledge.squad import DataError, Skipped
 
 _READING_PLACEHOLDERS = frozenset({"title", "passage", "question"})
@@ -18,7 +17,7 @@ class KnowledgeTask:
     """The `Task` of SEAL's knowledge incorporation (arXiv 2506.10943), on SQuAD v1.1 files.
 
     What the policy and the inner loop see is made of titles, passages and self-edits only;
-    questions enter `query`, and gold answers enter `grade`, and nothing else.
+    questions enter `query` and `reading_query`, and gold answers nothing at all.
     """
 
     def __init__(
@@ -182,10 +181,6 @@ class KnowledgeTask:
         """The user's turn that asks a question with its passage: what reading alone is worth."""
         values = {"title": context.title, "passage": context.text, "question": question.text}
         return prompt.render(self._reading, values)
-
-    def grade(self, question: Question, prediction: str) -> Verdict:
-        """The local grader's verdict on a prediction (see `grade`)."""
-        return grade(question.answer, prediction)
 
     def _of(self, split: str) -> "_Loaded":
         """What was loaded for a split."""

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from seal_jax import batching, json_file
-from seal_jax.tasks.knowledge import prompt, squad
+from seal_jax.tasks.knowledge import grade, prompt, squad
 from seal_jax.tasks.knowledge.task import KnowledgeTask
 
 LONG = " ".join(f"word{i}" for i in range(10_000))
@@ -16,6 +16,9 @@ SCRIPTS = {
     "दिल्ली": "दिल्ली भारत की राजधानी है।",
     "🗼 Tower": "Zalgo t̷e̵x̶t̸ and a family 👨‍👩‍👧 by the tower.",
 }
+
+
+WRITTEN = [name for name in prompt.edit_formats() if name != "none"]  # formats of self-edits
 
 
 def _qa(question_id, question="Who?", *answers):
@@ -77,15 +80,14 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path, passage, qas,
 def test_answers_that_mean_something_are_kept(tmp_path, answer):
     task = _task(tmp_path, ("Signs", "Some signs.", [_qa("1", "Which?", answer)]))
     (question,) = task.contexts("train")[0].questions
-    assert task.grade(question, f"It is {answer} here").correct
-    assert not task.grade(question, "It is so").correct
+    assert grade.grade(question.answer, f"It is {answer} here").correct
+    assert not grade.grade(question.answer, "It is so").correct
 
 
 @pytest.mark.parametrize("prediction", [".", "...", "?!", "。", "- -"])
-def test_predictions_of_punctuation_are_wrong_and_not_empty(tmp_path, prediction):
-    task = _task(tmp_path, _good())
-    verdict = task.grade(task.contexts("train")[0].questions[0], prediction)
-    assert (verdict.correct, verdict.empty) == (False, False)
+def test_predictions_of_punctuation_are_empty_and_wrong(prediction):
+    verdict = grade.grade("Rome", prediction)
+    assert (verdict.correct, verdict.empty) == (False, True)
 
 
 def test_repeated_passages_are_used_once(tmp_path):
@@ -121,7 +123,7 @@ def _tokens(sequences):
     return [list(range(len(sequence.split()))) for sequence in sequences]
 
 
-@pytest.mark.parametrize("edit_format", prompt.EDIT_FORMATS)
+@pytest.mark.parametrize("edit_format", WRITTEN)
 def test_what_is_cut_off_long_sequences_is_counted(tmp_path, edit_format):
     options = {"edit_format": edit_format}
     task = _task(tmp_path, ("Long", LONG, [_qa("1", "Which?", "word9")]), **options)
@@ -149,7 +151,7 @@ def test_of_too_many_lines_the_first_and_the_passage_stay(tmp_path):
 
 @pytest.mark.parametrize("self_edit", ["", " \t\r\n\u3000", "\n" * 500, "\u0000\u200b\u2028"])
 def test_self_edits_that_say_nothing_take_no_step(tmp_path, self_edit):
-    for edit_format in prompt.EDIT_FORMATS:
+    for edit_format in WRITTEN:
         task = _task(tmp_path, _good(), edit_format=edit_format)
         sequences = task.sequences(task.contexts("train")[0], self_edit)
         found = batching.trim(_tokens(sequences), max_sequences=4, max_tokens=8)
@@ -166,7 +168,7 @@ def test_other_scripts_come_through_unchanged(tmp_path):
         assert context.id.isascii() and "/" not in context.id
         assert context.text in task.edit_prompt(context)
         assert task.sequences(context, context.text) == [f"{context.title}\n{context.text}"] * 2
-        assert task.grade(context.questions[0], f"- {context.text}").correct
+        assert grade.grade(context.questions[0].answer, f"- {context.text}").correct
 
 
 def test_control_characters_come_through_and_into_records(tmp_path):

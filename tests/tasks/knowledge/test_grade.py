@@ -1,163 +1,236 @@
-"""The local grader: cases, agreement arithmetic, and agreement with real judged answers."""
+"""The local grader: one verdict for each kind of case, reasons, and strange input."""
 
-import json
-import subprocess
-import sys
+import random
+import string
+import time
 
 import pytest
 
 from seal_jax.tasks.base import Verdict
 from seal_jax.tasks.knowledge import grade
+from seal_jax.tasks.knowledge.features import NAMES
 
-CASES = [
-    # gold, prediction, correct
-    ("Nairobi", "The capital is NAIROBI.", True),
-    ("Nairobi", "Mombasa", False),
-    ("Mombasa", "It is not far from Mombas.", False),
-    ("the pituitary gland", "Pituitary gland", True),
-    ("John Paul II", "Pope John Paul II, born in Poland", True),
-    ("21", "twenty-one", True),
-    ("twenty-one", "There were 21 of them.", True),
-    ("21", "twenty two", False),
-    ("the 19th century", "in the nineteenth century", True),
-    ("first", "It came 1st", True),
-    ("10,000", "10000", True),
-    ("10000", "about 10,000 people", True),
-    ("10,000", "10", False),
-    ("1.5 million", "1,500,000", True),
-    ("1.5 million", "1.5 billion", False),
-    ("205", "two hundred and five", True),
-    ("1,2", "12", False),
-    ("7%", "seven percent", True),
-    ("7 percent", "7%", True),
-    ("7 percent", "7 per cent", True),
-    ("12 October 1492", "October 12th, 1492", True),
-    ("12 October 1492", "October 1493", False),
-    ("US", "the U.S. army", True),
-    ("Müllner", "Mullner", True),
-    ("Luther's teacher", "the teacher of Luther’s", True),
-    ("rock’n’roll", "rock'n'roll", True),
-    ("ﬁne", "fine", True),
-    ("１２ Ａｄａ", "12 Ada", True),
-    ("١٢", "12", True),
-    ("12,000", "١٢,٠٠٠", True),
-    ("Straße", "STRASSE", True),
-    ("東京", "首都は東京です", True),
-    ("東京", "首都は京都です", False),
-    ("Чингис хаан", "чингис ХААН (Genghis)", True),
-    ("कि", "की", False),
-    ("The", "the", True),
-    ("A", "B", False),
-    ("?!", "?!", True),
-    ("?!", "a", False),
-    ("New York New York", "New York", False),
-    ("a b c d e f g", "b c d e f g", True),
-    ("north by east wind", "north wind", False),
-]
+ARCHES, CAPITAL = "How many arches has the bridge?", "Where was the treaty signed?"
+SALT, LANDED, DUG = "Is the lake salty?", "When did they land?", "How long is the tunnel?"
+SAILED, HALL = "Who reached the island first?", "When did the hall reopen?"
+COST, RUNS = "What did the hall cost?", "Which body runs the programme?"
 
-
-@pytest.mark.parametrize(("gold", "prediction", "correct"), CASES)
-def test_case(gold, prediction, correct):
-    assert grade.grade(gold, prediction) == Verdict(correct=correct, empty=False)
-
-
-@pytest.mark.parametrize("prediction", ["", " \n\t", "\x00", "\u200b", "\u3000\n"])
-def test_empty_prediction_is_wrong_and_counted_apart(prediction):
-    assert grade.grade("", prediction) == Verdict(correct=False, empty=True)
-    assert grade.grade("x", prediction) == Verdict(correct=False, empty=True)
-
-
-def test_threshold_is_inclusive():
-    assert grade.token_recall("p q r s", "p q r") == 0.75
-    assert grade.grade("p q r s", "p q r", threshold=0.75).correct
-    assert not grade.grade("p q r s", "p q r", threshold=0.76).correct
-
-
-def test_long_and_strange_predictions():
-    assert grade.grade("Rome", "x " * 200_000 + "Rome").correct
-    assert not grade.grade("1.2", "1\x002").correct
-    assert grade.grade("Rome", "\x07Rome\x1b[0m \ud800").correct
-
-
-def test_agreement_by_hand():
-    # 10 rows: 4 both yes, 1 only grader, 2 only judge, 3 both no. Equal 0.7; by chance
-    # 0.5 * 0.6 + 0.5 * 0.4 = 0.5; kappa (0.7 - 0.5) / 0.5 = 0.4.
-    predicted = [True] * 5 + [False] * 5
-    judged = [True] * 4 + [False] + [True] * 2 + [False] * 3
-    found = grade.agreement(predicted, judged)
-    assert found == pytest.approx(
-        {"agreement": 0.7, "kappa": 0.4, "precision": 0.8, "recall": 4 / 6}
-    )
-
-
-def test_agreement_where_nothing_is_defined():
-    found = grade.agreement([False, False], [False, False])
-    assert found == {"agreement": 1.0, "kappa": 0.0, "precision": 0.0, "recall": 0.0}
-
-
-def test_cross_validation_chooses_the_threshold_on_other_questions():
-    # Alone, `low` wants a threshold in (0.25, 0.5] and `high` one in (0.5, 1]. Each is judged by
-    # the other's, which costs each one row: 2 of 4. Chosen on all rows it would be 3 of 4.
-    low = next(f"q{i}" for i in range(64) if grade.question_fold(f"q{i}", 2) == 0)
-    high = next(f"q{i}" for i in range(64) if grade.question_fold(f"q{i}", 2) == 1)
-    questions = [low, low, high, high]
-    recalls = [0.5, 0.25, 0.5, 1.0]
-    judged = [True, False, False, True]
-    found = grade.cross_validate(questions, recalls, judged, folds=2)
-    assert found["thresholds"] == [1.0, 0.5]
-    assert found["agreement"] == 0.5
-
-
-def test_agreement_with_judged_answers(shared_data):
-    rows = grade.read_rows(str(shared_data / "grading" / "verdicts.jsonl"))
-    found = grade.report(rows)
-    assert (found["n"], found["questions"]) == (3538, 613)
-    held_out = found["cross_validated"]
-    assert held_out["agreement"] >= 0.875
-    assert held_out["kappa"] >= 0.72
-    # The figures of the module's docstring, and the threshold that every fold chose.
-    assert [round(held_out[name], 3) for name in ("agreement", "kappa", "precision", "recall")] == [
-        0.876,
-        0.723,
-        0.891,
-        0.752,
-    ]
-    assert set(held_out["thresholds"]) == {grade.THRESHOLD}
-
-
-def test_command_prints_one_json_line(tmp_path):
-    rows = [
-        {"question": "q", "gold": "Rome", "prediction": "Rome", "correct": True},
-        {"question": "r", "gold": "Rome", "prediction": "Paris", "correct": True},
-        {"question": "s", "gold": "Rome", "prediction": " ", "correct": False},
-    ]
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n", encoding="utf-8")
-    command = [sys.executable, "-m", "seal_jax.tasks.knowledge.grade", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.count("\n") == 1
-    found = json.loads(done.stdout)
-    assert (found["n"], found["precision"], found["recall"]) == (3, 1.0, 0.5)
-    assert found["agreement"] == pytest.approx(2 / 3)
-    assert {"agreement", "kappa", "precision", "recall"} <= found["cross_validated"].keys()
+# gold, prediction, question, correct
+CASES = {
+    "words": [
+        ("Nairobi", "The capital is NAIROBI.", "", True),
+        ("Nairobi", "Mombasa", "", False),
+        ("the pituitary gland", "Pituitary gland", "", True),
+        ("Müllner", "Mullner", "", True),
+        ("rock’n’roll", "rock'n'roll", "", True),
+        ("ﬁne", "fine", "", True),
+        ("Luther's teacher", "the teacher of Luther’s", "", True),
+        ("The", "the", "", True),
+        ("A", "B", "", False),
+        ("Turkey", "the modern Turkish state", "Which country took over the railway?", True),
+        ("democracy", "They rejected democratic rule.", "What did the group reject?", True),
+        ("Spain", "It was a Spanish fleet.", "Which country owned the fleet?", True),
+    ],
+    "numbers": [
+        ("21", "twenty-one", "", True),
+        ("twenty-one", "There were 21 of them.", "", True),
+        ("21", "twenty two", "", False),
+        ("first", "It came 1st", "", True),
+        ("10,000", "about 10,000 people", "", True),
+        ("10,000", "10", "", False),
+        ("1.5 million", "1,500,000", "", True),
+        ("1.5 million", "1.5 billion", "", False),
+        ("205", "two hundred and five", "", True),
+        ("1,2", "12", "", False),
+        ("7%", "seven percent", "", True),
+        ("7 percent", "7 per cent", "", True),
+        ("12", "The bridge has 14 arches.", ARCHES, False),
+        ("12", "not 12 but 14", ARCHES, False),
+        ("2.1%", "about 2%", "What share of the salt is mined there?", True),
+        ("2.1%", "2%", "What share of the salt is mined there?", False),
+    ],
+    "dates": [
+        ("12 October 1492", "October 12th, 1492", "", True),
+        ("12 October 1492", "October 1493", "", False),
+        ("12 October 1492", "13 October 1492", LANDED, False),
+        ("12 October 1492", "1492-10-12", LANDED, True),
+        ("12 October 1492", "They landed on Oct. 12, 1492.", LANDED, True),
+        ("12 October 1492", "They landed on 12 November 1492.", LANDED, False),
+        ("March 1871", "It opened in April 1871.", "When did the bridge open?", False),
+        ("1871", "It opened in the spring of 1871.", "When did the bridge open?", True),
+        ("44 BC", "44 BCE", "When did he die?", True),
+        ("the 19th century", "in the nineteenth century", "", True),
+        ("the 1970s", "It reopened in 1974.", HALL, True),
+        ("the 1970s", "It reopened in 1984.", HALL, False),
+        ("the 16th century", "in 1566", "When was it built?", True),
+        ("the 16th century", "in 1666", "When was it built?", False),
+    ],
+    "units": [
+        ("5 km", "5 kilometres", DUG, True),
+        ("5 km", "The tunnel is five kilometers long.", DUG, True),
+        ("5 km", "5 miles", DUG, False),
+        ("5 km", "The tunnel is 5 miles long.", DUG, False),
+        ("20 °C", "20 degrees Celsius", "How warm is the lake?", True),
+        ("20 °C", "The lake is at 20 °F.", "How warm is the lake?", False),
+        ("$20 million", "20 million dollars", COST, True),
+        ("$20 million", "It cost 20 million euros.", COST, False),
+        ("$20 million", "It cost $25 million.", COST, False),
+        ("60 kg", "It weighs 60 kilograms.", "How heavy is the bell?", True),
+        ("60 kg", "It weighs 60 pounds.", "How heavy is the bell?", False),
+    ],
+    "plurals": [
+        ("farmer", "Most of them were farmers.", "What were most settlers?", True),
+        ("factories", "a factory", "Where did they work?", True),
+        ("women", "The first was a woman.", "Who taught there?", True),
+    ],
+    "acronyms": [
+        ("US", "the U.S. army", "", True),
+        ("World Health Organization", "The WHO", RUNS, True),
+        ("World Health Organization", "The programme is run by the W.H.O.", RUNS, True),
+        ("World Health Organization", "The ILO", RUNS, False),
+        ("WHO", "The World Health Organization runs it.", RUNS, True),
+        ("UN", "The United Nations runs it.", RUNS, True),
+        ("United Kingdom", "It was built in Britain.", "In which country was it built?", True),
+        ("Western Salt Board (WSB)", "the Western Salt Board", RUNS, True),
+    ],
+    "partial names": [
+        ("John Paul II", "Pope John Paul II, born in Poland", "", True),
+        ("Christopher Columbus", "Columbus", "", True),
+        ("Christopher Columbus", "It was Columbus.", SAILED, True),
+        ("Christopher Columbus", "Captain Columbus reached it in May.", SAILED, True),
+        ("Christopher Columbus", "Ferdinand Columbus", SAILED, False),
+        ("Christopher Columbus", "It was reached by Ferdinand Columbus.", SAILED, False),
+        ("Marie Curie", "Curie found it in 1898.", "Who discovered the element?", True),
+        ("Marie Curie", "Pierre Curie", "Who discovered the element?", False),
+    ],
+    "yes or no": [
+        ("yes", "Yes, the lake is salty.", SALT, True),
+        ("yes", "No, the lake is fresh.", SALT, False),
+        ("no", "No, the lake is fresh.", SALT, True),
+        ("no", "Yes, it has no outlet.", SALT, False),
+        ("no", "The lake is not salty.", SALT, True),
+        ("yes", "The lake is not salty.", SALT, False),
+        ("yes", "The lake is salty.", SALT, True),
+        ("no", "The answer is no.", SALT, True),
+        ("Yes", "That is not true.", SALT, False),
+        ("no", "The lake is not salty.", "Is the lake not salty?", False),
+    ],
+    "contradictions": [
+        ("Rome", "not Rome but Paris", CAPITAL, False),
+        ("Paris", "not Rome but Paris", CAPITAL, True),
+        ("Rome", "The treaty was not signed in Rome but in Paris.", CAPITAL, False),
+        ("Paris", "The treaty was not signed in Rome but in Paris.", CAPITAL, True),
+        ("Rome", "Rome was wrong; it was Paris.", CAPITAL, False),
+        ("Paris", "Rome was wrong; it was Paris.", CAPITAL, True),
+        ("Rome", "It was signed in Paris, not Rome.", CAPITAL, False),
+        ("Paris", "It was signed in Paris, not Rome.", CAPITAL, True),
+        ("Rome", "It was signed in Paris rather than in Rome.", CAPITAL, False),
+        ("Rome", "It wasn't Rome, it was Paris.", CAPITAL, False),
+        ("Rome", "It was never signed in Rome.", CAPITAL, False),
+        ("Rome", "Rome? No, Paris.", CAPITAL, False),
+        ("Rome", "Rome is not the correct answer.", CAPITAL, False),
+        ("Rome", "It was thought to be signed in Rome, but it was Paris.", CAPITAL, False),
+        ("Rome", "Many mistakenly say Rome.", CAPITAL, False),
+        ("Rome", "Rome isn't the capital of it, Paris is.", "Which is the capital?", False),
+        ("Rome", "It was not only signed in Rome but also ratified there.", CAPITAL, True),
+        ("1945", "It did not end until 1945.", "When did the war end?", True),
+        ("Christopher Columbus", "It was not Columbus but Vespucci.", "Who drew it?", False),
+    ],
+    "lists": [
+        ("Rome", "Paris, London, Berlin, Madrid, Rome, Vienna, Athens, Oslo", CAPITAL, False),
+        ("Rome", "Rome, Paris, London, Berlin, Madrid, Vienna, Athens, Oslo", CAPITAL, False),
+        ("Rome", "1. Paris\n2. London\n3. Berlin\n4. Madrid\n5. Rome\n6. Vienna", CAPITAL, False),
+        ("Paris, Rome and Oslo", "Paris, Rome, Oslo", "Where are its offices?", True),
+        (
+            "Rome",
+            "It was signed in Rome, like Paris, Oslo, Bern, Kiel, Vienna, Athens.",
+            CAPITAL,
+            True,
+        ),
+        ("copper and tin", "tin and copper", "What is the alloy made of?", True),
+        ("copper and tin", "copper", "What is the alloy made of?", False),
+    ],
+    "words of the question": [
+        ("salt mine", "It was a mine that closed.", "What kind of mine was it?", False),
+        ("salt mine", "It was for salt.", "What kind of mine was it?", True),
+        ("harder", "It is harder.", "Is it easier or harder to row upstream?", True),
+        ("harder", "It is easier.", "Is it easier or harder to row upstream?", False),
+    ],
+    "scripts": [
+        ("１２ Ａｄａ", "12 Ada", "", True),
+        ("١٢", "12", "", True),
+        ("12,000", "١٢,٠٠٠", "", True),
+        ("Straße", "STRASSE", "", True),
+        ("東京", "首都は東京です", "", True),
+        ("東京", "首都は京都です", "", False),
+        ("東京", "大阪", "日本の首都はどこですか", False),
+        ("Москва", "Столица - Москва.", "Какой город столица?", True),
+        ("Москва", "Столица - Казань.", "Какой город столица?", False),
+        ("القاهرة", "عاصمة مصر هي القاهرة", "ما هي عاصمة مصر؟", True),
+        ("कि", "की", "", False),
+    ],
+    "no words": [
+        ("?!", "?!", "", True),
+        ("?!", "a", "", False),
+        ("+", "the sign +", "What did they write?", True),
+        ("", "anything", "", False),
+    ],
+    "next question": [
+        ("Rome", "Rome\n\nQ: And where was it broken?\nA: Paris", CAPITAL, True),
+        ("Rome", "Paris\n\nQuestion: Where is the Vatican?\nAnswer: Rome", CAPITAL, False),
+    ],
+}
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"question": "q"}', "line 1: expected an object"),
-        ('\n{"question": "q", ', "line 2: not JSON"),
-        ('{"question": "q", "gold": "g", "prediction": "p", "correct": "yes"}', "boolean correct"),
-        ("", "no rows"),
-    ],
+    ("gold", "prediction", "question", "correct"),
+    [pytest.param(*case, id=f"{kind} {i}") for kind in CASES for i, case in enumerate(CASES[kind])],
 )
-def test_command_says_what_is_wrong_with_the_rows(tmp_path, capsys, content, message):
-    path = tmp_path / "rows.jsonl"
-    path.write_text(content, encoding="utf-8")
-    assert grade.main([str(path)]) == 2
-    assert message in capsys.readouterr().err
+def test_case(gold, prediction, question, correct):
+    verdict = grade.grade(gold, prediction, question)
+    assert verdict == Verdict(correct=correct, empty=False)
 
 
-def test_command_says_that_the_file_is_missing(tmp_path, capsys):
-    assert grade.main([str(tmp_path / "none.jsonl")]) == 2
-    assert "none.jsonl" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "prediction", ["", " \n\t", "\x00", "\u200b", "\u3000\n", "...", "?!", "—\n"]
+)
+def test_a_prediction_of_nothing_is_empty_and_wrong(prediction):
+    decision = grade.decide("x", prediction, "Which letter?")
+    assert decision.verdict == Verdict(correct=False, empty=True)
+    assert (decision.by, decision.probability) == ("empty", None)
+
+
+def test_symbols_are_an_answer():
+    assert grade.grade("x", "+") == Verdict(correct=False, empty=False)
+
+
+def test_the_reason_is_given():
+    assert grade.decide("12", "14", ARCHES).by == "other number"
+    weighed = grade.decide("salt mine", "It was a mine that closed.", "What kind of mine was it?")
+    assert weighed.by == "weights"
+    assert 0 < weighed.probability < grade.WEIGHTS.threshold
+    assert set(grade.WEIGHTS.of) == set(NAMES)
+
+
+def test_the_same_words_tell_less_when_the_question_holds_them():
+    unasked = grade.decide("salt mine", "It was a mine.").probability
+    asked = grade.decide("salt mine", "It was a mine.", "What kind of mine was it?").probability
+    assert asked < unasked - 0.1
+
+
+def test_control_characters():
+    assert grade.grade("Rome", "\x07Rome\x1b[0m \ud800").correct
+    assert grade.grade("Rome", "\x07\x1b\x00 Rome\x00").correct
+    assert not grade.grade("1.2", "1\x002").correct
+
+
+def test_long_answers_take_no_time_that_grows_with_the_square():
+    rng = random.Random(0)
+    some = ["ab" + "".join(rng.choices(string.ascii_lowercase, k=6)) for _ in range(10_000)]
+    start = time.process_time()
+    assert not grade.grade("Rome", " ".join(some), CAPITAL).correct
+    assert grade.grade(" ".join(some), " ".join(reversed(some))).correct
+    for strange in ("not ", "a.", '" ', "x, ", "\n", "Rome was not "):
+        grade.grade("Rome", strange * 10_000 + "b", CAPITAL)
+    grade.grade("Rome", "." * 300_000 + "b", CAPITAL)
+    assert time.process_time() - start < 20  # about 4 s; the square would be many minutes

@@ -161,14 +161,14 @@ def test_the_local_grader_is_the_local_rules():
     assert found == [RIGHT, WRONG, Verdict(correct=False, empty=True)]
 
 
-def test_the_local_grader_passes_the_question_on_if_it_is_taken(monkeypatch):
-    def grade(gold, prediction, question=""):
-        return Verdict(correct=(gold, prediction, question) == ("21", "x", "Who?"), empty=False)
-
-    monkeypatch.setattr(local, "grade", grade)
-    assert LocalGrader().grade([answered("x", question="Who?")]) == [RIGHT]
-    monkeypatch.setattr(local, "grade", lambda gold, prediction, threshold=0.5: RIGHT)
-    assert LocalGrader().grade([answered("x", question="Who?")]) == [RIGHT]
+def test_the_local_grader_sees_the_question():
+    """What "not" says depends on it."""
+    answer, plain, negative = "It is not salty.", "Is it salty?", "Is it not salty?"
+    found = LocalGrader().grade(
+        [answered(answer, gold="no", question=asked) for asked in (plain, negative)]
+    )
+    assert [verdict.correct for verdict in found] == [True, False]
+    assert LocalGrader().name == local.GRADER
 
 
 def test_an_ungraded_verdict_says_why():

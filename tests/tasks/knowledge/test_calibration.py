@@ -1,0 +1,161 @@
+"""Agreement arithmetic, the fit, cross-validation by question, and the published figures."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from seal_jax.tasks.knowledge import calibration, grade
+from seal_jax.tasks.knowledge.calibration import Table
+from seal_jax.tasks.knowledge.features import NAMES
+from seal_jax.tasks.knowledge.grade import WEIGHTS, decide
+
+
+def _table(values_N, judged_N, questions, ruled_N=None):
+    """A table with one feature that differs, the first."""
+    features_NxF = np.zeros((len(values_N), len(NAMES)))
+    features_NxF[:, 0] = values_N
+    ruled_N = np.full(len(values_N), -1) if ruled_N is None else np.array(ruled_N)
+    return Table(features_NxF, ruled_N, np.array(judged_N, bool), tuple(questions))
+
+
+def test_agreement_by_hand():
+    # 10 rows: 4 both yes, 1 only grader, 2 only judge, 3 both no. Equal 0.7; by chance
+    # 0.5 * 0.6 + 0.5 * 0.4 = 0.5; kappa (0.7 - 0.5) / 0.5 = 0.4.
+    predicted = [True] * 5 + [False] * 5
+    judged = [True] * 4 + [False] + [True] * 2 + [False] * 3
+    found = calibration.agreement(predicted, judged)
+    assert found == pytest.approx(
+        {"agreement": 0.7, "kappa": 0.4, "precision": 0.8, "recall": 4 / 6}
+    )
+
+
+def test_agreement_where_nothing_is_defined():
+    found = calibration.agreement([False, False], [False, False])
+    assert found == {"agreement": 1.0, "kappa": 0.0, "precision": 0.0, "recall": 0.0}
+
+
+def test_fit_has_no_gradient_left(monkeypatch):
+    monkeypatch.setattr(calibration, "PENALTY", 2.0)
+    rng = np.random.default_rng(0)
+    values_N = rng.normal(1, 3, size=200)
+    judged_N = values_N + rng.normal(0, 3, size=200) > 1
+    found = calibration.fit(_table(values_N, judged_N, ["q"] * 200))
+    # d/dw of the mean log loss plus the penalty, and d/d bias of the log loss, are 0. In
+    # standardised units the weight is w * std.
+    error_N = 1 / (1 + np.exp(-(found.of[NAMES[0]] * values_N + found.bias))) - judged_N
+    z_N = (values_N - values_N.mean()) / values_N.std()
+    assert error_N.sum() == pytest.approx(0, abs=1e-2)
+    assert error_N @ z_N == pytest.approx(-2 * found.of[NAMES[0]] * values_N.std(), abs=1e-2)
+    assert [found.of[name] for name in NAMES[1:]] == [0] * (len(NAMES) - 1)
+
+
+def test_rules_come_first_and_are_not_fitted():
+    values_N = [0, 0, 1, 1] * 20 + [1] * 40
+    judged_N = [False, False, True, True] * 20 + [False] * 40
+    ruled_N = [-1] * 80 + [0] * 40
+    table = _table(values_N, judged_N, ["q"] * 120, ruled_N)
+    weights = calibration.fit(table)
+    alone = calibration.fit(_table(values_N[:80], judged_N[:80], ["q"] * 80))
+    assert weights.of == pytest.approx(alone.of)
+    assert calibration.verdicts(table, weights).tolist() == judged_N
+
+
+def test_the_threshold_is_that_of_the_best_kappa(monkeypatch):
+    # 18 of the 40 rows of value 1 are correct. To call all of them wrong makes fewer mistakes (18
+    # against 22), but kappa is 0 then.
+    monkeypatch.setattr(calibration, "PENALTY", 1.0)
+    values_N = [0] * 60 + [1] * 40
+    judged_N = [False] * 60 + [True] * 18 + [False] * 22
+    table = _table(values_N, judged_N, ["q"] * 100)
+    weights = calibration.fit(table)
+    found = calibration.verdicts(table, weights)
+    assert found.tolist() == [False] * 60 + [True] * 40
+    half = dataclasses.replace(weights, threshold=0.5)
+    assert not calibration.verdicts(table, half).any()
+
+
+def test_cross_validation_fits_on_other_questions_only():
+    # In one fold larger is correct, in the other smaller: each is judged by the other's rule, and
+    # every held-out verdict is wrong.
+    up, down = (
+        next(f"q{i}" for i in range(64) if calibration.question_fold(f"q{i}", 2) == fold)
+        for fold in (0, 1)
+    )
+    values_N = [0, 1] * 200
+    judged_N = [False, True] * 100 + [True, False] * 100
+    table = _table(values_N, judged_N, [up] * 200 + [down] * 200)
+    found = calibration.cross_validate(table, folds=2)
+    assert not (found == table.judged_N).any()
+
+
+def test_tabulate_holds_rules_and_features():
+    rows = [
+        {"question": "", "gold": "12", "prediction": "14", "correct": False},
+        {"question": "", "gold": "12", "prediction": "12", "correct": True},
+        {"question": "", "gold": "12", "prediction": "...", "correct": False},
+        {"question": "", "gold": "salt mine", "prediction": "a mine", "correct": True},
+    ]
+    table = calibration.tabulate(rows)
+    assert table.ruled_N.tolist() == [0, 1, 0, -1]
+    assert table.features_NxF[3, NAMES.index("recall")] == 0.5
+    assert not table.features_NxF[:3].any()
+    # The same verdicts as one by one.
+    decisions = [decide(row["gold"], row["prediction"], row["question"]) for row in rows]
+    expected = [decision.verdict.correct for decision in decisions]
+    assert calibration.verdicts(table, WEIGHTS).tolist() == expected
+
+
+def test_published_figures(shared_data):
+    """docs/grading.md, and that the weights in the code are those that the command prints."""
+    rows = calibration.read_rows(str(shared_data / "grading" / "verdicts.jsonl"))
+    found = calibration.report(
+        rows, [decide(r["gold"], r["prediction"], r["question"]) for r in rows]
+    )
+    assert (found["n"], found["questions"], found["judged"]) == (3538, 613, 3538)
+    held_out = found["cross_validated"]
+    assert held_out["agreement"] >= 0.88
+    assert held_out["kappa"] >= 0.75
+    figures = ("agreement", "kappa", "precision", "recall")
+    assert [round(held_out[name], 3) for name in figures] == [0.895, 0.772, 0.866, 0.842]
+    assert held_out["confusion"] == {
+        "both_correct": 1088,
+        "only_grader": 168,
+        "only_judge": 204,
+        "both_wrong": 2078,
+    }
+    assert found["fit"]["threshold"] == WEIGHTS.threshold
+    assert found["fit"]["bias"] == pytest.approx(WEIGHTS.bias, abs=0.02)
+    assert found["fit"]["weights"] == pytest.approx(dict(WEIGHTS.of), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"question": "q"}', "line 1: expected an object"),
+        ("[1]", "line 1: expected an object"),
+        ('\n{"question": "q", ', "line 2: not JSON"),
+        ('{"question": "q", "gold": "g", "prediction": 3}', "line 1: expected an object"),
+        ('{"question": "q", "gold": "g", "prediction": "p", "correct": "yes"}', "boolean correct"),
+        ('{"question": "q", "gold": "g", "prediction": "p", "correct": null}', "boolean correct"),
+        ("", "no rows"),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_what_is_wrong_with_the_rows_is_said(tmp_path, content, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(calibration.RowsError, match=message):
+        calibration.read_rows(str(path))
+
+
+def test_rows_without_a_verdict_are_rows(tmp_path):
+    row = {"question": "q", "gold": "g", "prediction": "p"}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n\n" + json.dumps({**row, "correct": True}))
+    assert calibration.read_rows(str(path)) == [row, {**row, "correct": True}]
+
+
+def test_the_name_of_the_grader_is_in_the_report():
+    assert calibration.report([], [])["grader"] == grade.GRADER == "local-2"
