@@ -15,7 +15,8 @@ import numpy as np
 from seal_jax import batching, evaluate, parallel
 from seal_jax.model.config import ModelConfig
 from seal_jax.tasks.base import Answered, Context, Verdict
-from seal_jax.tasks.knowledge import judge, rubric
+from seal_jax.tasks.knowledge import rubric
+from seal_jax.tasks.knowledge.grading import judge
 from seal_jax.weights import tokenizer as tokenizers
 
 _CUE = "\n\nReply:"  # what a text needs before its continuation is the reply

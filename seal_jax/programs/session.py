@@ -14,7 +14,8 @@ from seal_jax.model.config import ModelConfig
 from seal_jax.programs import model_judge
 from seal_jax.settings import Data, Settings, SettingsError
 from seal_jax.tasks.base import Context, Grader, Question, Task
-from seal_jax.tasks.knowledge import judge, rubric
+from seal_jax.tasks.knowledge import rubric
+from seal_jax.tasks.knowledge.grading import judge
 from seal_jax.tasks.knowledge.task import KnowledgeTask
 from seal_jax.weights import load, tokenizer
 

@@ -12,7 +12,7 @@ from seal_jax import evaluate, parallel
 from seal_jax.model import decoder
 from seal_jax.programs.model_judge import ModelGrader
 from seal_jax.tasks.base import Answered, Verdict
-from seal_jax.tasks.knowledge import judge
+from seal_jax.tasks.knowledge.grading import judge
 from seal_jax.weights import load
 
 TEMPLATE = "{query}\n{gold}\n{prediction}\nYes or No?"

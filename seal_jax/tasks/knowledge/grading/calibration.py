@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from seal_jax.tasks.knowledge.features import NAMES
-from seal_jax.tasks.knowledge.grade import GRADER, Decision, Weights, says_nothing, weigh
+from seal_jax.tasks.knowledge.grading.features import NAMES
+from seal_jax.tasks.knowledge.grading.grade import GRADER, Decision, Weights, says_nothing, weigh
 
 PENALTY = 100.0  # of half the squared weights of standardised features
 FOLDS = 10

@@ -6,9 +6,9 @@ import pytest
 
 from seal_jax.endpoint import EndpointError, EndpointSettings
 from seal_jax.tasks.base import Answered, Verdict
-from seal_jax.tasks.knowledge import grade as local
-from seal_jax.tasks.knowledge import judge
-from seal_jax.tasks.knowledge.judge import EndpointGrader, LocalGrader
+from seal_jax.tasks.knowledge.grading import grade as local
+from seal_jax.tasks.knowledge.grading import judge
+from seal_jax.tasks.knowledge.grading.judge import EndpointGrader, LocalGrader
 from seal_jax.tasks.knowledge.prompt import PromptError
 
 RIGHT, WRONG = Verdict(correct=True, empty=False), Verdict(correct=False, empty=False)

@@ -9,9 +9,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from seal_jax.tasks.knowledge import variants
-from seal_jax.tasks.knowledge.denial import NEGATIONS, denied
-from seal_jax.tasks.knowledge.words import (
+from seal_jax.tasks.knowledge.grading import variants
+from seal_jax.tasks.knowledge.grading.denial import NEGATIONS, denied
+from seal_jax.tasks.knowledge.grading.words import (
     ARTICLES,
     MARKS,
     SENTENCE,

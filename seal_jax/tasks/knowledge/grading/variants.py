@@ -6,7 +6,7 @@ two afterwards need not know about it.
 
 import re
 
-from seal_jax.tasks.knowledge.words import STOP_WORDS
+from seal_jax.tasks.knowledge.grading.words import STOP_WORDS
 
 _ACRONYM = re.compile(r"(?<![\w.])(?:[A-Z]{2,6}|(?:[A-Z]\.){2,6})(?![\w])")
 _WORD = re.compile(r"[^\W\d_]+")

@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Sequence
 
-from seal_jax.tasks.knowledge.words import MARKS, PART, QUESTION, STOP_WORDS
+from seal_jax.tasks.knowledge.grading.words import MARKS, PART, QUESTION, STOP_WORDS
 
 NEGATIONS = frozenset("not never neither nor unlike no".split())
 _PAIRS = {("rather", "than"), ("instead", "of"), ("opposed", "to"), ("contrary", "to")}

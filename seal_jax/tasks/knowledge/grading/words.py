@@ -4,8 +4,8 @@ import functools
 import re
 import unicodedata
 
-from seal_jax.tasks.knowledge import lexicon
-from seal_jax.tasks.knowledge.numerals import to_digits
+from seal_jax.tasks.knowledge.grading import lexicon
+from seal_jax.tasks.knowledge.grading.numerals import to_digits
 
 ARTICLES = frozenset(("a", "an", "the"))
 STOP_WORDS = frozenset(

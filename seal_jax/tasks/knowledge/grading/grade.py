@@ -12,10 +12,9 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 from seal_jax.tasks.base import Verdict
-from seal_jax.tasks.knowledge.denial import NEGATIONS
-from seal_jax.tasks.knowledge.features import Compared, features
-from seal_jax.tasks.knowledge.parse import is_blank
-from seal_jax.tasks.knowledge.words import (
+from seal_jax.tasks.knowledge.grading.denial import NEGATIONS
+from seal_jax.tasks.knowledge.grading.features import Compared, features
+from seal_jax.tasks.knowledge.grading.words import (
     MARKS,
     MONTHS,
     SENTENCE,
@@ -25,6 +24,7 @@ from seal_jax.tasks.knowledge.words import (
     marked_words,
     words,
 )
+from seal_jax.tasks.knowledge.parse import is_blank
 
 # Results record it: verdicts of graders with different names are not to be compared.
 GRADER = "local-2"

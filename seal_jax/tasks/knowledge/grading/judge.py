@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from seal_jax import endpoint
 from seal_jax.endpoint import Completion, EndpointSettings
 from seal_jax.tasks.base import Answered, Verdict
-from seal_jax.tasks.knowledge import grade as local
 from seal_jax.tasks.knowledge import prompt
+from seal_jax.tasks.knowledge.grading import grade as local
 from seal_jax.tasks.knowledge.parse import is_blank
 
 _PLACEHOLDERS = frozenset({"query", "gold", "prediction"})
