@@ -9,7 +9,7 @@ Dims: C contexts, M self-edits of a context, B rows of one shard, T tokens.
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.struct
 import jax
@@ -22,7 +22,7 @@ from seal_jax.delta import Delta, DeltaSpec
 from seal_jax.model import decoder
 from seal_jax.model.config import ModelConfig
 
-RULES = (
+Rule = Literal[
     "best_of_m",
     "top_k",
     "threshold",
@@ -31,7 +31,8 @@ RULES = (
     "random",
     "longest",
     "all",
-)
+]
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 # Rewards this close are equal: means of the same accuracies in another order differ by 1e-16.
 _ROUNDING = 1e-9
@@ -54,16 +55,7 @@ class SelectionRule:
         weighs e times as much.
     """
 
-    name: Literal[
-        "best_of_m",
-        "top_k",
-        "threshold",
-        "positive_only",
-        "weighted",
-        "random",
-        "longest",
-        "all",
-    ] = "best_of_m"
+    name: Rule = "best_of_m"
     k: int = 1
     threshold: float = 0.0
     temperature: float = 0.1

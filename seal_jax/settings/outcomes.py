@@ -117,16 +117,7 @@ class Restem:
 
     rounds: int = 2
     contexts_per_round: int = 50
-    rule: Literal[
-        "best_of_m",
-        "top_k",
-        "threshold",
-        "positive_only",
-        "weighted",
-        "random",
-        "longest",
-        "all",
-    ] = "best_of_m"
+    rule: restem.Rule = "best_of_m"
     top_k: int = 1
     threshold: float = 0.0
     temperature: float = 0.1
