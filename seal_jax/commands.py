@@ -119,7 +119,7 @@ def _define_adapt(values: flags.FlagValues) -> None:
 
 
 def _analyze(values: flags.FlagValues) -> None:
-    from seal_jax.programs import analysis_table, analyze
+    from seal_jax.reports import analysis_table, analyze
 
     if not values.source:
         raise UsageError("analyze needs a run's directory or a file of scored self-edits.")
@@ -146,7 +146,7 @@ def _define_analyze(values: flags.FlagValues) -> None:
 
 def _select(values: flags.FlagValues) -> None:
     from seal_jax import restem
-    from seal_jax.programs import select
+    from seal_jax.reports import select
 
     if not values.scored:
         raise UsageError("select needs --scored=FILE, a file of scored self-edits.")
@@ -176,7 +176,7 @@ def _define_select(values: flags.FlagValues) -> None:
 
 
 def _compare(values: flags.FlagValues) -> None:
-    from seal_jax.programs import compare, compare_table
+    from seal_jax.reports import compare, compare_table
 
     if not values.run:
         raise UsageError("compare needs finished runs: compare RUN RUN ...")
@@ -195,7 +195,7 @@ def _define_compare(values: flags.FlagValues) -> None:
 
 
 def _grade(values: flags.FlagValues) -> None:
-    from seal_jax.programs import grade
+    from seal_jax.reports import grade
 
     if not values.rows:
         raise UsageError("grade needs --rows=FILE.jsonl, lines {question, gold, prediction}.")

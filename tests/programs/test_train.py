@@ -16,7 +16,8 @@ import pytest
 from seal_jax import evaluate as evaluate_lib
 from seal_jax import inner, ledger, parallel, run_dir, sampling
 from seal_jax import settings as settings_lib
-from seal_jax.programs import analyze, evaluate, train
+from seal_jax.programs import evaluate, train
+from seal_jax.reports import analyze
 from seal_jax.weights import tokenizer as tokenizers
 
 ARMS = ["base", "passage", "edit_before", "policy", "edit_after"]

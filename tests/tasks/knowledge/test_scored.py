@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from seal_jax.programs import analyze, select
+from seal_jax.reports import analyze, select
 from seal_jax.restem import SelectionRule
 from seal_jax.tasks.knowledge import scored
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seal_jax import cli, ledger, reliability
-from seal_jax.programs import analysis_table, analyze, scores
+from seal_jax.reports import analysis_table, analyze, scores
 
 CONTEXTS, EDITS, QUESTIONS, REPLICATES = 4, 3, 2, 2
 

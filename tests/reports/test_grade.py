@@ -5,7 +5,7 @@ import json
 import pytest
 
 from seal_jax import cli
-from seal_jax.programs import grade
+from seal_jax.reports import grade
 
 ROWS = [
     {"question": "Where?", "gold": "Rome", "prediction": "Rome", "correct": True},

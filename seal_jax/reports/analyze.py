@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from seal_jax import best_of_m, reliability
-from seal_jax.programs import scores
-from seal_jax.programs.scores import Stage
 from seal_jax.reliability import Array
+from seal_jax.reports import scores
+from seal_jax.reports.scores import Stage
 from seal_jax.resampling import Estimate
 
 Record = dict[str, Any]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from seal_jax import statistics
-from seal_jax.programs import finished_run
-from seal_jax.programs.finished_run import CompareError, FinishedRun, Setting
+from seal_jax.reports import finished_run
+from seal_jax.reports.finished_run import CompareError, FinishedRun, Setting
 from seal_jax.statistics import Interval
 
 METRICS = ("accuracy", "gold_log_likelihood")

@@ -9,8 +9,9 @@ import pytest
 from scipy import special
 
 from seal_jax import cli, ledger, run_dir, statistics
-from seal_jax.programs import compare, compare_table, per_context
-from seal_jax.programs.finished_run import CompareError
+from seal_jax.programs import per_context
+from seal_jax.reports import compare, compare_table
+from seal_jax.reports.finished_run import CompareError
 from seal_jax.tasks.base import Context
 
 _CONFIG = {
