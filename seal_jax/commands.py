@@ -123,9 +123,7 @@ def _analyze(values: flags.FlagValues) -> None:
 
     if not values.source:
         raise UsageError("analyze needs a run's directory or a file of scored self-edits.")
-    found = analyze.analyze(
-        values.source, seed=values.seed, draws=values.draws, weight=values.mix_weight
-    )
+    found = analyze.analyze(values.source, seed=values.seed, draws=values.draws, mix=values.mix)
     if values.json == "-":
         print(json_file.encode(found, indent=1))
         return
@@ -139,7 +137,11 @@ def _define_analyze(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("seed", 0, "Seed of the bootstrap.", 0, flag_values=values)
     flags.DEFINE_integer("draws", 10_000, "Resamples of the bootstrap.", 1, flag_values=values)
     flags.DEFINE_float(
-        "mix_weight", 0.5, "Accuracy's, in its mix with log-likelihood.", 0, 1, flag_values=values
+        "mix",
+        None,
+        "What a nat counts in the mix (default: the run's reward.mix).",
+        0,
+        flag_values=values,
     )
     flags.DEFINE_string("json", "", "File to write all figures to, as JSON; - prints them.", values)
 

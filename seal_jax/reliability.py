@@ -204,23 +204,6 @@ def agreement(
     return Agreement(pearson, spearman, corrected, same_best, chance)
 
 
-def mix(first: Sequence[Array], second: Sequence[Array], weight: float = 0.5) -> list[Array]:
-    """The weighted mean of two rewards, each standardised over the run.
-
-    A reward's mean over all cells is taken away, and the rest is divided by the standard deviation,
-    within contexts and over the whole run, of the self-edits' means. It is linear, so it holds cell
-    by cell.
-
-    Args:
-      first, second: for each context [M, Q, R]; NaN where there is no value.
-      weight: of the first, 0 to 1.
-    """
-    if not 0 <= weight <= 1:
-        raise ValueError(f"the weight of a mix must be between 0 and 1, not {weight}.")
-    pairs = zip(_standardised(first), _standardised(second), strict=True)
-    return [weight * a + (1 - weight) * b for a, b in pairs]
-
-
 def best(scores_M: Array) -> NDArray[np.int64]:
     """Indices of the best self-edits: more than one where they tie."""
     top = scores_M.max()
@@ -312,13 +295,6 @@ def _ranks(cells_MxQxR: Array) -> Array:
 
 def _first_best(cells_MxQxR: Array) -> int:
     return int(best(cells_MxQxR.mean(axis=(1, 2)))[0])
-
-
-def _standardised(cells: Sequence[Array]) -> list[Array]:
-    values = np.concatenate([of_context.ravel() for of_context in cells])
-    there = values[~np.isnan(values)]
-    mean, scale = there.mean() if there.size else 0.0, _spread(cells)
-    return [(of_context - mean) / scale for of_context in cells]
 
 
 def _spread(cells: Sequence[Array]) -> float:

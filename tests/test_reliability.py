@@ -242,18 +242,3 @@ def test_correction_needs_replicates():
     cells = _cells(replicates=1)
     assert math.isnan(reliability.agreement(cells, cells, draws=5).corrected.value)
     assert reliability.agreement(cells, cells, draws=5).pearson.value == pytest.approx(1)
-
-
-def test_mix_weighs_both_by_their_spread_within_contexts():
-    """Of a, the mean is 3.5 and the spread sqrt((2 + 8) / 2); b is a, mirrored and ten times it."""
-    a = [np.array([[[0.0]], [[2.0]]]), np.array([[[4.0]], [[8.0]]])]
-    b = [-10 * x for x in a]
-    assert np.allclose(np.concatenate(reliability.mix(a, b)), 0)
-    mixed = reliability.mix(a, b, 1.0)
-    np.testing.assert_allclose(mixed[1][:, 0, 0], np.array([0.5, 4.5]) / math.sqrt(5))
-    constant = [np.zeros_like(x) for x in a]
-    np.testing.assert_allclose(reliability.mix(a, constant)[0], (a[0] - 3.5) / 2 / math.sqrt(5))
-    holes = [np.array([[[NAN]], [[2.0]]]), a[1]]
-    assert np.isnan(reliability.mix(holes, b)[0][0, 0, 0])
-    with pytest.raises(ValueError, match=r"between 0 and 1, not 1\.5"):
-        reliability.mix(a, b, 1.5)

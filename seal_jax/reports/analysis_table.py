@@ -9,7 +9,7 @@ _UNITS = {
     "accuracy": (100, 1, " %"),
     "gold_log_likelihood": (1, 3, " nats"),
     "log_likelihood_gain": (1, 3, " nats"),
-    "mix": (1, 3, " sd"),
+    "mix": (1, 3, ""),
     "length": (1, 1, " characters"),
 }
 _FORMS = {

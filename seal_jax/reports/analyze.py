@@ -19,6 +19,7 @@ from seal_jax.reliability import Array
 from seal_jax.reports import scores
 from seal_jax.reports.scores import Stage
 from seal_jax.resampling import Estimate
+from seal_jax.settings import Reward
 
 Record = dict[str, Any]
 
@@ -26,7 +27,7 @@ FORMS = ("replicates", "questions", "both")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reward:
+class Scores:
     """A reward of a stage's self-edits.
 
     Attributes:
@@ -42,13 +43,13 @@ class Reward:
     unadapted: float | None = None
 
 
-def analyze(source: str, *, seed: int = 0, draws: int = 10_000, weight: float = 0.5) -> Record:
+def analyze(source: str, *, seed: int = 0, draws: int = 10_000, mix: float | None = None) -> Record:
     """Analyses the rewards of a run, or of a file of scored self-edits.
 
     Args:
       source: a run's directory (finished or not; nothing in it is changed), or a scored file.
       seed, draws: of the bootstrap over contexts.
-      weight: of accuracy in its mix with the log-likelihood.
+      mix: what a nat counts in the reward "mix" (see settings.Reward); None for the run's own.
 
     Returns:
       {"source", "stages", "notes"}, ready for JSON; None stands where something cannot be
@@ -60,6 +61,8 @@ def analyze(source: str, *, seed: int = 0, draws: int = 10_000, weight: float = 
     notes: list[str] = []
     if os.path.isdir(source):
         stages, notes = scores.of_run(source)
+        if mix is None:
+            mix = scores.config_of_run(source).get("reward", {}).get("mix")
     elif os.path.exists(source):
         stages = scores.of_scored_file(source)
     else:
@@ -67,42 +70,43 @@ def analyze(source: str, *, seed: int = 0, draws: int = 10_000, weight: float = 
     if not stages:
         why = "; ".join(notes) or "no self-edits are recorded there"
         raise ValueError(f"{source}: there is nothing to analyse: {why}.")
+    mix = Reward().mix if mix is None else mix
     bootstrap = {"seed": seed, "draws": draws}
     return {
         "source": source,
         "bootstrap": bootstrap,
         "notes": notes,
-        "stages": [_stage(stage, weight, bootstrap) for stage in stages],
+        "stages": [_stage(stage, mix, bootstrap) for stage in stages],
     }
 
 
-def rewards_of(stage: Stage, weight: float = 0.5) -> list[Reward]:
+def rewards_of(stage: Stage, mix: float) -> list[Scores]:
     """Every reward that can be had from a stage's records; cells may hold NaN.
 
     Args:
       stage: what was recorded.
-      weight: of accuracy in its mix with the log-likelihood.
+      mix: what a nat counts in the reward "mix": accuracy + mix * gold log-likelihood.
     """
     found = [
-        Reward(name=name, cells=cells, unadapted=_unadapted(stage, name))
+        Scores(name=name, cells=cells, unadapted=_unadapted(stage, name))
         for name, cells in stage.cells.items()
     ]
     if {"accuracy", "gold_log_likelihood"} <= stage.cells.keys():
         beliefs = stage.cells["gold_log_likelihood"]
-        mixed = reliability.mix(stage.cells["accuracy"], beliefs, weight)
-        found.append(Reward(name="mix", cells=mixed))
+        pairs = zip(stage.cells["accuracy"], beliefs, strict=True)
+        found.append(Scores(name="mix", cells=[a + mix * b for a, b in pairs]))
         if plain := stage.unadapted.get("gold_log_likelihood"):
             gains = [cells - of[None, :, None] for cells, of in zip(beliefs, plain, strict=True)]
-            found.append(Reward(name="log_likelihood_gain", cells=gains))
+            found.append(Scores(name="log_likelihood_gain", cells=gains))
     for name, values in stage.fixed.items():
         cells = [of_context[:, None, None] for of_context in values]
-        found.append(Reward(name=name, cells=cells, exact=True))
+        found.append(Scores(name=name, cells=cells, exact=True))
     lengths = [np.array([[[float(len(text))]] for text in texts]) for texts in stage.texts]
-    return [*found, Reward(name="length", cells=lengths, exact=True)]
+    return [*found, Scores(name="length", cells=lengths, exact=True)]
 
 
-def _stage(stage: Stage, weight: float, bootstrap: Mapping[str, int]) -> Record:
-    found = rewards_of(stage, weight)
+def _stage(stage: Stage, mix: float, bootstrap: Mapping[str, int]) -> Record:
+    found = rewards_of(stage, mix)
     complete, left_out = _complete(found)
     replicates = max(c.shape[2] for reward in found for c in reward.cells)
     questions = [
@@ -155,7 +159,7 @@ def _stage(stage: Stage, weight: float, bootstrap: Mapping[str, int]) -> Record:
     }
 
 
-def _complete(rewards: Sequence[Reward]) -> tuple[dict[str, list[Array]], dict[str, int]]:
+def _complete(rewards: Sequence[Scores]) -> tuple[dict[str, list[Array]], dict[str, int]]:
     """The same self-edits and questions of every reward, without any NaN; what that leaves out."""
     kept: dict[str, list[Array]] = {reward.name: [] for reward in rewards}
     edits = questions = 0
@@ -175,7 +179,7 @@ def _complete(rewards: Sequence[Reward]) -> tuple[dict[str, list[Array]], dict[s
     return kept, {"self_edits": edits, "questions": questions}
 
 
-def _reliabilities(reward: Reward, cells: list[Array], bootstrap: Mapping[str, int]) -> Record:
+def _reliabilities(reward: Scores, cells: list[Array], bootstrap: Mapping[str, int]) -> Record:
     """The mean of a reward, and every form of its reliability."""
     found: Record = {
         "mean": _mean([list(of_context) for of_context in reward.cells]),
@@ -202,7 +206,7 @@ def _reliabilities(reward: Reward, cells: list[Array], bootstrap: Mapping[str, i
 
 
 def _agreement(
-    a: Reward, b: Reward, complete: Mapping[str, list[Array]], bootstrap: Mapping[str, int]
+    a: Scores, b: Scores, complete: Mapping[str, list[Array]], bootstrap: Mapping[str, int]
 ) -> Record:
     found = reliability.agreement(
         complete[a.name], complete[b.name], exact=(a.exact, b.exact), **bootstrap

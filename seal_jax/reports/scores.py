@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from seal_jax import run_dir
 from seal_jax.ledger import Ledger, LedgerError, Segment
 from seal_jax.reliability import Array
 from seal_jax.tasks.knowledge import scored
@@ -109,6 +110,7 @@ def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Stage], list[str]]:
     for segment in ledger.segments():
         stage = segment.key.split("/")[0]
         by_stage.setdefault(stage, {}).setdefault(segment.kind, []).append(segment)
+    _bring_together(by_stage)
     stages, notes = [], []
     for name, kinds in by_stage.items():
         if "edits" not in kinds:
@@ -121,6 +123,28 @@ def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Stage], list[str]]:
         else:
             stages.append(stage)
     return stages, notes
+
+
+def _bring_together(by_stage: dict[str, dict[str, list[Segment]]]) -> None:
+    """In the evaluation an editor writes once for several arms: gives each arm its self-edits."""
+    from seal_jax.programs.arms import KINDS  # imports JAX, which files of scores do not need
+
+    for arm, kind in KINDS.items():
+        own, written = by_stage.get(f"eval {arm}"), by_stage.get(f"eval edits {kind.source}")
+        if own and written and "batch" in own:
+            own["edits"] = written["edits"]
+            plain = by_stage.get(f"eval {kind.learner}", {})
+            own.setdefault("unadapted", plain.get("unadapted", []))
+    for name in [name for name in by_stage if name.startswith("eval edits ")]:
+        del by_stage[name]
+
+
+def config_of_run(workdir: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """The run's settings; empty where the directory has only a ledger."""
+    try:
+        return run_dir.read_config(workdir)
+    except run_dir.RunDirError:
+        return {}
 
 
 def _table(verdicts: Sequence[scored.Verdict]) -> dict[tuple[str, Any], bool | None]:

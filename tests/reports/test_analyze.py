@@ -57,6 +57,43 @@ def _write(folder, trials, *, stage="round 1", planned=1, texts=None, rubric=Non
     return str(folder)
 
 
+def test_the_self_edits_of_an_evaluation_are_those_of_its_arms(tmp_path):
+    """An editor writes once for several arms, under a stage of its own."""
+    one, other = _all_trials(), [t | {"answers": _answers(7, 7, 7)} for t in _all_trials()]
+    _write(tmp_path, None, stage="eval edits base")
+    with ledger.Ledger(tmp_path / "ledger") as records:
+        records.append("unadapted", "eval base/0", {f"c{c}": _answers(c, 9, 9) for c in range(4)})
+        for arm, trials in (("edit_before", one), ("edit_before_policy", other)):
+            batch = {"trials": trials, "real_tokens": 1, "computed_tokens": 1}
+            records.append("plan", f"eval {arm}", {"groups": [[0]]})
+            records.append("batch", f"eval {arm}/0", batch)
+    found = {s["stage"]: s for s in analyze.analyze(str(tmp_path), draws=20)["stages"]}
+    assert list(found) == ["eval edit_before", "eval edit_before_policy"]
+    own = found["eval edit_before"]["rewards"]["gold_log_likelihood"]
+    every = [a["gold_log_likelihood"] for t in one for a in t["answers"]]
+    assert own["mean"] == pytest.approx(np.mean(every))
+    assert own["unadapted"] is not None
+    assert found["eval edit_before"]["rewards"]["length"]["mean"] == 8.0
+
+
+def test_the_mix_is_the_runs_own_or_the_one_asked_for(tmp_path):
+    source = _write(tmp_path, _all_trials())
+    accuracy, belief = (
+        [np.mean([a[key] for a in t["answers"]]) for t in _all_trials()]
+        for key in ("correct", "gold_log_likelihood")
+    )
+
+    def mean(**named):
+        [stage] = analyze.analyze(source, draws=20, **named)["stages"]
+        return stage["rewards"]["mix"]["mean"]
+
+    assert mean() == pytest.approx(np.mean(accuracy) + 0.1 * np.mean(belief))  # no config: default
+    assert mean(mix=2.0) == pytest.approx(np.mean(accuracy) + 2 * np.mean(belief))
+    config = {"seal_jax_run": 1, "config": {"reward": {"mix": 0.5}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert mean() == pytest.approx(np.mean(accuracy) + 0.5 * np.mean(belief))
+
+
 def _all_trials():
     return [
         _trial(c, m, r)
@@ -134,7 +171,7 @@ def test_what_has_no_result_is_counted_by_reason_and_ungraded_is_not_wrong(tmp_p
     [run], _ = scores.of_run(tmp_path)
     of_edit = run.cells["accuracy"][2][1]
     assert np.isnan(of_edit[1, 0]) and np.isnan(of_edit).sum() == 1
-    [accuracy, *_] = analyze.rewards_of(run)
+    [accuracy, *_] = analyze.rewards_of(run, 0.1)
     np.testing.assert_allclose(analyze._of_replicates(accuracy.cells[2])[1], right)
     shown = analysis_table.table(analyze.analyze(str(tmp_path), draws=50))
     assert "1 self-edits without a reward: the inner update became non-finite" in shown
