@@ -74,6 +74,7 @@ def _evaluate(values: flags.FlagValues) -> None:
         _settings(values),
         _workdir(values),
         policy_from=values.policy_from,
+        policy_version=values.policy_version,
         overwrite=values.overwrite,
         quiet=values.quiet,
     )
@@ -82,6 +83,9 @@ def _evaluate(values: flags.FlagValues) -> None:
 def _define_evaluate(values: flags.FlagValues) -> None:
     _define_run(values)
     flags.DEFINE_string("policy_from", "", "Directory of a run whose policy to test.", values)
+    flags.DEFINE_integer(
+        "policy_version", 0, "The policy after that round (0: the last).", 0, flag_values=values
+    )
 
 
 def _adapt(values: flags.FlagValues) -> None:

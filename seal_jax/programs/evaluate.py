@@ -15,6 +15,7 @@ def evaluate(
     workdir: str,
     *,
     policy_from: str = "",
+    policy_version: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def evaluate(
     Args:
       policy_from: the directory of a finished run whose last policy is the one "after RL"; without
         it that arm is left out.
+      policy_version: the policy after that round instead of the last one.
 
     Raises:
       SettingsError: nothing is left to evaluate; and as `run_job` does.
@@ -44,12 +46,18 @@ def evaluate(
         run.session.check_positions(held_out, passage="prompt" in settings.evaluation.arms)
         found = {"base": Policy(run, 0)}
         if policy_from:
-            found["policy"] = policies.restore_policy(run, policy_from)
+            found["policy"] = policies.restore_policy(run, policy_from, policy_version)
         return comparison.compare_policies(run, found, held_out) | {
             "left_out": {"eval": available.left_out},
             "differs_from_paper_split": run.session.task.difference("eval"),
         }
 
     return run_job(
-        settings, workdir, work, overwrite=overwrite, quiet=quiet, policy_from=policy_from
+        settings,
+        workdir,
+        work,
+        overwrite=overwrite,
+        quiet=quiet,
+        policy_from=policy_from,
+        policy_version=policy_version,
     )

@@ -121,16 +121,21 @@ def learn(
     return delta, metrics
 
 
-def restore_policy(run: Run, workdir: str) -> Policy:
-    """The last policy of another run, from its checkpoints.
+def restore_policy(run: Run, workdir: str, version: int = 0) -> Policy:
+    """A policy of another run, from its checkpoints.
+
+    Args:
+      workdir: the run's directory.
+      version: n for the policy after round n; 0 for the last one.
 
     Raises:
-      SettingsError: that run is not finished or has no policy, or its model differs.
+      SettingsError: that run is not finished or has no such policy, or its model differs.
     """
     if not os.path.exists(os.path.join(workdir, "results.json")):
         raise SettingsError(f"--policy_from={workdir} is not the directory of a finished run.")
     stored = run_dir.read_config(workdir)
-    stored.pop("policy_from", None)
+    for name in ("policy_from", "policy_version"):
+        stored.pop(name, None)
     config = config_dict.from_config(stored)
     if config.model.path != run.session.settings.model.path:
         raise SettingsError(
@@ -139,6 +144,11 @@ def restore_policy(run: Run, workdir: str) -> Policy:
         )
     with Ledger(f"{workdir}/ledger", read_only=True) as records:
         found = [s for s in records.segments("policy") if s.key.startswith("round ")]
+    if version > len(found):
+        raise SettingsError(
+            f"--policy_version={version}: {workdir} holds {len(found)} policies, one a round."
+        )
+    found = found[:version] if version else found
     trained = [segment.record["version"] for segment in found if segment.record["kept"]]
     if not trained:
         raise SettingsError(f"{workdir} holds no trained policy (no M-step has finished there).")

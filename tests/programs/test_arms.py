@@ -151,6 +151,21 @@ def test_a_restored_policy_is_seals_and_not_a_controls(finished, settings, chang
     assert all(again["arms"][name] == results["arms"][name] for name in again["arms"])
 
 
+def test_the_policy_of_an_earlier_round_can_be_evaluated(
+    finished, settings, change, tmp_path, records
+):
+    workdir, results = finished
+    kept = change(settings, {"evaluation.arms": ("edit_after",)})
+    first = evaluate.evaluate(
+        kept, str(tmp_path / "1"), policy_from=str(workdir), policy_version=1, quiet=True
+    )
+    assert first["arms"]["policy"] != results["arms"]["policy"]
+    with pytest.raises(ValueError, match="holds 2 policies"):
+        evaluate.evaluate(
+            kept, str(tmp_path / "3"), policy_from=str(workdir), policy_version=3, quiet=True
+        )
+
+
 def test_self_edits_of_another_run_are_used_again(finished, settings, change, tmp_path, records):
     workdir, results = finished
     changed = change(
