@@ -120,7 +120,8 @@ def train_group(
         )
         for problem in problems
     ]
-    names = [("init", draw, c.context.id, c.index, c.replicate) for c in group]
+    # Common random numbers: the self-edits of a context start from one delta in each replicate.
+    names = [("init", draw, c.context.id, c.replicate) for c in group]
     names += [("init", "padding")] * (count - len(group))
     keys_K = parallel.shard(keys_for(seed, names))
     static = (
