@@ -43,7 +43,7 @@ class Policy:
         if not self.deltas:
             return base
         return self.run.keep_one(
-            tuple(map(id, self.deltas)),
+            self.deltas,
             lambda: parallel.place(delta_lib.merge(base, parallel.place(list(self.deltas)))),
         )
 

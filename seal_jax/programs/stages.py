@@ -5,6 +5,7 @@ stopped, and what later stages see is always what the ledger holds.
 """
 
 import functools
+import operator
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,7 @@ class Run:
         self.seconds: dict[str, float] = {}
         self._path = checkpoints_path
         self._checkpoints: dict[str, Checkpoints] = {}
-        self._kept: tuple[Any, Any] | None = None
+        self._kept: tuple[tuple, Any] | None = None
 
     def checkpoints(self, line: str) -> Checkpoints:
         """The checkpoints of a line of policies: "" is SEAL's own, others are controls."""
@@ -47,9 +48,14 @@ class Run:
             self._checkpoints[line] = Checkpoints(path, keep=None)
         return self._checkpoints[line]
 
-    def keep_one(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What `make` gives for this key; made anew where another key was asked for since."""
-        if self._kept is None or self._kept[0] != key:
+    def keep_one(self, key: tuple, make: Callable[[], Any]) -> Any:
+        """What `make` gives for this tuple of objects; made anew after another one was asked for.
+
+        Objects are compared by identity and held on to, so that no later one can pass for them.
+        """
+        kept = self._kept
+        same = kept and len(kept[0]) == len(key) and all(map(operator.is_, kept[0], key))
+        if not same:
             self._kept = None  # freed before the next one is made
             self._kept = (key, make())
         return self._kept[1]
