@@ -20,8 +20,8 @@ def demo(config):
 
         python -m seal_jax train --config=configs/knowledge.py:demo --workdir=runs/demo
 
-    383 s on 2 CPU cores. Gold log-likelihood on 12 passages: base -17.1, passage only -11.7,
-    self-edit before RL -13.3, after RL -12.7 (docs/results.md).
+    400 s on 2 CPU cores. Gold log-likelihood on 12 passages: base -17.1, passage only -11.6,
+    self-edit before RL -14.0, after RL -14.2 (docs/results.md).
     """
     config.model.path = "smollm2-135m"
     config.edits.prompt_style = "chat"
