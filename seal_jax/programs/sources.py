@@ -125,7 +125,7 @@ class Sources:
         style = session.settings.edits.prompt_style
         templates = entity_graph.load_templates(session.settings.prompts.dir or None, style=style)
         lists = self._write(
-            "entities", [entity_graph.entities_prompt(templates, c) for c in self.contexts]
+            "entities", {c.id: entity_graph.entities_prompt(templates, c) for c in self.contexts}
         )
         groups = [
             entity_graph.choose_groups(
@@ -142,28 +142,27 @@ class Sources:
             f"{self._prefix}: {short} of {len(groups)} passages have fewer entities than pairs and "
             "triples ask for"
         )
-        names = [(c, group) for c, chosen in enumerate(groups) for group in chosen]
-        written = self._write(
-            "relations",
-            [
-                entity_graph.relation_prompt(templates, self.contexts[c], group)
-                for c, group in names
-            ],
-        )
+        turns = {
+            f"{context.id}: {entity_graph.listed(group)}": (
+                c,
+                entity_graph.relation_prompt(templates, context, group),
+            )
+            for c, (context, chosen) in enumerate(zip(self.contexts, groups, strict=True))
+            for group in chosen
+        }
+        written = self._write("relations", {name: turn for name, (_, turn) in turns.items()})
         texts: list[list[str]] = [[] for _ in self.contexts]
-        for (c, _), text in zip(names, written, strict=True):
+        for (c, _), text in zip(turns.values(), written, strict=True):
             texts[c].append(text)
         return texts
 
-    def _write(self, what: str, turns: Sequence[str]) -> list[str]:
-        """One text of the base model for each user's turn."""
+    def _write(self, what: str, turns: Mapping[str, str]) -> list[str]:
+        """One text of the base model for each user's turn; their names are those of the keys."""
         session = self._run.session
         style = session.settings.edits.prompt_style
         prompts = [
-            writing.Prompt(
-                f"{what} {number}", tokenizer.chat_prompt(session.tokenizer, turn, style)
-            )
-            for number, turn in enumerate(turns)
+            writing.Prompt(name, tokenizer.chat_prompt(session.tokenizer, turn, style))
+            for name, turn in turns.items()
         ]
         if not prompts:
             return []

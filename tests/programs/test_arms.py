@@ -8,6 +8,7 @@ import pytest
 from seal_jax import ledger, run_dir
 from seal_jax.programs import evaluate, policies, session, train
 from seal_jax.settings import ARMS, Tuning
+from seal_jax.tasks.knowledge import entity_graph
 
 ROWS = [
     "base",
@@ -187,6 +188,34 @@ def test_self_edits_of_another_run_are_used_again(finished, settings, change, tm
     with pytest.raises(ValueError, match="is not the directory of a run"):
         nowhere = change(changed, {"edits.from_run": str(tmp_path / "nowhere")})
         train.train(nowhere, str(tmp_path / "none"), quiet=True)
+
+
+def test_the_entity_graph_writes_about_pairs_and_triples(settings, change, tmp_path, monkeypatch):
+    """With the entities that the tiny model cannot name."""
+    names = entity_graph.Entities(names=("river", "mills", "red tower"))
+    monkeypatch.setattr(entity_graph, "parse_entities", lambda *_, **__: names)
+    few = {
+        "evaluation.arms": ("entity_graph",),
+        "evaluation.entity_pairs": 2,
+        "evaluation.entity_triples": 1,
+        "edits.prompt_buckets": (512,),
+        "restem.rounds": 0,
+        "inner.max_sequences": 6,
+    }
+    train.train(change(settings, few), str(tmp_path), quiet=True)
+    with ledger.Ledger(tmp_path / "ledger", read_only=True) as found:
+        written = [
+            edit["context"]
+            for segment in found.segments("edits")
+            if segment.key.startswith("eval relations/")
+            for edit in segment.record["edits"]
+        ]
+        trials = _trials(found, "eval entity_graph")
+    assert len(written) == len(set(written)) == 2 * 3
+    assert all(any(name in one for name in names.names) for one in written)
+    assert sum("river, mills and red tower" in one for one in written) == 2
+    # Three texts and the passage; a text of white space only is none.
+    assert [trial["sequences"] for trial in trials.values()] == [4, 4]
 
 
 def test_each_arm_is_tuned_on_development_articles(settings, change, tmp_path):
