@@ -1,6 +1,7 @@
 """Every arm of the evaluation on a tiny model: who wrote what, who learned it, and how long."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -84,6 +85,8 @@ def test_every_arm_and_each_learners_unadapted_row_is_reported(finished):
     assert len(results["pairs"]) == 2 * len(ROWS) * (len(ROWS) - 1) // 2
     assert set(results["matched_minus_mismatched"]) == set(ADAPTED) - {"policy"}
     assert results["grader"].startswith("local")
+    beliefs = {name: arm["gold_log_likelihood"] for name, arm in results["arms"].items()}
+    assert beliefs["prompt"] != beliefs["base"], "the passage stands in the prompt"
 
 
 def test_editors_and_learners_are_told_apart(finished, records):
@@ -185,6 +188,13 @@ def test_self_edits_of_another_run_are_used_again(finished, settings, change, tm
     assert other["arms"]["edit_before"] != results["arms"]["edit_before"]
     with pytest.raises(ValueError, match=r"has no text .* in its stage 'round 1'"):
         train.train(change(changed, {"seed": 5}), str(tmp_path / "seed"), quiet=True)
+    shutil.copytree(workdir / "ledger", tmp_path / "foreign" / "ledger")
+    config = json.loads((workdir / "config.json").read_text())
+    config["config"]["model"]["path"] = "another-model"
+    (tmp_path / "foreign" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"are by model\.path='another-model'"):
+        foreign = change(changed, {"edits.from_run": str(tmp_path / "foreign")})
+        train.train(foreign, str(tmp_path / "by another"), quiet=True)
     with pytest.raises(ValueError, match="is not the directory of a run"):
         nowhere = change(changed, {"edits.from_run": str(tmp_path / "nowhere")})
         train.train(nowhere, str(tmp_path / "none"), quiet=True)

@@ -10,8 +10,10 @@ import pytest
 
 from seal_jax import evaluate, parallel
 from seal_jax.model import decoder
+from seal_jax.programs import model_judge
 from seal_jax.programs.model_judge import ModelGrader
-from seal_jax.tasks.base import Answered, Verdict
+from seal_jax.tasks.base import Answered, Context, Verdict
+from seal_jax.tasks.knowledge import rubric
 from seal_jax.tasks.knowledge.grading import judge
 from seal_jax.weights import load
 
@@ -191,3 +193,38 @@ def test_a_tokenizer_without_a_chat_template_gets_a_text(make, loaded):
 def test_impossible_judges(make, changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+def test_a_rubrics_score_is_the_mean_of_one_to_five_over_the_criteria():
+    """By hand: 0.1 + 2 * 0.2 + 3 * 0.4 + 4 * 0.2 + 5 * 0.1 = 3; certainly 1; certainly 5."""
+    spread = np.log([0.1, 0.2, 0.4, 0.2, 0.1]) - 7.0  # of all replies these five are few
+    one, five = np.array([0.0, -99, -99, -99, -99]), np.array([-99.0, -99, -99, -99, 0])
+    assert model_judge._expected([spread, one, five]).score == pytest.approx((3 + 1 + 5) / 3)
+    assert model_judge._expected([spread, "too long", five]) == (None, "too long")
+    unknown = model_judge._expected([spread, one * np.nan, five])
+    assert unknown.score is None and "not finite" in unknown.reason
+
+
+def test_a_rubric_is_read_with_each_criterion_begun(loaded):
+    scorer = model_judge.ModelRubric(
+        label="tiny",
+        config=loaded.config,
+        params=parallel.place(loaded.params),
+        tokenizer=loaded.tokenizer,
+        batch_size=4,
+        buckets=BUCKETS,
+        template="{title} {passage} {self_edit}",
+    )
+    mills = Context("c", "Mills", "Two mills.", ())
+    texts = ["Two mills stand.", "One mill.", "word " * 80]
+    *scored, long = scorer.score([(mills, text) for text in texts])
+    prompts = [f"Mills Two mills. {text}" for text in texts[:2]]
+    for found, prompt in zip(scored, prompts, strict=True):
+        means = []
+        for criterion in rubric.CRITERIA:
+            [lls] = scorer.log_likelihoods([prompt], f"{criterion}:")
+            shares = np.exp(lls) / np.exp(lls).sum()
+            means.append((shares * [1, 2, 3, 4, 5]).sum())
+        assert found.score == pytest.approx(np.mean(means), abs=1e-4)
+        assert len({round(mean, 3) for mean in means}) > 1, "how the reply begins matters"
+    assert long.score is None and "larger one" in long.reason
