@@ -98,12 +98,7 @@ def control_rounds(run: Run, rounds: Sequence[Sequence[Context]], control: arms.
             draw=own,
         )
         # No reward is known; only what cannot be trained on is never kept.
-        known_CxM = np.array(
-            [
-                [0.0 if run.session.task.sequences(context, e.text) else np.nan for e in of_context]
-                for context, of_context in zip(chosen, edits, strict=True)
-            ]
-        )
+        known_CxM = np.where(_says_something(run, chosen, edits), 0.0, np.nan)
         rule = restem.SelectionRule(control)
         rows, _ = select(run, chosen, edits, known_CxM, None, rule, stage=stage)
         kept = rows if settings.restem.keep_data == "round" else [*kept, *rows]
@@ -143,10 +138,12 @@ def e_step(
             for i in range(0, len(records), reward.replicates)
         ]
         rewards_CxM = np.array(scores).reshape(len(contexts), count)
-    elif reward.kind == "rubric":
-        rewards_CxM = np.array(stages.score_by_rubric(run, contexts, edits, stage=stage))
     else:
-        rewards_CxM = np.array(rewards.text_scores(reward, edits))
+        if reward.kind == "rubric":
+            scored = stages.score_by_rubric(run, contexts, edits, stage=stage)
+        else:
+            scored = rewards.text_scores(reward, edits)
+        rewards_CxM = np.where(_says_something(run, contexts, edits), scored, np.nan)
     rule = settings.restem.selection_rule()
     rows, weights_CxM = select(run, contexts, edits, rewards_CxM, baselines_C, rule, stage=stage)
     valid = rewards_CxM[~np.isnan(rewards_CxM)]
@@ -166,6 +163,18 @@ def e_step(
             f"{summary['mean_kept_reward']:.3f} of the {len(rows)} kept"
         )
     return rows, summary
+
+
+def _says_something(
+    run: Run, contexts: Sequence[Context], edits: Sequence[Sequence[Edit]]
+) -> np.ndarray:
+    """[C, M]: whether a self-edit holds anything to train on; others have no reward."""
+    return np.array(
+        [
+            [bool(run.session.task.sequences(context, edit.text)) for edit in of_context]
+            for context, of_context in zip(contexts, edits, strict=True)
+        ]
+    )
 
 
 def select(

@@ -1,5 +1,6 @@
 """Which contexts and questions a run uses, and what is said about the others."""
 
+import dataclasses
 import json
 import pathlib
 import types
@@ -7,7 +8,7 @@ import types
 import pytest
 
 from seal_jax import settings as settings_lib
-from seal_jax.programs import contexts, session, train, trials
+from seal_jax.programs import contexts, session, train, trials, writing
 from seal_jax.settings import SettingsError
 from seal_jax.tasks.base import Context, Question
 
@@ -123,3 +124,22 @@ def test_padding_that_is_trained_on_repeats_the_reference():
     assert candidate.lengths == [6, 8]
     with pytest.raises(ValueError, match="padding_loss"):
         settings_lib.Inner(buckets=(4, 8), padding_loss=9)
+
+
+def test_a_blank_self_edit_has_no_reward_of_its_text(tiny_settings, change, tmp_path, monkeypatch):
+    """A rule that likes short texts must not train the policy to say nothing."""
+    plain = writing.sample
+
+    def sample(*arguments, **named):
+        edits = plain(*arguments, **named)
+        return [dataclasses.replace(e, text=" \n" if e.index == 0 else e.text) for e in edits]
+
+    monkeypatch.setattr(writing, "sample", sample)
+    few = {
+        "reward": settings_lib.Reward(kind="length", replicates=1),
+        "restem.rule": "all",
+        "restem.rounds": 1,
+        "evaluation.arms": ("base",),
+    }
+    [summary] = train.train(change(tiny_settings, few), str(tmp_path), quiet=True)["rounds"]
+    assert (summary["self_edits"], summary["without_reward"], summary["kept"]) == (8, 2, 6)
