@@ -92,6 +92,7 @@ def test_an_override_reaches_its_dataclass_and_nothing_else():
         ({"restem": {"rule": "best"}}, "restem.rule must be one of best_of_m"),
         ({"restem": {"top_k": 2}}, "top_k is for the rule"),
         ({"restem": {"threshold": 0.5}}, "threshold is for the rule"),
+        ({"restem": {"temperature": 0.5}}, "temperature is for the rule"),
         ({"reward": {"kind": "pattern", "pattern": "x"}}, "replicates must be 1"),
         ({"evaluation": {"arms": ()}}, "arms are empty"),
         ({"restem": {"rule": "top_k", "top_k": 9}}, "restem.top_k .9. exceeds edits.samples"),

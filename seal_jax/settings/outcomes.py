@@ -136,6 +136,10 @@ class Restem:
             self.rule == "threshold" or self.threshold == 0,
             "threshold is for the rule 'threshold': set that too.",
         )
+        require(
+            self.rule == "weighted" or self.temperature == 0.1,
+            "temperature is for the rule 'weighted': set that too.",
+        )
 
     def selection_rule(self) -> restem.SelectionRule:
         return restem.SelectionRule(
