@@ -119,8 +119,8 @@ class Ours:
                 ]
             )
         steps = [
-            [rows[rank] if 0 <= rank < len(rows) else [] for rows in rows_K]
-            for (rank,) in schedule.ranks_SxB[: int(schedule.num_steps)].tolist()
+            [rows[rank] if rank >= 0 else [] for rows, rank in zip(rows_K, ranks_K, strict=True)]
+            for ranks_K in schedule.ranks_KxSxB[:, : int(schedule.num_steps), 0].T.tolist()
         ]
         return {"steps": steps}
 

@@ -47,9 +47,13 @@ class Problems:
     def lengths(self) -> list[list[int]]:
         return [[len(sequence) for sequence in edit] for edit in self.edits]
 
+    def costs(self) -> list[tuple[int, int]]:
+        """What `batching.plan` groups by."""
+        return [(len(lengths), sum(lengths)) for lengths in self.lengths()]
+
     def group(self, size: int, offset: int = 0) -> list[tuple[Tokens, ...]]:
         """The self-edits of one group: the middle one of the plan, or one `offset` from it."""
-        groups = batching.plan(self.lengths(), size=size, equal_counts=False)
+        groups = batching.plan(self.costs(), size=size)
         return [self.edits[index] for index in groups[(len(groups) // 2 + offset) % len(groups)]]
 
     def questions_of(self, count: int) -> list[tuple[tuple[Tokens, Tokens], ...]]:

@@ -63,7 +63,7 @@ def estimate(config: ModelConfig, topology: str, candidates: int, bucket: int, r
         ),
         inner.InnerHParams(of_each(jnp.float32), *[of_each(jnp.int32)] * 3),
         inner.Schedule(
-            jax.ShapeDtypeStruct((steps, 1), jnp.int32),
+            of_each(jnp.int32, steps, 1),
             jax.ShapeDtypeStruct((steps,), jnp.int32),
             scalar,
         ),

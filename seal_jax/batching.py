@@ -65,20 +65,29 @@ def trim(sequences: Sequence[Sequence[int]], *, max_sequences: int, max_tokens: 
     )
 
 
-def inner_problem(sequences: Sequence[Sequence[int]], *, rows: int, length: int) -> InnerProblem:
-    """One candidate's sequences as arrays, longest first; the loss is on every token.
+def inner_problem(
+    sequences: Sequence[Sequence[int]],
+    masks: Sequence[Sequence[bool]] | None = None,
+    *,
+    rows: int,
+    length: int,
+) -> InnerProblem:
+    """One candidate's sequences as arrays, longest first.
 
     Args:
       sequences: token ids; at most `rows` sequences of at most `length` tokens.
+      masks: the tokens of each whose loss is trained on; None is all of them.
       rows, length: N and T.
     """
     tokens_NxT = np.zeros((rows, length), np.int32)
     mask_NxT = np.zeros((rows, length), bool)
     lengths_N = np.zeros(rows, np.int32)
-    for i, sequence in enumerate(sorted(sequences, key=len, reverse=True)):
-        tokens_NxT[i, : len(sequence)] = sequence
-        mask_NxT[i, : len(sequence)] = True
-        lengths_N[i] = len(sequence)
+    longest_first = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
+    for row, i in enumerate(longest_first):
+        count = len(sequences[i])
+        tokens_NxT[row, :count] = sequences[i]
+        mask_NxT[row, :count] = True if masks is None else masks[i]
+        lengths_N[row] = count
     return InnerProblem(tokens_NxT, mask_NxT, lengths_N)
 
 
@@ -135,60 +144,88 @@ def shape_index(total: int, longest: int, shapes: Sequence[tuple[int, int]]) -> 
 def make_schedule(
     lengths: Sequence[Sequence[int]],
     *,
-    epochs: int,
+    epochs: int | Sequence[int],
     batch_size: int,
     key: jax.Array,
     shapes: Sequence[tuple[int, int]],
     rows: int,
     max_epochs: int = 0,
+    max_steps: int = 0,
 ) -> tuple[Schedule, "Tokens"]:
-    """The shared order of training of a group of candidates.
+    """The order of training of a group of candidates.
 
-    In each epoch the length ranks (0 is a candidate's longest sequence) come in the order of one
-    uniform per rank, drawn from the key and the rank alone: a candidate meets its own ranks in the
-    same order whoever else is in the group, and skips the steps of ranks that it does not have.
+    In each epoch a candidate meets its length ranks (0 is its longest sequence) in the order of one
+    uniform per rank, drawn from the key and the rank alone, B at a time: who else is in the group
+    changes nothing. With B = 1 all candidates meet the same rank at the same step, and skip the
+    steps of ranks that they do not have, so that the sequences of a step are of like length.
 
     Args:
       lengths: each candidate's sequence lengths, in any order; at most `rows` each.
-      epochs: passes over the data.
-      batch_size: B; above 1 all candidates must have equally many sequences, so that their
-        batches do not depend on the group.
+      epochs: passes over the data, of all candidates or of each.
+      batch_size: B.
       key: of (seed, round, replicate); not of a context or candidate.
       shapes: (P, T) that a step may run at; see `step_shapes`.
       rows: N of the arrays; sets S = epochs * ceil(N / B).
       max_epochs: sets S in the place of `epochs` where it is larger, so that recipes with fewer
         epochs run in the same program.
+      max_steps: S itself, where no candidate can take so many steps as that product.
 
     Raises:
-      ValueError: batch_size > 1 with unequal numbers of sequences.
+      ValueError: a candidate takes more than S steps.
       TooLong: a step exceeds the largest shape.
     """
-    counts = [len(candidate) for candidate in lengths]
-    present = max(counts)
-    if batch_size > 1 and len({count for count in counts if count}) > 1:
-        raise ValueError(
-            "with inner batch_size > 1 the candidates of a group need equally many sequences, "
-            f"not {counts}."
-        )
+    count_K = np.array([len(candidate) for candidate in lengths])
+    epochs_K = np.broadcast_to(epochs, len(lengths))
     lengths_KxN = np.zeros((len(lengths), rows), int)
     for k, candidate in enumerate(lengths):
         lengths_KxN[k, : len(candidate)] = sorted(candidate, reverse=True)
-    scores_ExN = np.asarray(_epoch_scores(key, np.arange(max(epochs, max_epochs)), rows))
-    num_steps = len(scores_ExN) * -(-rows // batch_size)
-    ranks_SxB = np.full((num_steps, batch_size), -1, np.int32)
-    shapes_S = np.zeros(num_steps, np.int32)
-    step = 0
-    for scores_N in scores_ExN[:epochs]:
-        order = np.argsort(scores_N[:present], kind="stable")
-        for first in range(0, present, batch_size):
-            chosen = order[first : first + batch_size]
-            step_lengths = lengths_KxN[:, chosen]
-            ranks_SxB[step, : len(chosen)] = chosen
-            shapes_S[step] = shape_index(step_lengths.sum(), step_lengths.max(), shapes)
-            step += 1
-    computed = sum(shapes[index][0] for index in shapes_S[:step])
-    real = epochs * sum(map(sum, lengths))
-    return Schedule(ranks_SxB, shapes_S, np.int32(step)), Tokens(real=real, computed=computed)
+    most = max(int(epochs_K.max()), max_epochs)
+    scores_ExN = np.asarray(_epoch_scores(key, np.arange(most), rows))
+    size = max_steps or most * -(-rows // batch_size)
+    place = _aligned if batch_size == 1 else _one_after_another
+    ranks_KxSxB = place(scores_ExN, count_K, epochs_K, batch_size)
+    num_steps = ranks_KxSxB.shape[1]
+    if num_steps > size:
+        raise ValueError(f"a candidate takes {num_steps} steps, more than the {size} there are.")
+    lengths_KxSxB = np.take_along_axis(
+        lengths_KxN, np.maximum(ranks_KxSxB, 0).reshape(len(lengths), -1), axis=1
+    ).reshape(ranks_KxSxB.shape)
+    lengths_KxSxB = np.where(ranks_KxSxB >= 0, lengths_KxSxB, 0)
+    shapes_S = np.zeros(size, np.int32)
+    shapes_S[:num_steps] = [
+        shape_index(lengths_KxSxB[:, s].sum(), lengths_KxSxB[:, s].max(), shapes)
+        for s in range(num_steps)
+    ]
+    padded_KxSxB = np.full((len(lengths), size, batch_size), -1, np.int32)
+    padded_KxSxB[:, :num_steps] = ranks_KxSxB
+    computed = sum(shapes[index][0] for index in shapes_S[:num_steps])
+    schedule = Schedule(padded_KxSxB, shapes_S, np.int32(num_steps))
+    return schedule, Tokens(real=int(lengths_KxSxB.sum()), computed=computed)
+
+
+def _aligned(scores_ExN, count_K, epochs_K, batch_size: int) -> np.ndarray:
+    """Ranks [K, S, 1], the same at each step for all candidates that have it; -1 for the others."""
+    steps = []
+    for epoch in range(epochs_K.max()):
+        counts_K = np.where(epoch < epochs_K, count_K, 0)
+        order = np.argsort(scores_ExN[epoch, : counts_K.max()], kind="stable")
+        steps += [np.where(rank < counts_K, rank, -1) for rank in order]
+    return np.array(steps, np.int32).reshape(-1, len(count_K), 1).swapaxes(0, 1)
+
+
+def _one_after_another(scores_ExN, count_K, epochs_K, batch_size: int) -> np.ndarray:
+    """Ranks [K, S, B], each candidate's from the first step on; -1 after its end."""
+    steps_K = epochs_K * -(-count_K // batch_size)
+    ranks_KxSxB = np.full((len(count_K), steps_K.max(), batch_size), -1, np.int32)
+    for k, count in enumerate(count_K):
+        step = 0
+        for scores_N in scores_ExN[: epochs_K[k]]:
+            order = np.argsort(scores_N[:count], kind="stable")
+            for first in range(0, count, batch_size):
+                chosen = order[first : first + batch_size]
+                ranks_KxSxB[k, step, : len(chosen)] = chosen
+                step += 1
+    return ranks_KxSxB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,25 +241,17 @@ def steps_of(num_sequences: int, *, epochs: int, batch_size: int) -> int:
     return epochs * -(-num_sequences // batch_size)
 
 
-def plan(lengths: Sequence[Sequence[int]], *, size: int, equal_counts: bool) -> list[list[int]]:
-    """Groups candidates of like shape: indices of candidates, at most `size` a group.
+def plan(costs: Sequence[tuple[int, ...]], *, size: int) -> list[list[int]]:
+    """Groups candidates of like cost: indices of candidates, at most `size` a group.
 
-    A pure function of its arguments. Candidates are ordered by number of sequences, then by total
-    length, then by index, and cut into groups; with `equal_counts` a group never mixes numbers of
-    sequences.
+    A pure function of its arguments. Candidates are ordered by cost (such as number of steps, then
+    number of tokens), then by index, and cut into groups.
 
-    >>> plan([[5], [3, 3], [4], [2, 2]], size=2, equal_counts=True)
+    >>> plan([(1, 5), (2, 6), (1, 4), (2, 4)], size=2)
     [[2, 0], [3, 1]]
     """
-    order = sorted(range(len(lengths)), key=lambda i: (len(lengths[i]), sum(lengths[i]), i))
-    groups: list[list[int]] = []
-    for i in order:
-        group = groups[-1] if groups else None
-        mixes = group and equal_counts and len(lengths[group[0]]) != len(lengths[i])
-        if group is None or len(group) == size or mixes:
-            groups.append(group := [])
-        group.append(i)
-    return groups
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], i))
+    return [order[first : first + size] for first in range(0, len(order), size)]
 
 
 def right_align(prompts: Sequence[Sequence[int]], *, rows: int, buckets: Sequence[int], what: str):

@@ -8,8 +8,8 @@ delta, as if it were alone. One step of it:
     -> K losses, K gradients                        low-rank parts and attention on [K*B, T]
     -> K optimizer steps                            `_descend`, written for one and mapped
 
-The schedule is shared: at each step all candidates train on their sequence of the same length rank,
-so one scalar predicate chooses the shape (P, T) that the step runs at.
+The steps are shared: one scalar predicate chooses the shape (P, T) that a step runs at, which has
+room for the sequences of all candidates.
 
 Dims: K candidates, N sequences of a candidate, S steps, B sequences a step, T tokens.
 """
@@ -65,15 +65,15 @@ class InnerHParams(flax.struct.PyTreeNode):
 
 
 class Schedule(flax.struct.PyTreeNode):
-    """The order of training, shared by a group of candidates.
+    """The order of training of a group of candidates: each has its own, the steps are shared.
 
     Attributes:
-      ranks_SxB: which sequences (length ranks) each step trains on; -1 for none.
+      ranks_KxSxB: the sequences (length ranks) of each candidate at each step; -1 for none.
       shapes_S: index into `InnerSettings.shapes` of the shape that each step runs at.
       num_steps: int32 scalar; how many of the S steps are run.
     """
 
-    ranks_SxB: jax.Array
+    ranks_KxSxB: jax.Array
     shapes_S: jax.Array
     num_steps: jax.Array
 
@@ -134,7 +134,7 @@ def update(
       params: base parameters; they do not change.
       deltas_K: initial deltas. Dense ones are trained one at a time (K = 1).
       problems_K, hparams_K: with a leading axis K on every leaf; see their classes.
-      schedule: shared by the candidates.
+      schedule: of the whole group.
 
     Returns:
       K trained deltas and K records of their training. A candidate that becomes non-finite stops
@@ -171,7 +171,7 @@ def update(
 
     def step(carry):
         s, training_K = carry
-        batch = jax.vmap(_rows, in_axes=(0, None))(problems_K, schedule.ranks_SxB[s])
+        batch = jax.vmap(_rows)(problems_K, schedule.ranks_KxSxB[:, s])
         gradients_K, losses_K = jax.lax.switch(
             schedule.shapes_S[s], branches, training_K.tree, *batch
         )

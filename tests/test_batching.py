@@ -11,7 +11,7 @@ KEY = jax.random.key(3)
 
 def _order(schedule, present):
     """The ranks below `present`, in the order in which the schedule visits them."""
-    ranks = schedule.ranks_SxB[: int(schedule.num_steps)].ravel()
+    ranks = schedule.ranks_KxSxB.max(axis=0)[: int(schedule.num_steps)].ravel()
     return [int(rank) for rank in ranks if 0 <= rank < present]
 
 
@@ -64,6 +64,15 @@ def test_inner_problem_sorts_by_length_and_keeps_the_order_of_equals():
     assert found.mask_NxT[3, 0] and found.num_sequences == 4
 
 
+def test_inner_problem_sorts_masks_with_their_sequences():
+    found = batching.inner_problem(
+        [[1, 2], [3, 4, 5]], [[False, True], [True, False, True]], rows=2, length=3
+    )
+    np.testing.assert_array_equal(found.tokens_NxT, [[3, 4, 5], [1, 2, 0]])
+    np.testing.assert_array_equal(found.mask_NxT, [[True, False, True], [False, True, False]])
+    np.testing.assert_array_equal(found.lengths_N, [3, 2])
+
+
 def test_stack_adds_a_leading_axis():
     problems = [batching.inner_problem([[i, i]] * i, rows=3, length=4) for i in (1, 2)]
     stacked = batching.stack(problems)
@@ -100,8 +109,9 @@ def test_every_candidate_meets_every_rank_once_an_epoch():
         rows=8,
     )
     assert schedule.num_steps == 5 * 6
-    assert schedule.ranks_SxB.shape == (5 * 8, 1)
-    assert (schedule.ranks_SxB[30:] == -1).all()
+    assert schedule.ranks_KxSxB.shape == (3, 5 * 8, 1)
+    assert (schedule.ranks_KxSxB[:, 30:] == -1).all()
+    assert (schedule.ranks_KxSxB >= 0).sum(axis=(1, 2)).tolist() == [5 * count for count in counts]
     for count in counts:
         epochs = np.reshape(_order(schedule, count), (5, count))
         np.testing.assert_array_equal(np.sort(epochs, axis=1), [range(count)] * 5)
@@ -113,10 +123,10 @@ def test_fewer_epochs_run_in_the_shapes_of_more():
     arguments = dict(batch_size=1, key=KEY, shapes=_padded(4), rows=4)
     few, few_tokens = batching.make_schedule([[3] * 3], epochs=2, max_epochs=5, **arguments)
     alone, alone_tokens = batching.make_schedule([[3] * 3], epochs=2, **arguments)
-    assert few.ranks_SxB.shape == (5 * 4, 1) and alone.ranks_SxB.shape == (2 * 4, 1)
+    assert few.ranks_KxSxB.shape == (1, 5 * 4, 1) and alone.ranks_KxSxB.shape == (1, 2 * 4, 1)
     assert few.num_steps == alone.num_steps == 6 and few_tokens == alone_tokens
-    np.testing.assert_array_equal(few.ranks_SxB[:6], alone.ranks_SxB[:6])
-    assert (few.ranks_SxB[6:] == -1).all()
+    np.testing.assert_array_equal(few.ranks_KxSxB[:, :6], alone.ranks_KxSxB[:, :6])
+    assert (few.ranks_KxSxB[:, 6:] == -1).all()
 
 
 def test_orders_are_uniform_over_keys():
@@ -171,7 +181,7 @@ def test_a_step_runs_at_the_smallest_shape_that_holds_its_rank():
     )
     assert schedule.num_steps == 6
     expected = {0: 3, 1: 2, 2: 0}
-    assert schedule.shapes_S[:6].tolist() == [expected[r] for r in schedule.ranks_SxB[:6, 0]]
+    assert schedule.shapes_S[:6].tolist() == [expected[r] for r in schedule.ranks_KxSxB[0, :6, 0]]
     # Two epochs of 18 + 8 real tokens, and of 16 + 12 + 4 computed ones.
     assert tokens == batching.Tokens(real=2 * 26, computed=2 * 32)
 
@@ -180,20 +190,48 @@ def test_batches_of_several_sequences():
     schedule, tokens = batching.make_schedule(
         [[1, 2, 3, 4, 5], [6] * 5], epochs=3, batch_size=2, key=KEY, shapes=((32, 8),), rows=6
     )
-    assert schedule.ranks_SxB.shape == (3 * 3, 2) and schedule.num_steps == 3 * 3
-    for epoch in schedule.ranks_SxB.reshape(3, 6):
+    assert schedule.ranks_KxSxB.shape == (2, 3 * 3, 2) and schedule.num_steps == 3 * 3
+    for epoch in schedule.ranks_KxSxB.reshape(6, 6):
         assert sorted(epoch) == [-1, 0, 1, 2, 3, 4]
         assert epoch[-1] == -1  # the last batch is the short one
     # 9 steps of 32 tokens.
     assert tokens == batching.Tokens(real=3 * (15 + 30), computed=9 * 32)
 
 
-def test_batches_of_several_sequences_need_equal_counts():
-    arguments = dict(epochs=1, key=KEY, shapes=_padded(8), rows=4)
-    with pytest.raises(ValueError, match=r"batch_size > 1 .* equally many sequences, not \[2, 3\]"):
-        batching.make_schedule([[4, 4], [4, 4, 4]], batch_size=2, **arguments)
-    batching.make_schedule([[4, 4], [4, 4, 4]], batch_size=1, **arguments)
-    batching.make_schedule([[4, 4], []], batch_size=2, **arguments)  # a candidate without any
+def test_batches_of_several_sequences_are_a_candidates_own():
+    """Candidates of 4, 3 and no sequences with 1, 3 and 2 epochs: steps of 2, 2 an epoch."""
+    lengths, epochs = ([4, 4, 4, 4], [5, 5, 5], []), (1, 3, 2)
+    arguments = dict(batch_size=2, key=KEY, shapes=((8, 8), (16, 8), (24, 8)), rows=4)
+    schedule, tokens = batching.make_schedule(lengths, epochs=epochs, **arguments)
+    assert schedule.num_steps == 6 and schedule.ranks_KxSxB.shape == (3, 3 * 2, 2)
+    assert (schedule.ranks_KxSxB[0, 2:] == -1).all() and (schedule.ranks_KxSxB[2] == -1).all()
+    for k, candidate in enumerate(lengths[:2]):
+        alone, _ = batching.make_schedule([candidate], epochs=epochs[k], max_epochs=3, **arguments)
+        np.testing.assert_array_equal(schedule.ranks_KxSxB[k], alone.ranks_KxSxB[0])
+        for epoch in schedule.ranks_KxSxB[k].reshape(3, 4)[: epochs[k]]:
+            assert sorted(epoch[epoch >= 0]) == list(range(len(candidate)))
+    # Steps of 18, 13, 10, 5, 10 and 5 tokens.
+    assert schedule.shapes_S.tolist() == [2, 1, 1, 0, 1, 0]
+    assert tokens == batching.Tokens(real=16 + 45, computed=24 + 16 + 16 + 8 + 16 + 8)
+
+
+def test_epochs_of_each_candidate_with_one_sequence_a_step():
+    schedule, _ = batching.make_schedule(
+        [[4, 4, 4], [5, 5]], epochs=(1, 2), batch_size=1, key=KEY, shapes=_padded(8), rows=3
+    )
+    first, second = schedule.ranks_KxSxB[..., 0].tolist()
+    assert schedule.num_steps == 5 and first[3:] == [-1, -1, -1]
+    shared = [(a, b) for a, b in zip(first, second, strict=True) if a >= 0 and b >= 0]
+    assert len(shared) == 2 and all(a == b for a, b in shared)
+    assert sorted(second) == [-1, -1, 0, 0, 1, 1]
+
+
+def test_a_limit_of_steps():
+    arguments = dict(epochs=2, batch_size=2, key=KEY, shapes=_padded(8), rows=6)
+    schedule, _ = batching.make_schedule([[4] * 3], max_steps=4, **arguments)
+    assert schedule.shapes_S.shape == (4,) and schedule.num_steps == 4
+    with pytest.raises(ValueError, match="takes 4 steps, more than the 3 there are"):
+        batching.make_schedule([[4] * 3], max_steps=3, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -203,18 +241,12 @@ def test_steps_of(count, epochs, batch_size, steps):
     assert batching.steps_of(count, epochs=epochs, batch_size=batch_size) == steps
 
 
-@pytest.mark.parametrize(
-    ("lengths", "size", "equal_counts", "groups"),
-    [
-        # By count, then total length, then index.
-        ([[9], [1, 1, 1], [4], [4], [5, 5]], 2, False, [[2, 3], [0, 4], [1]]),
-        ([[9], [1, 1, 1], [4], [4], [5, 5]], 2, True, [[2, 3], [0], [4], [1]]),
-        ([[9], [1, 1, 1], [4], [4], [5, 5]], 8, True, [[2, 3, 0], [4], [1]]),
-        ([], 2, True, []),
-    ],
-)
-def test_plan(lengths, size, equal_counts, groups):
-    assert batching.plan(lengths, size=size, equal_counts=equal_counts) == groups
+@pytest.mark.parametrize(("size", "groups"), [(2, [[2, 3], [0, 4], [1]]), (8, [[2, 3, 0, 4, 1]])])
+def test_plan(size, groups):
+    """By the first cost, then the second, then the index."""
+    costs = [(1, 9), (3, 3), (1, 4), (1, 4), (2, 10)]
+    assert batching.plan(costs, size=size) == groups
+    assert batching.plan([], size=size) == []
 
 
 def test_right_align():

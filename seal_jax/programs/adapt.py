@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from seal_jax.programs import answering, session, trials, writing
+from seal_jax.programs import answering, opened_model, session, trials, writing
 from seal_jax.programs.session import Session
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks.base import Context, Question
@@ -56,7 +56,7 @@ def adapt(
         answers=dataclasses.replace(settings.answers, questions_at_once=len(questions)),
         edits=dataclasses.replace(settings.edits, samples=1, contexts_per_batch=1),
     )
-    session.enable_compilation_cache()
+    opened_model.enable_compilation_cache()
     opened = session.open_session(settings)
     context = Context(
         id="own text",

@@ -3,18 +3,12 @@
 Nothing here reads or writes a file. A record is a dict of JSON values, ready for the ledger.
 """
 
-import dataclasses
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
-from seal_jax import batching, evaluate, parallel
 from seal_jax.delta import Delta
+from seal_jax.programs import generation
 from seal_jax.programs.session import Session
-from seal_jax.randomness import keys_for
 from seal_jax.tasks.base import Answered, Context, Question, Verdict
 
 Record = dict[str, Any]
@@ -43,11 +37,8 @@ def ask(
       finite).
     """
     beliefs = believe(session, params, deltas_K, contexts, width, passage=passage)
-    texts: list[list[str]] = [[] for _ in contexts]
-    for part in _parts(session, contexts):
-        answers = _answer(session, params, deltas_K, part, width, passage)
-        for said, more in zip(texts, answers, strict=True):
-            said += more
+    prompts = _prompts(session, contexts, passage)
+    texts = generation.write(session, params, deltas_K, prompts, width=width)
     verdicts = iter(
         session.grader.grade(
             [
@@ -82,46 +73,9 @@ def _record(question: Question, text: str, verdict: Verdict, belief: float | Non
     }
 
 
-def _parts(session: Session, contexts: Sequence[Context]) -> Iterator[list[Context]]:
-    """The contexts with at most answers.questions_at_once of their questions, until all were."""
-    size = session.settings.answers.questions_at_once
-    for first in range(0, max(len(context.questions) for context in contexts), size):
-        yield [
-            dataclasses.replace(context, questions=context.questions[first : first + size])
-            for context in contexts
-        ]
-
-
-def _answer(session: Session, params, deltas_K, contexts, width, passage) -> list[list[str]]:
-    """The answers of K models to a part of the questions of one context each."""
-    settings = session.settings
-    prompts = [[session.query(c, q, passage) for q in c.questions] for c in contexts]
-    count, at_once = settings.inner.candidates, settings.answers.questions_at_once
-    aligned = [
-        batching.right_align(
-            prompts[k] if k < len(prompts) else [],
-            rows=at_once,
-            buckets=(width,),
-            what="answers.prompt_buckets",
-        )
-        for k in range(count)
-    ]
-    keys = keys_for(settings.seed, [("answer",)] * (count * at_once))
-    out = evaluate.answers_of_candidates(
-        (session.model, settings.answers.sample_settings(session.stop_ids)),
-        params,
-        deltas_K,
-        *parallel.shard(batching.stack(aligned)),
-        parallel.shard(keys).reshape(count, at_once),
-    )
-    tokens_KxQxN, lengths_KxQ = (
-        np.asarray(leaf).reshape(count, at_once, *leaf.shape[1:])
-        for leaf in jax.device_get((out.tokens_BxN, out.lengths_B))
-    )
-    return [
-        [session.decode(tokens_KxQxN[k, q, : lengths_KxQ[k, q]]) for q in range(len(c.questions))]
-        for k, c in enumerate(contexts)
-    ]
+def _prompts(session: Session, contexts: Sequence[Context], passage: bool) -> list[list[list[int]]]:
+    """Token ids of each context's questions."""
+    return [[session.query(c, q, passage) for q in c.questions] for c in contexts]
 
 
 def believe(
@@ -134,40 +88,6 @@ def believe(
     passage: bool = False,
 ) -> list[list[float | None]]:
     """Gold log-likelihoods of the questions of one context for each of K models, in nats."""
-    found: list[list[float | None]] = [[] for _ in contexts]
-    for part in _parts(session, contexts):
-        believed = _believe(session, params, deltas_K, part, width, passage)
-        for known, more in zip(found, believed, strict=True):
-            known += more
-    return found
-
-
-def _believe(session: Session, params, deltas_K, contexts, width, passage):
-    """`believe` for a part of the questions."""
-    settings = session.settings
-    rows = [
-        batching.queries(
-            [session.query(context, q, passage) for q in context.questions],
-            [session.gold(q) for q in context.questions],
-            rows=settings.answers.questions_at_once,
-            length=width,
-            answer_length=settings.answers.max_gold_tokens,
-        )
-        for context in contexts
-    ]
-    empty = jax.tree.map(np.zeros_like, rows[0])
-    rows += [empty] * (settings.inner.candidates - len(rows))
-    lls_KxQ = jax.device_get(
-        evaluate.gold_log_likelihoods_of_candidates(
-            session.model, params, deltas_K, parallel.shard(batching.stack(rows))
-        )
-    )
-    return [
-        [finite(lls_KxQ[k, q]) for q in range(len(context.questions))]
-        for k, context in enumerate(contexts)
-    ]
-
-
-def finite(value) -> float | None:
-    """The value as a number for the records; None where it is NaN or infinite."""
-    return float(value) if math.isfinite(value) else None
+    golds = [[session.gold(question) for question in c.questions] for c in contexts]
+    prompts = _prompts(session, contexts, passage)
+    return generation.likelihoods(session, params, deltas_K, prompts, golds, width=width)

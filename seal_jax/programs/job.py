@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from seal_jax import ledger, run_dir
-from seal_jax.programs import session
+from seal_jax.programs import opened_model, session
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings
 
@@ -22,6 +22,7 @@ def run_job(
     *,
     overwrite: bool = False,
     quiet: bool = False,
+    open_session: Callable[[Settings], Any] = session.open_session,
     **given: Any,
 ) -> dict[str, Any]:
     """Runs or continues a job in `workdir`; returns what it wrote to results.json.
@@ -32,15 +33,16 @@ def run_job(
       work: does the job and returns its results, with all of its records in the run's ledger.
       overwrite: whether a finished run, or one of another config, may be deleted.
       quiet: print nothing.
+      open_session: loads the model and the task; `work` finds them as run.session.
       **given: what else the job depends on; a run is only continued with the same.
 
     Raises:
       ValueError, OSError, RuntimeError: with what to change.
     """
-    session.enable_compilation_cache()
+    opened_model.enable_compilation_cache()
     resolved = dataclasses.asdict(settings) | given
     with run_dir.open_run(workdir, resolved, overwrite) as directory:
-        opened = session.open_session(settings)
+        opened = open_session(settings)
         with (
             ledger.Ledger(directory.ledger_path) as records,
             Run(opened, records, directory.checkpoints_path, quiet) as run,

@@ -9,7 +9,7 @@ import numpy as np
 
 from seal_jax import batching, parallel, restem
 from seal_jax.delta import Delta
-from seal_jax.programs.session import Session
+from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.randomness import key_for
 from seal_jax.settings import Sft
 
@@ -17,7 +17,7 @@ Record = dict[str, Any]
 
 
 def train_rows(
-    session: Session,
+    opened: OpenedModel,
     params,
     rows: Sequence[restem.Row],
     recipe: Sft,
@@ -28,6 +28,7 @@ def train_rows(
     """Trains a delta on rows of tokens.
 
     Args:
+      opened: the model and the settings.
       params: the parameters that it starts from; they do not change.
       rows: at least one, none longer than the recipe's last bucket.
       recipe: settings.restem.sft or settings.corpus.
@@ -37,10 +38,10 @@ def train_rows(
     Returns:
       The trained delta, and the metrics of each step.
     """
-    static = (session.model, recipe.m_step_settings(session.settings.model.remat))
+    static = (opened.model, recipe.m_step_settings(opened.settings.model.remat))
     longest = max(len(row.tokens) for row in rows)
     length = recipe.buckets[batching.bucket_index(longest, recipe.buckets)]
-    seed = session.settings.seed
+    seed = opened.settings.seed
     state = parallel.place(
         restem.init(key_for(seed, "policy", stage), params, recipe.spec(), static[1])
     )

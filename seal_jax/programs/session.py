@@ -1,17 +1,15 @@
-"""What every program starts from: the model on its devices, the tokenizer and the task."""
+"""What the programs of knowledge incorporation start from: the opened model and the task."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import jax
 import jax.numpy as jnp
 
-from seal_jax import delta, parallel
+from seal_jax import parallel
 from seal_jax.batching import TooLong, bucket_index
-from seal_jax.model.config import ModelConfig
 from seal_jax.programs import model_judge
+from seal_jax.programs.opened_model import OpenedModel, open_model
 from seal_jax.settings import Data, Settings, SettingsError
 from seal_jax.tasks.base import Context, Grader, Question, Task
 from seal_jax.tasks.knowledge import rubric
@@ -29,28 +27,16 @@ class Rubric(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Session:
-    """A loaded model and task.
+class Session(OpenedModel):
+    """A loaded model and the knowledge task.
 
     Attributes:
-      settings: of the run.
       task: its contexts and prompts.
-      model: the model's architecture.
-      tokenizer: its tokenizer.
-      source: one line on where the weights are from.
-      base: its parameters, replicated on all devices.
-      stop_ids: tokens that end a text.
       grader: of the answers.
       rubric: scores self-edits, where the reward is "rubric".
     """
 
-    settings: Settings
     task: Task
-    model: ModelConfig
-    tokenizer: Any
-    source: str
-    base: dict[str, Any]
-    stop_ids: tuple[int, ...]
     grader: Grader
     rubric: Rubric | None
 
@@ -65,18 +51,10 @@ class Session:
         ask = self.task.reading_query if passage else self.task.query
         return tokenizer.chat_prompt(self.tokenizer, ask(context, question), style)
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a training sequence."""
-        return list(self.tokenizer(text)["input_ids"])
-
     def gold(self, question: Question) -> list[int]:
         """Token ids of the gold answer as the continuation of its query."""
         space = "" if self.settings.answers.prompt_style == "chat" else " "
         return list(self.tokenizer(space + question.answer, add_special_tokens=False)["input_ids"])
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of sampled tokens, without special tokens and outer white space."""
-        return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
 
     def query_width(self, contexts: Sequence[Context], passage: bool = False) -> int:
         """The bucket that holds every question of these contexts, with its passage if asked.
@@ -145,65 +123,53 @@ def open_session(settings: Settings) -> Session:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
     task = make_task(settings)
-    loaded = load.load_model(settings.model.path, jnp.dtype(settings.model.dtype))
-    chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
-    if chats and not loaded.tokenizer.chat_template:
-        raise SettingsError(
-            f"the tokenizer of {settings.model.path} has no chat template: set edits.prompt_style "
-            "and answers.prompt_style to 'plain'."
-        )
-    for spec in (
-        settings.inner.lora.spec(),
-        settings.restem.sft.spec(),
-        settings.corpus.spec(),
-    ):
-        delta.target_paths(loaded.params, spec)
-    base = parallel.place(loaded.params)
-    policy = dataclasses.replace(loaded, params=base)
+    opened = open_model(settings)
     return Session(
-        settings=settings,
+        **opened.fields(),
         task=task,
-        model=loaded.config,
-        tokenizer=loaded.tokenizer,
-        source=loaded.source,
-        base=base,
-        stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
-        grader=_make_grader(settings, policy),
-        rubric=_make_rubric(settings, policy),
+        grader=_make_grader(opened),
+        rubric=_make_rubric(opened),
     )
 
 
-def _make_grader(settings: Settings, policy: load.LoadedModel) -> Grader:
-    """The grader of the settings; `policy` is the run's base model."""
+def _make_grader(opened: OpenedModel) -> Grader:
+    """The grader of the settings."""
+    settings = opened.settings
     if settings.grading.kind == "local":
         return judge.LocalGrader()
     if settings.grading.kind == "endpoint":
         return judge.EndpointGrader(settings.grading.endpoint)
-    return model_judge.ModelGrader(**_judge_model(settings, policy))
+    return model_judge.ModelGrader(**_judge_model(opened))
 
 
-def _make_rubric(settings: Settings, policy: load.LoadedModel) -> Rubric | None:
+def _make_rubric(opened: OpenedModel) -> Rubric | None:
     """Who scores self-edits by the rubric; None where the reward is another one."""
+    settings = opened.settings
     if settings.reward.kind != "rubric":
         return None
     template = rubric.load_template(settings.prompts.dir or None)
     if settings.grading.kind == "endpoint":
         return rubric.EndpointRubric(settings.grading.endpoint, template)
-    return model_judge.ModelRubric(template=template, **_judge_model(settings, policy))
+    return model_judge.ModelRubric(template=template, **_judge_model(opened))
 
 
-def _judge_model(settings: Settings, policy: load.LoadedModel) -> dict[str, Any]:
-    """The judge in JAX that the settings name."""
-    grading = settings.grading
-    own = grading.kind == "policy"
-    model = policy if own else load.load_model(grading.model, jnp.dtype(settings.model.dtype))
-    return dict(
-        label=settings.model.path if own else grading.model,
+def _judge_model(opened: OpenedModel) -> dict[str, Any]:
+    """The judge in JAX that the settings name: the run's base model, or another one."""
+    settings, grading = opened.settings, opened.settings.grading
+    of_each = dict(batch_size=grading.batch_size, buckets=grading.buckets)
+    if grading.kind == "policy":
+        return of_each | dict(
+            label=settings.model.path,
+            config=opened.model,
+            params=opened.base,
+            tokenizer=opened.tokenizer,
+        )
+    model = load.load_model(grading.model, jnp.dtype(settings.model.dtype))
+    return of_each | dict(
+        label=grading.model,
         config=model.config,
-        params=model.params if own else parallel.place(model.params),
+        params=parallel.place(model.params),
         tokenizer=model.tokenizer,
-        batch_size=grading.batch_size,
-        buckets=grading.buckets,
     )
 
 
@@ -228,14 +194,3 @@ def make_task(settings: Settings, data: Data | None = None) -> KnowledgeTask:
         title_prefix=settings.edits.title_prefix,
         topic_prefix=settings.answers.topic_prefix,
     )
-
-
-def enable_compilation_cache() -> None:
-    """Keeps compiled programs between processes, unless the environment already says where."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = os.path.join(
-            os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "seal_jax", "xla"
-        )
-        jax.config.update("jax_compilation_cache_dir", folder)
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

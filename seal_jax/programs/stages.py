@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from seal_jax import batching, run_dir
 from seal_jax.checkpoints import Checkpoints
 from seal_jax.ledger import Ledger
 from seal_jax.programs import answering, trials, writing
+from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.programs.session import Session
 from seal_jax.programs.trials import Candidate
 from seal_jax.programs.writing import Edit, Prompt
@@ -27,12 +28,13 @@ from seal_jax.settings import Inner, SettingsError
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
+SessionT = TypeVar("SessionT", bound=OpenedModel)
 
 
-class Run:
+class Run(Generic[SessionT]):
     """A session with its ledger, checkpoints and clock; what the stages share."""
 
-    def __init__(self, session: Session, ledger: Ledger, checkpoints_path: Path, quiet: bool):
+    def __init__(self, session: SessionT, ledger: Ledger, checkpoints_path: Path, quiet: bool):
         self.session = session
         self.ledger = ledger
         self.quiet = quiet
@@ -271,9 +273,8 @@ def try_all(
     for replicate in sorted({candidates[i].replicate for i in usable}):
         members = [i for i in usable if candidates[i].replicate == replicate]
         planned = batching.plan(
-            [candidates[i].lengths for i in members],
+            [(len(candidates[i].lengths), sum(candidates[i].lengths)) for i in members],
             size=settings.candidates,
-            equal_counts=settings.batch_size > 1,
         )
         groups += [[members[j] for j in group] for group in planned]
     plan = run.once(

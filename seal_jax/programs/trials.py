@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
-from seal_jax import batching, inner, optim, parallel
+from seal_jax import batching, inner
 from seal_jax.delta import Delta
-from seal_jax.programs import answering
+from seal_jax.programs import answering, generation, inner_loop
 from seal_jax.programs.session import Session
-from seal_jax.randomness import key_for, keys_for
 from seal_jax.settings import Inner
 from seal_jax.tasks.base import Context
 
@@ -76,72 +74,24 @@ def train_group(
       and computed tokens.
     """
     settings = recipe or session.settings.inner
-    seed, count = session.settings.seed, settings.candidates
-    rows, length = settings.max_sequences, settings.buckets[-1]
-    shares = parallel.shares(count)
-    share = count // shares
-    shapes = batching.step_shapes(
-        settings.buckets, rows=share * settings.batch_size, spread=settings.spread
-    )
-    lengths = [candidate.lengths for candidate in group] + [[]] * (count - len(group))
-    schedules, tokens = zip(
-        *(
-            batching.make_schedule(
-                lengths[first : first + share],
-                epochs=settings.epochs,
-                batch_size=settings.batch_size,
-                key=key_for(seed, "order", draw, group[0].replicate),
-                shapes=shapes,
-                rows=rows,
-                max_epochs=session.settings.max_epochs,
-            )
-            for first in range(0, count, share)
-        ),
-        strict=True,
-    )
-    problems = [
-        batching.inner_problem(candidate.trimmed.sequences, rows=rows, length=length)
-        for candidate in group
-    ]
-    padding = batching.inner_problem([], rows=rows, length=length)
-    problems += [padding] * (count - len(group))
-    hparams = [
-        inner.InnerHParams(
-            learning_rate=np.float32(settings.learning_rate),
-            num_steps=np.int32(
-                batching.steps_of(
-                    int(problem.num_sequences),
-                    epochs=settings.epochs,
-                    batch_size=settings.batch_size,
-                )
-            ),
-            warmup_steps=np.int32(settings.warmup_steps),
-            decay=np.int32(optim.DECAYS.index(settings.decay)),
-        )
-        for problem in problems
-    ]
-    # Common random numbers: the self-edits of a context start from one delta in each replicate.
-    names = [("init", draw, c.context.id, c.replicate) for c in group]
-    names += [("init", "padding")] * (count - len(group))
-    keys_K = parallel.shard(keys_for(seed, names))
-    static = (
-        session.model,
-        inner.InnerSettings(
-            shapes=shapes,
-            optimizer=settings.optimizer,
-            remat=session.settings.model.remat,
-        ),
-    )
-    deltas_K, results_K = parallel.inner_update(
-        static,
+    return inner_loop.train(
+        session,
         params,
-        inner.init_candidates(settings.lora.spec(), params, keys_K),
-        *parallel.shard((batching.stack(problems), batching.stack(hparams))),
-        schedules,
+        [
+            inner_loop.Lesson(
+                sequences=candidate.trimmed.sequences,
+                learning_rate=settings.learning_rate,
+                epochs=settings.epochs,
+                # Common random numbers: the self-edits of a context start from one delta in each
+                # replicate.
+                init=("init", draw, candidate.context.id, candidate.replicate),
+            )
+            for candidate in group
+        ],
+        order=(draw, group[0].replicate),
+        settings=settings,
+        max_epochs=session.settings.max_epochs,
     )
-    real = sum(share.real for share in tokens)
-    computed = sum(share.computed for share in tokens)
-    return deltas_K, results_K, batching.Tokens(real=real, computed=computed)
 
 
 def try_group(
@@ -176,8 +126,8 @@ def try_group(
         trial = {
             **describe(candidate),
             "steps": len(losses),
-            "first_loss": answering.finite(losses[0]),
-            "last_loss": answering.finite(losses[-1]),
+            "first_loss": generation.finite(losses[0]),
+            "last_loss": generation.finite(losses[-1]),
             "answers": answers[k] if finite else [],
             "reason": None if finite else "the inner update became non-finite",
         }

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from seal_jax import batching, parallel, sampling
+from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.programs.session import Session
 from seal_jax.randomness import keys_for
 from seal_jax.tasks.base import Context
@@ -50,7 +51,7 @@ class Prompt(NamedTuple):
 
 
 def sample(
-    session: Session, params, prompts: Sequence[Prompt], *, draw: str, samples: int
+    opened: OpenedModel, params, prompts: Sequence[Prompt], *, draw: str, samples: int
 ) -> list[Edit]:
     """Samples texts for a batch of prompts (at most edits.contexts_per_batch).
 
@@ -62,19 +63,19 @@ def sample(
     Returns:
       M texts of each prompt, in order.
     """
-    settings = session.settings.edits
+    settings = opened.settings.edits
     prompts_PxT, lengths_P = batching.right_align(
         [prompt.tokens for prompt in prompts],
         rows=settings.contexts_per_batch,
         buckets=settings.prompt_buckets,
         what="edits.prompt_buckets",
     )
-    seed = session.settings.seed
+    seed = opened.settings.seed
     rows = [(prompt.id, m) for prompt in prompts for m in range(samples)]
     rows += [("", 0)] * (settings.contexts_per_batch * samples - len(rows))
     keys_B = keys_for(seed, [("edit", draw, *row) for row in rows])
     out = sampling.generate_jit(
-        (session.model, settings.sample_settings(session.stop_ids)),
+        (opened.model, settings.sample_settings(opened.stop_ids)),
         params,
         *parallel.shard((prompts_PxT, lengths_P)),
         parallel.shard(keys_B),
@@ -91,7 +92,7 @@ def sample(
                 context=context,
                 index=m,
                 tokens=tokens,
-                text=session.decode(tokens),
+                text=opened.decode(tokens),
                 stopped=bool(stopped_B[row]),
             )
         )

@@ -113,7 +113,8 @@ class Answers:
 
     Attributes:
       prompt_style: see Edits; how the questions are put.
-      max_new_tokens: length limit of an answer; decoding is greedy.
+      max_new_tokens: length limit of an answer.
+      temperature: 0 decodes greedily.
       max_gold_tokens: gold answers are cut there for their log-likelihood.
       prompt_buckets: lengths that questions may be padded to, in tokens.
       topic_prefix: every question comes under the article's title.
@@ -122,6 +123,7 @@ class Answers:
 
     prompt_style: Literal["chat", "plain"] = "plain"
     max_new_tokens: int = 64
+    temperature: float = 0.0
     max_gold_tokens: int = 32
     prompt_buckets: tuple[int, ...] = (32, 48, 64, 96, 128, 256, 384, 512, 1024)
     topic_prefix: bool = True
@@ -135,5 +137,5 @@ class Answers:
 
     def sample_settings(self, stop_ids: tuple[int, ...]) -> sampling.SampleSettings:
         return sampling.SampleSettings(
-            max_new_tokens=self.max_new_tokens, temperature=0.0, stop_ids=stop_ids
+            max_new_tokens=self.max_new_tokens, temperature=self.temperature, stop_ids=stop_ids
         )

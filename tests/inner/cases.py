@@ -40,6 +40,10 @@ class Group:
     def candidate(self, k):
         return [jax.tree.map(lambda leaf: leaf[k], part) for part in self.candidates()]
 
+    def schedule_of(self, k):
+        """The schedule with the order of candidate k alone."""
+        return self.schedule.replace(ranks_KxSxB=self.schedule.ranks_KxSxB[k : k + 1])
+
     def candidates(self):
         return self.deltas, self.problems, self.hparams
 
@@ -109,7 +113,8 @@ def reference(loss_and_gradient, delta, problem, hparams, schedule):
     first = [np.zeros_like(leaf) for leaf in leaves]
     second = [np.zeros_like(leaf) for leaf in leaves]
     losses, taken = [], 0
-    for rank in schedule.ranks_SxB[: int(schedule.num_steps), 0]:
+    ranks_SxB = schedule.ranks_KxSxB.max(axis=0)  # those of the group; it may lack some
+    for rank in ranks_SxB[: int(schedule.num_steps), 0]:
         if rank >= problem.num_sequences or taken == hparams.num_steps:
             losses.append(None)
             continue

@@ -27,12 +27,12 @@ def _arguments(params, count):
     hparams = inner.InnerHParams(
         np.float32(RATE), np.int32(3), np.int32(0), np.int32(optim.DECAYS.index("constant"))
     )
-    ranks_SxB = np.array(RANKS, np.int32)[:, None]
+    ranks_KxSxB = np.broadcast_to(np.array(RANKS, np.int32)[:, None], (count, 3, 1))
     return (
         delta_lib.stack([delta_lib.init(jax.random.key(0), params, SPEC)] * count),
         batching.stack(problems),
         batching.stack([hparams] * count),
-        inner.Schedule(ranks_SxB, np.zeros(3, np.int32), np.int32(3)),
+        inner.Schedule(ranks_KxSxB, np.zeros(3, np.int32), np.int32(3)),
     )
 
 

@@ -38,7 +38,8 @@ def _problems(lengths):
 def _schedule(ranks, buckets):
     ranks_SxB, shapes_S = np.full((STEPS, 1), -1, np.int32), np.zeros(STEPS, np.int32)
     ranks_SxB[: len(ranks), 0], shapes_S[: len(ranks)] = ranks, buckets
-    return inner.Schedule(ranks_SxB, shapes_S, np.int32(len(ranks)))
+    ranks_KxSxB = np.broadcast_to(ranks_SxB, (K, STEPS, 1))
+    return inner.Schedule(ranks_KxSxB, shapes_S, np.int32(len(ranks)))
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +167,8 @@ def test_a_batch_of_sequences_is_averaged_over_its_tokens(tiny_llama, arguments)
     params, *candidates, _ = arguments
     delta, problem, _ = (jax.tree.map(lambda leaf: leaf[:1], part) for part in candidates)
     hparams = jax.tree.map(lambda leaf: leaf[:1], _hparams(rate=0.0))
-    ranks_SxB, shapes_S = np.array([[0, 3], [2, -1]], np.int32), np.ones(2, np.int32)
-    schedule = inner.Schedule(ranks_SxB, shapes_S, np.int32(2))
+    ranks_KxSxB, shapes_S = np.array([[[0, 3], [2, -1]]], np.int32), np.ones(2, np.int32)
+    schedule = inner.Schedule(ranks_KxSxB, shapes_S, np.int32(2))
     _, result = _program(tiny_llama)(params, delta, problem, hparams, schedule)
     logits = np.asarray(tiny_llama.logits(problem.tokens_NxT[0]), np.float64)
     log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))

@@ -13,7 +13,8 @@ def _steps(group, ranks):
     """The group with a schedule of literal ranks, all in the wide bucket."""
     ranks_SxB = np.full((cases.STEPS, 1), -1, np.int32)
     ranks_SxB[: len(ranks), 0] = ranks
-    schedule = inner.Schedule(ranks_SxB, np.ones(cases.STEPS, np.int32), np.int32(len(ranks)))
+    ranks_KxSxB = np.broadcast_to(ranks_SxB, (cases.K, *ranks_SxB.shape))
+    schedule = inner.Schedule(ranks_KxSxB, np.ones(cases.STEPS, np.int32), np.int32(len(ranks)))
     return dataclasses.replace(group, schedule=schedule)
 
 

@@ -40,7 +40,7 @@ def test_mapped_candidates_equal_a_loop_over_them(group, trained, tiny_llama):
     static = (tiny_llama.config, cases.SETTINGS)
     for k in range(cases.K):
         delta, result = cases.update_one(
-            static, tiny_llama.params, *group.candidate(k), group.schedule
+            static, tiny_llama.params, *group.candidate(k), group.schedule_of(k)
         )
         start, *_ = group.candidate(k)
         assert cases.distance(cases.take(trained[0].tree, k), delta.tree, start.tree) < 1e-4
@@ -159,7 +159,8 @@ def test_the_group_of_a_candidate_matters_to_the_last_bits_only(group, trained, 
     ]
     assert not np.array_equal(group.schedule.shapes_S, others.schedule.shapes_S)
     visited = [
-        schedule.ranks_SxB[np.asarray(result.taken_S), 0].tolist() for (_, result), schedule in runs
+        schedule.ranks_KxSxB.max(axis=0)[np.asarray(result.taken_S), 0].tolist()
+        for (_, result), schedule in runs
     ]
     assert visited[0] == visited[1] == visited[2] and len(visited[0]) == 4
     (first, first_result), _ = runs[0]

@@ -194,7 +194,8 @@ def _schedule(case: Case, shapes) -> inner.Schedule:
         for step in ranks
     ]
     shapes_S = [batching.shape_index(sum(step), max(step), shapes) for step in lengths]
-    return inner.Schedule(ranks, np.array(shapes_S, np.int32), np.int32(len(ranks)))
+    ranks_KxSxB = np.broadcast_to(ranks, (len(case.candidates), *ranks.shape))
+    return inner.Schedule(ranks_KxSxB, np.array(shapes_S, np.int32), np.int32(len(ranks)))
 
 
 def _inputs(case: Case, k: int, changes):

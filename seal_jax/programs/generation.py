@@ -1,0 +1,135 @@
+"""Prompts to K adapted models: the texts that they write, and what they think of given ones.
+
+Each model has a list of prompts of its own. They go through the programs
+settings.answers.questions_at_once at a time, so that their number compiles nothing new.
+Nothing here reads or writes a file.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import jax
+import numpy as np
+
+from seal_jax import batching, evaluate, parallel
+from seal_jax.delta import Delta
+from seal_jax.programs.opened_model import OpenedModel
+from seal_jax.randomness import keys_for
+
+Tokens = Sequence[int]
+_Item = TypeVar("_Item")
+
+
+def write(
+    opened: OpenedModel,
+    params,
+    deltas_K: Delta | None,
+    prompts: Sequence[Sequence[Tokens]],
+    *,
+    width: int,
+    draw: tuple = ("answer",),
+) -> list[list[str]]:
+    """The texts with which K models continue their prompts, as settings.answers says.
+
+    Args:
+      deltas_K: K stacked deltas, or None for the unadapted model.
+      prompts: token ids of at most K = inner.candidates models' prompts.
+      width: a length in tokens that holds every prompt.
+      draw: names the samples in the keys (unused when greedy).
+    """
+    texts: list[list[str]] = [[] for _ in prompts]
+    for first, part in _parts(prompts, opened.settings.answers.questions_at_once):
+        written = _write(opened, params, deltas_K, part, width, (*draw, first))
+        for known, more in zip(texts, written, strict=True):
+            known += more
+    return texts
+
+
+def _write(opened: OpenedModel, params, deltas_K, prompts, width: int, draw: tuple):
+    """`write` for a part of the prompts."""
+    settings = opened.settings
+    count, at_once = settings.inner.candidates, settings.answers.questions_at_once
+    aligned = [
+        batching.right_align(
+            prompts[k] if k < len(prompts) else [],
+            rows=at_once,
+            buckets=(width,),
+            what="answers.prompt_buckets",
+        )
+        for k in range(count)
+    ]
+    keys = keys_for(settings.seed, [(*draw, row) for row in range(at_once)] * count)
+    out = evaluate.answers_of_candidates(
+        (opened.model, settings.answers.sample_settings(opened.stop_ids)),
+        params,
+        deltas_K,
+        *parallel.shard(batching.stack(aligned)),
+        parallel.shard(keys).reshape(count, at_once),
+    )
+    tokens_KxQxN, lengths_KxQ = (
+        np.asarray(leaf).reshape(count, at_once, *leaf.shape[1:])
+        for leaf in jax.device_get((out.tokens_BxN, out.lengths_B))
+    )
+    return [
+        [opened.decode(tokens_KxQxN[k, q, : lengths_KxQ[k, q]]) for q in range(len(of))]
+        for k, of in enumerate(prompts)
+    ]
+
+
+def likelihoods(
+    opened: OpenedModel,
+    params,
+    deltas_K: Delta | None,
+    prompts: Sequence[Sequence[Tokens]],
+    golds: Sequence[Sequence[Tokens]],
+    *,
+    width: int,
+) -> list[list[float | None]]:
+    """log p(gold | prompt) under each of K models, in nats; None where it is not finite.
+
+    Args:
+      golds: token ids of what should follow each prompt, cut at answers.max_gold_tokens.
+      width: a length in tokens that holds every prompt.
+    """
+    found: list[list[float | None]] = [[] for _ in prompts]
+    size = opened.settings.answers.questions_at_once
+    for (_, asked), (_, wanted) in zip(_parts(prompts, size), _parts(golds, size), strict=True):
+        believed = _likelihoods(opened, params, deltas_K, asked, wanted, width)
+        for known, more in zip(found, believed, strict=True):
+            known += more
+    return found
+
+
+def _likelihoods(opened: OpenedModel, params, deltas_K, prompts, golds, width: int):
+    """`likelihoods` for a part of the prompts."""
+    settings = opened.settings
+    rows = [
+        batching.queries(
+            asked,
+            wanted,
+            rows=settings.answers.questions_at_once,
+            length=width,
+            answer_length=settings.answers.max_gold_tokens,
+        )
+        for asked, wanted in zip(prompts, golds, strict=True)
+    ]
+    empty = jax.tree.map(np.zeros_like, rows[0])
+    rows += [empty] * (settings.inner.candidates - len(rows))
+    lls_KxQ = jax.device_get(
+        evaluate.gold_log_likelihoods_of_candidates(
+            opened.model, params, deltas_K, parallel.shard(batching.stack(rows))
+        )
+    )
+    return [[finite(lls_KxQ[k, q]) for q in range(len(of))] for k, of in enumerate(prompts)]
+
+
+def _parts(lists: Sequence[Sequence[_Item]], size: int) -> Iterator[tuple[int, list]]:
+    """(first, the items of each list from there on, at most `size`) until all were had."""
+    for first in range(0, max(map(len, lists)), size):
+        yield first, [items[first : first + size] for items in lists]
+
+
+def finite(value) -> float | None:
+    """The value as a number for the records; None where it is NaN or infinite."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,87 @@
+"""The model of a run on its devices: what every task domain's session starts from."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seal_jax import delta, parallel
+from seal_jax.model.config import ModelConfig
+from seal_jax.settings import Settings, SettingsError
+from seal_jax.weights import load, tokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpenedModel:
+    """A loaded model.
+
+    Attributes:
+      settings: of the run.
+      model: the model's architecture.
+      tokenizer: its tokenizer.
+      source: one line on where the weights are from.
+      base: its parameters, replicated on all devices.
+      stop_ids: tokens that end a text.
+    """
+
+    settings: Settings
+    model: ModelConfig
+    tokenizer: Any
+    source: str
+    base: dict[str, Any]
+    stop_ids: tuple[int, ...]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a training sequence."""
+        return list(self.tokenizer(text)["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of sampled tokens, without special tokens and outer white space."""
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
+
+    def fields(self) -> dict[str, Any]:
+        """What a session is made of beside its task's own."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(OpenedModel)}
+
+
+def open_model(settings: Settings) -> OpenedModel:
+    """Loads the model that the settings name.
+
+    Raises:
+      ValueError, FileNotFoundError, RuntimeError: with what to change.
+    """
+    loaded = load.load_model(settings.model.path, jnp.dtype(settings.model.dtype))
+    chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
+    if chats and not loaded.tokenizer.chat_template:
+        raise SettingsError(
+            f"the tokenizer of {settings.model.path} has no chat template: set edits.prompt_style "
+            "and answers.prompt_style to 'plain'."
+        )
+    for spec in (
+        settings.inner.lora.spec(),
+        settings.restem.sft.spec(),
+        settings.corpus.spec(),
+    ):
+        delta.target_paths(loaded.params, spec)
+    return OpenedModel(
+        settings=settings,
+        model=loaded.config,
+        tokenizer=loaded.tokenizer,
+        source=loaded.source,
+        base=parallel.place(loaded.params),
+        stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
+    )
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs between processes, unless the environment already says where."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = os.path.join(
+            os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "seal_jax", "xla"
+        )
+        jax.config.update("jax_compilation_cache_dir", folder)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
