@@ -42,7 +42,7 @@ def draw_task(
 
     Demonstrations come first, each an input over its output. Then each test has a line of its own:
     its input, the attempts at it, labelled right or wrong, and the true output. A grid's label says
-    its rows × columns. Nothing is said of an output that is not known.
+    its rows and columns. Nothing is said of an output that is not known.
 
     Args:
       task: the task.
@@ -110,7 +110,7 @@ def _demonstration_lines(pairs: list[list[_Panel]], cell: int) -> list[Image.Ima
     used = _WIDTH
     for pair in pairs:
         width = max(_panel(panel, cell).width for panel in pair) + _GAP
-        if used + width > _WIDTH and (not lines or lines[-1]):
+        if used + width > _WIDTH:
             lines.append([])
             used = 0
         lines[-1].append(pair)
@@ -136,7 +136,7 @@ def _panel(panel: _Panel, cell: int) -> Image.Image:
     label, colour, grid = panel
     if grid is None:
         return _words(label, colour)
-    size = f" ({grid.shape[0]} × {grid.shape[1]})"
+    size = f" ({grid.shape[0]}x{grid.shape[1]})"
     return _stack([_words(label + size, colour), _grid(grid, cell)], vertical=True, gap=0)
 
 
