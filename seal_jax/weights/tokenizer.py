@@ -8,6 +8,7 @@ spaces are grouped, so that "\\n\\n1" is ["\\n\\n", "1"] and not ["\\n", "\\n", 
 import dataclasses
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import gguf as gguf_package
@@ -140,16 +141,26 @@ def chat_prompt(
         raise ValueError(f"Prompt style {style!r} is unknown: expected 'chat' or 'plain'.")
     if style == "plain" or not tokenizer.chat_template:
         return list(tokenizer(user_text)["input_ids"])
-    turns = [{"role": "user", "content": user_text}]
+    text = chat_text(tokenizer, [("user", user_text)], prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def chat_text(tokenizer: Any, turns: Sequence[tuple[str, str]], *, prompt: bool) -> str:
+    """A conversation as the tokenizer's chat template writes it, special tokens spelled out.
+
+    Args:
+      tokenizer: one with a chat template.
+      turns: pairs of a role ("user", "assistant") and what it says.
+      prompt: whether the text goes on to where the assistant begins.
+    """
     # Llama 3's template reads the clock and Qwen3's may open a train of thought unless told not to.
-    text = tokenizer.apply_chat_template(
-        turns,
+    return tokenizer.apply_chat_template(
+        [{"role": role, "content": content} for role, content in turns],
         tokenize=False,
-        add_generation_prompt=True,
+        add_generation_prompt=prompt,
         date_string="01 Jan 2025",
         enable_thinking=False,
     )
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def stop_token_ids(tokenizer: Any) -> tuple[int, ...]:

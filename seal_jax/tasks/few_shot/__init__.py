@@ -1,0 +1,1 @@
+"""Few-shot learning on grid puzzles (ARC): the self-edit is a recipe of test-time training."""
