@@ -17,6 +17,7 @@ all rows, C tokens of a block, D model width.
 
 import functools
 import importlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,11 @@ from seal_jax.model import decoder
 START = 0  # the state of a text without tokens
 NOWHERE = -1  # the state of a text that no continuation makes an accepted one
 BLOCK = 64  # tokens whose allowed rows of the output head exist at once
+
+# Outlines-core loses a token by which a text that is accepted but for its last byte becomes one
+# that is not (in "b(ab)*a" the "b" after "ba"). Where every text has to end with a mark, none is
+# accepted before its end. The mark is no character, so that no text of sense holds it.
+_MARK = "\U0010ffff"
 
 
 class ConstraintError(ValueError):
@@ -71,41 +77,57 @@ def from_regex(
         raise ConstraintError("a constrained text needs at least one stop token to end with.")
     library = _library()
     stops = sorted(set(stop_ids))
-    words = library.Vocabulary(stops[0], {})
-    for piece, ids in vocabulary.items():
-        for token in ids if piece else ():  # an empty token would go round in circles
-            if token not in stops:
-                words.insert(piece, token)
-    try:
-        index = library.Index(regex, words)
-    except ValueError as error:
-        reason = str(error).partition(" This may be due to")[0]
-        raise ConstraintError(
-            f"The regular expression {_short(regex)} cannot be compiled for this tokenizer: "
-            f"{reason} Correct it, or use a tokenizer whose tokens spell its texts."
-        ) from None
-    transitions = {
-        state: {token: after for token, after in followers.items() if token not in stops}
-        for state, followers in index.get_transitions().items()
+    words = {
+        piece: [token for token in ids if token not in stops]
+        for piece, ids in vocabulary.items()
+        if piece  # an empty token would go round in circles
     }
-    automaton = _tables(transitions, index.get_initial_state(), index.get_final_states(), stops)
+    mark = 1 + max((token for ids in words.values() for token in ids), default=0)
+    mark = max(mark, 1 + stops[-1])
+    every_byte = {bytes([byte]): [byte] for byte in range(256)}
+    try:
+        library.Index(regex, library.Vocabulary(256, every_byte))
+    except ValueError as error:
+        raise ConstraintError(
+            f"The regular expression {_short(regex)} cannot be compiled: {error}. Correct it."
+        ) from None
+    words = {**words, _MARK.encode(): [mark]}
+    try:
+        index = library.Index(f"(?:{regex}){_MARK}", library.Vocabulary(stops[0], words))
+    except ValueError as error:
+        missing = re.search(r"missing tokens [^\[]*\[.*?\]", str(error))
+        raise ConstraintError(
+            f"This tokenizer cannot spell the texts of the regular expression {_short(regex)}: "
+            f"{missing[0] if missing else error}. Use another tokenizer, or letters that it has."
+        ) from None
+    final = set(index.get_final_states())
+    marked, transitions = set(), {}
+    for state, followers in index.get_transitions().items():
+        if mark in followers:
+            marked.add(state)
+        transitions[state] = {
+            token: after
+            for token, after in followers.items()
+            if token not in (mark, stops[0]) and after not in final
+        }
+    automaton = _tables(transitions, index.get_initial_state(), marked, stops)
     if automaton is None:
         raise ConstraintError(
             f"This tokenizer cannot spell a single text of the regular expression {_short(regex)}: "
-            "use another tokenizer, or letters that this one has."
+            "use another tokenizer, or letters that it has."
         )
     return automaton
 
 
 def _tables(
-    transitions: Mapping[int, Mapping[int, int]], first: int, final: set[int], stops: list[int]
+    transitions: Mapping[int, Mapping[int, int]], first: int, accepted: set[int], stops: list[int]
 ) -> Automaton | None:
-    """Arrays of the states on a path from the first to a final one; None if there is no path."""
+    """Arrays of the states on a path from the first to an accepted one; None if there is none."""
     before: dict[int, list[int]] = {}
     for state, followers in transitions.items():
         for after in followers.values():
             before.setdefault(after, []).append(state)
-    useful = _reached(final, before)
+    useful = _reached(accepted, before)
     if first not in useful:
         return None
     forward = {
@@ -119,7 +141,7 @@ def _tables(
         for token, after in transitions.get(state, {}).items():
             if after in useful:
                 rows[number][token] = numbers[after]
-        if state in final:
+        if state in accepted:
             rows[number].update(dict.fromkeys(stops, end))
     width = max(map(len, rows))
     tokens_SxA = np.full((len(rows), width), -1, np.int32)
