@@ -4,10 +4,12 @@ E-step: of M self-edits per context, sampled from the policy and rewarded by wha
 `select` says with what weight each is kept. M-step: `update` maximises the log-likelihood of the
 kept ones; it is written per device shard, with its collectives behind `axis_name`.
 
-Dims: C contexts, M self-edits of a context, B rows of one shard, T tokens.
+Dims: C contexts, M self-edits of a context, B rows of one shard, T tokens, A allowed
+tokens of a constraint.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Literal, get_args
 
@@ -16,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seal_jax import constrained, optim
 from seal_jax import delta as delta_lib
-from seal_jax import optim
 from seal_jax.delta import Delta, DeltaSpec
 from seal_jax.model import decoder
 from seal_jax.model.config import ModelConfig
@@ -146,11 +148,15 @@ class Batch(flax.struct.PyTreeNode):
       tokens_BxT: token ids.
       mask_BxT: bool; true at the self-edit's tokens and its end of sequence.
       weights_B: E-step weights; 0 for padding rows.
+      allowed_BxTxA: None, or for self-edits that were sampled under a constraint the tokens that
+        were allowed in the place of each of theirs, padded with -1: the likelihood is then that of
+        the policy under the constraint, from which they were drawn.
     """
 
     tokens_BxT: jax.Array
     mask_BxT: jax.Array
     weights_B: jax.Array
+    allowed_BxTxA: jax.Array | None = None
 
 
 class MStepState(flax.struct.PyTreeNode):
@@ -204,7 +210,12 @@ def gradient(static, params, delta: Delta, batch: Batch, axis_name: str | None):
 
     def weighted_loss(tree, part: Batch):
         variables = delta_lib.variables(Delta(tree, delta.spec))
-        lls_BxT1 = decoder.log_likelihoods(
+        log_likelihoods = decoder.log_likelihoods
+        if part.allowed_BxTxA is not None:
+            log_likelihoods = functools.partial(
+                constrained.log_likelihoods, allowed_BxTxA=part.allowed_BxTxA
+            )
+        lls_BxT1 = log_likelihoods(
             config,
             params,
             part.tokens_BxT,
@@ -268,11 +279,17 @@ def update(
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One kept self-edit as tokens: the loss is on those after the prompt."""
+    """One kept self-edit as tokens: the loss is on those after the prompt.
+
+    Attributes:
+      allowed: None, or where the self-edit was sampled under a constraint what its tokens were
+        chosen from, as `constrained.allowed_along` gives it: one row for each.
+    """
 
     tokens: tuple[int, ...]
     prompt_length: int
     weight: float = 1.0
+    allowed: tuple[tuple[int, ...], ...] | None = None
 
 
 def epoch_batches(
@@ -287,12 +304,16 @@ def epoch_batches(
       length: T, at least the longest row.
       order: a permutation of the rows of positive weight.
 
+    Raises:
+      ValueError: rows with and without a constraint, or of constraints that are padded otherwise.
+
     >>> row = Row(tokens=(1, 2, 3), prompt_length=1)
     >>> [b.weights_B.tolist() for b in epoch_batches([row] * 3, batch_size=2, multiple=2, length=4,
     ...                                              order=np.arange(3))]
     [[1.0, 1.0], [1.0, 0.0]]
     """
     rows = [row for row in rows if row.weight > 0]
+    width = _allowed_width(rows)
     batches = []
     for first in range(0, len(rows), batch_size):
         chosen = [rows[i] for i in order[first : first + batch_size]]
@@ -300,9 +321,28 @@ def epoch_batches(
         tokens_BxT = np.zeros((count, length), np.int32)
         mask_BxT = np.zeros((count, length), bool)
         weights_B = np.zeros(count, np.float32)
+        allowed_BxTxA = None if width is None else np.full((count, length, width), -1, np.int32)
         for i, row in enumerate(chosen):
             tokens_BxT[i, : len(row.tokens)] = row.tokens
             mask_BxT[i, row.prompt_length : len(row.tokens)] = True
             weights_B[i] = row.weight
-        batches.append(Batch(tokens_BxT, mask_BxT, weights_B))
+            if allowed_BxTxA is not None and row.allowed:
+                allowed_BxTxA[i, row.prompt_length : len(row.tokens)] = row.allowed
+        batches.append(Batch(tokens_BxT, mask_BxT, weights_B, allowed_BxTxA))
     return batches
+
+
+def _allowed_width(rows: list[Row]) -> int | None:
+    """A of all rows, or None where none was sampled under a constraint."""
+    free = [row.allowed is None for row in rows]
+    if all(free):
+        return None
+    widths = {len(allowed) for row in rows for allowed in row.allowed or ()}
+    if any(free) or len(widths) > 1:
+        raise ValueError("the rows of an M-step must all have been sampled under one constraint.")
+    for row in rows:
+        if len(row.allowed or ()) != len(row.tokens) - row.prompt_length:
+            raise ValueError(
+                "a row's allowed tokens must be given for each token after its prompt."
+            )
+    return widths.pop() if widths else 1

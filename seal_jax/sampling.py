@@ -2,9 +2,10 @@
 
 All rows advance together in one loop with one scalar stop predicate; finished rows emit nothing.
 Row r's token at position t is drawn with `fold_in(keys[r], t)`, so a row's text does not depend on
-its neighbours.
+its neighbours. With an automaton (see `constrained`) only texts that it accepts are written.
 
-Dims: P prompts, B rows (P times samples per prompt), T prompt tokens, N new tokens, V vocabulary.
+Dims: P prompts, B rows (P times samples per prompt), T prompt tokens, N new tokens, V vocabulary,
+A allowed tokens of an automaton's state.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from seal_jax import constrained
 from seal_jax.model import decoder
 from seal_jax.model.config import ModelConfig
 
@@ -25,7 +27,8 @@ class SampleSettings:
     Attributes:
       max_new_tokens: N.
       temperature: 0 is greedy.
-      top_p: nucleus mass (Holtzman et al., 2020), over the whole vocabulary; 1 keeps everything.
+      top_p: nucleus mass (Holtzman et al., 2020), over the whole vocabulary, or over the allowed
+        tokens where there is an automaton; 1 keeps everything.
       top_k: number of tokens kept before top_p; 0 keeps everything.
       stop_ids: tokens that end a row; they count into its length.
     """
@@ -70,6 +73,7 @@ def generate(
     *,
     delta=None,
     samples_per_prompt: int = 1,
+    automaton: constrained.Automaton | None = None,
 ) -> Samples:
     """Continues prompts; each prompt is prefilled once, however many samples it has.
 
@@ -81,6 +85,10 @@ def generate(
       keys_B: a PRNG key per row (row r continues prompt r // samples_per_prompt).
       delta: None, or grouped delta variables: row r belongs to candidate r // (B / K).
       samples_per_prompt: B / P.
+      automaton: None, or what every row has to keep to: tokens are drawn from the policy's
+        distribution renormalised over the allowed ones, and the automaton's stop tokens, not the
+        settings', end a row. A row that reaches the limit first is a text cut off
+        (`constrained.check_limit` says what limit suffices).
     """
     config, settings = static
     cache_len = prompts_PxT.shape[1] + settings.max_new_tokens
@@ -94,38 +102,50 @@ def generate(
     stop_ids = jnp.asarray(settings.stop_ids, jnp.int32)
     first_slot = prompts_PxT.shape[1]
 
-    def write(t, logits_BxV, tokens_BxN, lengths_B, done_B):
-        tokens_B = choose(logits_BxV, jax.vmap(jax.random.fold_in, (0, None))(keys_B, t), settings)
+    def write(t, logits_BxV, states_B, tokens_BxN, lengths_B, done_B):
+        keys_now_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, t)
+        if automaton is None:
+            tokens_B = choose(logits_BxV, keys_now_B, settings)
+        else:
+            logits_BxA = constrained.allowed_logits(automaton, states_B, logits_BxV)
+            tokens_B = automaton.tokens_SxA[states_B, choose(logits_BxA, keys_now_B, settings)]
+            states_B = constrained.advance(automaton, states_B, tokens_B)
         tokens_BxN = tokens_BxN.at[:, t].set(jnp.where(done_B, 0, tokens_B))
         lengths_B = lengths_B + ~done_B
-        stops_B = (tokens_B[:, None] == stop_ids).any(axis=1)
-        return tokens_B, tokens_BxN, lengths_B, stops_B & ~done_B
+        if automaton is None:
+            stops_B = (tokens_B[:, None] == stop_ids).any(axis=1)
+        else:
+            stops_B = constrained.ended(automaton, states_B)
+        return tokens_B, states_B, tokens_BxN, lengths_B, stops_B & ~done_B
 
     def step(carry):
-        t, tokens_B, tokens_BxN, lengths_B, stopped_B, done_B, cache = carry
+        t, tokens_B, states_B, tokens_BxN, lengths_B, stopped_B, done_B, cache = carry
         slot = first_slot + t - 1
         logits_BxV, cache = decoder.decode_step(
             config, params, layers, tokens_B, slot, cache, delta=delta, deltas=deltas
         )
-        tokens_B, tokens_BxN, lengths_B, stops_B = write(
-            t, logits_BxV, tokens_BxN, lengths_B, done_B
+        tokens_B, states_B, tokens_BxN, lengths_B, stops_B = write(
+            t, logits_BxV, states_B, tokens_BxN, lengths_B, done_B
         )
-        return t + 1, tokens_B, tokens_BxN, lengths_B, stopped_B | stops_B, done_B | stops_B, cache
+        t, stopped_B, done_B = t + 1, stopped_B | stops_B, done_B | stops_B
+        return t, tokens_B, states_B, tokens_BxN, lengths_B, stopped_B, done_B, cache
 
     num_rows = logits_BxV.shape[0]
     tokens_BxN = jnp.zeros((num_rows, settings.max_new_tokens), jnp.int32)
     lengths_B = jnp.zeros(num_rows, jnp.int32)
     done_B = repeat(lengths_P) == 0
-    tokens_B, tokens_BxN, lengths_B, stopped_B = write(0, logits_BxV, tokens_BxN, lengths_B, done_B)
-    carry = (
-        jnp.int32(1), tokens_B, tokens_BxN, lengths_B, stopped_B, done_B | stopped_B, cache
-    )  # fmt: skip
+    states_B = None if automaton is None else jnp.full(num_rows, constrained.START, jnp.int32)
+    tokens_B, states_B, tokens_BxN, lengths_B, stopped_B = write(
+        0, logits_BxV, states_B, tokens_BxN, lengths_B, done_B
+    )
+    done_B = done_B | stopped_B
+    carry = (jnp.int32(1), tokens_B, states_B, tokens_BxN, lengths_B, stopped_B, done_B, cache)
 
     def unfinished(carry):
-        return (carry[0] < settings.max_new_tokens) & ~carry[5].all()
+        return (carry[0] < settings.max_new_tokens) & ~carry[6].all()
 
     carry = jax.lax.while_loop(unfinished, step, carry)
-    return Samples(tokens_BxN=carry[2], lengths_B=carry[3], stopped_B=carry[4])
+    return Samples(tokens_BxN=carry[3], lengths_B=carry[4], stopped_B=carry[5])
 
 
 generate_jit = jax.jit(generate, static_argnums=0, static_argnames="samples_per_prompt")

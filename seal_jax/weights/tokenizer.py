@@ -181,6 +181,33 @@ def stop_token_ids(tokenizer: Any) -> tuple[int, ...]:
     return tuple(sorted(stops))
 
 
+def token_bytes(tokenizer: Any) -> dict[bytes, list[int]]:
+    """The bytes that each token of a byte-level BPE stands for, and the ids that stand for them.
+
+    Added tokens (ends, roles and the like) stand for no text and are left out.
+
+    Raises:
+      WeightsError: the tokenizer is not a byte-level one.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    decoder = getattr(backend, "decoder", None)
+    if decoder is None or decoder.decode(["\u0120\u00c3\u00a9"]) != " \u00e9":
+        raise WeightsError(
+            "This needs to know the bytes of each token, and the tokenizer is not a byte-level BPE "
+            "(as of Llama 3, Qwen or SmolLM2): use a model with such a tokenizer."
+        )
+    # A byte's letter is itself where it is printable, the others are U+0100 and up in their order.
+    printable = {ord(letter) for letter in pre_tokenizers.ByteLevel.alphabet()} & set(range(256))
+    others = [byte for byte in range(256) if byte not in printable]
+    values = {chr(byte): byte for byte in printable}
+    values |= {chr(256 + place): byte for place, byte in enumerate(others)}
+    found: dict[bytes, list[int]] = {}
+    for token, index in sorted(backend.get_vocab(with_added_tokens=False).items()):
+        if index not in tokenizer.added_tokens_decoder and all(map(values.__contains__, token)):
+            found.setdefault(bytes(values[letter] for letter in token), []).append(index)
+    return found
+
+
 def _backend(reader, tokens: list[str], cut: _Cut) -> tokenizers.Tokenizer:
     """Byte-level BPE with the file's merges and added tokens."""
     merges = [tuple(pair.split(" ")) for pair in gguf.value(reader, "tokenizer.ggml.merges")]

@@ -1,0 +1,264 @@
+"""The self-edit of few-shot learning: a JSON object that says how to train on a task.
+
+    {"data_generation": {"use_basic_augmentations": true, "use_size_augmentations": false,
+                         "use_chain_augmentations": false, "use_repeat_augmentations": false},
+     "training": {"strategy": "train_using_output_tokens", "learning_rate": 1e-4,
+                  "num_train_epochs": 2}}
+
+(The schema of SEAL, section 3.3 and appendix A, arXiv 2506.10943.) What a model writes round the
+object is passed over; the object itself is held to the schema. A recipe that breaks it, or a limit,
+is a failed self-edit with a reason: nothing is filled in, clipped or rounded.
+
+A recipe has one canonical text. `regex` accepts the canonical texts of the recipes whose learning
+rate has a single digit, so that a policy can be held to them while it writes (`constrained`).
+"""
+
+import dataclasses
+import decimal
+import importlib.resources
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+_AUGMENTATIONS = ("basic", "size", "chain", "repeat")
+_STRATEGIES = {"train_using_all_tokens": False, "train_using_output_tokens": True}
+_RATE, _EPOCHS = "learning_rate", "num_train_epochs"
+_MOST_EPOCHS = 1000  # far above what any inner loop takes
+_OPENING = re.compile(r"\{\s*[\"}]")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+class RecipeError(ValueError):
+    """A text is not a recipe; the message is the reason."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train on a task's demonstrations.
+
+    Attributes:
+      basic, size, chain, repeat: which families of augmentations are added.
+      outputs_only: the loss is on the tokens of output grids, rather than on all.
+      learning_rate: the peak; epochs: passes over the training examples.
+    """
+
+    basic: bool
+    size: bool
+    chain: bool
+    repeat: bool
+    outputs_only: bool
+    learning_rate: float
+    epochs: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a recipe may ask for, bounds included."""
+
+    min_learning_rate: float = 1e-5
+    max_learning_rate: float = 1e-2
+    min_epochs: int = 1
+    max_epochs: int = 10
+
+    def __post_init__(self):
+        low, high = self.min_learning_rate, self.max_learning_rate
+        if not 0 < low <= high < math.inf:
+            raise ValueError(
+                "a recipe's learning rates must have finite limits above 0, the lower first, not "
+                f"{low} to {high}."
+            )
+        if not 1 <= self.min_epochs <= self.max_epochs <= _MOST_EPOCHS:
+            raise ValueError(
+                f"a recipe's epochs must have limits from 1 to {_MOST_EPOCHS}, the lower first, "
+                f"not {self.min_epochs} to {self.max_epochs}."
+            )
+
+    def learning_rates(self) -> tuple[float, ...]:
+        """The learning rates of a single digit within the limits, ascending.
+
+        >>> Limits(min_learning_rate=8e-5, max_learning_rate=2e-4).learning_rates()
+        (8e-05, 9e-05, 0.0001, 0.0002)
+        """
+        exponents = range(
+            math.floor(math.log10(self.min_learning_rate)) - 1,
+            math.ceil(math.log10(self.max_learning_rate)) + 2,
+        )
+        rates = (float(f"{digit}e{exponent}") for exponent in exponents for digit in range(1, 10))
+        return tuple(
+            rate for rate in rates if self.min_learning_rate <= rate <= self.max_learning_rate
+        )
+
+
+def request(demonstrations: str, limits: Limits) -> str:
+    """The user's turn that asks for a recipe.
+
+    Args:
+      demonstrations: the task's pairs as text.
+      limits: told to the model.
+    """
+    template = importlib.resources.files(__package__).joinpath("templates", "recipe.txt")
+    values = {
+        "demonstrations": demonstrations,
+        "least_rate": _rate_text(limits.min_learning_rate),
+        "most_rate": _rate_text(limits.max_learning_rate),
+        "least_epochs": str(limits.min_epochs),
+        "most_epochs": str(limits.max_epochs),
+    }
+    text = template.read_text(encoding="utf-8").rstrip("\n")
+    return _PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
+
+
+def write(recipe: Recipe) -> str:
+    """The canonical text of a recipe: one line, keys in the order of the schema.
+
+    >>> write(Recipe(basic=True, size=False, chain=False, repeat=False, outputs_only=True,
+    ...              learning_rate=0.00015, epochs=2))[-50:]
+    ', "learning_rate": 1.5e-4, "num_train_epochs": 2}}'
+    """
+    used = ["true" if getattr(recipe, name) else "false" for name in _AUGMENTATIONS]
+    (strategy,) = (name for name, only in _STRATEGIES.items() if only == recipe.outputs_only)
+    return _layout(used, f'"{strategy}"', _rate_text(recipe.learning_rate), str(recipe.epochs))
+
+
+def regex(limits: Limits) -> str:
+    """A regular expression of the canonical texts with `limits.learning_rates()`.
+
+    It keeps to what Python's `re` and outlines-core read in the same way.
+
+    Raises:
+      ValueError: no learning rate of a single digit lies within the limits.
+    """
+    rates = [_rate_text(rate) for rate in limits.learning_rates()]
+    if not rates:
+        raise ValueError(
+            "no learning rate of a single digit (such as 1e-4) lies from "
+            f"{limits.min_learning_rate} to {limits.max_learning_rate}: widen the limits."
+        )
+    epochs = map(str, range(limits.min_epochs, limits.max_epochs + 1))
+    fields = [["true", "false"]] * len(_AUGMENTATIONS)
+    fields += [[f'"{strategy}"' for strategy in _STRATEGIES], rates, list(epochs)]
+    *used, strategy, rate, count = (f"({'|'.join(field)})" for field in fields)
+    return _layout(used, strategy, rate, count).replace("{", r"\{").replace("}", r"\}")
+
+
+def _layout(used: Sequence[str], strategy: str, rate: str, epochs: str) -> str:
+    """The canonical text with these in the places of the values."""
+    families = ", ".join(
+        f'"{_key(name)}": {value}' for name, value in zip(_AUGMENTATIONS, used, strict=True)
+    )
+    training = f'"strategy": {strategy}, "{_RATE}": {rate}, "{_EPOCHS}": {epochs}'
+    return f'{{"data_generation": {{{families}}}, "training": {{{training}}}}}'
+
+
+def _key(family: str) -> str:
+    return f"use_{family}_augmentations"
+
+
+def _rate_text(rate: float) -> str:
+    """The shortest digits that give the number back, with an exponent: 1e-4, 1.5e-4, 2e0."""
+    _, digits, exponent = decimal.Decimal(repr(rate)).normalize().as_tuple()
+    fraction = "".join(map(str, digits[1:]))
+    power = int(exponent) + len(fraction)
+    return f"{digits[0]}{'.' if fraction else ''}{fraction}e{power}"
+
+
+def parse(text: str, limits: Limits) -> Recipe:
+    """Reads the recipe in what a model wrote.
+
+    The text may hold words or a code fence round it, but one JSON object only.
+
+    Raises:
+      RecipeError: no object, several, broken JSON, or an object that is not of the schema or
+        exceeds the limits.
+    """
+    whole = _check_keys(_only_object(text), "the recipe", ("data_generation", "training"))
+    augmentations = [_key(name) for name in _AUGMENTATIONS]
+    data = _check_keys(whole["data_generation"], "data_generation", augmentations)
+    training = _check_keys(whole["training"], "training", ("strategy", _RATE, _EPOCHS))
+    for key in augmentations:
+        if not isinstance(data[key], bool):
+            raise RecipeError(f"{key} must be true or false, not {_show(data[key])}.")
+    strategy = training["strategy"]
+    if not isinstance(strategy, str) or strategy not in _STRATEGIES:
+        raise RecipeError(f"strategy must be {' or '.join(_STRATEGIES)}, not {_show(strategy)}.")
+    rate, epochs = training[_RATE], training[_EPOCHS]
+    if isinstance(rate, bool) or not isinstance(rate, int | float):
+        raise RecipeError(f"{_RATE} must be a number, not {_show(rate)}.")
+    if not limits.min_learning_rate <= rate <= limits.max_learning_rate:
+        raise RecipeError(
+            f"{_RATE} must be from {_rate_text(limits.min_learning_rate)} to "
+            f"{_rate_text(limits.max_learning_rate)}, not {_show(rate)}."
+        )
+    if isinstance(epochs, bool) or not isinstance(epochs, int):
+        raise RecipeError(f"{_EPOCHS} must be an integer, not {_show(epochs)}.")
+    if not limits.min_epochs <= epochs <= limits.max_epochs:
+        raise RecipeError(
+            f"{_EPOCHS} must be from {limits.min_epochs} to {limits.max_epochs}, not "
+            f"{_show(epochs)}."
+        )
+    return Recipe(
+        **{name: data[_key(name)] for name in _AUGMENTATIONS},
+        outputs_only=_STRATEGIES[strategy],
+        learning_rate=float(rate),
+        epochs=epochs,
+    )
+
+
+def _only_object(text: str) -> Any:
+    """The one JSON object of a text; braces that open no object are words."""
+    decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
+    found, place = [], 0
+    while (opening := _OPENING.search(text, place)) is not None:
+        try:
+            value, place = decoder.raw_decode(text, opening.start())
+        except json.JSONDecodeError as error:
+            near = text[error.pos : error.pos + 20]
+            raise RecipeError(
+                f"the JSON is broken at character {error.pos} ({error.msg.lower()}): {near!r}."
+            ) from None
+        except RecursionError:
+            raise RecipeError("the JSON is nested too deeply.") from None
+        except RecipeError:
+            raise
+        except ValueError:  # Python refuses integers of more than some thousand digits
+            raise RecipeError("the JSON holds a number with too many digits.") from None
+        found.append(value)
+    if len(found) != 1:
+        what = f"{len(found)} JSON objects" if found else "no JSON object"
+        raise RecipeError(f"the text holds {what}: expected one.")
+    return found[0]
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise RecipeError(f"the key {_show(twice)} is given twice.")
+    return found
+
+
+def _constant(name: str) -> Any:
+    raise RecipeError(f"{name} is not a number that JSON has.")
+
+
+def _check_keys(value: Any, where: str, keys: Sequence[str]) -> dict[str, Any]:
+    """The value, if it is an object of exactly these keys."""
+    if not isinstance(value, dict):
+        raise RecipeError(f"{where} must be an object, not {_show(value)}.")
+    if missing := [key for key in keys if key not in value]:
+        raise RecipeError(f"{where} lacks {', '.join(missing)}.")
+    if extra := [key for key in value if key not in keys]:
+        raise RecipeError(f"{where} holds {_show(extra[0])}, which is not in the schema.")
+    return value
+
+
+def _show(value: Any) -> str:
+    """JSON of a value, cut short."""
+    try:
+        text = json.dumps(value)
+    except ValueError:  # an integer of too many digits
+        text = "a number with too many digits"
+    return text if len(text) <= 40 else f"{text[:37]}..."
