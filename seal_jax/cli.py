@@ -58,14 +58,15 @@ def _usage() -> str:
     commands = "\n".join(
         f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()
     )
-    without = ", ".join(name for name, command in COMMANDS.items() if not command.variant)
+    without = ", ".join(name for name, command in COMMANDS.items() if not command.config)
     return f"""usage: python -m seal_jax COMMAND [flags]
 
 commands:
 {commands}
 
 flags of every command but {without}:
-  --config=FILE[:VARIANT]   a config file (default: knowledge.py:demo, or :adapt for adapt)
+  --config=FILE[:VARIANT]   a config file (default: knowledge.py:demo;
+                            knowledge.py:adapt for adapt, few_shot.py:demo for curate)
   --config.KEY=VALUE        overrides one setting, e.g. --config.inner.lora.rank=16
 
 `python -m seal_jax COMMAND --help` lists the command's own flags."""
@@ -76,7 +77,7 @@ def _define(command: Command) -> flags.FlagValues:
     if command.unnamed:
         values.set_gnu_getopt()  # flags may follow arguments without a name
     flags.DEFINE_bool("traceback", False, "Show where an error was raised.", values)
-    if command.variant:
+    if command.config:
         config_flags.DEFINE_config_file("config", None, "Config file, FILE[:VARIANT].", values)
     command.define(values)
     return values
@@ -85,10 +86,10 @@ def _define(command: Command) -> flags.FlagValues:
 def _parse(name: str, rest: list[str]) -> flags.FlagValues:
     """Flag values; config_flags looks for overrides in sys.argv, so that is set meanwhile."""
     command = COMMANDS[name]
-    if command.variant:
+    if command.config:
         _check_overrides(rest)
         if not any(argument.split("=")[0] in ("--config", "-config") for argument in rest):
-            rest = [f"--config={_default_config()}:{command.variant}", *rest]
+            rest = [f"--config={_default_config(command.config)}", *rest]
     values = _define(command)
     arguments = [f"seal_jax {name}", *rest]
     with mock.patch.object(sys, "argv", arguments):
@@ -119,22 +120,23 @@ def _check_overrides(rest: Sequence[str]) -> None:
             raise SettingsError(config_dict.unknown_key(name.removeprefix("config.")))
 
 
-def _default_config() -> str:
-    """knowledge.py of the repository's configs/, or of the installed package."""
-    beside = pathlib.Path(__file__).resolve().parent.parent / "configs" / "knowledge.py"
+def _default_config(name: str) -> str:
+    """FILE:VARIANT with the file of the repository's configs/, or of the installed package."""
+    file, _, variant = name.partition(":")
+    beside = pathlib.Path(__file__).resolve().parent.parent / "configs" / file
     if beside.exists():
-        return str(beside)
-    found = importlib.util.find_spec("seal_jax.configs.knowledge")
+        return f"{beside}:{variant}"
+    found = importlib.util.find_spec(f"seal_jax.configs.{file.removesuffix('.py')}")
     if found is None or found.origin is None:
         raise UsageError("no default config was found: give --config=FILE.")
-    return found.origin
+    return f"{found.origin}:{variant}"
 
 
 def _help(name: str) -> str:
     own = _define(COMMANDS[name])
     lines = [f"  --{flag}: {own[flag].help}" for flag in sorted(own) if flag != "config"]
     text = "\n".join([_usage(), "", f"flags of {name}:", *lines])
-    if not COMMANDS[name].variant:
+    if not COMMANDS[name].config:
         return text
     known = "\n".join(f"  --config.{key}" for key in config_dict.all_keys())
     return f"{text}\n\nsettings:\n{known}"

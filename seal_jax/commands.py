@@ -26,7 +26,7 @@ class Command:
       summary: one line for the list of commands.
       run: starts it with its flags' values.
       define: defines its own flags.
-      variant: the variant of the default config; "" for commands that take no --config.
+      config: the default config, FILE:VARIANT; "" for commands that take no --config.
       unnamed: the flag that arguments without a name are values of; "" refuses them. A flag that
         may be repeated takes any number of them.
       resumes: whether the same command continues what was interrupted.
@@ -35,7 +35,7 @@ class Command:
     summary: str
     run: Callable[[flags.FlagValues], None]
     define: Callable[[flags.FlagValues], None]
-    variant: str = ""
+    config: str = ""
     unnamed: str = ""
     resumes: bool = False
 
@@ -58,9 +58,12 @@ def _define_run(values: flags.FlagValues) -> None:
 
 def _train(values: flags.FlagValues) -> None:
     from seal_jax.programs import train
+    from seal_jax.programs.few_shot import train as few_shot
 
-    train.train(
-        _settings(values),
+    settings = _settings(values)
+    program = few_shot if settings.task == "few_shot" else train
+    program.train(
+        settings,
         _workdir(values),
         overwrite=values.overwrite,
         quiet=values.quiet,
@@ -69,9 +72,12 @@ def _train(values: flags.FlagValues) -> None:
 
 def _evaluate(values: flags.FlagValues) -> None:
     from seal_jax.programs import evaluate
+    from seal_jax.programs.few_shot import train as few_shot
 
-    evaluate.evaluate(
-        _settings(values),
+    settings = _settings(values)
+    program = few_shot if settings.task == "few_shot" else evaluate
+    program.evaluate(
+        settings,
         _workdir(values),
         policy_from=values.policy_from,
         policy_version=values.policy_version,
@@ -86,6 +92,56 @@ def _define_evaluate(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "policy_version", 0, "The policy after that round (0: the last).", 0, flag_values=values
     )
+
+
+def _curate(values: flags.FlagValues) -> None:
+    from seal_jax.programs.few_shot import curate
+
+    settings = _settings(values)
+    if settings.task != "few_shot":
+        raise UsageError("curate is for tasks of few-shot learning: --config=configs/few_shot.py.")
+    curate.curate(
+        settings,
+        _workdir(values),
+        split=values.split,
+        on=values.on,
+        overwrite=values.overwrite,
+        quiet=values.quiet,
+    )
+
+
+def _define_curate(values: flags.FlagValues) -> None:
+    _define_run(values)
+    flags.DEFINE_enum("split", "train", ["train", "eval"], "Whose tasks.", values)
+    flags.DEFINE_enum(
+        "on",
+        "leave_one_out",
+        ["leave_one_out", "tests"],
+        "What each task is asked: its own demonstrations, or its tests.",
+        values,
+    )
+
+
+def _draw(values: flags.FlagValues) -> None:
+    from seal_jax.programs.few_shot import draw
+
+    if not (values.task and values.out):
+        raise UsageError("draw needs --task=ID and --out=FILE.png.")
+    print(
+        draw.draw(
+            _workdir(values), values.task, values.out, stage=values.stage, edit=values.self_edit
+        )
+    )
+
+
+def _define_draw(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", "", "Directory of a few-shot run.", values)
+    flags.DEFINE_string("task", "", "Id of the task.", values)
+    flags.DEFINE_string("out", "", "PNG file to write.", values)
+    flags.DEFINE_string(
+        "stage", "", "Arm or stage whose attempts to draw (default: the last).", values
+    )
+    flags.DEFINE_integer("self_edit", 0, "Which of the task's self-edits.", 0, flag_values=values)
 
 
 def _adapt(values: flags.FlagValues) -> None:
@@ -218,21 +274,33 @@ COMMANDS: Mapping[str, Command] = {
         summary="ReST-EM rounds, then the evaluation of every arm",
         run=_train,
         define=_define_run,
-        variant="demo",
+        config="knowledge.py:demo",
         resumes=True,
     ),
     "evaluate": Command(
         summary="the evaluation alone, of the base model or of a run's policy (--policy_from=RUN)",
         run=_evaluate,
         define=_define_evaluate,
-        variant="demo",
+        config="knowledge.py:demo",
         resumes=True,
     ),
     "adapt": Command(
         summary="one text: answers before and after adapting (--passage=FILE --question='...')",
         run=_adapt,
         define=_define_adapt,
-        variant="adapt",
+        config="knowledge.py:adapt",
+    ),
+    "curate": Command(
+        summary="few-shot learning: the tasks that the model can solve under a recipe",
+        run=_curate,
+        define=_define_curate,
+        config="few_shot.py:demo",
+        resumes=True,
+    ),
+    "draw": Command(
+        summary="few-shot learning: a picture of a run's task (--workdir=RUN --task=ID --out=FILE)",
+        run=_draw,
+        define=_define_draw,
     ),
     "compare": Command(
         summary="finished runs, question by question: compare RUN RUN ... (RUN,RUN: seeds of one)",

@@ -17,6 +17,7 @@ import numpy as np
 
 from seal_jax import batching, run_dir
 from seal_jax.checkpoints import Checkpoints
+from seal_jax.constrained import Automaton
 from seal_jax.ledger import Ledger
 from seal_jax.programs import answering, trials, writing
 from seal_jax.programs.opened_model import OpenedModel
@@ -99,6 +100,7 @@ def sample(
     stage: str,
     samples: int,
     draw: str | None = None,
+    automaton: Automaton | None = None,
 ) -> list[list[Edit]]:
     """Samples M texts of each prompt: [C][M]; or takes those of `edits.from_run`.
 
@@ -106,6 +108,7 @@ def sample(
       params: the policy's.
       stage: names the stage in the ledger, and in the keys unless `draw` does.
       draw: stages with the same one sample with the same keys.
+      automaton: what the texts are held to, or None.
     """
     settings = run.session.settings.edits
     size = settings.contexts_per_batch
@@ -119,7 +122,12 @@ def sample(
                     found = _stored_edits(run, batch, stage, samples)
                 else:
                     found = writing.sample(
-                        run.session, params, batch, draw=draw or stage, samples=samples
+                        run.session,
+                        params,
+                        batch,
+                        draw=draw or stage,
+                        samples=samples,
+                        automaton=automaton,
                     )
                 return {"edits": [edit.record() for edit in found]}
 
@@ -258,8 +266,6 @@ def try_all(
 ) -> tuple[list[Record], batching.Tokens]:
     """Tries every candidate.
 
-    The plan of batches is a function of the candidates' lengths alone and is recorded first.
-
     Args:
       params: of the model that is adapted.
       recipe: see `trials.train_group`.
@@ -267,48 +273,34 @@ def try_all(
     Returns:
       The records in the candidates' order, and the tokens that were trained on and computed.
     """
-    settings = run.session.settings.inner
-    usable = [i for i, candidate in enumerate(candidates) if candidate.lengths]
-    groups: list[list[int]] = []
-    for replicate in sorted({candidates[i].replicate for i in usable}):
-        members = [i for i in usable if candidates[i].replicate == replicate]
-        planned = batching.plan(
-            [(len(candidates[i].lengths), sum(candidates[i].lengths)) for i in members],
-            size=settings.candidates,
+    size = run.session.settings.inner.candidates
+
+    def work(group: list[int]) -> Record:
+        members = [candidates[i] for i in group]
+        return trials.try_group(
+            run.session, params, members, draw=draw or stage, width=width, recipe=recipe
         )
-        groups += [[members[j] for j in group] for group in planned]
-    plan = run.once(
-        "plan", stage, lambda: {"candidates_per_batch": settings.candidates, "groups": groups}
+
+    found, tokens = in_batches(
+        run,
+        [(len(c.lengths), sum(c.lengths)) if c.lengths else None for c in candidates],
+        [candidate.replicate for candidate in candidates],
+        work,
+        stage=stage,
+        size=size,
     )
     records: list[Record] = [
-        {**trials.describe(c), "answers": [], "reason": "the self-edit holds no text to train on"}
-        for c in candidates
+        found.get(i)
+        or {
+            **trials.describe(c),
+            "answers": [],
+            "reason": "the self-edit holds no text to train on",
+        }
+        for i, c in enumerate(candidates)
     ]
-    real = computed = 0
-    with run.stage(f"{stage}: adapt", len(candidates), "edit") as progress:
-        progress.update(len(candidates) - len(usable))
-        for number, group in enumerate(plan["groups"]):
-
-            def work(group=group) -> Record:
-                members = [candidates[i] for i in group]
-                return trials.try_group(
-                    run.session,
-                    params,
-                    members,
-                    draw=draw or stage,
-                    width=width,
-                    recipe=recipe,
-                )
-
-            batch = run.once("batch", f"{stage}/{number}", work)
-            for i, trial in zip(group, batch["trials"], strict=True):
-                records[i] = trial
-            real += batch["real_tokens"]
-            computed += batch["computed_tokens"]
-            progress.update(len(group))
     run.say(
-        f"{stage}: {len(usable)} inner loops on {real} tokens "
-        f"({real / max(computed, 1):.0%} of those computed); "
+        f"{stage}: {len(found)} inner loops on {tokens.real} tokens "
+        f"({tokens.real / max(tokens.computed, 1):.0%} of those computed); "
         f"{sum(record['reason'] is not None for record in records)} without a result"
     )
     cut = sum(r["dropped_tokens"] + r["dropped_sequences"] > 0 for r in records)
@@ -317,4 +309,47 @@ def try_all(
             f"{stage}: {cut} self-edits were cut to inner.max_sequences and the largest of "
             "inner.buckets"
         )
+    return records, tokens
+
+
+def in_batches(
+    run: Run,
+    costs: Sequence[tuple[int, ...] | None],
+    replicates: Sequence[int],
+    work: Callable[[list[int]], Record],
+    *,
+    stage: str,
+    size: int,
+) -> tuple[dict[int, Record], batching.Tokens]:
+    """Tries candidates group by group; a group is of one replicate and of like cost.
+
+    The plan of groups is a function of the arguments alone and is recorded first.
+
+    Args:
+      costs: of each candidate, see `batching.plan`; None for those that cannot be tried.
+      replicates: of each candidate.
+      work: tries the candidates of these numbers; returns {"trials": a record for each,
+        "real_tokens", "computed_tokens"}.
+      size: K.
+
+    Returns:
+      The records of those that were tried by their number, and the tokens that were trained on and
+      computed.
+    """
+    groups: list[list[int]] = []
+    for replicate in sorted(set(replicates)):
+        costed = [(i, cost) for i, cost in enumerate(costs) if cost and replicates[i] == replicate]
+        planned = batching.plan([cost for _, cost in costed], size=size)
+        groups += [[costed[j][0] for j in group] for group in planned]
+    plan = run.once("plan", stage, lambda: {"candidates_per_batch": size, "groups": groups})
+    records: dict[int, Record] = {}
+    real = computed = 0
+    with run.stage(f"{stage}: adapt", len(costs), "edit") as progress:
+        progress.update(sum(cost is None for cost in costs))
+        for number, group in enumerate(plan["groups"]):
+            batch = run.once("batch", f"{stage}/{number}", functools.partial(work, group))
+            records |= dict(zip(group, batch["trials"], strict=True))
+            real += batch["real_tokens"]
+            computed += batch["computed_tokens"]
+            progress.update(len(group))
     return records, batching.Tokens(real=real, computed=computed)

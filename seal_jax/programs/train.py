@@ -1,6 +1,5 @@
 """The main job: ReST-EM rounds, then the evaluation of every arm on other articles."""
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from seal_jax.programs import (
     plan,
     policies,
     rewards,
+    selection,
     stages,
     writing,
 )
@@ -89,10 +89,11 @@ def control_rounds(run: Run, rounds: Sequence[Sequence[Context]], control: arms.
     for number, chosen in enumerate(rounds, start=1):
         own = f"round {number}"
         stage = f"{control} {own}"
+        prompts = writing.edit_prompts(run.session, chosen)
         edits = stages.sample(
             run,
             policy.params,
-            writing.edit_prompts(run.session, chosen),
+            prompts,
             stage=own if number == 1 else stage,
             samples=settings.edits.samples,
             draw=own,
@@ -100,7 +101,7 @@ def control_rounds(run: Run, rounds: Sequence[Sequence[Context]], control: arms.
         # No reward is known; only what cannot be trained on is never kept.
         known_CxM = np.where(_says_something(run, chosen, edits), 0.0, np.nan)
         rule = restem.SelectionRule(control)
-        rows, _ = select(run, chosen, edits, known_CxM, None, rule, stage=stage)
+        rows, _ = selection.select(run, prompts, edits, known_CxM, None, rule, stage=stage)
         kept = rows if settings.restem.keep_data == "round" else [*kept, *rows]
         policy = policies.m_step(run, policy, kept, stage=stage, line=control)
     return policy
@@ -112,10 +113,11 @@ def e_step(
     """Samples, tries, scores and selects; returns the kept rows and a summary of the round."""
     session, settings = run.session, run.session.settings
     count, reward = settings.edits.samples, settings.reward
+    prompts = writing.edit_prompts(session, contexts)
     edits = stages.sample(
         run,
         policy.params,
-        writing.edit_prompts(session, contexts),
+        prompts,
         stage=stage,
         samples=count,
     )
@@ -145,7 +147,9 @@ def e_step(
             scored = rewards.text_scores(reward, edits)
         rewards_CxM = np.where(_says_something(run, contexts, edits), scored, np.nan)
     rule = settings.restem.selection_rule()
-    rows, weights_CxM = select(run, contexts, edits, rewards_CxM, baselines_C, rule, stage=stage)
+    rows, weights_CxM = selection.select(
+        run, prompts, edits, rewards_CxM, baselines_C, rule, stage=stage
+    )
     valid = rewards_CxM[~np.isnan(rewards_CxM)]
     chosen = rewards_CxM[weights_CxM > 0]
     summary = {
@@ -175,40 +179,3 @@ def _says_something(
             for context, of_context in zip(contexts, edits, strict=True)
         ]
     )
-
-
-def select(
-    run: Run,
-    contexts: Sequence[Context],
-    edits: Sequence[Sequence[Edit]],
-    rewards_CxM: np.ndarray,
-    baselines_C: Sequence[float] | None,
-    rule: restem.SelectionRule,
-    *,
-    stage: str,
-) -> tuple[list[restem.Row], np.ndarray]:
-    """Selects self-edits and records it; returns rows for the M-step, and weights [C, M]."""
-    weights_CxM = restem.select(
-        rewards_CxM,
-        rule,
-        baselines_C=np.zeros(len(contexts)) if baselines_C is None else baselines_C,
-        lengths_CxM=[[len(edit.text) for edit in of_context] for of_context in edits],
-        seed=zlib.crc32(f"{run.session.settings.seed} select {stage}".encode()),
-    )
-    selection = run.once(
-        "selection",
-        stage,
-        lambda: {
-            "contexts": [context.id for context in contexts],
-            "rewards": [[None if np.isnan(r) else float(r) for r in row] for row in rewards_CxM],
-            "weights": weights_CxM.tolist(),
-        },
-    )
-    rows = [
-        restem.Row(tokens=(*prompt, *edits[c][m].tokens), prompt_length=len(prompt), weight=weight)
-        for c, context in enumerate(contexts)
-        for prompt in [run.session.edit_prompt(context)]
-        for m, weight in enumerate(selection["weights"][c])
-        if weight > 0
-    ]
-    return rows, np.array(selection["weights"])

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from seal_jax import batching, parallel, sampling
+from seal_jax.constrained import Automaton
 from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.programs.session import Session
 from seal_jax.randomness import keys_for
@@ -51,7 +52,13 @@ class Prompt(NamedTuple):
 
 
 def sample(
-    opened: OpenedModel, params, prompts: Sequence[Prompt], *, draw: str, samples: int
+    opened: OpenedModel,
+    params,
+    prompts: Sequence[Prompt],
+    *,
+    draw: str,
+    samples: int,
+    automaton: Automaton | None = None,
 ) -> list[Edit]:
     """Samples texts for a batch of prompts (at most edits.contexts_per_batch).
 
@@ -59,6 +66,7 @@ def sample(
       params: the policy's parameters.
       draw: names the round in the keys.
       samples: M.
+      automaton: what the texts are held to, or None.
 
     Returns:
       M texts of each prompt, in order.
@@ -80,6 +88,7 @@ def sample(
         *parallel.shard((prompts_PxT, lengths_P)),
         parallel.shard(keys_B),
         samples_per_prompt=samples,
+        automaton=automaton,
     )
     tokens_BxN, lengths_B, stopped_B = jax.device_get(
         (out.tokens_BxN, out.lengths_B, out.stopped_B)

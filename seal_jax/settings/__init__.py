@@ -8,8 +8,10 @@ appendix B), unless a docstring says otherwise.
 """
 
 import dataclasses
+from typing import Literal
 
 from seal_jax.settings.checks import SettingsError, require
+from seal_jax.settings.few_shot import FEW_SHOT_ARMS, FewShot
 from seal_jax.settings.learning import (
     ALL_PROJECTIONS,
     ATTENTION,
@@ -35,11 +37,13 @@ __all__ = [
     "ALL_PROJECTIONS",
     "ARMS",
     "ATTENTION",
+    "FEW_SHOT_ARMS",
     "Answers",
     "Corpus",
     "Data",
     "Edits",
     "Evaluation",
+    "FewShot",
     "Grading",
     "Inner",
     "Lora",
@@ -58,8 +62,15 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of a run. `seed` is the only source of randomness."""
+    """All settings of a run. `seed` is the only source of randomness.
 
+    Attributes:
+      task: the task domain: "knowledge" incorporation, or "few_shot" learning on ARC, which uses
+        `few_shot` and does not use `data`, `prompts`, `grading`, `reward.kind`, `corpus`, `tuning`,
+        `teacher` and evaluation.arms.
+    """
+
+    task: Literal["knowledge", "few_shot"] = "knowledge"
     seed: int = 0
     model: Model = Model()
     data: Data = Data()
@@ -74,6 +85,7 @@ class Settings:
     tuning: Tuning = Tuning()
     teacher: Teacher = Teacher()
     evaluation: Evaluation = Evaluation()
+    few_shot: FewShot = FewShot()
 
     def __post_init__(self):
         require(0 <= self.seed < 2**32, "seed must be in [0, 2**32).")

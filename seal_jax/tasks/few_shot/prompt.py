@@ -78,6 +78,15 @@ def query(demonstrations: Sequence[Pair], query_input: Grid, form: Form) -> str:
     return _user_turn(demonstrations, query_input, form)[0]
 
 
+def show(demonstrations: Sequence[Pair], form: Form) -> str:
+    """Pairs as text, as they stand in a user's turn.
+
+    Raises:
+      PromptError: one without an output.
+    """
+    return "\n\n".join(_asked(pair, form) + answer(pair.output, form) for pair in demonstrations)
+
+
 def answer(grid: Grid | None, form: Form) -> str:
     """The assistant's turn.
 
@@ -184,11 +193,15 @@ def _user_turn(
     """The user's turn, and where the demonstrations' outputs are in it."""
     text, spans = _INSTRUCTION, []
     for pair in demonstrations:
-        text += f"\n\nInput:\n{grids.write(pair.input, form)}\nOutput:\n"
+        text += f"\n\n{_asked(pair, form)}"
         output = answer(pair.output, form)
         spans.append((len(text), len(text) + len(output)))
         text += output
     return f"{text}\n\nInput:\n{grids.write(query_input, form)}\nOutput:", spans
+
+
+def _asked(pair: Pair, form: Form) -> str:
+    return f"Input:\n{grids.write(pair.input, form)}\nOutput:\n"
 
 
 def _check_tokenizer(tokenizer: Any) -> None:
