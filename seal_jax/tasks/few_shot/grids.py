@@ -231,7 +231,7 @@ def _row(line: str, number: int) -> list[int]:
 
 
 def _colour(part: str, row: int) -> int:
-    if len(part) > 1:
+    if len(part) != 1 or part not in _DIGITS:
         raise GridError(f"the answer holds {part[:20]!r} in row {row}; colours are 0 to 9.")
     return int(part)
 

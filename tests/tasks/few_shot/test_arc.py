@@ -142,7 +142,7 @@ def test_solutions_that_do_not_fit(write, solutions, reason):
         (official(train=["x"]), r"train\[0\]: expected an object of input and output, found a str"),
         ([official()], r"task 'bad': expected \{\"train\".* found a list"),
         ('{"train": [', r"bad.json: not JSON that can be read: Expecting value: line 1"),
-        ('{"train": [], "train": []}', r"bad.json: an object has the key 'train' twice"),
+        ('{"train": [], "train": []}', r"^\S*bad.json: an object has the key 'train' twice"),
         ("[" * 100_000, r"bad.json: not JSON that can be read"),
         ("1" * 5000, r"bad.json: not JSON that can be read"),
     ],
@@ -156,6 +156,9 @@ def test_bad_tasks_name_file_task_and_pair(write, tmp_path, task, reason):
 def test_bad_kaggle_tasks_name_the_task(write):
     path = write("X_challenges.json", {"t": official(test=[FLIP])})
     with pytest.raises(arc.ArcError, match=r"'t': test\[0\]: the key 'output' is unknown"):
+        arc.load(path)
+    write("X_challenges.json", [official()])
+    with pytest.raises(arc.ArcError, match=r"X_challenges.json: expected an object of tasks by id"):
         arc.load(path)
     write("X_challenges.json", {})
     with pytest.raises(arc.ArcError, match=r"X_challenges.json: the file holds no task"):

@@ -16,7 +16,7 @@ some_grids = st_numpy.arrays(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(grid=some_grids, form=st.sampled_from(FORMS))
 def test_reading_undoes_writing(grid, form):
     read = grids.read(grids.write(grid, form), form)
@@ -24,7 +24,7 @@ def test_reading_undoes_writing(grid, form):
     np.testing.assert_array_equal(read, grid)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     grid=some_grids,
     form=st.sampled_from(FORMS),
@@ -51,7 +51,7 @@ def test_words_and_fences_around_a_grid(grid, form, around, break_lines):
     np.testing.assert_array_equal(grids.read(text, form), grid)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None, derandomize=True)
 @given(
     text=st.text(alphabet="[[]] \n,,0123456789-.`:Input²٣x", max_size=40),
     form=st.sampled_from(FORMS),
@@ -82,6 +82,7 @@ def test_any_text_is_a_grid_or_refused(text, form):
         ("digits", "**Output grid 2:** 01\n23"),
         ("digits", "Input: 98\n76\nOutput: 01\n23"),
         ("digits", "Input:\n98\n76\n\nOutput:\n01\n23\n\nInput:\n11"),
+        ("digits", "Input:\n```text\n98\n76\n```\nOutput:\n```text\n01\n23\n```"),
         ("digits", "A grid of 2x2:\n01\n23\nwhich is 2x2"),
         ("digits", "2x2 grid:\n01\n23"),
     ],
@@ -107,6 +108,8 @@ def test_a_column_of_one_cell_each():
         ("nested", "[[0, 1], [2, 10]]", r"holds '10' in row 2; colours are 0 to 9"),
         ("nested", "[[0, -1]]", r"holds '-1' in row 1"),
         ("nested", "[[0.5]]", r"holds '0.5' in row 1"),
+        ("nested", "[[0, \u00b2]]", r"has '\u00b2\]\]' in or after row 1"),
+        ("nested", "[[0, \u0663]]", r"has '\u0663\]\]' in or after row 1"),
         ("nested", "[[0., 1.]]", r"has '0., 1.\]\]' in or after row 1"),
         ("nested", "[[0, 1], ...]", r"has '...\]' in or after row 1"),
         ("nested", "[[0, 1], 2]", r"has '2\]' in or after row 1"),
@@ -121,6 +124,7 @@ def test_a_column_of_one_cell_each():
         ("digits", "012\n345\n67", r"row 3 has length 2, but row 1 has length 3"),
         ("digits", "0 1\n2 10", r"holds '10' in row 2"),
         ("digits", "0 -1", r"holds '-1' in row 1"),
+        ("digits", "0 -", r"holds '-' in row 1"),
         ("digits", "01 23", r"holds '01' in row 1"),
         ("digits", "012\n3x5\n678", r"has '3x5' where a row of digits belongs"),
         ("digits", "O12\n345", r"has 'O12' where a row of digits belongs"),

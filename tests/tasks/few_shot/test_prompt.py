@@ -187,11 +187,11 @@ def test_grids_that_are_alike_are_told_apart(chatml):
 
 @pytest.mark.smollm2
 def test_what_a_prompt_costs(smollm2):
-    """Beside the grids' own: 81 of SmolLM2's tokens, and 9 more for each demonstration."""
+    """Beside the grids' own: 72 of SmolLM2's tokens, and 9 more for each demonstration."""
     pair = Pair(check([[1]]), check([[2]]))
     for n in range(3):
         tokens = prompt.query_tokens(smollm2, [pair] * n, pair.input, "digits")
-        assert len(tokens) == 81 + 9 * n + (2 * n + 1)  # cells
+        assert len(tokens) == 72 + 9 * n + (2 * n + 1)  # cells
 
 
 def test_the_template_does_not_read_the_clock(llama_3):
