@@ -294,16 +294,22 @@ def log_likelihoods(
             allowed_BxTxA.reshape(-1, allowed_BxTxA.shape[-1]),
         ).reshape(targets_BxT.shape)
     else:  # the head itself is being trained
-        # Where nothing is wanted all may be padding, whose -inf would make the gradient NaN.
-        allowed_BxTxA = jnp.where(wanted_BxT[..., None], allowed_BxTxA, targets_BxT[..., None])
         logits_BxTxV = decoder.logits(config, params, hidden_BxTxD, delta=delta)
-        index_BxTxA = jnp.maximum(allowed_BxTxA, 0)
-        logits_BxTxA = jnp.take_along_axis(logits_BxTxV, index_BxTxA, axis=-1)
-        logits_BxTxA = jnp.where(allowed_BxTxA >= 0, logits_BxTxA, -jnp.inf)
-        chosen_BxTxA = jnp.where(allowed_BxTxA == targets_BxT[..., None], logits_BxTxA, -jnp.inf)
-        lls_BxT = chosen_BxTxA.max(axis=-1) - jax.nn.logsumexp(logits_BxTxA, axis=-1)
-        lls_BxT = jnp.where(wanted_BxT, lls_BxT, 0.0)
+        lls_BxT = _of_logits(logits_BxTxV, targets_BxT, wanted_BxT, allowed_BxTxA)
     return lls_BxT[:, :-1]
+
+
+def _of_logits(logits_BxTxV, targets_BxT, wanted_BxT, allowed_BxTxA):
+    """[B, T] log p' where wanted, else 0."""
+    # Where nothing is wanted all may be padding, whose -inf would make the gradient NaN.
+    allowed_BxTxA = jnp.where(wanted_BxT[..., None], allowed_BxTxA, targets_BxT[..., None])
+    index_BxTxA = jnp.maximum(allowed_BxTxA, 0)
+    logits_BxTxA = jnp.take_along_axis(logits_BxTxV, index_BxTxA, axis=-1)
+    logits_BxTxA = jnp.where(allowed_BxTxA >= 0, logits_BxTxA, -jnp.inf)
+    is_target_BxTxA = allowed_BxTxA == targets_BxT[..., None]
+    chosen_BxT = jnp.where(is_target_BxTxA, logits_BxTxA, -jnp.inf).max(axis=-1)
+    lls_BxT = chosen_BxT - jax.nn.logsumexp(logits_BxTxA, axis=-1)
+    return jnp.where(wanted_BxT, lls_BxT, 0.0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

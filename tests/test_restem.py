@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from seal_jax import delta as delta_lib
 from seal_jax import restem
 from seal_jax.delta import DeltaSpec
+from seal_jax.model import decoder
 from seal_jax.restem import SelectionRule
 
 NAN = math.nan
@@ -375,6 +377,101 @@ def test_the_update_by_hand(state, large_batch):
         spread = (0.999 * np.float64(nu) + 0.001 * g**2) / (1 - 0.999**4)
         expected = -0.01 * 7 / 8 * mean / (np.sqrt(spread) + 1e-8)
         np.testing.assert_allclose(change, expected, rtol=1e-3, atol=1e-6)
+
+
+def _constrained_rows(count):
+    """The same rows, each token chosen from 1 to 5 allowed ones, itself among them."""
+    rng, rows = np.random.default_rng(count), []
+    for row in _rows(count):
+        allowed = []
+        for token in row.tokens[row.prompt_length :]:
+            others = rng.permutation(np.delete(np.arange(61), token))[: rng.integers(0, 5)]
+            allowed.append((*sorted([token, *others.tolist()]), -1, -1, -1, -1)[:5])
+        rows.append(dataclasses.replace(row, allowed=tuple(allowed)))
+    return rows
+
+
+def _masked_loss(config, params, delta, batch):
+    """The plain way: logits of all rows, those that were not allowed -inf, the weighted mean."""
+    variables = delta_lib.variables(delta)
+    hidden = decoder.hidden_states(config, params, batch.tokens_BxT, delta=variables)
+    logits = decoder.logits(config, params, hidden, delta=variables)[:, :-1]
+    counted = batch.mask_BxT[:, 1:]
+    may = (batch.allowed_BxTxA[:, 1:, :, None] == jnp.arange(61)).any(axis=2) | ~counted[..., None]
+    log_probs = jax.nn.log_softmax(jnp.where(may, logits, -jnp.inf), axis=-1)
+    chosen = jnp.take_along_axis(log_probs, batch.tokens_BxT[:, 1:, None], axis=-1)[..., 0]
+    weights = counted * batch.weights_B[:, None]
+    return -jnp.sum(jnp.where(counted, chosen, 0.0) * weights) / jnp.sum(weights)
+
+
+@pytest.fixture(scope="module")
+def masked(tiny_llama, state):
+    """Loss and gradient of 10 constrained rows, the plain way."""
+    batch = jax.tree.map(jnp.asarray, _batch(_constrained_rows(10), 10))
+    run = jax.jit(jax.value_and_grad(_masked_loss, argnums=2), static_argnums=0)
+    loss, gradient = run(tiny_llama.config, tiny_llama.params, state.delta, batch)
+    return loss, gradient.tree
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_the_likelihood_of_a_constrained_self_edit(tiny_llama, state, masked, devices):
+    """Renormalised over what was allowed; 10 rows on 8 devices leave 6 of 16 places empty."""
+    mapped = jax.pmap(
+        functools.partial(
+            restem.gradient, (tiny_llama.config, dataclasses.replace(SETTINGS, microbatch=2))
+        ),
+        axis_name="data",
+        in_axes=(None, None, 0, None),
+        out_axes=None,
+        static_broadcasted_argnums=3,
+        devices=jax.devices()[:devices],
+    )
+    batch = _batch(_constrained_rows(10), 2 * devices)
+    loss, gradient = mapped(tiny_llama.params, state.delta, _sharded(batch, devices), "data")
+    np.testing.assert_allclose(loss, masked[0], rtol=1e-5)
+    assert _relative(gradient, masked[1]) < 1e-5
+
+
+def test_a_constraint_changes_the_gradient(masked, large_batch):
+    """Guards the test above: without the renormalisation the gradient is another one."""
+    assert _relative(large_batch(10)[1], masked[1]) > 0.1
+
+
+def test_what_tokens_were_chosen_from_literal():
+    rows = [
+        restem.Row((1, 2, 3), prompt_length=1, allowed=((2, 9), (3, -1))),
+        restem.Row((7, 7), prompt_length=1, weight=0.0),  # dropped, and asked for nothing
+        restem.Row((4, 5), prompt_length=2, allowed=()),  # empty
+    ]
+    (batch,) = restem.epoch_batches(
+        rows, batch_size=2, multiple=3, length=4, order=np.array([1, 0])
+    )
+    nothing = [[-1, -1]] * 4
+    np.testing.assert_array_equal(
+        batch.allowed_BxTxA, [nothing, [[-1, -1], [2, 9], [3, -1], [-1, -1]], nothing]
+    )
+    (free,) = restem.epoch_batches(
+        [restem.Row((1, 2), prompt_length=1)], batch_size=1, multiple=1, length=2, order=[0]
+    )
+    assert free.allowed_BxTxA is None
+
+
+@pytest.mark.parametrize(
+    ("allowed", "message"),
+    [
+        (None, "must all have been sampled under one constraint"),
+        (((5, 6, 7),), "must all have been sampled under one constraint"),
+        (((5, 6), (5, 6)), "must be given for each token after its prompt"),
+        ((), "must be given for each token after its prompt"),
+    ],
+)
+def test_rows_of_several_constraints_are_refused(allowed, message):
+    rows = [
+        restem.Row((1, 2), prompt_length=1, allowed=((2, 3),)),
+        restem.Row((4, 5), prompt_length=1, allowed=allowed),
+    ]
+    with pytest.raises(ValueError, match=message):
+        restem.epoch_batches(rows, batch_size=2, multiple=1, length=2, order=np.arange(2))
 
 
 def test_rows_that_do_not_divide_by_the_microbatch(tiny_llama, state):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from seal_jax import constrained, sampling
 from seal_jax import delta as delta_lib
-from seal_jax import sampling
 from seal_jax.delta import DeltaSpec
 from seal_jax.sampling import SampleSettings
 
@@ -312,6 +312,48 @@ def test_rows_of_all_adapters_at_once_equal_the_mapped_loop(greedy_texts, adapte
         mapped(delta_lib.stack(adapters)),
     )
     assert _texts(found) == greedy_texts
+
+
+def _allowing(tokens):
+    """An automaton of one state and the end: these tokens may always follow."""
+    leads_to = [1 if token in STOPS else 0 for token in tokens]
+    stops = [*STOPS, *[-1] * (len(tokens) - len(STOPS))]
+    return constrained.Automaton(
+        jnp.array([tokens, stops], jnp.int32),
+        jnp.array([leads_to, [min(token, 1) for token in stops]], jnp.int32),
+    )
+
+
+def test_a_constraint_that_allows_everything_changes_nothing(eight, generate):
+    """The same draws, bit for bit; rows end as before, and padding prompts write nothing."""
+    found = generate(*PROMPTS, KEYS, automaton=_allowing(range(61)))
+    assert _texts(found) == _texts(eight)
+    np.testing.assert_array_equal(found.stopped_B, eight.stopped_B)
+    assert len(set(map(len, _texts(eight)))) > 2
+
+
+def test_the_tables_are_no_part_of_the_program(generate, count_compiles):
+    """Other tables of the same shapes give other texts and compile nothing."""
+    first = _allowing(range(61))
+    generate(*PROMPTS, KEYS, automaton=first)
+    other = first.replace(tokens_SxA=jnp.full_like(first.tokens_SxA, 9))  # a 9, and the end
+    compiled, found = count_compiles(lambda: generate(*PROMPTS, KEYS, automaton=other))
+    assert compiled == 0
+    assert _texts(found) == [[9] if length else [] for length in PROMPTS[1]]
+
+
+def test_without_a_constraint_its_state_is_not_carried(tiny_llama):
+    """The loop of the unconstrained program carries one array less, and gathers no tables."""
+
+    def carried(**kwargs):
+        static = (tiny_llama.config, SETTINGS)
+        traced = jax.make_jaxpr(
+            lambda *rows, **kw: sampling.generate(static, tiny_llama.params, *rows, **kw)
+        )(*PROMPTS, KEYS, **kwargs)
+        (loop,) = (e for e in traced.eqns if e.primitive.name == "while" and len(e.outvars) > 4)
+        return len(loop.outvars)
+
+    assert carried(automaton=_allowing(range(61))) == carried(automaton=None) + 1 == carried() + 1
 
 
 @pytest.mark.parametrize(

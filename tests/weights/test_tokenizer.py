@@ -10,7 +10,7 @@ import shutil
 import gguf as gguf_package
 import pytest
 import regex
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from seal_jax.model.config import ModelConfig
@@ -313,6 +313,48 @@ BARE = {
     "added_tokens": [],
     "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
 }
+
+
+def test_the_bytes_of_tokens(tiny_gguf):
+    """Each single byte, merged ones, and the halves of a letter; no added token."""
+    tokenizer = tokenization.from_gguf(tiny_gguf())
+    found = tokenization.token_bytes(tokenizer)
+    assert {bytes([byte]) for byte in range(256)} <= set(found)
+    ids = tokenizer.convert_tokens_to_ids
+    for piece, token in [(b" hello", "Ġhello"), (b"\n\n", "ĊĊ"), (b"12", "12"), (b"\xc3", "Ã")]:
+        assert found[piece] == [ids(token)]
+    assert found[b"\xa9"] == tokenizer("é")["input_ids"][1:]
+    spelled = {token for tokens in found.values() for token in tokens}
+    assert spelled == set(range(len(tokenizer))) - set(tokenizer.added_tokens_decoder)
+    for text in ("a <|im_end|> <think>", "é 12\n"):
+        pieces = {token: piece for piece, tokens in found.items() for token in tokens}
+        tokens = tokenizer(text)["input_ids"]
+        known = b"".join(pieces.get(token, b"?") for token in tokens)
+        assert known == text.replace("<|im_end|>", "?").replace("<think>", "?").encode()
+
+
+@pytest.mark.smollm2
+def test_the_bytes_of_the_demo_model_spell_what_it_encodes(smollm2, strings):
+    pieces = {
+        token: piece
+        for piece, tokens in tokenization.token_bytes(smollm2).items()
+        for token in tokens
+    }
+    assert len(pieces) == 49152 - 17
+    for text in strings:
+        tokens = smollm2(text)["input_ids"]
+        if set(text.encode()) & LOST_BYTES or not set(tokens).isdisjoint(range(17)):
+            continue
+        assert b"".join(pieces[token] for token in tokens) == text.encode()
+
+
+def test_only_byte_level_tokens_have_known_bytes():
+    words = Tokenizer(models.WordLevel({"a": 0, "<end>": 1}, unk_token="a"))
+    with pytest.raises(WeightsError, match=r"not a byte-level BPE .*: use a model"):
+        tokenization.token_bytes(PreTrainedTokenizerFast(tokenizer_object=words))
+    words.decoder = decoders.WordPiece()
+    with pytest.raises(WeightsError, match="not a byte-level BPE"):
+        tokenization.token_bytes(PreTrainedTokenizerFast(tokenizer_object=words))
 
 
 def test_a_directory_keeps_its_tokenizer_json(tiny_gguf, tmp_path):
