@@ -17,7 +17,7 @@ from seal_jax.tasks.base import Context, Grader, Question, Task
 from seal_jax.tasks.knowledge import rubric
 from seal_jax.tasks.knowledge.grading import judge
 from seal_jax.tasks.knowledge.task import KnowledgeTask
-from seal_jax.weights import load, tokenizer
+from seal_jax.weights import exported, load, tokenizer
 
 
 class Rubric(Protocol):
@@ -42,6 +42,7 @@ class Session:
       stop_ids: tokens that end a text.
       grader: of the answers.
       rubric: scores self-edits, where the reward is "rubric".
+      merged, adapter: what of the base is not the original model; see `load.LoadedModel`.
     """
 
     settings: Settings
@@ -53,6 +54,8 @@ class Session:
     stop_ids: tuple[int, ...]
     grader: Grader
     rubric: Rubric | None
+    merged: tuple[str, ...] = ()
+    adapter: exported.Addition | None = None
 
     def edit_prompt(self, context: Context) -> list[int]:
         """Token ids of the prompt that asks the policy for a self-edit."""
@@ -145,7 +148,7 @@ def open_session(settings: Settings) -> Session:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
     task = make_task(settings)
-    loaded = load.load_model(settings.model.path, jnp.dtype(settings.model.dtype))
+    loaded = load_base(settings)
     chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
     if chats and not loaded.tokenizer.chat_template:
         raise SettingsError(
@@ -170,7 +173,21 @@ def open_session(settings: Settings) -> Session:
         stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
         grader=_make_grader(settings, policy),
         rubric=_make_rubric(settings, policy),
+        merged=loaded.merged,
+        adapter=loaded.adapter,
     )
+
+
+def load_base(settings: Settings) -> load.LoadedModel:
+    """The model that a run starts from: model.path with model.adapter merged in.
+
+    Raises:
+      ValueError, FileNotFoundError, RuntimeError: with what to change.
+    """
+    loaded = load.load_model(settings.model.path, jnp.dtype(settings.model.dtype))
+    if settings.model.adapter:
+        loaded = load.with_adapter(loaded, settings.model.adapter)
+    return loaded
 
 
 def _make_grader(settings: Settings, policy: load.LoadedModel) -> Grader:
@@ -198,7 +215,7 @@ def _judge_model(settings: Settings, policy: load.LoadedModel) -> dict[str, Any]
     own = grading.kind == "policy"
     model = policy if own else load.load_model(grading.model, jnp.dtype(settings.model.dtype))
     return dict(
-        label=settings.model.path if own else grading.model,
+        label=settings.model.name if own else grading.model,
         config=model.config,
         params=model.params if own else parallel.place(model.params),
         tokenizer=model.tokenizer,
