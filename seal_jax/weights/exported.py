@@ -219,8 +219,12 @@ def _clear(folder: pathlib.Path) -> None:
 
 
 def _sync(folder: pathlib.Path) -> None:
-    """Has every file on the disk before the rename says that the directory is complete."""
+    """Has every file on the disk before the rename says that the directory is complete.
+
+    The safetensors package keeps what it writes from other users; here the directory's mode says.
+    """
     for file in folder.iterdir():
+        file.chmod(folder.stat().st_mode & 0o666)
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())
 

@@ -35,6 +35,13 @@ def test_a_directory_appears_whole_with_its_mark(tmp_path):
     assert exported.merged_into(out) == ("d1", "d2")
 
 
+def test_files_are_as_open_as_their_directory(tmp_path):
+    with exported.directory(tmp_path / "out", MARK, overwrite=False) as folder:
+        folder.chmod(0o750)
+        (folder / "weights").touch(0o600)
+    assert (tmp_path / "out" / "weights").stat().st_mode & 0o777 == 0o640
+
+
 def test_an_empty_directory_is_taken(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
