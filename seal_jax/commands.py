@@ -145,17 +145,23 @@ def _define_draw(values: flags.FlagValues) -> None:
 
 
 def _adapt(values: flags.FlagValues) -> None:
-    from seal_jax.programs import adapt
+    from seal_jax.programs import adapt, export
 
     if not values.passage:
         raise UsageError("adapt needs --passage=FILE (a text file) and --question='...'.")
     passage = pathlib.Path(values.passage).read_text(encoding="utf-8")
+    target = None
+    if values.out:
+        target = export.AdapterTarget(
+            out=values.out, onto=values.onto, base=values.base, overwrite=values.overwrite
+        )
     adapted = adapt.adapt(
         _settings(values),
         passage,
         list(values.question),
         title=values.title or pathlib.Path(values.passage).stem.replace("_", " "),
         edit=values.edit,
+        target=target,
     )
     if adapted.self_edit:
         print(f"self-edit:\n{adapted.self_edit}\n")
@@ -169,6 +175,8 @@ def _adapt(values: flags.FlagValues) -> None:
         print(
             f"question: {question}\n  before: {before or '(empty)'}\n  after:  {after or '(empty)'}"
         )
+    if adapted.adapter:
+        print(f"\n{adapted.adapter}\nwritten to {values.out}")
 
 
 def _define_adapt(values: flags.FlagValues) -> None:
@@ -176,6 +184,63 @@ def _define_adapt(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("question", [], "A question; may be repeated.", values)
     flags.DEFINE_string("title", "", "What it is about (default: the file's name).", values)
     flags.DEFINE_bool("edit", True, "Write a self-edit; else train on the passage.", values)
+    flags.DEFINE_string("out", "", "Directory to write what it learned to, as an adapter.", values)
+    _define_adapter(values)
+
+
+def _define_adapter(values: flags.FlagValues) -> None:
+    flags.DEFINE_enum(
+        "onto",
+        "original",
+        ["original", "policy"],
+        "The model that an adapter is for: model.path, or what its last delta was trained on.",
+        values,
+    )
+    flags.DEFINE_string(
+        "base", "", "That model's name or directory (default: model.path where it is).", values
+    )
+    flags.DEFINE_bool("overwrite", False, "Replace an export in --out.", values)
+
+
+def _export(values: flags.FlagValues) -> None:
+    from seal_jax.programs import export
+
+    if not values.workdir or not values.out:
+        raise UsageError("export needs --workdir=RUN, a run's directory, and --out=DIR.")
+    if values.what == "policy" and (values.base or values.onto != "original"):
+        raise UsageError("--base and --onto are about an adapter: add --what=adapter.")
+    if values.what == "adapter" and values.dtype:
+        raise UsageError("an adapter is written in float32: --dtype is for --what=policy.")
+    line = export.export(
+        values.workdir,
+        values.out,
+        what=values.what,
+        version=values.version,
+        onto=values.onto,
+        base=values.base,
+        dtype=values.dtype or "",
+        overwrite=values.overwrite,
+    )
+    print(f"{line}\nwritten to {values.out}")
+
+
+def _define_export(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", "", "Directory of the run.", values)
+    flags.DEFINE_string("out", "", "A new directory for the export.", values)
+    flags.DEFINE_enum(
+        "what", "policy", ["policy", "adapter"], "Merged weights, or a PEFT adapter.", values
+    )
+    flags.DEFINE_integer(
+        "version",
+        None,
+        "The policy after that round (default: the last; 0: what the run started from).",
+        0,
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "dtype", None, ["float32", "bfloat16"], "Of merged weights (default: the run's).", values
+    )
+    _define_adapter(values)
 
 
 def _analyze(values: flags.FlagValues) -> None:
@@ -301,6 +366,11 @@ COMMANDS: Mapping[str, Command] = {
         summary="few-shot learning: a picture of a run's task (--workdir=RUN --task=ID --out=FILE)",
         run=_draw,
         define=_define_draw,
+    ),
+    "export": Command(
+        summary="a run's policy for other tools: merged, or as an adapter (--what=adapter)",
+        run=_export,
+        define=_define_export,
     ),
     "compare": Command(
         summary="finished runs, question by question: compare RUN RUN ... (RUN,RUN: seeds of one)",

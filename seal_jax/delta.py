@@ -177,6 +177,46 @@ def stack(deltas: Sequence[Delta]) -> Delta:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *deltas)
 
 
+def concatenate(deltas: Sequence[Delta]) -> Delta:
+    """One low-rank delta that changes what several ones change together.
+
+    The factors lie side by side, so the ranks add up: x A1 B1 + x A2 B2 = x [A1 A2] [B1; B2]. The
+    scale alpha / rank is kept where it is common; otherwise it becomes 1 and each B carries its
+    own. A module that some of the deltas leave alone has zeros for them.
+
+    Raises:
+      ValueError: there are none, or one is dense.
+    """
+    specs = [delta.spec for delta in deltas]
+    if not specs or any(spec.kind != "low_rank" for spec in specs):
+        raise ValueError(
+            f"only low-rank deltas can be concatenated, not {[spec.kind for spec in specs]}: merge "
+            "dense ones into the parameters (delta.merge)."
+        )
+    scales = {spec.scale for spec in specs}
+    scale = scales.pop() if len(scales) == 1 else 1.0
+    flat = [flax.traverse_util.flatten_dict(delta.tree, sep="/") for delta in deltas]
+    leaves = {}
+    for path in dict.fromkeys(path for tree in flat for path in tree):
+        axis = -1 if path.endswith("/a") else -2
+        like = next(tree[path] for tree in flat if path in tree)
+        parts = []
+        for tree, spec in zip(flat, specs, strict=True):
+            shape = list(like.shape)
+            shape[axis] = spec.rank
+            part = tree.get(path, jnp.zeros(shape, jnp.float32))
+            own = 1.0 if axis == -1 or spec.scale == scale else spec.scale
+            parts.append(part * own)
+        leaves[path] = jnp.concatenate(parts, axis)
+    rank = sum(spec.rank for spec in specs)
+    spec = DeltaSpec(
+        targets=tuple(dict.fromkeys(target for spec in specs for target in spec.targets)),
+        rank=rank,
+        alpha=scale * rank,
+    )
+    return Delta(tree=flax.traverse_util.unflatten_dict(leaves, sep="/"), spec=spec)
+
+
 def take(delta: Delta, index) -> Delta:
     """Candidate(s) `index` (an integer, or an integer array) of a stacked delta."""
     return jax.tree.map(lambda leaf: leaf[index], delta)

@@ -24,6 +24,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from seal_jax import checkpoints, ledger, run_dir  # noqa: E402
 from seal_jax import delta as delta_lib  # noqa: E402
 from seal_jax.model import decoder  # noqa: E402
 from seal_jax.model.config import ModelConfig, RopeScaling  # noqa: E402
@@ -122,6 +123,28 @@ def random_delta():
         return jax.tree.map(
             lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) * size, jnp.float32), zero
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stored_run():
+    """(workdir, settings, deltas) -> workdir, as a run leaves it whose rounds trained `deltas`.
+
+    Nothing is trained. None stands for a round that kept no self-edit.
+    """
+
+    def make(workdir, settings, deltas):
+        with run_dir.open_run(workdir, dataclasses.asdict(settings)) as directory:
+            with ledger.Ledger(directory.ledger_path) as records:
+                for version, delta in enumerate(deltas, start=1):
+                    record = {"version": version, "kept": 0 if delta is None else 2, "steps": []}
+                    records.append("policy", f"round {version}", record)
+            with checkpoints.Checkpoints(directory.checkpoints_path, keep=None) as saved:
+                for version, delta in enumerate(deltas, start=1):
+                    if delta is not None:
+                        saved.save(version, delta.tree)
+        return workdir
 
     return make
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from seal_jax import cli
-from seal_jax.programs import adapt, evaluate, train
+from seal_jax.programs import adapt, evaluate, export, train
 
 
 @pytest.fixture
@@ -55,6 +55,12 @@ def test_variant_and_policy_reach_the_program(called):
         (["select", "--scored=x", "--rule=best"], "one of best_of_m, top_k"),
         (["select", "--scored=x", "--config.seed=1"], "config.seed"),
         (["adapt", "--passage=no-such-file", "--question=q"], "no-such-file"),
+        (["export", "--workdir=w"], "export needs --workdir=RUN, a run's directory, and --out"),
+        (["export", "--workdir=w", "--out=o", "--base=b"], "add --what=adapter"),
+        (["export", "--workdir=w", "--out=o", "--onto=policy"], "add --what=adapter"),
+        (["export", "--workdir=w", "--out=o", "--what=adapter", "--dtype=float32"], "--dtype is"),
+        (["export", "--workdir=w", "--out=o", "--what=delta"], "policy|adapter"),
+        (["export", "--workdir=w", "--out=o", "--version=-1"], "-1"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_code_2(arguments, message, called, capsys):
@@ -76,8 +82,8 @@ def test_traceback_shows_where(called):
 
 
 def test_adapt_prints_both_answers(monkeypatch, tmp_path, capsys):
-    def fake(settings, passage, questions, *, title, edit):
-        assert (passage, title, edit) == ("Text.", "T", True)
+    def fake(settings, passage, questions, *, title, edit, target):
+        assert (passage, title, edit, target) == ("Text.", "T", True, None)
         return adapt.Adapted("an edit", ["red", ""], ["blue", "green"])
 
     monkeypatch.setattr(adapt, "adapt", fake)
@@ -88,6 +94,37 @@ def test_adapt_prints_both_answers(monkeypatch, tmp_path, capsys):
     printed = capsys.readouterr().out
     for part in ("an edit", "One?", "red", "blue", "(empty)", "green"):
         assert part in printed
+
+
+def test_export_flags_reach_the_program(monkeypatch, capsys):
+    given = {}
+
+    def fake(workdir, out, **named):
+        given.update(named, workdir=workdir, out=out)
+        return "policy 1 of w: an adapter"
+
+    monkeypatch.setattr(export, "export", fake)
+    flags = ["--workdir=w", "--out=o", "--what=adapter", "--version=1", "--onto=policy", "--base=b"]
+    assert cli.main(["export", *flags, "--overwrite"]) == 0
+    assert given == {
+        "workdir": "w", "out": "o", "what": "adapter", "version": 1, "onto": "policy", "base": "b",
+        "dtype": "", "overwrite": True,
+    }  # fmt: skip
+    assert capsys.readouterr().out == "policy 1 of w: an adapter\nwritten to o\n"
+
+
+def test_adapt_passes_on_where_its_adapter_goes(monkeypatch, tmp_path, capsys):
+    def fake(*_, target, **__):
+        expected = export.AdapterTarget(out="o", onto="policy", base="b", overwrite=True)
+        assert target == expected
+        return adapt.Adapted("", ["a"], ["b"], adapter="an adapter of rank 2")
+
+    monkeypatch.setattr(adapt, "adapt", fake)
+    file = tmp_path / "text.txt"
+    file.write_text("Text.")
+    flags = [f"--passage={file}", "--question=q", "--out=o", "--onto=policy", "--base=b"]
+    assert cli.main(["adapt", *flags, "--overwrite"]) == 0
+    assert "an adapter of rank 2\nwritten to o" in capsys.readouterr().out
 
 
 def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
@@ -107,14 +144,15 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
         ("adapt", "--question:"),
         ("analyze", "--draws:"),
         ("select", "--rule:"),
+        ("export", "--onto:"),
     ],
 )
 def test_help_lists_the_commands_flags(command, flag, capsys):
     assert cli.main([command, "--help"]) == 0
     printed = capsys.readouterr().out
     assert flag in printed
-    assert ("--workdir:" in printed) == (command in ("train", "evaluate"))
-    assert ("--config.inner.epochs" in printed) == (command not in ("analyze", "select"))
+    assert ("--workdir:" in printed) == (command in ("train", "evaluate", "export"))
+    assert ("--config.inner.epochs" in printed) == (command not in ("analyze", "select", "export"))
 
 
 def test_importing_the_package_does_not_load_jax():

@@ -249,6 +249,43 @@ def test_deltas_of_different_specs_cannot_be_stacked(tiny_llama, random_delta):
         delta_lib.stack(deltas)
 
 
+@pytest.mark.parametrize(
+    ("second", "rank", "alpha"),
+    [
+        # Scales 2 and 4 differ: each B carries its own. ATTENTION leaves five modules alone.
+        (KERNELS, 5, 5.0),
+        # Both scale by 2: 2 x (3 + 1).
+        (DeltaSpec(("o_proj", "q_proj"), rank=1, alpha=2.0), 4, 8.0),
+    ],
+    ids=["other scale", "same scale"],
+)
+def test_concatenated_factors_add_up(tiny_llama, random_delta, second, rank, alpha):
+    deltas = [
+        random_delta(tiny_llama.params, spec, seed=seed, size=0.2)
+        for seed, spec in enumerate((ATTENTION, second))
+    ]
+    one = delta_lib.concatenate(deltas)
+    assert one.spec == DeltaSpec((*ATTENTION.targets, *second.targets[:1], *(
+        target for target in second.targets[1:] if target not in ATTENTION.targets
+    )), rank=rank, alpha=alpha)  # fmt: skip
+    expected = delta_lib.merge(tiny_llama.params, deltas)
+    assert_trees_close(delta_lib.merge(tiny_llama.params, one), expected, rtol=1e-5, atol=1e-5)
+    assert one.tree["layers"]["attn"]["o_proj"]["a"].shape[-1] == rank
+
+
+def test_a_single_delta_is_concatenated_bit_for_bit(kernels_delta):
+    one = delta_lib.concatenate([kernels_delta])
+    assert one.spec == kernels_delta.spec
+    assert_trees_equal(one.tree, kernels_delta.tree)
+
+
+def test_what_cannot_be_concatenated(tiny_llama, kernels_delta):
+    dense = delta_lib.init(jax.random.key(0), tiny_llama.params, EVERYTHING)
+    for deltas in ([], [kernels_delta, dense]):
+        with pytest.raises(ValueError, match="only low-rank deltas can be concatenated"):
+            delta_lib.concatenate(deltas)
+
+
 def test_rows_grouped_by_candidate_equal_the_mapped_candidates(tiny_models, random_delta):
     """Three candidates of two rows each, in one batch, against vmap over the candidates."""
     config, params = tiny_models["qwen2"].config, tiny_models["qwen2"].params

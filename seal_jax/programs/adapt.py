@@ -5,10 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 
-from seal_jax.programs import answering, opened_model, session, trials, writing
+from seal_jax import delta as delta_lib
+from seal_jax.delta import Delta
+from seal_jax.programs import answering, export, opened_model, session, trials, writing
 from seal_jax.programs.session import Session
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks.base import Context, Question
+from seal_jax.weights.exported import Addition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Adapted:
       self_edit: its text; empty where none was asked for.
       before, after: the answer to each question.
       dropped_tokens, dropped_sequences: what did not fit and was not trained on.
+      adapter: a line on the adapter that was written.
     """
 
     self_edit: str
@@ -26,10 +30,17 @@ class Adapted:
     after: list[str]
     dropped_tokens: int = 0
     dropped_sequences: int = 0
+    adapter: str = ""
 
 
 def adapt(
-    settings: Settings, passage: str, questions: list[str], *, title: str, edit: bool = True
+    settings: Settings,
+    passage: str,
+    questions: list[str],
+    *,
+    title: str,
+    edit: bool = True,
+    target: export.AdapterTarget | None = None,
 ) -> Adapted:
     """Samples a self-edit about a passage, applies it, and answers questions before and after.
 
@@ -40,9 +51,11 @@ def adapt(
       title: what the passage is about; it heads the training sequences and the questions, so it
         must not give the answers away.
       edit: whether a self-edit is written; otherwise the passage alone is trained on.
+      target: where the delta is written as a PEFT adapter, if it is to be kept.
 
     Raises:
       SettingsError: the passage, the title or a question is empty.
+      ExportError: the adapter cannot go where it is to go.
     """
     if not passage.strip():
         raise SettingsError("the passage is empty: give a file with some text.")
@@ -64,10 +77,23 @@ def adapt(
         text=passage.strip(),
         questions=tuple(Question(id=str(i), text=q, answer="") for i, q in enumerate(questions)),
     )
-    return _adapt(opened, context, edit)
+    trained = export.Trained(
+        path=settings.model.path,
+        config=opened.model,
+        merged=opened.merged,
+        earlier=(opened.adapter,) if opened.adapter else (),
+    )
+    if target:
+        trained.base_name(target)  # refuses before the work
+    adapted, delta = _adapt(opened, context, edit)
+    if not target:
+        return adapted
+    line = trained.write(target, Addition.of(delta), f"{title!r} with seed {settings.seed}")
+    return dataclasses.replace(adapted, adapter=line)
 
 
-def _adapt(opened: Session, context: Context, edit: bool) -> Adapted:
+def _adapt(opened: Session, context: Context, edit: bool) -> tuple[Adapted, Delta]:
+    """What is shown, and the delta."""
     if edit and (reason := opened.unfit(context)):
         raise SettingsError(f"the passage is too long: {reason}.")
     opened.check_positions([context])
@@ -86,10 +112,11 @@ def _adapt(opened: Session, context: Context, edit: bool) -> Adapted:
         raise SettingsError("the update became non-finite: lower --config.inner.learning_rate.")
     [before] = answering.ask(opened, opened.base, None, [context], width)
     [after] = answering.ask(opened, opened.base, deltas_K, [context], width)
-    return Adapted(
+    adapted = Adapted(
         self_edit=text,
         before=[answer["text"] for answer in before],
         after=[answer["text"] for answer in after],
         dropped_tokens=candidate.trimmed.dropped_tokens,
         dropped_sequences=candidate.trimmed.dropped_sequences,
     )
+    return adapted, delta_lib.take(deltas_K, 0)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from seal_jax import delta, parallel
 from seal_jax.model.config import ModelConfig
 from seal_jax.settings import Settings, SettingsError
-from seal_jax.weights import load, tokenizer
+from seal_jax.weights import exported, load, tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class OpenedModel:
       source: one line on where the weights are from.
       base: its parameters, replicated on all devices.
       stop_ids: tokens that end a text.
+      merged, adapter: what of the base is not the original model; see `load.LoadedModel`.
     """
 
     settings: Settings
@@ -33,6 +34,8 @@ class OpenedModel:
     source: str
     base: dict[str, Any]
     stop_ids: tuple[int, ...]
+    merged: tuple[str, ...] = ()
+    adapter: exported.Addition | None = None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a training sequence."""
@@ -53,7 +56,7 @@ def open_model(settings: Settings) -> OpenedModel:
     Raises:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
-    loaded = load.load_model(settings.model.path, jnp.dtype(settings.model.dtype))
+    loaded = load_base(settings)
     chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
     if chats and not loaded.tokenizer.chat_template:
         raise SettingsError(
@@ -73,7 +76,21 @@ def open_model(settings: Settings) -> OpenedModel:
         source=loaded.source,
         base=parallel.place(loaded.params),
         stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
+        merged=loaded.merged,
+        adapter=loaded.adapter,
     )
+
+
+def load_base(settings: Settings) -> load.LoadedModel:
+    """The model that a run starts from: model.path with model.adapter merged in.
+
+    Raises:
+      ValueError, FileNotFoundError, RuntimeError: with what to change.
+    """
+    loaded = load.load_model(settings.model.path, jnp.dtype(settings.model.dtype))
+    if settings.model.adapter:
+        loaded = load.with_adapter(loaded, settings.model.adapter)
+    return loaded
 
 
 def enable_compilation_cache() -> None:

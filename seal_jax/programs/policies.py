@@ -13,7 +13,7 @@ from seal_jax.checkpoints import CheckpointError, Checkpoints
 from seal_jax.ledger import Ledger
 from seal_jax.programs import learning
 from seal_jax.programs.stages import Run
-from seal_jax.settings import SettingsError, Sft
+from seal_jax.settings import Settings, SettingsError, Sft
 
 Record = dict[str, Any]
 
@@ -133,28 +133,57 @@ def restore_policy(run: Run, workdir: str, version: int = 0) -> Policy:
     """
     if not os.path.exists(os.path.join(workdir, "results.json")):
         raise SettingsError(f"--policy_from={workdir} is not the directory of a finished run.")
+    settings, own = run_settings(workdir), run.session.settings.model
+    if (settings.model.path, settings.model.adapter) != (own.path, own.adapter):
+        raise SettingsError(
+            f"the policy of {workdir} was trained on model.path={settings.model.name!r}, not on "
+            f"{own.name!r}: set --config.model.path and --config.model.adapter to the same."
+        )
+    number, deltas = stored_deltas(workdir, settings, run.session.base, version or None)
+    return Policy(run, number, deltas)
+
+
+def run_settings(workdir: str) -> Settings:
+    """The settings of a run, without what its command was given beside them."""
     stored = run_dir.read_config(workdir)
     for name in ("policy_from", "policy_version"):
         stored.pop(name, None)
-    config = config_dict.from_config(stored)
-    if config.model.path != run.session.settings.model.path:
-        raise SettingsError(
-            f"the policy of {workdir} was trained on model.path={config.model.path!r}, not on "
-            f"{run.session.settings.model.path!r}: set --config.model.path to the same."
-        )
+    return config_dict.from_config(stored)
+
+
+def stored_deltas(
+    workdir: str, settings: Settings, params, version: int | None = None
+) -> tuple[int, tuple[delta_lib.Delta, ...]]:
+    """The M-step deltas that make a policy of a run, from its checkpoints.
+
+    Args:
+      workdir: the run's directory; the run need not be finished.
+      settings: of that run.
+      params: of its base model, for their shapes.
+      version: the policy after that round; 0 for the base model, None for the last one.
+
+    Returns:
+      The policy's version, and its deltas in the order of merging.
+
+    Raises:
+      SettingsError: the run has no such policy.
+      CheckpointError: its checkpoint is damaged.
+    """
+    if version == 0:
+        return 0, ()
     with Ledger(f"{workdir}/ledger", read_only=True) as records:
         found = [s for s in records.segments("policy") if s.key.startswith("round ")]
-    if version > len(found):
+    if version is not None and version > len(found):
         raise SettingsError(
-            f"--policy_version={version}: {workdir} holds {len(found)} policies, one a round."
+            f"there is no policy {version}: {workdir} holds {len(found)} policies, one a round."
         )
-    found = found[:version] if version else found
+    found = found[:version]
     trained = [segment.record["version"] for segment in found if segment.record["kept"]]
     if not trained:
         raise SettingsError(f"{workdir} holds no trained policy (no M-step has finished there).")
-    wanted = trained if config.restem.start_from == "previous" else trained[-1:]
-    spec = config.restem.sft.spec()
-    like = delta_lib.shapes(run.session.base, spec)
+    wanted = trained if settings.restem.start_from == "previous" else trained[-1:]
+    spec = settings.restem.sft.spec()
+    like = delta_lib.shapes(params, spec)
     with Checkpoints(f"{workdir}/checkpoints", read_only=True) as saved:
-        deltas = [delta_lib.Delta(saved.restore(version, like), spec) for version in wanted]
-    return Policy(run, found[-1].record["version"], tuple(deltas))
+        deltas = [delta_lib.Delta(saved.restore(number, like), spec) for number in wanted]
+    return found[-1].record["version"], tuple(deltas)

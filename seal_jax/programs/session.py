@@ -159,7 +159,7 @@ def _judge_model(opened: OpenedModel) -> dict[str, Any]:
     of_each = dict(batch_size=grading.batch_size, buckets=grading.buckets)
     if grading.kind == "policy":
         return of_each | dict(
-            label=settings.model.path,
+            label=settings.model.name,
             config=opened.model,
             params=opened.base,
             tokenizer=opened.tokenizer,

@@ -25,7 +25,7 @@ from seal_jax.programs.session import Session
 from seal_jax.programs.trials import Candidate
 from seal_jax.programs.writing import Edit, Prompt
 from seal_jax.progress import Progress
-from seal_jax.settings import Inner, SettingsError
+from seal_jax.settings import Inner, Model, SettingsError
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
@@ -152,11 +152,12 @@ def _stored_edits(run: Run, batch: Sequence[Prompt], stage: str, samples: int) -
     workdir = run.session.settings.edits.from_run
     if not os.path.isdir(f"{workdir}/ledger"):
         raise SettingsError(f"edits.from_run={workdir} is not the directory of a run.")
-    stored = run_dir.read_config(workdir)["model"]["path"]
-    if stored != run.session.settings.model.path:
+    stored = run_dir.read_config(workdir)["model"]
+    writer = Model(path=stored["path"], adapter=stored.get("adapter", "")).name
+    if writer != run.session.settings.model.name:
         raise SettingsError(
-            f"the self-edits of edits.from_run={workdir} are by model.path={stored!r}, not by "
-            f"{run.session.settings.model.path!r}."
+            f"the self-edits of edits.from_run={workdir} are by model.path={writer!r}, not by "
+            f"{run.session.settings.model.name!r}."
         )
     with Ledger(f"{workdir}/ledger", read_only=True) as records:
         segments = [s for s in records.segments("edits") if s.key.rpartition("/")[0] == stage]

@@ -20,14 +20,22 @@ class Model:
     Attributes:
       path: "smollm2-135m" (the demo model), a .gguf file, or a directory with a Hugging Face
         checkpoint (config.json, tokenizer, *.safetensors).
+      adapter: the directory of a PEFT LoRA adapter that is merged into the weights at the start of
+        a run; "" for none. What this file calls the base model includes it.
       dtype: of the weights: "float32" or "bfloat16" (deltas are always float32).
       remat: what backward passes compute anew to save memory: "none"; "dots", everything of a layer
         but the outputs of its large matrix products; or "full", whole layers.
     """
 
     path: str = "smollm2-135m"
+    adapter: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: decoder.Remat = "dots"
+
+    @property
+    def name(self) -> str:
+        """The path, and the adapter if there is one."""
+        return f"{self.path} with {self.adapter}" if self.adapter else self.path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

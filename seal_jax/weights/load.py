@@ -7,8 +7,9 @@ import pathlib
 import re
 from typing import Any
 
+from seal_jax import delta as delta_lib
 from seal_jax.model.config import ModelConfig
-from seal_jax.weights import demo_model, gguf, safetensors, tokenizer
+from seal_jax.weights import demo_model, exported, gguf, peft, safetensors, tokenizer
 from seal_jax.weights.names import WeightsError
 
 DEMO = "smollm2-135m"
@@ -24,12 +25,18 @@ class LoadedModel:
       params: the parameter tree, numpy arrays.
       tokenizer: its tokenizer.
       source: one line for results: what the model is and how its weights were stored.
+      hf_config: what its config.json says, or would say.
+      merged: digests of the deltas that an exported policy has in its weights (not the adapter's).
+      adapter: the adapter that is merged into `params`.
     """
 
     config: ModelConfig
+    hf_config: dict[str, Any]
     params: dict[str, Any]
     tokenizer: Any
     source: str
+    merged: tuple[str, ...] = ()
+    adapter: exported.Addition | None = None
 
 
 def load_model(path: str | os.PathLike, dtype: Any) -> LoadedModel:
@@ -55,15 +62,44 @@ def load_model(path: str | os.PathLike, dtype: Any) -> LoadedModel:
     raise FileNotFoundError(_not_there(str(path)))
 
 
+def with_adapter(model: LoadedModel, path: str | os.PathLike) -> LoadedModel:
+    """The model with a PEFT adapter merged into its parameters.
+
+    Raises:
+      WeightsError: the adapter is not one that a delta can hold (see `peft.load`), does not fit the
+        model, or is an exported one for a model with other deltas merged.
+    """
+    delta = peft.load(path, model.config)
+    mark = exported.read(path)
+    if mark is not None and mark.on != model.merged:
+        raise WeightsError(
+            f"{path} is an adapter for another model ({mark.origin}): it expects {len(mark.on)} "
+            f"deltas merged into the weights at model.path, which hold {len(model.merged)}, or "
+            "others. Set model.path to the model that its adapter_config.json names."
+        )
+    adapter = exported.Addition.of(delta) if mark is None else exported.Addition(delta, mark.merged)
+    spec = delta.spec
+    return dataclasses.replace(
+        model,
+        params=delta_lib.merge(model.params, delta),
+        adapter=adapter,
+        source=f"{model.source}, with the adapter {pathlib.Path(path).resolve().name} "
+        f"(rank {spec.rank}, alpha {spec.alpha:g}, {', '.join(spec.targets)})",
+    )
+
+
 def _from_gguf(path: pathlib.Path, dtype, name: str) -> LoadedModel:
     reader = gguf.open_file(path)
     config, params = gguf.load(reader, dtype)
     quantised = gguf.quantization(reader)
+    read = tokenizer.from_gguf(reader)
+    ids = {f"{role}_token_id": getattr(read, f"{role}_token_id") for role in ("bos", "eos", "pad")}
     return _checked(
         LoadedModel(
             config=config,
+            hf_config=gguf.hf_config(reader) | ids,
             params=params,
-            tokenizer=tokenizer.from_gguf(reader),
+            tokenizer=read,
             source=f"{name}, dequantised from {quantised} GGUF" if quantised else f"{name}, GGUF",
         )
     )
@@ -86,9 +122,11 @@ def _from_directory(path: pathlib.Path, dtype) -> LoadedModel:
     return _checked(
         LoadedModel(
             config=config,
+            hf_config=settings,
             params=safetensors.load(path, config, dtype),
             tokenizer=tokenizer.load(path),
             source=f"{path.resolve().name}, {stored} safetensors",
+            merged=exported.merged_into(path),
         )
     )
 

@@ -6,6 +6,7 @@ spaces are grouped, so that "\\n\\n1" is ["\\n\\n", "1"] and not ["\\n", "\\n", 
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -122,6 +123,19 @@ def load(path: str | os.PathLike) -> PreTrainedTokenizerFast:
     if (path / "tokenizer.json").exists():
         return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
     return AutoTokenizer.from_pretrained(path, local_files_only=True)
+
+
+def save(path: str | os.PathLike, tokenizer: Any) -> None:
+    """Writes the files of a tokenizer, its chat template among them, into a directory.
+
+    The class is written as `PreTrainedTokenizerFast`, which transformers 4 knows too.
+    """
+    tokenizer.save_pretrained(path)
+    file = pathlib.Path(path) / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    if settings.get("tokenizer_class") == "TokenizersBackend":
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+        file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def chat_prompt(

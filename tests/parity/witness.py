@@ -83,6 +83,20 @@ def read_adapter(built, path: pathlib.Path) -> peft.PeftModel:
     return peft.PeftModel.from_pretrained(built, path).eval()
 
 
+def read_model(path: pathlib.Path) -> transformers.PreTrainedModel:
+    """A checkpoint directory as transformers reads it."""
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        path, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+def read_adapter_and_base(path: pathlib.Path) -> peft.PeftModel:
+    """An adapter directory on the base model that its config names."""
+    return peft.AutoPeftModelForCausalLM.from_pretrained(
+        path, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
 def train(case_name: str, k: int) -> tuple[np.ndarray, dict]:
     """Candidate k of an inner case: (loss of each step, LoRA factors after the last)."""
     case = inner_cases.CASES[case_name]

@@ -43,6 +43,17 @@ def test_a_gguf_file_and_a_directory_give_the_same_model(tiny, directory):
     assert from_directory.source == "tiny-llama, float32 safetensors"
 
 
+def test_a_gguf_file_saved_as_a_directory_is_the_same_model(tiny, tmp_path):
+    before = load_model(tiny[2], np.float32)
+    assert before.hf_config["bos_token_id"] == 1
+    assert before.hf_config["eos_token_id"] == before.hf_config["pad_token_id"] == 2
+    checkpoint.save(tmp_path / "out", before.params, before.hf_config)
+    tokenization.save(tmp_path / "out", before.tokenizer)
+    after = load_model(tmp_path / "out", np.float32)
+    assert after.config == before.config
+    np.testing.assert_equal(after.params, before.params)
+
+
 def test_parameters_come_in_the_dtype_asked_for(directory):
     model = load_model(directory, "bfloat16")
     assert str(model.params["final_norm"]["scale"].dtype) == "bfloat16"

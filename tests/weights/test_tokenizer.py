@@ -11,7 +11,7 @@ import gguf as gguf_package
 import pytest
 import regex
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from seal_jax.model.config import ModelConfig
 from seal_jax.weights import tokenizer as tokenization
@@ -369,6 +369,19 @@ def test_a_directory_keeps_its_tokenizer_json(tiny_gguf, tmp_path):
     assert loaded(text)["input_ids"] == made(text)["input_ids"]
     assert tokenization.chat_prompt(loaded, "hi") == tokenization.chat_prompt(made, "hi")
     assert tokenization.stop_token_ids(loaded) == tokenization.stop_token_ids(made)
+
+
+def test_what_is_saved_is_the_same_to_transformers(tiny_gguf, hf_settings, tmp_path):
+    """SmolLM2's digit rule, its specials and its template, by AutoTokenizer and by us."""
+    made = tokenization.from_gguf(tiny_gguf())
+    tokenization.save(tmp_path, made)
+    (tmp_path / "config.json").write_text(json.dumps(hf_settings("llama")))
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+    text = "<|im_start|>hello\n\n12  3<think>"
+    for loaded in (AutoTokenizer.from_pretrained(tmp_path), tokenization.load(tmp_path)):
+        assert loaded(text)["input_ids"] == made(text)["input_ids"]
+        assert tokenization.chat_prompt(loaded, "hi") == tokenization.chat_prompt(made, "hi")
 
 
 def test_a_directory_with_vocabulary_and_merges(tiny_gguf, tmp_path):
