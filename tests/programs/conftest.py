@@ -29,7 +29,8 @@ _HF_CONFIG = {
     "tie_word_embeddings": True,
 }
 _TEMPLATE = (
-    "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% for m in messages %}{{ '<|model|>' if m['role'] == 'assistant' else '<|user|>' }}"
+    "{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|model|>{% endif %}"
 )
 

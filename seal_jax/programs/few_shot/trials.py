@@ -15,6 +15,7 @@ from seal_jax import batching
 from seal_jax.delta import Delta
 from seal_jax.programs import generation, inner_loop
 from seal_jax.programs.few_shot.session import FewShotSession
+from seal_jax.settings import Inner, Settings
 from seal_jax.tasks.few_shot import examples, grids, prompt, recipe, votes
 from seal_jax.tasks.few_shot.arc import ArcTask
 from seal_jax.tasks.few_shot.prompt import Encoded
@@ -146,7 +147,7 @@ def try_group(session: FewShotSession, params, group: Sequence[Candidate], *, dr
         params,
         [_lesson(candidate, draw) for candidate in group],
         order=(draw, group[0].replicate),
-        settings=dataclasses.replace(settings.inner, max_sequences=settings.few_shot.max_examples),
+        settings=_inner(settings),
         max_epochs=settings.few_shot.max_epochs,
         max_steps=settings.few_shot.max_steps,
     )
@@ -172,6 +173,11 @@ def try_group(session: FewShotSession, params, group: Sequence[Candidate], *, dr
             }
         )
     return {"trials": trials, "real_tokens": tokens.real, "computed_tokens": tokens.computed}
+
+
+def _inner(settings: Settings) -> Inner:
+    """What the recipes share; only as many sequences as there may be examples."""
+    return dataclasses.replace(settings.inner, max_sequences=max(2, settings.few_shot.max_examples))
 
 
 def _lesson(candidate: Candidate, draw: str) -> inner_loop.Lesson:
