@@ -167,6 +167,11 @@ def test_the_end_of_turn_is_the_last_token(any_tokenizer):
     assert encoded.mask[-1]
 
 
+def test_the_spans_are_in_the_order_of_the_outputs(chatml):
+    made = prompt.training_text(chatml, EXAMPLE, "digits")
+    assert [made.text[start:end] for start, end in made.outputs] == ["4567", "012", "01\n23"]
+
+
 def test_without_demonstrations(chatml):
     example = Example((), EXAMPLE.query)
     encoded = prompt.tokenize(chatml, example, "digits", outputs_only=True)
