@@ -143,6 +143,15 @@ def test_a_whole_learning_rate_is_a_number():
     assert recipes.parse(_with(learning_rate=1), Limits(max_learning_rate=2)).learning_rate == 1.0
 
 
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(1e-4, "1e-4"), (0.00015, "1.5e-4"), (1.0, "1e0"), (25.0, "2.5e1"), (0.1, "1e-1")],
+)
+def test_learning_rates_are_written_with_as_few_digits_as_there_are(rate, text):
+    written = recipes.write(dataclasses.replace(RECIPE, learning_rate=rate))
+    assert f'"learning_rate": {text}, ' in written
+
+
 def test_writing_gives_back_every_learning_rate_to_the_bit():
     rng = random.Random(0)
     limits = Limits(min_learning_rate=1e-300, max_learning_rate=1e300)
