@@ -10,17 +10,6 @@ import ml_collections
 from seal_jax import config_dict, settings
 from seal_jax.tasks.few_shot import recipe
 
-_ALL_ARMS = (
-    "in_context",
-    "random",
-    "fixed",
-    "oracle",
-    "edit_before",
-    "edit_before_policy",
-    "edit_after_base",
-    "edit_after",
-)
-
 
 def _recipe(families: str, rate: float, epochs: int, *, outputs_only: bool = True) -> str:
     """A recipe's text; families by their first letters, such as "bc" for basic and chain."""
@@ -85,7 +74,7 @@ def smoke(config):
     config.few_shot.transforms = ("identity",)
     config.few_shot.oracle = _recipe("b", 1e-3, 1)
     config.few_shot.fixed = (_recipe("b", 1e-3, 1), _recipe("", 1e-3, 1))
-    config.few_shot.arms = _ALL_ARMS
+    config.few_shot.arms = settings.FEW_SHOT_ARMS
     config.edits.samples = 2
     config.edits.contexts_per_batch = 2
     config.inner.candidates = 4
@@ -119,7 +108,7 @@ def llama(config):
     config.few_shot.fixed = tuple(
         _recipe(families, rate, 2) for families in ("b", "bscr") for rate in (5e-5, 1e-4, 2e-4)
     )
-    config.few_shot.arms = _ALL_ARMS
+    config.few_shot.arms = settings.FEW_SHOT_ARMS
     config.edits.prompt_style = "chat"
     config.edits.samples = 15
     config.edits.temperature = 0.8

@@ -168,13 +168,7 @@ def _arm(
     if not kind.source:
         return Arm(name=name, records=[[plain[task.id]] * count for task in tasks], unadapted=plain)
     candidates = [
-        examples.candidate(
-            task,
-            None if isinstance(wanted, str) else wanted,
-            index=m,
-            replicate=m,
-            why=wanted if isinstance(wanted, str) else "",
-        )
+        examples.candidate(task, wanted, index=m, replicate=m)
         for task, of_task in zip(tasks, sources.recipes(kind.source), strict=True)
         for m, wanted in enumerate(of_task)
     ]

@@ -135,13 +135,7 @@ def e_step(
     edits = stages.sample(run, policy.params, tasks, stage=stage, samples=count)
     wanted = stages.read(run, edits)
     candidates = [
-        examples.candidate(
-            task,
-            None if isinstance(one, str) else one,
-            index=m,
-            replicate=replicate,
-            why=one if isinstance(one, str) else "",
-        )
+        examples.candidate(task, one, index=m, replicate=replicate)
         for task, of_task in zip(tasks, wanted, strict=True)
         for m, one in enumerate(of_task)
         for replicate in range(replicates)

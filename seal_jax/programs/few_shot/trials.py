@@ -72,16 +72,17 @@ class Examples:
         self._known: dict[tuple, tuple[tuple[Encoded, ...], int]] = {}
 
     def candidate(
-        self, task: ArcTask, wanted: Recipe | None, *, index: int, replicate: int, why: str = ""
+        self, task: ArcTask, wanted: Recipe | str, *, index: int, replicate: int
     ) -> Candidate:
         """A candidate with its examples.
 
         Args:
-          wanted: the recipe; None if there is none, which `why` explains.
+          wanted: the recipe; or why there is none.
         """
-        named = dict(task=task, recipe=wanted, index=index, replicate=replicate)
-        if wanted is None:
-            return Candidate(**named, reason=why)  # type: ignore[arg-type]
+        if isinstance(wanted, str):
+            return Candidate(
+                task=task, recipe=None, index=index, replicate=replicate, reason=wanted
+            )
         settings = self._session.settings
         encoded, too_long = self._encode(task, wanted, replicate)
         steps = batching.steps_of(
@@ -93,7 +94,10 @@ class Examples:
         elif steps > settings.few_shot.max_steps:
             reason = f"it takes {steps} steps, more than few_shot.max_steps"
         return Candidate(
-            **named,  # type: ignore[arg-type]
+            task=task,
+            recipe=wanted,
+            index=index,
+            replicate=replicate,
             encoded=encoded,
             too_long=too_long,
             steps=steps,

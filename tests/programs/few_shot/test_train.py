@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seal_jax.ledger import Ledger
-from seal_jax.programs import inner_loop
+from seal_jax.programs import inner_loop, learning
 from seal_jax.programs.few_shot import arms, curate, draw, session, trials
 from seal_jax.programs.few_shot import train as train_lib
 from seal_jax.settings import FEW_SHOT_ARMS, SettingsError
@@ -26,7 +26,13 @@ def lessons():
 
 
 @pytest.fixture(scope="module")
-def finished(few_shot_settings, tmp_path_factory, lessons):
+def kept():
+    """The rows of every M-step of the module's first run."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(few_shot_settings, tmp_path_factory, lessons, kept):
     """An undisturbed run."""
     workdir = tmp_path_factory.mktemp("runs") / "finished"
     train = inner_loop.train
@@ -35,8 +41,15 @@ def finished(few_shot_settings, tmp_path_factory, lessons):
         lessons.extend((opened.tokenizer, lesson) for lesson in given)
         return train(opened, params, given, **arguments)
 
+    train_rows = learning.train_rows
+
+    def spy_on_rows(opened, params, rows, recipe, **arguments):
+        kept.extend(rows)
+        return train_rows(opened, params, rows, recipe, **arguments)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inner_loop, "train", spy)
+        patch.setattr(learning, "train_rows", spy_on_rows)
         results = train_lib.train(few_shot_settings, str(workdir), quiet=True)
     return workdir, results
 
@@ -75,6 +88,18 @@ def test_under_the_constraint_every_self_edit_is_a_recipe(finished, few_shot_set
     for editor in ("base", "policy"):
         assert results["recipes"][editor]["valid"] == 4
     assert results["rounds"][0]["kept"] == 2
+
+
+def test_the_m_step_knows_what_the_sampler_chose_from(finished, kept):
+    """One row of allowed tokens for each token of a recipe, the token among them."""
+    assert len(kept) == 2
+    for row in kept:
+        written = row.tokens[row.prompt_length :]
+        assert len(row.allowed) == len(written) > 80
+        assert all(token in allowed for token, allowed in zip(written, row.allowed, strict=True))
+        # Most tokens of a recipe leave no choice, and some do.
+        choices = [sum(token >= 0 for token in allowed) for allowed in row.allowed]
+        assert min(choices) == 1 < max(choices)
 
 
 def test_trials_did_what_their_recipes_say(finished, lessons):
