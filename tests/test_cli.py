@@ -7,6 +7,10 @@ import pytest
 
 from seal_jax import cli
 from seal_jax.programs import adapt, evaluate, export, train
+from seal_jax.programs.few_shot import curate
+from seal_jax.programs.few_shot import train as few_shot
+
+_SMOKE = cli._default_config("knowledge.py:smoke")
 
 
 @pytest.fixture
@@ -30,16 +34,36 @@ def test_overrides_reach_the_program(called):
 
 
 def test_variant_and_policy_reach_the_program(called):
-    config = f"--config={cli._default_config()}:qwen2.5-7b"
+    config = f"--config={cli._default_config('knowledge.py:qwen2.5-7b')}"
     assert cli.main(["evaluate", config, "--workdir=w", "--policy_from=run"]) == 0
     [(name, (settings, _), named)] = called
     assert (name, named["policy_from"]) == ("evaluate", "run")
     assert settings.inner.epochs == 10
 
 
+def test_the_task_domain_chooses_the_program(monkeypatch, called):
+    reached = []
+    monkeypatch.setattr(
+        few_shot, "train", lambda settings, workdir, **named: reached.append(settings)
+    )
+    monkeypatch.setattr(
+        curate, "curate", lambda settings, workdir, **named: reached.append((settings, named))
+    )
+    config = cli._default_config("few_shot.py:llama3.2-1b")
+    assert cli.main(["train", f"--config={config}", "--workdir=w"]) == 0
+    assert cli.main(["curate", "--workdir=w", "--split=eval", "--on=tests"]) == 0
+    trained, (curated, named) = reached
+    assert trained.task == "few_shot" and trained.inner.lora.rank == 128
+    assert curated.model.path == "smollm2-135m"  # the demo of few_shot.py is the default
+    assert (named["split"], named["on"]) == ("eval", "tests")
+    assert not called
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["curate", "--workdir=w", f"--config={_SMOKE}"], "curate is for tasks of few-shot"),
+        (["draw", "--workdir=w", "--task=x"], "draw needs --task=ID and --out=FILE.png"),
         (["train", "--workdir=w", "--config.inner.lora.rnk=1"], "did you mean 'inner.lora.rank'"),
         (["train", "--workdir=w", "--config.inner=1"], "'inner' is a group of settings"),
         (["train", "--workdir=w", "--config.inner.lora.rank=abc"], "'abc'"),
@@ -72,7 +96,10 @@ def test_mistakes_are_one_message_and_exit_code_2(arguments, message, called, ca
 
 
 def test_an_unknown_variant_is_named(called, capsys):
-    assert cli.main(["train", f"--config={cli._default_config()}:qwen", "--workdir=w"]) == 2
+    assert (
+        cli.main(["train", f"--config={cli._default_config('knowledge.py:qwen')}", "--workdir=w"])
+        == 2
+    )
     assert "no variant 'qwen'" in capsys.readouterr().err
 
 
