@@ -48,10 +48,11 @@ def _config(found: dict[str, Any]) -> str:
 
 
 def _arms(found: dict[str, Any], names: dict[str, str]) -> str:
-    lines = [
-        f"{'arm':<16}{'run':<5}{'accuracy':>9}{'gold log-lik.':>15}{'empty':>7}{'ungraded':>10}"
-    ]
     every = dict.fromkeys(name for arms in found["arms"].values() for name in arms)
+    width = max(map(len, every)) + 2
+    lines = [
+        f"{'arm':<{width}}{'run':<5}{'accuracy':>9}{'gold log-lik.':>15}{'empty':>7}{'ungraded':>10}"
+    ]
     for name in every:
         for label, arms in found["arms"].items():
             if name not in arms:
@@ -59,7 +60,7 @@ def _arms(found: dict[str, Any], names: dict[str, str]) -> str:
             arm = arms[name]
             accuracy, nats = arm["accuracy"], arm["gold_log_likelihood"]
             lines.append(
-                f"{name:<16}{names[label]:<5}"
+                f"{name:<{width}}{names[label]:<5}"
                 f"{'-' if accuracy is None else format(accuracy, '.1%'):>9}"
                 f"{'-' if nats is None else format(nats, '.3f'):>15}"
                 f"{arm['empty']:>7}{arm['ungraded']:>10}"

@@ -262,6 +262,13 @@ def test_arms_keep_the_order_of_the_runs_table(write_run):
     assert list(found["arms"][runs[0]]) == ["base", "passage", "edit_before"]
 
 
+def test_long_names_of_arms_stand_apart_from_their_run(write_run):
+    answers = {name: _answers(_BASE) for name in ("base", "edit_before_policy")}
+    runs = [write_run(name, answers) for name in ("one", "other")]
+    table = compare_table.table(compare.compare(runs, draws=300))
+    assert "edit_before_policy  R1" in table
+
+
 def test_one_setting_of_several_seeds_compares_its_arms(write_run):
     runs = []
     for seed, shift in enumerate((0.0, -2.0, -4.0)):  # of both arms: a seed is drawn for both
