@@ -100,16 +100,12 @@ def from_regex(
             f"This tokenizer cannot spell the texts of the regular expression {_short(regex)}: "
             f"{missing[0] if missing else error}. Use another tokenizer, or letters that it has."
         ) from None
-    final = set(index.get_final_states())
-    marked, transitions = set(), {}
-    for state, followers in index.get_transitions().items():
-        if mark in followers:
-            marked.add(state)
-        transitions[state] = {
-            token: after
-            for token, after in followers.items()
-            if token not in (mark, stops[0]) and after not in final
-        }
+    followers_of = index.get_transitions()
+    marked = {state for state, followers in followers_of.items() if mark in followers}
+    transitions = {
+        state: {token: after for token, after in followers.items() if token != mark}
+        for state, followers in followers_of.items()
+    }
     automaton = _tables(transitions, index.get_initial_state(), marked, stops)
     if automaton is None:
         raise ConstraintError(
@@ -252,7 +248,7 @@ def allowed_logits(automaton: Automaton, states_B, logits_BxV):
 def advance(automaton: Automaton, states_B, tokens_B):
     """The states after one more token each; NOWHERE where it was not allowed, and from there on."""
     matches_BxA = jnp.asarray(automaton.tokens_SxA)[states_B] == tokens_B[:, None]
-    matches_BxA &= (states_B >= 0)[:, None] & (tokens_B >= 0)[:, None]
+    matches_BxA &= (states_B >= 0)[:, None]
     next_BxA = jnp.asarray(automaton.next_SxA)[states_B]
     return jnp.max(jnp.where(matches_BxA, next_BxA, NOWHERE), axis=-1)
 
@@ -301,8 +297,6 @@ def log_likelihoods(
 
 def _of_logits(logits_BxTxV, targets_BxT, wanted_BxT, allowed_BxTxA):
     """[B, T] log p' where wanted, else 0."""
-    # Where nothing is wanted all may be padding, whose -inf would make the gradient NaN.
-    allowed_BxTxA = jnp.where(wanted_BxT[..., None], allowed_BxTxA, targets_BxT[..., None])
     index_BxTxA = jnp.maximum(allowed_BxTxA, 0)
     logits_BxTxA = jnp.take_along_axis(logits_BxTxV, index_BxTxA, axis=-1)
     logits_BxTxA = jnp.where(allowed_BxTxA >= 0, logits_BxTxA, -jnp.inf)

@@ -176,6 +176,16 @@ def test_stop_tokens_and_empty_tokens_are_no_text():
     jax.tree.map(np.testing.assert_array_equal, automaton, _automaton("ab|a"))
 
 
+def test_the_mark_that_ends_texts_while_compiling_cannot_be_written():
+    """Not even byte by byte, where a tokenizer has its bytes."""
+    vocabulary = {**SMALL, b"\xf4": [10], b"\x8f": [11], b"\xbf": [12]}
+    for pattern in ("ab|a", "a*"):
+        automaton = constrained.from_regex(pattern, vocabulary, STOPS)
+        jax.tree.map(np.testing.assert_array_equal, automaton, _automaton(pattern))
+    anything = _automaton(".*").tokens_SxA
+    assert set(anything.ravel().tolist()) == {-1, *PIECES, *STOPS}
+
+
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "outlines_core", None)
     with pytest.raises(ConstraintError, match=r"outlines-core: pip install 'seal_jax\[constrained"):
