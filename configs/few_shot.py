@@ -2,7 +2,8 @@
 
     python -m seal_jax train --config=configs/few_shot.py:demo --workdir=runs/arc
 
-Variants: `demo` (the default), `smoke`, and `llama3.2-1b`. See their functions, and docs/arc.md.
+Variants: `demo` (the default), `smollm2-135m`, `smoke`, and `llama3.2-1b`. See their functions, and
+docs/arc.md.
 """
 
 import ml_collections
@@ -23,10 +24,10 @@ def _recipe(families: str, rate: float, epochs: int, *, outputs_only: bool = Tru
     )
 
 
-def demo(config):
+def smollm2(config):
     """SmolLM2-135M on six small tasks of ARC-AGI-1: two rounds of 3 tasks x 4 recipes.
 
-        python -m seal_jax train --config=configs/few_shot.py:demo --workdir=runs/arc
+        python -m seal_jax train --config=configs/few_shot.py:smollm2-135m --workdir=runs/arc
 
     The tasks are the six that `curate` found solved, of 16 that were tried by their tests (so they
     are oracle-filtered, as in the paper), in turns for training and for evaluation.
@@ -70,6 +71,19 @@ def demo(config):
     config.restem.sft.epochs = 4
     config.restem.sft.buckets = (512, 640, 768, 900)
     config.evaluation.edits = 3
+
+
+def demo(config):
+    """A shorter `smollm2-135m`: one round of 3 tasks x 3 recipes, then one recipe in each arm.
+
+    python -m seal_jax train --config=configs/few_shot.py:demo --workdir=runs/arc-demo
+    """
+    smollm2(config)
+    config.few_shot.arms = ("in_context", "oracle", "edit_before", "edit_after")
+    config.edits.samples = 3
+    config.inner.candidates = 3
+    config.restem.rounds = 1
+    config.evaluation.edits = 1
 
 
 def smoke(config):
@@ -149,7 +163,7 @@ def llama(config):
     config.evaluation.edits = 5
 
 
-VARIANTS = {"demo": demo, "smoke": smoke, "llama3.2-1b": llama}
+VARIANTS = {"demo": demo, "smollm2-135m": smollm2, "smoke": smoke, "llama3.2-1b": llama}
 
 
 def get_config(variant: str = "demo") -> ml_collections.ConfigDict:

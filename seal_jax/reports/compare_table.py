@@ -51,7 +51,8 @@ def _arms(found: dict[str, Any], names: dict[str, str]) -> str:
     every = dict.fromkeys(name for arms in found["arms"].values() for name in arms)
     width = max(map(len, every)) + 2
     lines = [
-        f"{'arm':<{width}}{'run':<5}{'accuracy':>9}{'gold log-lik.':>15}{'empty':>7}{'ungraded':>10}"
+        f"{'arm':<{width}}{'run':<5}"
+        f"{'accuracy':>9}{'gold log-lik.':>15}{'empty':>7}{'ungraded':>10}"
     ]
     for name in every:
         for label, arms in found["arms"].items():
