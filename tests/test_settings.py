@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import pathlib
 
 import pytest
@@ -19,12 +20,14 @@ def _load(name):
     return module
 
 
-knowledge = _load("knowledge")
+knowledge, few_shot = _load("knowledge"), _load("few_shot")
+_EVERY = [(file, variant) for file in (knowledge, few_shot) for variant in file.VARIANTS]
 
 
-@pytest.mark.parametrize("variant", list(knowledge.VARIANTS))
-def test_every_variant_is_locked_and_valid(variant):
-    config = knowledge.get_config(variant)
+@pytest.mark.parametrize(("file", "variant"), _EVERY, ids=lambda value: str(value)[:30])
+def test_every_variant_is_locked_and_valid(file, variant):
+    config = file.get_config(variant)
+    assert (config.task == "few_shot") == (file is few_shot)
     assert config.is_locked
     settings = config_dict.from_config(config)
     assert config_dict.from_config(config_dict.to_config(settings)) == settings
@@ -33,6 +36,8 @@ def test_every_variant_is_locked_and_valid(variant):
 def test_an_unknown_variant_names_those_there_are():
     with pytest.raises(ValueError, match=r"qwen2\.5-7b"):
         knowledge.get_config("qwen")
+    with pytest.raises(ValueError, match=r"llama3\.2-1b"):
+        few_shot.get_config("llama")
 
 
 def test_the_papers_values():
@@ -52,6 +57,42 @@ def test_the_papers_values():
     edits = settings.edits
     assert (edits.temperature, edits.top_p, edits.max_new_tokens) == (1.0, 0.95, 8192)
     assert (settings.answers.max_new_tokens, settings.evaluation.contexts) == (64, 200)
+
+
+def test_the_papers_values_of_few_shot_learning():
+    """REFERENCE of SEAL's few-shot experiment: arXiv 2506.10943, section 4.2 and appendix A."""
+    settings = config_dict.from_config(few_shot.get_config("llama3.2-1b"))
+    inner, sft, tasks = settings.inner, settings.restem.sft, settings.few_shot
+    assert (inner.lora.rank, inner.lora.alpha) == (128, 16)
+    assert set(inner.lora.targets) == {"q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"}
+    assert (inner.batch_size, inner.decay, inner.warmup_steps) == (2, "cosine", 11)
+    assert (tasks.max_examples, tasks.max_steps, tasks.leave_out) == (250, 375, (1, 2))
+    assert (settings.edits.samples, settings.evaluation.edits) == (15, 5)
+    assert (settings.edits.temperature, settings.edits.max_new_tokens) == (0.8, 128)
+    assert (sft.lora.rank, sft.lora.alpha, sft.epochs, sft.batch_size) == (16, 16, 8, 5)
+    assert (sft.learning_rate, sft.decay) == (5e-5, "cosine")
+    assert (len(tasks.train_tasks), len(tasks.eval_tasks)) == (11, 8)
+    assert json.loads(tasks.oracle)["training"] == {
+        "strategy": "train_using_output_tokens",
+        "learning_rate": 1e-4,
+        "num_train_epochs": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"arms": ("edit",)}, "few_shot: arms must be of in_context"),
+        ({"arms": ("fixed",)}, "give some"),
+        ({"oracle": "{}"}, "the recipe lacks data_generation"),
+        ({"max_epochs": 1, "arms": ("oracle",)}, "num_train_epochs must be from 1 to 1, not 2"),
+        ({"transforms": ("spin",)}, "transforms must be of identity"),
+        ({"leave_out": (0,)}, "leave_out needs numbers >= 1"),
+    ],
+)
+def test_impossible_few_shot_settings_say_what_to_change(values, message):
+    with pytest.raises(settings_lib.SettingsError, match=message):
+        config_dict.from_config({"few_shot": values})
 
 
 def test_an_override_reaches_its_dataclass_and_nothing_else():
