@@ -131,15 +131,15 @@ def test_no_test_output_is_trained_on(lessons):
             assert not row.search(tokenizer.decode(tokens))
 
 
-@pytest.mark.parametrize("kept", [2, 9])
+@pytest.mark.parametrize("units", [2, 9])
 def test_a_run_that_was_stopped_ends_with_the_same_results(
-    finished, few_shot_settings, tmp_path, kept
+    finished, few_shot_settings, tmp_path, units
 ):
     workdir, results = finished
     copy = tmp_path / "copy"
     shutil.copytree(workdir, copy)
     (copy / "results.json").unlink()
-    for segment in sorted((copy / "ledger").glob("[0-9]*.json"))[kept:]:
+    for segment in sorted((copy / "ledger").glob("[0-9]*.json"))[units:]:
         segment.unlink()
     assert train_lib.train(few_shot_settings, str(copy), quiet=True) == results
     assert (copy / "results.json").read_bytes() == (workdir / "results.json").read_bytes()
