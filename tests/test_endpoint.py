@@ -293,6 +293,15 @@ def test_halves_of_surrogate_pairs_do_no_harm(ask, endpoint_server, tmp_path):
         assert (found.text, found.cached) == ("x?\0y", cached)
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """A process that was started in the background ignores SIGINT; this one does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_stops_at_once_and_keeps_what_is_finished(ask, endpoint_server, tmp_path):
     release = threading.Event()
 

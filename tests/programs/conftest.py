@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.resources
 import json
+import sys
 
 import jax
 import numpy as np
@@ -148,3 +149,50 @@ def _replace(node, path, value):
     if len(path) > 1:
         value = _replace(getattr(node, path[0]), path[1:], value)
     return dataclasses.replace(node, **{path[0]: value})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watched:
+    """(class, field) of all settings, and of those that programs have read."""
+
+    declared: frozenset
+    pairs: set = dataclasses.field(default_factory=set)
+
+
+@pytest.fixture(scope="session")
+def watch_settings():
+    """(monkeypatch) -> what is read of the settings from now on."""
+
+    def watch(patch):
+        groups = {type(node) for node in _groups(settings_lib.Settings())}
+        watched = _Watched(
+            frozenset(
+                (cls.__name__, field.name) for cls in groups for field in dataclasses.fields(cls)
+            )
+        )
+        for cls in groups:
+            plain = cls.__getattribute__
+
+            def spy(self, name, plain=plain, cls=cls):
+                if name in cls.__dataclass_fields__ and _outside_settings():
+                    watched.pairs.add((cls.__name__, name))
+                return plain(self, name)
+
+            patch.setattr(cls, "__getattribute__", spy)
+        return watched
+
+    return watch
+
+
+def _groups(node):
+    yield node
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _groups(value)
+
+
+def _outside_settings():
+    """Whether the reader two frames up is a program rather than a copy or a check of settings."""
+    code = sys._getframe(2).f_code
+    return not (code.co_filename.endswith("dataclasses.py") or code.co_name == "__post_init__")

@@ -350,19 +350,9 @@ def test_evaluate_refuses_what_it_cannot_compare(finished, tiny_settings, change
         evaluate.evaluate(tiny_settings, str(tmp_path / "b"), policy_from="no/run", quiet=True)
 
 
-def test_every_setting_is_read(tiny_settings, change, tmp_path, monkeypatch):
+def test_every_setting_is_read(tiny_settings, change, tmp_path, monkeypatch, watch_settings):
     """A key that no run reads would be an ablation that silently does nothing."""
-    read = set()
-    groups = {type(node) for node in _groups(settings_lib.Settings())}
-    for cls in groups:
-        plain = cls.__getattribute__
-
-        def spy(self, name, plain=plain, cls=cls):
-            if name in cls.__dataclass_fields__ and _outside_settings():
-                read.add((cls.__name__, name))
-            return plain(self, name)
-
-        monkeypatch.setattr(cls, "__getattribute__", spy)
+    read = watch_settings(monkeypatch)
     make = settings_lib
     train.train(tiny_settings, str(tmp_path / "single"), quiet=True)
     planted = make.Reward(kind="pattern", pattern="e", replicates=1)
@@ -377,24 +367,12 @@ def test_every_setting_is_read(tiny_settings, change, tmp_path, monkeypatch):
         "evaluation.arms": ("base", "entity_graph"),
     }
     train.train(change(tiny_settings, corpus), str(tmp_path / "corpus"), quiet=True)
-    declared = {(cls.__name__, field.name) for cls in groups for field in dataclasses.fields(cls)}
     # Read by endpoints and judges, which have tests of their own (test_grading.py).
     elsewhere = {("Reward", "mix"), ("Grading", "model"), ("Grading", "endpoint")}
     elsewhere |= {("Grading", "batch_size"), ("Grading", "buckets")}
     elsewhere |= {("Settings", "teacher"), ("Teacher", "file"), ("Teacher", "endpoint")}
-    elsewhere |= {pair for pair in declared if pair[0] == "EndpointSettings"}
-    assert declared - read - elsewhere == set()
-
-
-def _groups(node):
-    yield node
-    for field in dataclasses.fields(node):
-        value = getattr(node, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _groups(value)
-
-
-def _outside_settings():
-    """Whether the reader two frames up is a program rather than a copy or a check of settings."""
-    code = sys._getframe(2).f_code
-    return not (code.co_filename.endswith("dataclasses.py") or code.co_name == "__post_init__")
+    elsewhere |= {pair for pair in read.declared if pair[0] == "EndpointSettings"}
+    # Read by the commands, which choose the program, and by those of few-shot learning.
+    elsewhere |= {("Settings", "task"), ("Settings", "few_shot")}
+    elsewhere |= {pair for pair in read.declared if pair[0] == "FewShot"}
+    assert read.declared - read.pairs - elsewhere == set()

@@ -32,7 +32,13 @@ def kept():
 
 
 @pytest.fixture(scope="module")
-def finished(few_shot_settings, tmp_path_factory, lessons, kept):
+def read():
+    """What the module's first run read of its settings."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(few_shot_settings, tmp_path_factory, lessons, kept, read, watch_settings):
     """An undisturbed run."""
     workdir = tmp_path_factory.mktemp("runs") / "finished"
     train = inner_loop.train
@@ -50,6 +56,7 @@ def finished(few_shot_settings, tmp_path_factory, lessons, kept):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inner_loop, "train", spy)
         patch.setattr(learning, "train_rows", spy_on_rows)
+        read.append(watch_settings(patch))
         results = train_lib.train(few_shot_settings, str(workdir), quiet=True)
     return workdir, results
 
@@ -73,6 +80,12 @@ def test_results_hold_every_arm_with_the_same_denominator(finished):
         - results["arms"]["in_context"]["gold_log_likelihood"]
     )
     assert gain["difference"] == pytest.approx(expected)
+
+
+def test_every_few_shot_setting_is_read(finished, read):
+    (watched,) = read
+    of_few_shot = {pair for pair in watched.declared if pair[0] == "FewShot"}
+    assert len(of_few_shot) > 15 and of_few_shot <= watched.pairs
 
 
 def test_under_the_constraint_every_self_edit_is_a_recipe(finished, few_shot_settings):
