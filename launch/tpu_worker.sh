@@ -33,9 +33,10 @@ install() {
 
 # Prints the log from line $1 on (or its last lines: "20") until the command has ended.
 follow() {
-  local pid
-  pid="$(cat "$state/pid")"
-  tail -n "$1" -s 0.2 -f --pid="$pid" "$state/log"
+  while [ ! -s "$state/pid" ]; do
+    sleep 0.2
+  done
+  tail -n "$1" -s 0.2 -f --pid="$(cat "$state/pid")" "$state/log"
 }
 
 run() {
@@ -53,19 +54,20 @@ Wait for it, or delete the TPU (--delete)."
     printf 'the command has ended; its last lines:\n' >&2
     tail -n 20 "$state/log"
   else
-    rm -f "$state/exit"
+    rm -f "$state/exit" "$state/pid"
     printf '%s\n' "$command" >"$state/command"
     printf '%s\n' "${SEAL_JAX_START:-none}" >"$state/start"
-    # The shell that waits for the command holds the lock; the command itself does not.
+    # The shell that waits for the command holds the lock; the command itself does not. It writes its
+    # own number: this script may be ended, with the connection, at any moment.
     # shellcheck disable=SC2016
     setsid bash -c '
       cd "$1" && state="$2" && shift 2
+      printf "%s\n" "$$" >"$state/pid"
       code=0
       "$@" 9>&- || code=$?
       printf "%s\n" "$code" >"$state/exit.new" && mv "$state/exit.new" "$state/exit"
     ' tpu_worker "$root" "$state" "$SEAL_VENV/bin/python" -m seal_jax "$@" \
       >"$state/log" 2>&1 </dev/null &
-    printf '%s\n' "$!" >"$state/pid"
     exec 9>&-
     follow +1
   fi

@@ -67,7 +67,7 @@ class Launcher:
             },
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
 
     def script(self, **ends):

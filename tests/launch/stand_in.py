@@ -18,7 +18,7 @@ import time
 _FOLDER = pathlib.Path(os.environ["STAND_IN"])
 _TABLE = pathlib.Path(__file__).parent.parent / "data" / "launch_flags.json"
 _REFUSED = 64
-_PATIENCE_S = 20.0
+_PATIENCE_S = 120.0
 
 
 def main(tool, arguments):
@@ -113,8 +113,13 @@ def _ssh(command, drops):
         with subprocess.Popen(line, start_new_session=True, **place) as process:
             _wait_until(lambda: len(_lines("runs")) > started)
             os.killpg(process.pid, signal.SIGKILL)
-        (_FOLDER / "connected_again").touch()
-    code = subprocess.run(line, **place).returncode
+    # What waits for the connection goes on when the worker has said what it found.
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, **place) as process:
+        for said in process.stderr:
+            print(said, end="", file=sys.stderr, flush=True)
+            if drops:
+                (_FOLDER / "connected_again").touch()
+    code = process.returncode
     if _read("queue.json", ["ABSENT"])[0] != "ACTIVE":
         return 1
     return code

@@ -124,7 +124,7 @@ def test_a_failing_command_is_not_started_again(launcher, code):
 
 def test_a_command_that_asks_for_it_is_started_again(launcher):
     launcher.script(runs=[75, 143, 0])
-    assert _run(launcher).returncode == 0
+    assert _run(launcher, "--attempts=4").returncode == 0
     assert len(_runs(launcher)) == 3
     assert launcher.verbs() == [_CREATE, *_START, *_START, *_START]
 
