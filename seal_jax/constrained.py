@@ -64,14 +64,14 @@ def from_regex(
     """Compiles a regular expression for a tokenizer (numpy arrays; place them as parameters are).
 
     Args:
-      regex: matched against the whole text; no anchors, look-around or references back. It may be
-        that the vocabulary cannot spell every text that it accepts: the others are left out.
+      regex: matched against the whole text; no anchors, look-around or references back. Of several
+        ways to go on, those that the vocabulary cannot spell are left out.
       vocabulary: the bytes of each token, as `weights.tokenizer.token_bytes` gives them.
       stop_ids: the tokens that may end an accepted text.
 
     Raises:
-      ConstraintError: no stop token, a regular expression that cannot be compiled, or one of whose
-        texts the vocabulary can spell none; or outlines-core is not installed.
+      ConstraintError: no stop token, a regular expression that cannot be compiled, or texts for
+        which the vocabulary has no way to go on at all; or outlines-core is not installed.
     """
     if not stop_ids:
         raise ConstraintError("a constrained text needs at least one stop token to end with.")
