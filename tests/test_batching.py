@@ -215,6 +215,16 @@ def test_batches_of_several_sequences_are_a_candidates_own():
     assert tokens == batching.Tokens(real=16 + 45, computed=24 + 16 + 16 + 8 + 16 + 8)
 
 
+def test_batches_of_several_sequences_come_in_the_order_of_one_a_step():
+    """The same draws, whatever the batch size: other orders in other epochs."""
+    arguments = dict(epochs=6, key=KEY, shapes=_padded(8), rows=5)
+    single, _ = batching.make_schedule([[3] * 5], batch_size=1, **arguments)
+    pairs, _ = batching.make_schedule([[3] * 5], batch_size=2, **arguments)
+    orders = np.reshape(_order(single, 5), (6, 5))
+    np.testing.assert_array_equal(np.reshape(_order(pairs, 5), (6, 5)), orders)
+    assert len({tuple(order) for order in orders.tolist()}) > 3
+
+
 def test_epochs_of_each_candidate_with_one_sequence_a_step():
     schedule, _ = batching.make_schedule(
         [[4, 4, 4], [5, 5]], epochs=(1, 2), batch_size=1, key=KEY, shapes=_padded(8), rows=3
