@@ -1,0 +1,69 @@
+"""What a command is, and what several of them share."""
+
+import dataclasses
+from collections.abc import Callable
+
+from absl import flags
+
+from seal_jax import config_dict
+from seal_jax.settings import Settings
+
+
+class UsageError(ValueError):
+    """The command line is wrong; the message says what to change."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command.
+
+    Attributes:
+      summary: one line for the list of commands.
+      run: starts it with its flags' values.
+      define: defines its own flags.
+      config: the default config, FILE:VARIANT; "" for commands that take no --config.
+      unnamed: the flag that arguments without a name are values of; "" refuses them. A flag that
+        may be repeated takes any number of them.
+      resumes: whether the same command continues what was interrupted.
+    """
+
+    summary: str
+    run: Callable[[flags.FlagValues], None]
+    define: Callable[[flags.FlagValues], None]
+    config: str = ""
+    unnamed: str = ""
+    resumes: bool = False
+
+
+def settings(values: flags.FlagValues) -> Settings:
+    """The settings that --config and its overrides make."""
+    return config_dict.from_config(values.config)
+
+
+def workdir(values: flags.FlagValues) -> str:
+    """The directory that --workdir names."""
+    if not values.workdir:
+        raise UsageError("give --workdir=DIR, a directory for this run.")
+    return values.workdir
+
+
+def define_run(values: flags.FlagValues) -> None:
+    """Defines the flags of a recorded run."""
+    flags.DEFINE_string("workdir", "", "Directory of the run.", values)
+    flags.DEFINE_bool("overwrite", False, "Delete a finished or other run in --workdir.", values)
+    flags.DEFINE_bool("quiet", False, "Print nothing but errors.", values)
+
+
+def define_adapter(values: flags.FlagValues) -> None:
+    """Defines the flags of an adapter that is written out."""
+    flags.DEFINE_enum(
+        "onto",
+        "original",
+        ["original", "policy"],
+        "The model that an adapter is for: model.path, or what its last delta was trained on.",
+        values,
+    )
+    flags.DEFINE_string(
+        "base", "", "That model's name or directory (default: model.path where it is).", values
+    )
+    flags.DEFINE_bool("overwrite", False, "Replace an export in --out.", values)
