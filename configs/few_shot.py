@@ -2,8 +2,8 @@
 
     python -m seal_jax train --config=configs/few_shot.py:demo --workdir=runs/arc
 
-Variants: `demo` (the default), `smollm2-135m`, `curate` (for that command), `smoke`, and
-`llama3.2-1b`. See their functions, and docs/arc.md.
+Variants: `demo` (the default), `smollm2-135m`, `other-tasks` (for evaluate), `curate` (for that
+command), `smoke`, and `llama3.2-1b`. See their functions, and docs/arc.md.
 """
 
 import ml_collections
@@ -72,6 +72,23 @@ def smollm2(config):
     config.restem.sft.epochs = 4
     config.restem.sft.buckets = (512, 640, 768, 900)
     config.evaluation.edits = 3
+
+
+def other_tasks(config):
+    """Every arm on eight tasks that `smollm2-135m` does not train on, with two recipes each.
+
+        python -m seal_jax evaluate --config=configs/few_shot.py:other-tasks \\
+            --policy_from=runs/arc --workdir=runs/arc-other
+
+    They are the eight shortest of the variant `curate`, whether or not they can be solved.
+    """
+    smollm2(config)
+    config.few_shot.eval_tasks = (
+        "6150a2bd", "e9afcf9a", "d631b094", "5582e5ca", "c9e6f938", "0d3d703e", "25d8a9c8",
+        "25ff71a9",
+    )  # fmt: skip
+    config.few_shot.arms = settings.FEW_SHOT_ARMS
+    config.evaluation.edits = 2
 
 
 def demo(config):
@@ -194,6 +211,7 @@ def llama(config):
 VARIANTS = {
     "demo": demo,
     "smollm2-135m": smollm2,
+    "other-tasks": other_tasks,
     "curate": curate,
     "smoke": smoke,
     "llama3.2-1b": llama,
