@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from seal_jax import delta as delta_lib
-from seal_jax import optim
+from seal_jax import optim, retention
 from seal_jax.delta import Delta, DeltaSpec
 from seal_jax.model import decoder
 from seal_jax.model import packing as packing_lib
@@ -93,6 +93,35 @@ class InnerResult(flax.struct.PyTreeNode):
     finite: jax.Array
 
 
+class Anchors(flax.struct.PyTreeNode):
+    """Texts on which one candidate's predictions are held near those before the update.
+
+    Attributes:
+      tokens_AxT: token ids, right-padded.
+      lengths_A: number of tokens of each; 0 for padding.
+      weight: of the mean KL(before || after) of the next token, in the loss.
+    """
+
+    tokens_AxT: jax.Array
+    lengths_A: jax.Array
+    weight: jax.Array
+
+
+class Past(flax.struct.PyTreeNode):
+    """What one candidate learned before, and how the update spares it.
+
+    Attributes:
+      frozen: a low-rank delta that is in place and not trained.
+      directions: input directions that the update must not read, as a tree with the place of each
+        `a`: [L, in, R'], orthonormal or zero columns; None for no restriction.
+      anchors: None for none.
+    """
+
+    frozen: Delta
+    directions: delta_lib.Tree | None = None
+    anchors: Anchors | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class InnerSettings:
     """What is compiled into the program.
@@ -126,6 +155,7 @@ def update(
     problems_K: InnerProblem,
     hparams_K: InnerHParams,
     schedule: Schedule,
+    pasts_K: Past | None = None,
 ) -> tuple[Delta, InnerResult]:
     """Trains K candidates' deltas on their sequences, one optimizer step per scheduled batch.
 
@@ -135,6 +165,7 @@ def update(
       deltas_K: initial deltas. Dense ones are trained one at a time (K = 1).
       problems_K, hparams_K: with a leading axis K on every leaf; see their classes.
       schedule: of the whole group.
+      pasts_K: what the candidates learned before, with a leading axis K on every leaf, or None.
 
     Returns:
       K trained deltas and K records of their training. A candidate that becomes non-finite stops
@@ -145,6 +176,24 @@ def update(
     """
     config, settings = static
     spec = deltas_K.spec
+    anchors_K = None if pasts_K is None else pasts_K.anchors
+
+    def variables(tree_K):
+        """Delta variables of what is trained, beside what is frozen."""
+        deltas = Delta(tree_K, spec)
+        if pasts_K is not None:
+            deltas = jax.vmap(lambda *both: delta_lib.concatenate(both))(pasts_K.frozen, deltas)
+        return delta_lib.grouped_variables(deltas)
+
+    def anchor_states(tokens, delta):
+        """Hidden states [K, A, T, D] of the anchors' tokens [K, A, T]."""
+        hidden = decoder.hidden_states(
+            config, params, tokens.reshape(-1, tokens.shape[-1]), delta=delta, remat=settings.remat
+        )
+        return hidden.reshape(*tokens.shape, -1)
+
+    if anchors_K is not None:
+        before = anchor_states(anchors_K.tokens_AxT, variables(deltas_K.tree))
 
     def losses(shape, tree_K, tokens_KxBxT, wanted_KxBxT, lengths_KxB):
         """K mean losses of a batch of B sequences each; nats a token."""
@@ -155,14 +204,21 @@ def update(
             params,
             tokens_KxBxT.reshape(rows)[:, :padded],
             wanted_BxT=wanted_KxBxT.reshape(rows)[:, :padded],
-            delta=delta_lib.grouped_variables(Delta(tree_K, spec)),
+            delta=variables(tree_K),
             packing=packing_lib.make(lengths_KxB.reshape(-1), packed=packed, padded=padded),
             remat=settings.remat,
         )
         targets_K = wanted_KxBxT[..., 1:].sum(axis=(1, 2))
         sums_K = lls_RxT1.reshape(tokens_KxBxT.shape[0], -1).sum(axis=1)
         losses_K = -sums_K / jnp.maximum(targets_K, 1)
-        return losses_K.sum(), losses_K  # each depends on its own delta alone
+        total = losses_K.sum()  # each depends on its own delta alone
+        if anchors_K is not None:
+            divergence = functools.partial(_divergence, config, params)
+            after = anchor_states(anchors_K.tokens_AxT, variables(tree_K))
+            total += jnp.sum(
+                anchors_K.weight * jax.vmap(divergence)(before, after, anchors_K.lengths_A)
+            )
+        return total, losses_K
 
     def gradient_at(shape):
         return jax.grad(functools.partial(losses, shape), has_aux=True)
@@ -177,10 +233,18 @@ def update(
         )
         present_K = (batch[-1] > 0).any(axis=1)
         descend = functools.partial(_descend, settings.optimizer, s)
-        return s + 1, jax.vmap(descend)(training_K, gradients_K, losses_K, present_K, hparams_K)
+        training_K = jax.vmap(descend)(training_K, gradients_K, losses_K, present_K, hparams_K)
+        return s + 1, training_K.replace(tree=allowed(training_K.tree))
+
+    def allowed(tree_K):
+        """Trees without what the past forbids."""
+        if pasts_K is None or pasts_K.directions is None:
+            return tree_K
+        return jax.vmap(retention.project_out)(tree_K, pasts_K.directions)
 
     num_steps = schedule.shapes_S.shape[0]
-    start_K = jax.vmap(functools.partial(_start, settings.optimizer, num_steps))(deltas_K.tree)
+    start = functools.partial(_start, settings.optimizer, num_steps)
+    start_K = jax.vmap(start)(allowed(deltas_K.tree))
     _, training_K = jax.lax.while_loop(
         lambda carry: carry[0] < schedule.num_steps, step, (jnp.int32(0), start_K)
     )
@@ -201,6 +265,17 @@ def _rows(problem: InnerProblem, ranks_B):
     lengths_B = jnp.where((ranks_B >= 0) & (ranks_B < count), problem.lengths_N[ranks_B], 0)
     wanted_BxT = problem.mask_NxT[ranks_B] & (lengths_B > 0)[:, None]
     return problem.tokens_NxT[ranks_B], wanted_BxT, lengths_B
+
+
+def _divergence(config, params, before_AxTxD, after_AxTxD, lengths_A):
+    """Mean KL(before || after) of the next token over one candidate's anchors, in nats."""
+    log_p, log_q = (
+        jax.nn.log_softmax(decoder.logits(config, params, hidden)[..., :-1, :])
+        for hidden in (jax.lax.stop_gradient(before_AxTxD), after_AxTxD)
+    )
+    kl_AxT1 = jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+    counted_AxT1 = jnp.arange(1, before_AxTxD.shape[1]) < lengths_A[:, None]
+    return jnp.sum(jnp.where(counted_AxT1, kl_AxT1, 0.0)) / jnp.maximum(counted_AxT1.sum(), 1)
 
 
 def _start(optimizer: optim.AdamW, num_steps: int, tree) -> _Training:

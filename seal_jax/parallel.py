@@ -60,19 +60,19 @@ def shares(candidates: int) -> int:
 def _spread_inner_update(static):
     """`inner.update` on every device with its own share of the candidates and its own schedule."""
 
-    def update(params, deltas_K, problems_K, hparams_K, schedules_D):
+    def update(params, deltas_K, problems_K, hparams_K, schedules_D, pasts_K):
         schedule = jax.tree.map(lambda leaf: leaf[0], schedules_D)
-        return inner.update(static, params, deltas_K, problems_K, hparams_K, schedule)
+        return inner.update(static, params, deltas_K, problems_K, hparams_K, schedule, pasts_K)
 
     spec = PartitionSpec(AXIS)
-    in_specs = (PartitionSpec(), spec, spec, spec, spec)
+    in_specs = (PartitionSpec(), spec, spec, spec, spec, spec)
     # No collective is in it, so there is no replication to check.
     return jax.jit(
         jax.shard_map(update, mesh=mesh(), in_specs=in_specs, out_specs=spec, check_vma=False)
     )
 
 
-def inner_update(static, params, deltas_K, problems_K, hparams_K, schedules):
+def inner_update(static, params, deltas_K, problems_K, hparams_K, schedules, pasts_K=None):
     """`inner.update_candidates` with the candidates spread over the devices.
 
     Args:
@@ -80,13 +80,16 @@ def inner_update(static, params, deltas_K, problems_K, hparams_K, schedules):
       params: as `place` puts them.
       deltas_K, problems_K, hparams_K: as `shard` puts them.
       schedules: one for each share of K / shares(K) candidates, in order.
+      pasts_K: what the candidates learned before, as `shard` puts it, or None.
     """
     if len(schedules) == 1:
         schedule = place(schedules[0])
-        return inner.update_candidates(static, params, deltas_K, problems_K, hparams_K, schedule)
+        return inner.update_candidates(
+            static, params, deltas_K, problems_K, hparams_K, schedule, pasts_K
+        )
     schedules_D = shard(jax.tree.map(lambda *leaves: np.stack(leaves), *schedules))
     update = _spread_inner_update(static)
-    return update(params, deltas_K, problems_K, hparams_K, schedules_D)
+    return update(params, deltas_K, problems_K, hparams_K, schedules_D, pasts_K)
 
 
 @functools.cache

@@ -47,6 +47,19 @@ def _define_evaluate(values: flags.FlagValues) -> None:
     )
 
 
+def _continual(values: flags.FlagValues) -> None:
+    from seal_jax.programs.continual import run
+
+    run.continual(
+        base.settings(values),
+        base.workdir(values),
+        policy_from=values.policy_from,
+        policy_version=values.policy_version,
+        overwrite=values.overwrite,
+        quiet=values.quiet,
+    )
+
+
 def _curate(values: flags.FlagValues) -> None:
     from seal_jax.programs.few_shot import curate
 
@@ -134,6 +147,13 @@ COMMANDS: Mapping[str, Command] = {
         run=_evaluate,
         define=_define_evaluate,
         config="knowledge.py:demo",
+        resumes=True,
+    ),
+    "continual": Command(
+        summary="one passage after another into the same weights, and what is kept of them",
+        run=_continual,
+        define=_define_evaluate,
+        config="continual.py:demo",
         resumes=True,
     ),
     "adapt": Command(

@@ -12,7 +12,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from seal_jax import batching, evaluate, parallel
+from seal_jax import batching, evaluate, parallel, sampling
 from seal_jax.delta import Delta
 from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.randomness import keys_for
@@ -28,28 +28,39 @@ def write(
     prompts: Sequence[Sequence[Tokens]],
     *,
     width: int,
-    draw: tuple = ("answer",),
+    draws: Sequence[tuple] | None = None,
+    sample: sampling.SampleSettings | None = None,
+    at_once: int | None = None,
 ) -> list[list[str]]:
-    """The texts with which K models continue their prompts, as settings.answers says.
+    """The texts with which K models continue their prompts.
 
     Args:
       deltas_K: K stacked deltas, or None for the unadapted model.
       prompts: token ids of at most K = inner.candidates models' prompts.
       width: a length in tokens that holds every prompt.
-      draw: names the samples in the keys (unused when greedy).
+      draws: name each model's samples in the keys (unused when greedy); None draws the same for
+        all.
+      sample: how tokens are chosen; None is as settings.answers says.
+      at_once: prompts of one model that go through the program together; None is
+        settings.answers.questions_at_once.
     """
+    answers = opened.settings.answers
+    sample = sample or answers.sample_settings(opened.stop_ids)
+    draws = draws or [("answer",)] * len(prompts)
     texts: list[list[str]] = [[] for _ in prompts]
-    for first, part in _parts(prompts, opened.settings.answers.questions_at_once):
-        written = _write(opened, params, deltas_K, part, width, (*draw, first))
+    size = at_once or answers.questions_at_once
+    for first, part in _parts(prompts, size):
+        names = [(*draw, first) for draw in draws]
+        written = _write(opened, params, deltas_K, part, width, names, sample, size)
         for known, more in zip(texts, written, strict=True):
             known += more
     return texts
 
 
-def _write(opened: OpenedModel, params, deltas_K, prompts, width: int, draw: tuple):
+def _write(opened: OpenedModel, params, deltas_K, prompts, width: int, draws, sample, at_once: int):
     """`write` for a part of the prompts."""
     settings = opened.settings
-    count, at_once = settings.inner.candidates, settings.answers.questions_at_once
+    count = settings.inner.candidates
     aligned = [
         batching.right_align(
             prompts[k] if k < len(prompts) else [],
@@ -59,9 +70,11 @@ def _write(opened: OpenedModel, params, deltas_K, prompts, width: int, draw: tup
         )
         for k in range(count)
     ]
-    keys = keys_for(settings.seed, [(*draw, row) for row in range(at_once)] * count)
+    names = [*draws, *[draws[0]] * (count - len(draws))]
+    rows = [(*name, row) for name in names for row in range(at_once)]
+    keys = keys_for(settings.seed, rows)
     out = evaluate.answers_of_candidates(
-        (opened.model, settings.answers.sample_settings(opened.stop_ids)),
+        (opened.model, sample),
         params,
         deltas_K,
         *parallel.shard(batching.stack(aligned)),
@@ -85,23 +98,26 @@ def likelihoods(
     golds: Sequence[Sequence[Tokens]],
     *,
     width: int,
+    max_gold_tokens: int | None = None,
 ) -> list[list[float | None]]:
     """log p(gold | prompt) under each of K models, in nats; None where it is not finite.
 
     Args:
-      golds: token ids of what should follow each prompt, cut at answers.max_gold_tokens.
+      golds: token ids of what should follow each prompt, cut at max_gold_tokens.
       width: a length in tokens that holds every prompt.
+      max_gold_tokens: None is answers.max_gold_tokens.
     """
+    limit = max_gold_tokens or opened.settings.answers.max_gold_tokens
     found: list[list[float | None]] = [[] for _ in prompts]
     size = opened.settings.answers.questions_at_once
     for (_, asked), (_, wanted) in zip(_parts(prompts, size), _parts(golds, size), strict=True):
-        believed = _likelihoods(opened, params, deltas_K, asked, wanted, width)
+        believed = _likelihoods(opened, params, deltas_K, asked, wanted, width, limit)
         for known, more in zip(found, believed, strict=True):
             known += more
     return found
 
 
-def _likelihoods(opened: OpenedModel, params, deltas_K, prompts, golds, width: int):
+def _likelihoods(opened: OpenedModel, params, deltas_K, prompts, golds, width: int, limit: int):
     """`likelihoods` for a part of the prompts."""
     settings = opened.settings
     rows = [
@@ -110,7 +126,7 @@ def _likelihoods(opened: OpenedModel, params, deltas_K, prompts, golds, width: i
             wanted,
             rows=settings.answers.questions_at_once,
             length=width,
-            answer_length=settings.answers.max_gold_tokens,
+            answer_length=limit,
         )
         for asked, wanted in zip(prompts, golds, strict=True)
     ]

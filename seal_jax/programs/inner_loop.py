@@ -42,6 +42,7 @@ def train(
     settings: Inner,
     max_epochs: int,
     max_steps: int = 0,
+    pasts_K: inner.Past | None = None,
 ) -> tuple[Delta, inner.InnerResult, batching.Tokens]:
     """Trains the candidates of a group, at most K = settings.candidates of them, in one program.
 
@@ -50,6 +51,7 @@ def train(
       order: names the order of training in the keys.
       settings: what the candidates share.
       max_epochs, max_steps: what the program is made for; see `batching.make_schedule`.
+      pasts_K: what the K candidates learned before; see `inner.Past`.
 
     Returns:
       K stacked deltas (padding candidates' ones change nothing), K results, and the number of real
@@ -112,6 +114,7 @@ def train(
         inner.init_candidates(settings.lora.spec(), params, keys_K),
         *parallel.shard((batching.stack(problems), batching.stack(hparams))),
         schedules,
+        pasts_K,
     )
     real = sum(share.real for share in tokens)
     computed = sum(share.computed for share in tokens)

@@ -7,6 +7,7 @@ stopped, and what later stages see is always what the ledger holds.
 import functools
 import operator
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,13 @@ class Run(Generic[SessionT]):
             path = self._path.with_name(f"{self._path.name}-{line}") if line else self._path
             self._checkpoints[line] = Checkpoints(path, keep=None)
         return self._checkpoints[line]
+
+    def discard_checkpoints(self, line: str) -> None:
+        """Deletes the checkpoints of a line that nothing needs any more."""
+        opened = self.checkpoints(line)
+        opened.close()
+        shutil.rmtree(opened.path)
+        del self._checkpoints[line]
 
     def keep_one(self, key: tuple, make: Callable[[], Any]) -> Any:
         """What `make` gives for this tuple of objects; made anew after another one was asked for.

@@ -11,6 +11,7 @@ import dataclasses
 from typing import Literal
 
 from seal_jax.settings.checks import SettingsError, require
+from seal_jax.settings.continual import Continual
 from seal_jax.settings.few_shot import FEW_SHOT_ARMS, FewShot
 from seal_jax.settings.learning import (
     ALL_PROJECTIONS,
@@ -39,6 +40,7 @@ __all__ = [
     "ATTENTION",
     "FEW_SHOT_ARMS",
     "Answers",
+    "Continual",
     "Corpus",
     "Data",
     "Edits",
@@ -86,6 +88,7 @@ class Settings:
     teacher: Teacher = Teacher()
     evaluation: Evaluation = Evaluation()
     few_shot: FewShot = FewShot()
+    continual: Continual = Continual()
 
     def __post_init__(self):
         require(0 <= self.seed < 2**32, "seed must be in [0, 2**32).")

@@ -1,0 +1,1 @@
+"""Continual self-edits: one passage after another into the same weights."""

@@ -1,0 +1,108 @@
+"""What is done against forgetting: on the data, in the inner update, and when it is merged."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from seal_jax import batching, inner, retention
+from seal_jax.delta import Delta
+from seal_jax.settings import Continual
+from seal_jax.settings.continual import KEEPS_OLD_DATA
+
+Tokens = Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cure:
+    """One entry of continual.cures.
+
+    Attributes:
+      name: such as "none" or "kl+average".
+      settings: the cures' own settings.
+    """
+
+    name: str
+    settings: Continual
+
+    def has(self, part: str) -> bool:
+        """Whether this is one of the cures that the entry joins."""
+        return part in self.name.split("+")
+
+    @property
+    def keeps_old_data(self) -> bool:
+        """Whether it needs the texts of earlier passages."""
+        return any(self.has(part) for part in KEEPS_OLD_DATA)
+
+    def replayed(self, earlier: Sequence[Tokens], *, seed: Sequence[int]) -> list[Tokens]:
+        """Earlier training sequences to learn again, chosen by the seed without repetition."""
+        if not self.has("replay") or not earlier:
+            return []
+        count = min(self.settings.replay_sequences, len(earlier))
+        chosen = np.random.default_rng(list(seed)).choice(len(earlier), count, replace=False)
+        return [earlier[i] for i in sorted(chosen)]
+
+    def past(self, total_K: Delta, prompts: Sequence[Tokens]) -> inner.Past:
+        """What the inner update of K candidates is given of their past.
+
+        Args:
+          total_K: their earlier deltas, side by side.
+          prompts: token ids of the prompts that asked for the self-edits, at most K of them.
+        """
+        directions = None
+        if self.has("null_space"):
+            directions = _directions(self.settings.null_space_energy, total_K)
+        anchors = None
+        if self.has("kl"):
+            count = len(jax.tree.leaves(total_K)[0])
+            anchors = _anchors(prompts, count, self.settings.kl_tokens, self.settings.kl_weight)
+        return inner.Past(frozen=total_K, directions=directions, anchors=anchors)
+
+    def merged(self, params, total_K: Delta, deltas_K: Delta, finite_K, slot: int) -> Delta:
+        """The earlier deltas with the new ones, as the cure merges them, in their slot.
+
+        Args:
+          params: base parameters.
+          finite_K: bool; candidates whose update failed keep their earlier deltas alone.
+        """
+        own = self.settings
+        static = (
+            own.merge_rank if self.has("low_rank") else 0,
+            own.norm_cap if self.has("norm_cap") else 0.0,
+            own.average_weight if self.has("average") else 1.0,
+        )
+        return _merge(static, params, total_K, deltas_K, finite_K, slot)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _directions(energy: float, total_K: Delta):
+    return jax.vmap(lambda total: retention.input_directions(total, energy))(total_K)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _merge(static: tuple[int, float, float], params, total_K: Delta, deltas_K, finite_K, slot):
+    """`Cure.merged` with (rank, norm cap, weight); 0 is no limit."""
+    rank, cap, weight = static
+
+    def merge(total: Delta, delta: Delta, finite) -> Delta:
+        delta = jax.tree.map(lambda leaf: jax.numpy.where(finite, leaf, 0.0), delta)
+        if rank:
+            delta = retention.truncated(delta, rank)
+        if cap:
+            delta = retention.norm_capped(delta, params, cap)
+        return retention.put(total, retention.scaled(delta, weight), slot)
+
+    return jax.vmap(merge)(total_K, deltas_K, finite_K)
+
+
+def _anchors(prompts: Sequence[Tokens], count: int, length: int, weight: float) -> inner.Anchors:
+    """One anchor a candidate: the beginning of its prompt."""
+    each = []
+    for k in range(count):
+        tokens = list(prompts[k][:length]) if k < len(prompts) else []
+        row = np.zeros((1, length), np.int32)
+        row[0, : len(tokens)] = tokens
+        each.append(inner.Anchors(row, np.array([len(tokens)], np.int32), np.float32(weight)))
+    return batching.stack(each)

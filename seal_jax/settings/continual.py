@@ -1,0 +1,95 @@
+"""Continual self-edits: sequences of passages, cures for forgetting, bounds."""
+
+import dataclasses
+from typing import Literal
+
+from seal_jax.settings.checks import require
+
+CURES = (
+    "none",
+    "kl",
+    "replay",
+    "rehearsal",
+    "null_space",
+    "average",
+    "low_rank",
+    "norm_cap",
+)
+BOUNDS = ("joint", "separate")
+KEEPS_OLD_DATA = ("replay",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Continual:
+    """One passage after another: self-edit, update, merge, and all passages so far asked again.
+
+    A self-edit's recipe is `inner`'s; `edits.samples`, `reward`, `restem`, `evaluation.contexts`
+    and evaluation.arms are not used. A cure's own settings are used where it is on.
+
+    Attributes:
+      sequences: independent sequences of passages; inner.candidates of them are trained together.
+      passages: of a sequence, drawn from the evaluation split by the seed.
+      writer: who writes the self-edits: the "current" model, with all earlier updates (as in SEAL),
+        or the one at the "start".
+      answers: also decode and grade answers; otherwise gold log-likelihoods alone are measured.
+      cures: what is run, side by side on the same sequences; "none" is SEAL's. Several at once are
+        joined by "+", as in "kl+average":
+        "kl": a penalty on KL(before || after) of the next token along the prompt that asked for
+        the self-edit, times kl_weight, over its first kl_tokens tokens;
+        "replay": replay_sequences training sequences of earlier self-edits are learned again with
+        each new one (it keeps old data);
+        "rehearsal": rehearsal_texts texts of rehearsal_tokens tokens, which the model writes on
+        subjects of its own before the update, are learned with each self-edit;
+        "null_space": the update reads nothing from the input directions that earlier ones use, as
+        far as these hold null_space_energy of their squared norm;
+        "average": the merged weights are those before plus average_weight times the update;
+        "low_rank": the update is merged as its best approximation of rank merge_rank;
+        "norm_cap": each kernel's update is merged with at most norm_cap times the kernel's norm.
+      bounds: for comparison: "joint" trains one delta on the self-edits of all passages together,
+        "separate" keeps one delta a passage, which answers for that passage alone.
+      unrelated: passages of the training split whose loss shows what else is lost.
+      unrelated_tokens: of each, from its beginning.
+    """
+
+    sequences: int = 64
+    passages: int = 8
+    writer: Literal["current", "start"] = "current"
+    answers: bool = True
+    cures: tuple[str, ...] = ("none",)
+    kl_weight: float = 1.0
+    kl_tokens: int = 128
+    replay_sequences: int = 4
+    rehearsal_texts: int = 4
+    rehearsal_tokens: int = 48
+    null_space_energy: float = 0.9
+    average_weight: float = 0.5
+    merge_rank: int = 8
+    norm_cap: float = 0.02
+    bounds: tuple[str, ...] = BOUNDS
+    unrelated: int = 32
+    unrelated_tokens: int = 64
+
+    def __post_init__(self):
+        require(self.sequences >= 1, "sequences must be at least 1.")
+        require(self.passages >= 2, "passages must be at least 2: nothing is forgotten with one.")
+        for entry in self.cures:
+            unknown = set(entry.split("+")) - set(CURES)
+            require(
+                not unknown,
+                f"cures must be of {', '.join(CURES)}, or several joined by '+', not {entry!r}.",
+            )
+        require(bool(self.cures), "cures needs at least one entry; 'none' is SEAL's own update.")
+        require(len(set(self.cures)) == len(self.cures), "cures names one entry twice.")
+        unknown = set(self.bounds) - set(BOUNDS)
+        require(not unknown, f"bounds must be of {', '.join(BOUNDS)}.")
+        require(self.kl_weight > 0, "kl_weight must be above 0: leave 'kl' out of cures instead.")
+        require(self.kl_tokens >= 2, "kl_tokens must be at least 2.")
+        require(self.replay_sequences >= 1, "replay_sequences must be at least 1.")
+        require(self.rehearsal_texts >= 1, "rehearsal_texts must be at least 1.")
+        require(self.rehearsal_tokens >= 2, "rehearsal_tokens must be at least 2.")
+        require(0 < self.null_space_energy <= 1, "null_space_energy must be in (0, 1].")
+        require(0 < self.average_weight <= 1, "average_weight must be in (0, 1].")
+        require(self.merge_rank >= 1, "merge_rank must be at least 1.")
+        require(self.norm_cap > 0, "norm_cap must be above 0.")
+        require(self.unrelated >= 1, "unrelated must be at least 1.")
+        require(self.unrelated_tokens >= 2, "unrelated_tokens must be at least 2.")
