@@ -220,8 +220,4 @@ VARIANTS = {
 
 def get_config(variant: str = "demo") -> ml_collections.ConfigDict:
     """The locked config of a variant."""
-    if variant not in VARIANTS:
-        raise ValueError(f"no variant {variant!r} in few_shot.py: one of {', '.join(VARIANTS)}.")
-    config = config_dict.to_config(settings.Settings())
-    VARIANTS[variant](config)
-    return config.lock()
+    return config_dict.of_variant(VARIANTS, variant)

@@ -218,11 +218,21 @@ VARIANTS = {
     "cpt-smoke": cpt_smoke,
 }
 
+# The paper's search over inner loops, and smaller ones of one thing each.
+SWEEPS = {
+    "paper": {
+        "inner.lora.rank": (32, 64),
+        "inner.lora.alpha": (32.0, 64.0),
+        "inner.learning_rate": (1e-4, 3e-4, 5e-4, 1e-3, 2e-3),
+        "inner.epochs": (1, 5, 10, 15, 20),
+        "inner.batch_size": (1, 4),
+    },
+    "dose": {"inner.epochs": (1, 3, 10), "inner.learning_rate": (1e-3, 3e-3)},
+    "format": {"prompts.edit_format": ("implications", "rewrite", "self_qa")},
+    "seeds": {"seed": (0, 1, 2)},
+}
+
 
 def get_config(variant: str = "demo") -> ml_collections.ConfigDict:
     """The locked config of a variant."""
-    if variant not in VARIANTS:
-        raise ValueError(f"no variant {variant!r} in knowledge.py: one of {', '.join(VARIANTS)}.")
-    config = config_dict.to_config(settings.Settings())
-    VARIANTS[variant](config)
-    return config.lock()
+    return config_dict.of_variant(VARIANTS, variant)

@@ -1,8 +1,6 @@
 """Flags and dispatch: `python -m seal_jax COMMAND --config=FILE[:VARIANT] ...`."""
 
-import importlib.util
 import os
-import pathlib
 import sys
 from collections.abc import Sequence
 from unittest import mock
@@ -10,7 +8,7 @@ from unittest import mock
 from absl import flags, logging
 from ml_collections import config_flags
 
-from seal_jax import config_dict
+from seal_jax import config_dict, config_files
 from seal_jax.commands import COMMANDS, Command, UsageError
 from seal_jax.endpoint import EndpointError
 from seal_jax.settings import SettingsError
@@ -40,7 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if {"-h", "--help"} & set(rest):
             print(_help(name))
             return 0
-        COMMANDS[name].run(_parse(name, rest))
+        values = _parse(name, rest)
+        if COMMANDS[name].config and values.print_config:
+            print(_resolved(values))
+        else:
+            COMMANDS[name].run(values)
     except KeyboardInterrupt:
         continues = "; the same command continues the run" if COMMANDS[name].resumes else ""
         print(f"\ninterrupted{continues}.", file=sys.stderr)
@@ -65,8 +67,7 @@ commands:
 {commands}
 
 flags of every command but {without}:
-  --config=FILE[:VARIANT]   a config file (default: knowledge.py:demo;
-                            knowledge.py:adapt for adapt, few_shot.py:demo for curate)
+  --config=FILE[:VARIANT]   a config file (`python -m seal_jax configs` lists them)
   --config.KEY=VALUE        overrides one setting, e.g. --config.inner.lora.rank=16
 
 `python -m seal_jax COMMAND --help` lists the command's own flags."""
@@ -79,6 +80,9 @@ def _define(command: Command) -> flags.FlagValues:
     flags.DEFINE_bool("traceback", False, "Show where an error was raised.", values)
     if command.config:
         config_flags.DEFINE_config_file("config", None, "Config file, FILE[:VARIANT].", values)
+        flags.DEFINE_bool(
+            "print_config", False, "Show every setting and where it is from, and stop.", values
+        )
     command.define(values)
     return values
 
@@ -89,7 +93,7 @@ def _parse(name: str, rest: list[str]) -> flags.FlagValues:
     if command.config:
         _check_overrides(rest)
         if not any(argument.split("=")[0] in ("--config", "-config") for argument in rest):
-            rest = [f"--config={_default_config(command.config)}", *rest]
+            rest = [f"--config={config_files.default(command.config)}", *rest]
     values = _define(command)
     arguments = [f"seal_jax {name}", *rest]
     with mock.patch.object(sys, "argv", arguments):
@@ -111,6 +115,15 @@ def _parse(name: str, rest: list[str]) -> flags.FlagValues:
     return values
 
 
+def _resolved(values: flags.FlagValues) -> str:
+    """The checked config with the origin of each value."""
+    config_dict.from_config(values.config)
+    flag = values["config"]
+    file = config_flags.get_config_filename(flag)
+    overrides = list(config_flags.get_override_values(flag))
+    return config_files.shown(config_files.origins(values.config.to_dict(), file, overrides))
+
+
 def _check_overrides(rest: Sequence[str]) -> None:
     """Names the nearest setting for one that does not exist, before config_flags sees it."""
     known = set(config_dict.all_keys())
@@ -118,18 +131,6 @@ def _check_overrides(rest: Sequence[str]) -> None:
         name = argument.lstrip("-").split("=")[0]
         if argument.startswith("--config.") and name.removeprefix("config.") not in known:
             raise SettingsError(config_dict.unknown_key(name.removeprefix("config.")))
-
-
-def _default_config(name: str) -> str:
-    """FILE:VARIANT with the file of the repository's configs/, or of the installed package."""
-    file, _, variant = name.partition(":")
-    beside = pathlib.Path(__file__).resolve().parent.parent / "configs" / file
-    if beside.exists():
-        return f"{beside}:{variant}"
-    found = importlib.util.find_spec(f"seal_jax.configs.{file.removesuffix('.py')}")
-    if found is None or found.origin is None:
-        raise UsageError("no default config was found: give --config=FILE.")
-    return f"{found.origin}:{variant}"
 
 
 def _help(name: str) -> str:

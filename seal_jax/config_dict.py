@@ -7,7 +7,7 @@ to change.
 import dataclasses
 import difflib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import ml_collections
@@ -18,6 +18,25 @@ from seal_jax.settings import Settings, SettingsError
 def to_config(settings: Settings) -> ml_collections.ConfigDict:
     """The settings as an unlocked ConfigDict, for a config file to change."""
     return ml_collections.ConfigDict(dataclasses.asdict(settings))
+
+
+def of_variant(
+    variants: Mapping[str, Callable[[ml_collections.ConfigDict], None]], name: str
+) -> ml_collections.ConfigDict:
+    """The locked config that a function of a config file makes of the defaults.
+
+    Args:
+      variants: the file's functions, which change a config, by the names of their variants.
+      name: of one of them.
+
+    Raises:
+      ValueError: there is none of that name.
+    """
+    if name not in variants:
+        raise ValueError(f"no variant {name!r} in this config file: one of {', '.join(variants)}.")
+    config = to_config(Settings())
+    variants[name](config)
+    return config.lock()
 
 
 def from_config(config: Mapping[str, Any]) -> Settings:

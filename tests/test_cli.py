@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from seal_jax import cli
+from seal_jax import cli, config_files
 from seal_jax.programs import adapt, evaluate, export, train
 from seal_jax.programs.few_shot import curate
 from seal_jax.programs.few_shot import train as few_shot
 
-_SMOKE = cli._default_config("knowledge.py:smoke")
+_SMOKE = config_files.default("knowledge.py:smoke")
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_overrides_reach_the_program(called):
 
 
 def test_variant_and_policy_reach_the_program(called):
-    config = f"--config={cli._default_config('knowledge.py:qwen2.5-7b')}"
+    config = f"--config={config_files.default('knowledge.py:qwen2.5-7b')}"
     assert cli.main(["evaluate", config, "--workdir=w", "--policy_from=run"]) == 0
     [(name, (settings, _), named)] = called
     assert (name, named["policy_from"]) == ("evaluate", "run")
@@ -49,7 +49,7 @@ def test_the_task_domain_chooses_the_program(monkeypatch, called):
     monkeypatch.setattr(
         curate, "curate", lambda settings, workdir, **named: reached.append((settings, named))
     )
-    config = cli._default_config("few_shot.py:llama3.2-1b")
+    config = config_files.default("few_shot.py:llama3.2-1b")
     assert cli.main(["train", f"--config={config}", "--workdir=w"]) == 0
     assert cli.main(["curate", "--workdir=w", "--split=eval", "--on=tests"]) == 0
     trained, (curated, named) = reached
@@ -97,7 +97,7 @@ def test_mistakes_are_one_message_and_exit_code_2(arguments, message, called, ca
 
 def test_an_unknown_variant_is_named(called, capsys):
     assert (
-        cli.main(["train", f"--config={cli._default_config('knowledge.py:qwen')}", "--workdir=w"])
+        cli.main(["train", f"--config={config_files.default('knowledge.py:qwen')}", "--workdir=w"])
         == 2
     )
     assert "no variant 'qwen'" in capsys.readouterr().err

@@ -2,8 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
+from ml_collections import config_flags
 
 from seal_jax import config_dict
 from seal_jax.settings import Settings
@@ -52,6 +54,34 @@ def define_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", "", "Directory of the run.", values)
     flags.DEFINE_bool("overwrite", False, "Delete a finished or other run in --workdir.", values)
     flags.DEFINE_bool("quiet", False, "Print nothing but errors.", values)
+    flags.DEFINE_string("sweep", "", "A sweep of the config file: a run for each point.", values)
+
+
+def start(values: flags.FlagValues, program: Callable[[Settings, str], dict[str, Any]]) -> None:
+    """Starts a recorded run, or all runs of a sweep.
+
+    Args:
+      program: runs or continues one in a directory and returns its results.
+    """
+    if not values.sweep:
+        program(settings(values), workdir(values))
+        return
+    from seal_jax import config_files, sweeps
+
+    file, _, _ = config_flags.get_config_filename(values["config"]).partition(":")
+    declared = getattr(config_files.load(file), "SWEEPS", {})
+    if values.sweep not in declared:
+        raise UsageError(
+            f"--sweep={values.sweep}: {file} declares {', '.join(declared) or 'no sweeps'}."
+        )
+    sweeps.run(
+        declared[values.sweep],
+        values.config,
+        workdir(values),
+        program,
+        overwrite=values.overwrite,
+        say=(lambda line: None) if values.quiet else print,
+    )
 
 
 def define_adapter(values: flags.FlagValues) -> None:

@@ -1,5 +1,6 @@
 """The commands that read files: comparisons, analyses, grades and selections."""
 
+import pathlib
 from collections.abc import Mapping
 
 from absl import flags
@@ -100,7 +101,25 @@ def _define_grade(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("show", False, "Also print the rows that differ, one a line.", values)
 
 
+def _configs(values: flags.FlagValues) -> None:
+    from seal_jax import config_files
+
+    where = pathlib.Path(values.dir) if values.dir else config_files.folder()
+    print(config_files.listing(where, values.only))
+
+
+def _define_configs(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("only", "", "FILE or FILE:VARIANT to show; needs no name.", values)
+    flags.DEFINE_string("dir", "", "Folder of config files (default: the project's).", values)
+
+
 COMMANDS: Mapping[str, Command] = {
+    "configs": Command(
+        summary="the config files and their variants: configs, or configs FILE:VARIANT",
+        run=_configs,
+        define=_define_configs,
+        unnamed="only",
+    ),
     "compare": Command(
         summary="finished runs, question by question: compare RUN RUN ... (RUN,RUN: seeds of one)",
         run=_compare,

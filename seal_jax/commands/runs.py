@@ -2,41 +2,42 @@
 
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
 
 from seal_jax.commands import base
 from seal_jax.commands.base import Command
+from seal_jax.settings import Settings
 
 
 def _train(values: flags.FlagValues) -> None:
     from seal_jax.programs import train
     from seal_jax.programs.few_shot import train as few_shot
 
-    settings = base.settings(values)
-    program = few_shot if settings.task == "few_shot" else train
-    program.train(
-        settings,
-        base.workdir(values),
-        overwrite=values.overwrite,
-        quiet=values.quiet,
-    )
+    def program(settings: Settings, workdir: str) -> dict[str, Any]:
+        domain = few_shot if settings.task == "few_shot" else train
+        return domain.train(settings, workdir, overwrite=values.overwrite, quiet=values.quiet)
+
+    base.start(values, program)
 
 
 def _evaluate(values: flags.FlagValues) -> None:
     from seal_jax.programs import evaluate
     from seal_jax.programs.few_shot import train as few_shot
 
-    settings = base.settings(values)
-    program = few_shot if settings.task == "few_shot" else evaluate
-    program.evaluate(
-        settings,
-        base.workdir(values),
-        policy_from=values.policy_from,
-        policy_version=values.policy_version,
-        overwrite=values.overwrite,
-        quiet=values.quiet,
-    )
+    def program(settings: Settings, workdir: str) -> dict[str, Any]:
+        domain = few_shot if settings.task == "few_shot" else evaluate
+        return domain.evaluate(
+            settings,
+            workdir,
+            policy_from=values.policy_from,
+            policy_version=values.policy_version,
+            overwrite=values.overwrite,
+            quiet=values.quiet,
+        )
+
+    base.start(values, program)
 
 
 def _define_evaluate(values: flags.FlagValues) -> None:
@@ -50,32 +51,37 @@ def _define_evaluate(values: flags.FlagValues) -> None:
 def _continual(values: flags.FlagValues) -> None:
     from seal_jax.programs.continual import run
 
-    run.continual(
-        base.settings(values),
-        base.workdir(values),
-        policy_from=values.policy_from,
-        policy_version=values.policy_version,
-        overwrite=values.overwrite,
-        quiet=values.quiet,
-    )
+    def program(settings: Settings, workdir: str) -> dict[str, Any]:
+        return run.continual(
+            settings,
+            workdir,
+            policy_from=values.policy_from,
+            policy_version=values.policy_version,
+            overwrite=values.overwrite,
+            quiet=values.quiet,
+        )
+
+    base.start(values, program)
 
 
 def _curate(values: flags.FlagValues) -> None:
     from seal_jax.programs.few_shot import curate
 
-    settings = base.settings(values)
-    if settings.task != "few_shot":
-        raise base.UsageError(
-            "curate is for tasks of few-shot learning: --config=configs/few_shot.py."
+    def program(settings: Settings, workdir: str) -> dict[str, Any]:
+        if settings.task != "few_shot":
+            raise base.UsageError(
+                "curate is for tasks of few-shot learning: --config=configs/few_shot.py."
+            )
+        return curate.curate(
+            settings,
+            workdir,
+            split=values.split,
+            on=values.on,
+            overwrite=values.overwrite,
+            quiet=values.quiet,
         )
-    curate.curate(
-        settings,
-        base.workdir(values),
-        split=values.split,
-        on=values.on,
-        overwrite=values.overwrite,
-        quiet=values.quiet,
-    )
+
+    base.start(values, program)
 
 
 def _define_curate(values: flags.FlagValues) -> None:

@@ -372,7 +372,7 @@ def test_every_setting_is_read(tiny_settings, change, tmp_path, monkeypatch, wat
     elsewhere |= {("Grading", "batch_size"), ("Grading", "buckets")}
     elsewhere |= {("Settings", "teacher"), ("Teacher", "file"), ("Teacher", "endpoint")}
     elsewhere |= {pair for pair in read.declared if pair[0] == "EndpointSettings"}
-    # Read by the commands, which choose the program, and by those of few-shot learning.
-    elsewhere |= {("Settings", "task"), ("Settings", "few_shot")}
-    elsewhere |= {pair for pair in read.declared if pair[0] == "FewShot"}
+    # Read by the commands, which choose the program, and by other experiments' programs.
+    elsewhere |= {("Settings", "task"), ("Settings", "few_shot"), ("Settings", "continual")}
+    elsewhere |= {pair for pair in read.declared if pair[0] in ("FewShot", "Continual")}
     assert read.declared - read.pairs - elsewhere == set()
