@@ -130,6 +130,14 @@ def test_an_override_reaches_its_dataclass_and_nothing_else():
             {"reward": {"kind": "pattern", "pattern": "(", "replicates": 1}},
             "not a regular expression",
         ),
+        (
+            {"reward": {"kind": "length", "replicates": 1, "retention": 1.0}},
+            "retention is measured on adapted models",
+        ),
+        (
+            {"reward": {"retention": 1.0}, "restem": {"contexts_per_round": 1}},
+            "restem.contexts_per_round to at least 2",
+        ),
         ({"restem": {"rule": "best"}}, "restem.rule must be one of best_of_m"),
         ({"restem": {"top_k": 2}}, "top_k is for the rule"),
         ({"restem": {"threshold": 0.5}}, "threshold is for the rule"),

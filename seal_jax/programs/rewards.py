@@ -52,6 +52,30 @@ def value(answers: Sequence[Record], reward: Reward) -> float | None:
     return float(np.mean(graded) + reward.mix * np.mean(likelihoods))
 
 
+def forgetting(records: Sequence[Record], before: Sequence[Record]) -> float:
+    """By how much one self-edit makes gold answers about another context less likely.
+
+    Args:
+      records: of its trials, with the other context's gold log-likelihoods in "mismatched".
+      before: the unadapted model's answers to the same questions.
+
+    Returns:
+      The mean over replicates and questions of the nats lost, of which gains count as none; NaN
+      where nothing is known.
+
+    >>> before = [{"gold_log_likelihood": -2.0}, {"gold_log_likelihood": -6.0}]
+    >>> forgetting([{"mismatched": [-3.0, -4.0]}], before)
+    0.5
+    """
+    lost = [
+        max(0.0, answer["gold_log_likelihood"] - after)
+        for record in records
+        for answer, after in zip(before, record.get("mismatched") or (), strict=False)
+        if after is not None and answer["gold_log_likelihood"] is not None
+    ]
+    return float(np.mean(lost)) if lost else float("nan")
+
+
 def pattern_score(pattern: str, text: str) -> float:
     """The share of a text's characters that matches of a regular expression cover.
 

@@ -125,6 +125,7 @@ def e_step(
     if reward.needs_inner_loop:
         plain = stages.answer(run, lambda: policy.params, contexts, stage=stage, width=width)
         baselines_C = [rewards.score([{"answers": plain[c.id]}], reward) for c in contexts]
+        others = [contexts[i] for i in arms.derangement(contexts)] if reward.retention else None
         candidates = stages.candidates_of(
             session,
             contexts,
@@ -133,6 +134,7 @@ def e_step(
                 for context, of_context in zip(contexts, edits, strict=True)
             ],
             replicates=reward.replicates,
+            ask=others,
         )
         records, _ = stages.try_all(run, policy.params, candidates, stage=stage, width=width)
         scores = [
@@ -140,6 +142,15 @@ def e_step(
             for i in range(0, len(records), reward.replicates)
         ]
         rewards_CxM = np.array(scores).reshape(len(contexts), count)
+        if others:
+            lost = [
+                rewards.forgetting(
+                    records[i : i + reward.replicates],
+                    plain[others[i // (count * reward.replicates)].id],
+                )
+                for i in range(0, len(records), reward.replicates)
+            ]
+            rewards_CxM -= reward.retention * np.reshape(lost, rewards_CxM.shape)
     else:
         if reward.kind == "rubric":
             scored = stages.score_by_rubric(run, contexts, edits, stage=stage)

@@ -97,6 +97,11 @@ class Settings:
             f"restem.top_k ({self.restem.top_k}) exceeds edits.samples ({self.edits.samples}).",
         )
         require(
+            not self.reward.retention or self.restem.contexts_per_round >= 2,
+            "reward.retention asks about other contexts of a round: set "
+            "restem.contexts_per_round to at least 2.",
+        )
+        require(
             self.reward.kind != "rubric" or self.grading.kind != "local",
             "the reward 'rubric' needs a judge: set grading.kind to 'policy', 'model' or "
             "'endpoint'.",

@@ -21,6 +21,8 @@ class Reward:
         control); "pattern", the share of its characters that `pattern` matches (planted, to check
         that the outer loop learns).
       mix: what a nat counts in the mix: accuracy + mix * gold log-likelihood.
+      retention: what is taken off for each nat by which the self-edit makes a gold answer about
+        another context of the round less likely (mean over its questions); 0 does not ask.
       replicates: inner loops with different seeds that a reward is the mean of.
       pattern: a regular expression, for "pattern".
     """
@@ -29,6 +31,7 @@ class Reward:
         "accuracy"
     )
     mix: float = 0.1
+    retention: float = 0.0
     replicates: int = 3
     pattern: str = ""
 
@@ -39,6 +42,11 @@ class Reward:
             "pattern must be given for the reward 'pattern', and for no other.",
         )
         require(self.mix >= 0, "mix must be 0 or more.")
+        require(self.retention >= 0, "retention must be 0 or more.")
+        require(
+            self.needs_inner_loop or not self.retention,
+            f"retention is measured on adapted models, and the reward {self.kind!r} has none.",
+        )
         require(
             self.needs_inner_loop or self.replicates == 1,
             f"replicates must be 1 for the reward {self.kind!r}, which needs no inner loop.",

@@ -350,6 +350,31 @@ def test_evaluate_refuses_what_it_cannot_compare(finished, tiny_settings, change
         evaluate.evaluate(tiny_settings, str(tmp_path / "b"), policy_from="no/run", quiet=True)
 
 
+def test_retention_takes_off_what_other_contexts_lose(finished, tiny_settings, change, tmp_path):
+    """Of the same inner loops, rewards differ by what the other context's answers lose."""
+    changed = change(tiny_settings, {"reward.retention": 2.0, "restem.rounds": 1})
+    changed = change(changed, {"evaluation.arms": ("base",)})
+    train.train(changed, str(tmp_path), quiet=True)
+    found = {}
+    for name, workdir in (("plain", finished[0]), ("retaining", tmp_path)):
+        with ledger.Ledger(workdir / "ledger", read_only=True) as records:
+            found[name] = records.find("selection", "round 1")["rewards"]
+    with ledger.Ledger(tmp_path / "ledger", read_only=True) as records:
+        plain = records.find("unadapted", "round 1/0")
+        batches = [s.record for s in records.segments("batch") if s.key.startswith("round 1/")]
+        contexts = records.find("selection", "round 1")["contexts"]
+    other = dict(zip(contexts, reversed(contexts), strict=True))  # there are two
+    lost = np.zeros((2, 4))
+    for trial in (trial for batch in batches for trial in batch["trials"]):
+        before = [a["gold_log_likelihood"] for a in plain[other[trial["context"]]]]
+        drops = np.maximum(0.0, np.subtract(before, trial["mismatched"]))
+        lost[contexts.index(trial["context"]), trial["index"]] = drops.mean()
+    assert lost.max() > 1e-4
+    np.testing.assert_allclose(
+        np.array(found["retaining"]), np.array(found["plain"]) - 2.0 * lost, atol=1e-6
+    )
+
+
 def test_every_setting_is_read(tiny_settings, change, tmp_path, monkeypatch, watch_settings):
     """A key that no run reads would be an ablation that silently does nothing."""
     read = watch_settings(monkeypatch)
