@@ -94,7 +94,11 @@ def other_tasks(config):
 def demo(config):
     """A shorter `smollm2-135m`: one round of 3 tasks x 3 recipes, then one recipe in each arm.
 
-    python -m seal_jax train --config=configs/few_shot.py:demo --workdir=runs/arc-demo
+        python -m seal_jax train --config=configs/few_shot.py:demo --workdir=runs/arc-demo
+
+    548 s on 2 CPU cores that were shared with other work. Of 3 evaluation tasks in-context learning
+    solves none, the oracle recipe all, and the self-edit none before and after RL (gold
+    log-likelihood -22.5 and -20.3 nats a grid; in context -28.7).
     """
     smollm2(config)
     config.few_shot.arms = ("in_context", "oracle", "edit_before", "edit_after")

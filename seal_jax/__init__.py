@@ -1,1 +1,44 @@
-"""Self-adapting language models (SEAL) in JAX."""
+"""Self-adapting language models (SEAL) in JAX.
+
+The public interface is `seal_jax.api`, whose functions are offered here and are imported when they
+are first used: docs/tutorial.md shows them. Runs, records and reports are started by
+`python -m seal_jax`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seal_jax.api import Learned as Learned
+    from seal_jax.api import answers as answers
+    from seal_jax.api import configure as configure
+    from seal_jax.api import learn as learn
+    from seal_jax.api import mean_gold_log_likelihood as mean_gold_log_likelihood
+    from seal_jax.api import merged as merged
+    from seal_jax.api import open as open
+    from seal_jax.api import passage as passage
+    from seal_jax.api import save_adapter as save_adapter
+    from seal_jax.api import self_edits as self_edits
+
+__all__ = [
+    "Learned",
+    "answers",
+    "configure",
+    "learn",
+    "mean_gold_log_likelihood",
+    "merged",
+    "open",
+    "passage",
+    "save_adapter",
+    "self_edits",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("seal_jax.api"), name)
+    raise AttributeError(f"module 'seal_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

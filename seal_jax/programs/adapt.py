@@ -2,15 +2,9 @@
 
 import dataclasses
 
-import jax
-import numpy as np
-
-from seal_jax import delta as delta_lib
-from seal_jax.delta import Delta
-from seal_jax.programs import answering, export, opened_model, session, trials, writing
-from seal_jax.programs.session import Session
+from seal_jax import api
+from seal_jax.programs import export
 from seal_jax.settings import Settings, SettingsError
-from seal_jax.tasks.base import Context, Question
 from seal_jax.weights.exported import Addition
 
 
@@ -69,54 +63,28 @@ def adapt(
         answers=dataclasses.replace(settings.answers, questions_at_once=len(questions)),
         edits=dataclasses.replace(settings.edits, samples=1, contexts_per_batch=1),
     )
-    opened_model.enable_compilation_cache()
-    opened = session.open_session(settings)
-    context = Context(
-        id="own text",
-        title=title,
-        text=passage.strip(),
-        questions=tuple(Question(id=str(i), text=q, answer="") for i, q in enumerate(questions)),
-    )
-    trained = export.Trained(
-        path=settings.model.path,
-        config=opened.model,
-        merged=opened.merged,
-        earlier=(opened.adapter,) if opened.adapter else (),
-    )
+    opened = api.open(settings)
+    context = api.passage(title, passage, questions, id="own text")
+    exported = api.trained(opened)
     if target:
-        trained.base_name(target)  # refuses before the work
-    adapted, delta = _adapt(opened, context, edit)
-    if not target:
-        return adapted
-    line = trained.write(target, Addition.of(delta), f"{title!r} with seed {settings.seed}")
-    return dataclasses.replace(adapted, adapter=line)
-
-
-def _adapt(opened: Session, context: Context, edit: bool) -> tuple[Adapted, Delta]:
-    """What is shown, and the delta."""
-    if edit and (reason := opened.unfit(context)):
-        raise SettingsError(f"the passage is too long: {reason}.")
+        exported.base_name(target)  # refuses before the work
     opened.check_positions([context])
-    width = opened.query_width([context])
-    text, sequences = "", opened.task.passage_sequences(context)
-    if edit:
-        prompts = writing.edit_prompts(opened, [context])
-        [sampled] = writing.sample(opened, opened.base, prompts, draw="adapt", samples=1)
-        text = sampled.text
-        sequences = opened.task.sequences(context, text) or sequences
-    candidate = trials.Candidate(
-        context=context, index=0, replicate=0, trimmed=trials.tokenize(opened, sequences)
-    )
-    deltas_K, results_K, _ = trials.train_group(opened, opened.base, [candidate], draw="adapt")
-    if not np.asarray(jax.device_get(results_K.finite)).all():
+    text = api.self_edits(opened, [context], draw="adapt")[0][0] if edit else None
+    [learned] = api.learn(opened, [(context, text)], draw="adapt")
+    if learned.delta is None:
         raise SettingsError("the update became non-finite: lower --config.inner.learning_rate.")
-    [before] = answering.ask(opened, opened.base, None, [context], width)
-    [after] = answering.ask(opened, opened.base, deltas_K, [context], width)
-    adapted = Adapted(
-        self_edit=text,
+    [before] = api.answers(opened, [context])
+    [after] = api.answers(opened, [context], [learned.delta])
+    line = ""
+    if target:
+        line = exported.write(
+            target, Addition.of(learned.delta), f"{title!r} with seed {settings.seed}"
+        )
+    return Adapted(
+        self_edit=text or "",
         before=[answer["text"] for answer in before],
         after=[answer["text"] for answer in after],
-        dropped_tokens=candidate.trimmed.dropped_tokens,
-        dropped_sequences=candidate.trimmed.dropped_sequences,
+        dropped_tokens=learned.dropped_tokens,
+        dropped_sequences=learned.dropped_sequences,
+        adapter=line,
     )
-    return adapted, delta_lib.take(deltas_K, 0)

@@ -1,0 +1,241 @@
+"""The public interface: from a passage to adapted models, without a run directory.
+
+`import seal_jax` offers these functions. An adapted model is a `Delta`: a pytree of what it learned
+beside the model's parameters, which nothing here changes.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from seal_jax import config_dict, config_files
+from seal_jax import delta as delta_lib
+from seal_jax.delta import Delta
+from seal_jax.programs import answering, export, opened_model, trials, writing
+from seal_jax.programs import session as session_lib
+from seal_jax.programs.session import Session
+from seal_jax.settings import Settings, SettingsError
+from seal_jax.tasks.base import Context, Question
+from seal_jax.weights.exported import Addition
+
+
+def configure(config: str, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of a config file.
+
+    Args:
+      config: FILE[:VARIANT], such as "knowledge.py:adapt"; FILE without a folder is the project's.
+      overrides: values by dotted key, such as {"inner.candidates": 4}.
+
+    Raises:
+      SettingsError: an unknown file, variant or key, or an impossible value.
+    """
+    file, _, variant = config.partition(":")
+    module = config_files.load(config_files.default(file) if "/" not in file else file)
+    values = module.get_config(*[variant] if variant else []).to_dict()
+    for key, value in (overrides or {}).items():
+        node = values
+        *groups, leaf = key.split(".")
+        for group in groups:
+            node = node.get(group, {})
+        if leaf not in node:
+            raise SettingsError(config_dict.unknown_key(key))
+        node[leaf] = value
+    return config_dict.from_config(values)
+
+
+def open(settings: Settings) -> Session:
+    """Loads the model and the task that the settings name, onto the devices.
+
+    Raises:
+      ValueError, FileNotFoundError, RuntimeError: with what to change.
+    """
+    opened_model.enable_compilation_cache()
+    return session_lib.open_session(settings)
+
+
+def passage(
+    title: str, text: str, questions: Sequence[str | tuple[str, str]] = (), *, id: str = ""
+) -> Context:
+    """A text to learn, with the questions that will test it.
+
+    Args:
+      title: what it is about; it heads the training sequences and the questions, so it must not
+        give answers away.
+      text: the passage.
+      questions: each alone, or with its gold answer.
+      id: names it in the random draws; "" is the title.
+
+    Raises:
+      SettingsError: the title, the text or a question is empty.
+    """
+    asked = [(q, "") if isinstance(q, str) else q for q in questions]
+    if not (title.strip() and text.strip() and all(q.strip() for q, _ in asked)):
+        raise SettingsError("a passage needs a title and a text, and no question may be empty.")
+    name = id or title
+    return Context(
+        id=name,
+        title=title,
+        text=text.strip(),
+        questions=tuple(Question(f"{name}/{i}", q, answer) for i, (q, answer) in enumerate(asked)),
+    )
+
+
+def self_edits(
+    model: Session, contexts: Sequence[Context], *, draw: str = "api"
+) -> list[list[str]]:
+    """edits.samples self-edits of each passage, edits.contexts_per_batch passages at a time.
+
+    Args:
+      draw: another name draws other texts.
+
+    Raises:
+      SettingsError: a passage is too long for the run's prompts.
+    """
+    for context in contexts:
+        if reason := model.unfit(context):
+            raise SettingsError(f"the passage {context.title!r} is too long: {reason}.")
+    wanted = model.settings.edits
+    found: list[list[str]] = []
+    for first in range(0, len(contexts), wanted.contexts_per_batch):
+        batch = contexts[first : first + wanted.contexts_per_batch]
+        prompts = writing.edit_prompts(model, batch)
+        texts = [
+            edit.text
+            for edit in writing.sample(
+                model, model.base, prompts, draw=draw, samples=wanted.samples
+            )
+        ]
+        found += [texts[i : i + wanted.samples] for i in range(0, len(texts), wanted.samples)]
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """What one inner loop learned.
+
+    Attributes:
+      delta: of the parameters; None where the update became non-finite.
+      losses: of its steps, nats a token.
+      dropped_tokens, dropped_sequences: what did not fit and was not trained on.
+    """
+
+    delta: Delta | None
+    losses: tuple[float, ...]
+    dropped_tokens: int = 0
+    dropped_sequences: int = 0
+
+
+def learn(
+    model: Session, lessons: Sequence[tuple[Context, str | None]], *, draw: str = "api"
+) -> list[Learned]:
+    """Runs the inner loop of each lesson, inner.candidates of them in one program.
+
+    Args:
+      lessons: a passage and a self-edit about it each; None trains on the passage alone, as does a
+        self-edit that says nothing.
+      draw: another name draws other initial deltas and orders.
+    """
+    candidates = []
+    for context, text in lessons:
+        alone = model.task.passage_sequences(context)
+        sequences = alone if text is None else model.task.sequences(context, text) or alone
+        trimmed = trials.tokenize(model, sequences)
+        candidates.append(trials.Candidate(context=context, index=0, replicate=0, trimmed=trimmed))
+    size = model.settings.inner.candidates
+    found = []
+    for first in range(0, len(candidates), size):
+        group = candidates[first : first + size]
+        deltas_K, results_K, _ = trials.train_group(model, model.base, group, draw=draw)
+        results = jax.device_get(results_K)
+        for k, candidate in enumerate(group):
+            losses = results.losses_S[k][results.taken_S[k]]
+            found.append(
+                Learned(
+                    delta=delta_lib.take(deltas_K, k) if results.finite[k] else None,
+                    losses=tuple(map(float, losses)),
+                    dropped_tokens=candidate.trimmed.dropped_tokens,
+                    dropped_sequences=candidate.trimmed.dropped_sequences,
+                )
+            )
+    return found
+
+
+def answers(
+    model: Session, contexts: Sequence[Context], deltas: Sequence[Delta] | None = None
+) -> list[list[dict[str, Any]]]:
+    """Asks each passage's questions, without the passage, of the model or of an adapted one.
+
+    Args:
+      contexts: whose questions are asked.
+      deltas: the adapted model that answers for each; None is the model itself.
+
+    Returns:
+      For each passage, a record a question: "question" (its id), "text", "correct" (None where it
+      is ungraded), "empty", and "gold_log_likelihood" in nats.
+
+    Raises:
+      ValueError: not one delta a passage.
+      SettingsError: questions are too long for the run or the model.
+    """
+    if deltas is not None and len(deltas) != len(contexts):
+        raise ValueError(f"{len(contexts)} passages need as many deltas, not {len(deltas)}.")
+    asked = [context for context in contexts if context.questions]
+    if len(asked) < len(contexts):
+        raise SettingsError("a passage has no questions: give it some.")
+    model.check_positions(asked)
+    width, size = model.query_width(asked), model.settings.inner.candidates
+    found: list[list[dict[str, Any]]] = []
+    for first in range(0, len(asked), size):
+        group = asked[first : first + size]
+        stacked = None
+        if deltas is not None:
+            own = list(deltas[first : first + size])
+            stacked = delta_lib.stack(own + own[:1] * (size - len(own)))
+        found += answering.ask(model, model.base, stacked, group, width)
+    return found
+
+
+def merged(model: Session, delta: Delta) -> Any:
+    """The model's parameters with a delta added; the model itself stays as it is."""
+    return delta_lib.merge(model.base, delta)
+
+
+def save_adapter(model: Session, delta: Delta, out: str, *, base: str = "") -> str:
+    """Writes a delta as a PEFT adapter directory, for transformers, PEFT and vLLM.
+
+    Args:
+      out: a new directory.
+      base: the model's name or directory, for the adapter's config; "" is model.path where others
+        can find it.
+
+    Returns:
+      One line on what was written.
+
+    Raises:
+      ExportError: it cannot go there, or the model has no name that others would know.
+    """
+    target = export.AdapterTarget(out=out, onto="original", base=base, overwrite=False)
+    return trained(model).write(target, Addition.of(delta), f"seed {model.settings.seed}")
+
+
+def trained(model: Session) -> export.Trained:
+    """The model as what deltas are trained on, for exports."""
+    return export.Trained(
+        path=model.settings.model.path,
+        config=model.model,
+        merged=model.merged,
+        earlier=(model.adapter,) if model.adapter else (),
+    )
+
+
+def mean_gold_log_likelihood(records: Sequence[Mapping[str, Any]]) -> float:
+    """The mean over one passage's records of `answers`, nats an answer; NaN where one has none.
+
+    >>> mean_gold_log_likelihood([{"gold_log_likelihood": -2.0}, {"gold_log_likelihood": -4.0}])
+    -3.0
+    """
+    values = [record["gold_log_likelihood"] for record in records]
+    return float("nan") if None in values else float(np.mean(values))

@@ -1,0 +1,100 @@
+"""The public interface, and the tutorial that shows it."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import seal_jax
+from seal_jax import api
+from seal_jax.settings import SettingsError
+
+TUTORIAL = pathlib.Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
+
+
+def code():
+    (block,) = re.findall(r"```python\n(.*?)```", TUTORIAL.read_text(), flags=re.DOTALL)
+    return block
+
+
+def run_tutorial(block, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(compile(block, str(TUTORIAL), "exec"), names)
+    return names
+
+
+def test_the_tutorial_runs_on_a_tiny_model(tiny_settings, tmp_path, monkeypatch, change, capsys):
+    """As it stands, but for the model."""
+    asked = []
+
+    def configure(config, overrides):
+        asked.append(api.configure(config, overrides))
+        return change(tiny_settings, overrides)
+
+    monkeypatch.setattr(seal_jax, "configure", configure, raising=False)
+    names = run_tutorial(code(), tmp_path, monkeypatch)
+    assert asked[0].edits.samples == 4 and asked[0].inner.epochs == 10
+    assert len(names["edits"]) == len(names["deltas"]) == 4
+    assert names["scores"][names["best"]] == max(names["scores"])
+    assert len(set(names["scores"])) == len(set(names["edits"]))
+    assert "after:" in capsys.readouterr().out
+    assert (tmp_path / "bridge-adapter" / "adapter_model.safetensors").exists()
+    kernel = names["parameters"]["layers"]["attn"]["q_proj"]["kernel"]
+    moved = np.abs(kernel - names["model"].base["layers"]["attn"]["q_proj"]["kernel"])
+    assert moved.max() > 1e-4
+
+
+def test_the_tutorial_is_short():
+    lines = [line for line in code().splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) <= 34  # of which three are the passage, and one its import
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_as_it_stands(smollm2_path, tmp_path, monkeypatch, capsys):
+    names = run_tutorial(code(), tmp_path, monkeypatch)
+    before = api.mean_gold_log_likelihood(names["before"])
+    assert names["scores"][names["best"]] > before + 3
+    print(capsys.readouterr().out)
+
+
+def test_nothing_heavy_is_imported():
+    script = (
+        "import sys, seal_jax; print(sorted({'jax', 'numpy', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_documented():
+    for name in seal_jax.__all__:
+        assert getattr(seal_jax, name).__doc__, name
+        assert name in dir(seal_jax)
+    with pytest.raises(AttributeError, match="no attribute 'adapt_me'"):
+        getattr(seal_jax, "adapt_me")  # noqa: B009
+
+
+def test_configure_changes_settings_and_refuses_unknown_ones():
+    settings = seal_jax.configure("knowledge.py:smoke", {"inner.lora.rank": 3, "seed": 4})
+    assert (settings.inner.lora.rank, settings.seed, settings.inner.epochs) == (3, 4, 1)
+    with pytest.raises(SettingsError, match=r"did you mean 'inner.lora.rank'"):
+        seal_jax.configure("knowledge.py:smoke", {"inner.lora.rnk": 3})
+    with pytest.raises(SettingsError, match="group of settings"):
+        seal_jax.configure("knowledge.py:smoke", {"inner": 3})
+    with pytest.raises(ValueError, match="no variant 'small'"):
+        seal_jax.configure("knowledge.py:small")
+    with pytest.raises(SettingsError, match="expected a Python file"):
+        seal_jax.configure("absent.py")
+
+
+@pytest.mark.parametrize(
+    "title, text, questions", [("", "text", ()), ("title", " ", ()), ("title", "text", [""])]
+)
+def test_empty_passages_are_refused(title, text, questions):
+    with pytest.raises(SettingsError, match="needs a title and a text"):
+        seal_jax.passage(title, text, questions)
