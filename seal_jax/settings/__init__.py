@@ -16,6 +16,7 @@ from seal_jax.settings.learning import (
     ALL_PROJECTIONS,
     ATTENTION,
     Corpus,
+    Devices,
     Inner,
     Lora,
     Model,
@@ -41,6 +42,7 @@ __all__ = [
     "Answers",
     "Corpus",
     "Data",
+    "Devices",
     "Edits",
     "Evaluation",
     "FewShot",
@@ -73,6 +75,7 @@ class Settings:
     task: Literal["knowledge", "few_shot"] = "knowledge"
     seed: int = 0
     model: Model = Model()
+    devices: Devices = Devices()
     data: Data = Data()
     prompts: Prompts = Prompts()
     edits: Edits = Edits()
