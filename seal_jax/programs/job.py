@@ -50,7 +50,7 @@ def run_job(
             start = time.perf_counter()
             if directory.resumed:
                 run.say(f"continuing the run in {workdir}: {len(records)} units of work are done")
-            run.say(f"model: {opened.source}, on {len(jax.devices())} {jax.devices()[0].platform}")
+            run.say(f"model: {opened.source}, on {opened.devices}")
             results = work(run)
             run.seconds["total"] = time.perf_counter() - start
         results |= {

@@ -38,14 +38,15 @@ def train_rows(
     Returns:
       The trained delta, and the metrics of each step.
     """
+    devices = opened.devices
     static = (opened.model, recipe.m_step_settings(opened.settings.model.remat))
     longest = max(len(row.tokens) for row in rows)
     length = recipe.buckets[batching.bucket_index(longest, recipe.buckets)]
     seed = opened.settings.seed
-    state = parallel.place(
+    state = opened.place(
         restem.init(key_for(seed, "policy", stage), params, recipe.spec(), static[1])
     )
-    update = parallel.m_step(static)
+    update = parallel.m_step(devices, static)
     total = steps(recipe, len(rows))
     metrics: list[Any] = []
     for epoch in range(recipe.epochs):
@@ -53,11 +54,11 @@ def train_rows(
         for batch in restem.epoch_batches(
             list(rows),
             batch_size=recipe.batch_size,
-            multiple=parallel.device_count() * recipe.microbatch,
+            multiple=devices.data_shards * recipe.microbatch,
             length=length,
             order=np.asarray(order),
         ):
-            state, step_metrics = update(params, state, parallel.split(batch), np.int32(total))
+            state, step_metrics = update(params, state, devices.split(batch), np.int32(total))
             if metrics and report:
                 report(metrics[-1])
             metrics.append(step_metrics)

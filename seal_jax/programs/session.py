@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import jax.numpy as jnp
 
-from seal_jax import parallel
 from seal_jax.batching import TooLong, bucket_index
 from seal_jax.programs import model_judge
 from seal_jax.programs.opened_model import OpenedModel, open_model
@@ -156,7 +155,7 @@ def _make_rubric(opened: OpenedModel) -> Rubric | None:
 def _judge_model(opened: OpenedModel) -> dict[str, Any]:
     """The judge in JAX that the settings name: the run's base model, or another one."""
     settings, grading = opened.settings, opened.settings.grading
-    of_each = dict(batch_size=grading.batch_size, buckets=grading.buckets)
+    of_each = dict(devices=opened.devices, batch_size=grading.batch_size, buckets=grading.buckets)
     if grading.kind == "policy":
         return of_each | dict(
             label=settings.model.name,
@@ -168,7 +167,7 @@ def _judge_model(opened: OpenedModel) -> dict[str, Any]:
     return of_each | dict(
         label=grading.model,
         config=model.config,
-        params=parallel.place(model.params),
+        params=opened.devices.place(model.config, model.params),
         tokenizer=model.tokenizer,
     )
 

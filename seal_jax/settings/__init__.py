@@ -17,6 +17,7 @@ from seal_jax.settings.learning import (
     ALL_PROJECTIONS,
     ATTENTION,
     Corpus,
+    Devices,
     Inner,
     Lora,
     Model,
@@ -43,6 +44,7 @@ __all__ = [
     "Continual",
     "Corpus",
     "Data",
+    "Devices",
     "Edits",
     "Evaluation",
     "FewShot",
@@ -75,6 +77,7 @@ class Settings:
     task: Literal["knowledge", "few_shot"] = "knowledge"
     seed: int = 0
     model: Model = Model()
+    devices: Devices = Devices()
     data: Data = Data()
     prompts: Prompts = Prompts()
     edits: Edits = Edits()

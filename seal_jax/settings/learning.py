@@ -39,6 +39,21 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Devices:
+    """How the devices are arranged (docs/scaling.md).
+
+    Attributes:
+      model_axis: how many devices share one copy of the weights (tensor parallelism); it must
+        divide their number. Candidates and rows are spread over the copies.
+    """
+
+    model_axis: int = 1
+
+    def __post_init__(self):
+        require(self.model_axis >= 1, "model_axis must be at least 1.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Lora:
     """A low-rank delta: rank, alpha (it is scaled by alpha / rank) and target regexes."""
 

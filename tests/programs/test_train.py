@@ -189,10 +189,10 @@ def test_canaries_in_questions_and_answers_never_reach_what_is_learned(
         seen["prompts"] += np.asarray(prompts).tolist()
         return plain_generate(static, params, prompts, lengths, *rest, **named)
 
-    def update(static, params, deltas, problems, *rest):
+    def update(devices, static, params, deltas, problems, *rest):
         tokens = np.asarray(problems.tokens_NxT)
         seen["sequences"] += tokens.reshape(-1, tokens.shape[-1]).tolist()
-        return plain_update(static, params, deltas, problems, *rest)
+        return plain_update(devices, static, params, deltas, problems, *rest)
 
     def batches(rows, **named):
         seen["rows"] += [row.tokens for row in rows]
