@@ -140,6 +140,15 @@ def all_devices(model_axis: int = 1) -> DeviceMesh:
     return DeviceMesh(tuple(jax.devices()), model_axis)
 
 
+def peak_memory() -> float | None:
+    """The most bytes that the fullest of this process's devices has held; None if none tells."""
+    held = [
+        (device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()
+    ]
+    known = [count for count in held if count is not None]
+    return float(max(known)) if known else None
+
+
 def shapes(tree, shardings):
     """The shapes of a tree with a sharding each: to restore a checkpoint into, or compile for."""
     return jax.tree.map(

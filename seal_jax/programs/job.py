@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from seal_jax import ledger, run_dir
+from seal_jax import ledger, metrics, run_dir
 from seal_jax.programs import opened_model, session
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings
@@ -41,11 +41,13 @@ def run_job(
     """
     opened_model.enable_compilation_cache()
     resolved = dataclasses.asdict(settings) | given
+    del resolved["metrics"]  # they may change when a run goes on
     with run_dir.open_run(workdir, resolved, overwrite) as directory:
         opened = open_session(settings)
         with (
             ledger.Ledger(directory.ledger_path) as records,
-            Run(opened, records, directory.checkpoints_path, quiet) as run,
+            metrics.open_writers(settings.metrics, workdir, resolved) as writers,
+            Run(opened, records, directory.checkpoints_path, quiet, writers) as run,
         ):
             start = time.perf_counter()
             if directory.resumed:

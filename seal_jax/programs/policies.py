@@ -85,6 +85,8 @@ def m_step(
             "policy", stage, lambda: {"version": version, "kept": len(rows), "steps": metrics}
         )
     losses = [step["loss"] for step in done["steps"]]
+    for number, loss in enumerate(losses):
+        run.measure(f"{stage}: M-step", {"loss": loss}, step=number)
     run.say(
         f"{stage}: policy {version} trained on {len(rows)} self-edits in {len(losses)} steps; "
         f"loss {losses[0]:.3f} to {losses[-1]:.3f} nats a token"

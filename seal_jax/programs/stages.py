@@ -9,17 +9,18 @@ import operator
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
-from seal_jax import batching, run_dir
+from seal_jax import batching, parallel, run_dir
 from seal_jax.checkpoints import Checkpoints
 from seal_jax.constrained import Automaton
 from seal_jax.ledger import Ledger
+from seal_jax.metrics import Compiles, Writers
 from seal_jax.programs import answering, trials, writing
 from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.programs.session import Session
@@ -36,10 +37,19 @@ SessionT = TypeVar("SessionT", bound=OpenedModel)
 class Run(Generic[SessionT]):
     """A session with its ledger, checkpoints and clock; what the stages share."""
 
-    def __init__(self, session: SessionT, ledger: Ledger, checkpoints_path: Path, quiet: bool):
+    def __init__(
+        self,
+        session: SessionT,
+        ledger: Ledger,
+        checkpoints_path: Path,
+        quiet: bool,
+        metrics: Writers | None = None,
+    ):
         self.session = session
         self.ledger = ledger
         self.quiet = quiet
+        self._metrics = metrics or Writers([])
+        self._compiles = Compiles()
         self.seconds: dict[str, float] = {}
         self._path = checkpoints_path
         self._checkpoints: dict[str, Checkpoints] = {}
@@ -87,13 +97,35 @@ class Run(Generic[SessionT]):
         found = self.ledger.find(kind, key)
         return self.ledger.append(kind, key, work()).record if found is None else found
 
+    def measure(
+        self, stage: str, values: Mapping[str, float | None], *, step: int | None = None
+    ) -> None:
+        """Writes figures for charts, under "stage/name".
+
+        Args:
+          step: place on the horizontal axis; None is the number of units of work that are done.
+        """
+        named = {f"{stage}/{name}": value for name, value in values.items()}
+        self._metrics.write(len(self.ledger) if step is None else step, named)
+
     @contextmanager
     def stage(self, name: str, total: int, unit: str) -> Iterator[Progress]:
-        """Times a stage and shows its progress."""
-        start = time.perf_counter()
+        """Times a stage, shows its progress, and measures its speed, compiles and memory."""
+        start, compiles, units = time.perf_counter(), self._compiles.count, len(self.ledger)
         with Progress(total, name, unit=unit, quiet=self.quiet) as progress:
             yield progress
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        if len(self.ledger) > units:  # otherwise all of it was done before
+            self.measure(
+                name,
+                {
+                    "seconds": seconds,
+                    f"{unit}s an hour": 3600 * total / max(seconds, 1e-9),
+                    "compiles": self._compiles.count - compiles,
+                    "peak bytes of a device": parallel.peak_memory(),
+                },
+            )
 
     def say(self, line: str) -> None:
         if not self.quiet:
@@ -144,6 +176,14 @@ def sample(
             progress.update(len(batch) * samples)
     lengths = [len(edit.tokens) for edit in edits]
     unfinished = sum(not edit.stopped for edit in edits)
+    run.measure(
+        stage,
+        {
+            "tokens of a text": float(np.mean(lengths)),
+            "texts cut off": unfinished,
+            "empty texts": sum(not edit.text for edit in edits),
+        },
+    )
     run.say(
         f"{stage}: {len(edits)} texts of {np.mean(lengths):.0f} tokens on average; "
         f"{unfinished} reached the length limit"
@@ -307,6 +347,16 @@ def try_all(
         }
         for i, c in enumerate(candidates)
     ]
+    run.measure(
+        stage,
+        {
+            "trained tokens": tokens.real,
+            "real share of tokens": tokens.real / max(tokens.computed, 1),
+            "trials without a result": sum(record["reason"] is not None for record in records),
+            "last loss": _mean([record.get("last_loss") for record in records]),
+            "empty answers": sum(a["empty"] for record in records for a in record["answers"]),
+        },
+    )
     run.say(
         f"{stage}: {len(found)} inner loops on {tokens.real} tokens "
         f"({tokens.real / max(tokens.computed, 1):.0%} of those computed); "
@@ -319,6 +369,11 @@ def try_all(
             "inner.buckets"
         )
     return records, tokens
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def in_batches(

@@ -350,6 +350,28 @@ def test_evaluate_refuses_what_it_cannot_compare(finished, tiny_settings, change
         evaluate.evaluate(tiny_settings, str(tmp_path / "b"), policy_from="no/run", quiet=True)
 
 
+def test_metrics_follow_the_run(finished):
+    workdir, results = finished
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    found = {}
+    for line in lines:
+        for name in line.keys() - {"time", "step"}:
+            found.setdefault(name, []).append((line["step"], line[name]))
+    for number, summary in enumerate(results["rounds"], start=1):
+        stage = f"round {number}"
+        ((step, value),) = found[f"{stage}/mean reward"]
+        assert value == pytest.approx(summary["mean_reward"]) and step > 0
+        assert [at for at, _ in found[f"{stage}: M-step/loss"]] == [0, 1]
+        ((_, an_hour),) = found[f"{stage}: adapt/edits an hour"]
+        assert an_hour > 0
+        assert found[f"{stage}/tokens of a text"][0][1] > 0
+    assert found["round 2: adapt/compiles"][0][1] == 0  # the first round compiled everything
+
+
+def test_metrics_may_change_when_a_run_goes_on(finished):
+    assert "metrics" not in finished[1]["config"]
+
+
 def test_retention_takes_off_what_other_contexts_lose(finished, tiny_settings, change, tmp_path):
     """Of the same inner loops, rewards differ by what the other context's answers lose."""
     changed = change(tiny_settings, {"reward.retention": 2.0, "restem.rounds": 1})
