@@ -100,7 +100,23 @@ def _define_grade(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("show", False, "Also print the rows that differ, one a line.", values)
 
 
+def _report(values: flags.FlagValues) -> None:
+    from seal_jax.reports.html import report
+
+    print(f"written to {report.write(base.workdir(values), values.out)}")
+
+
+def _define_report(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", "", "Directory of the run, finished or not.", values)
+    flags.DEFINE_string("out", "", "The HTML file (default: report.html in --workdir).", values)
+
+
 COMMANDS: Mapping[str, Command] = {
+    "report": Command(
+        summary="a run to look at: one HTML file (--workdir=RUN --out=FILE.html)",
+        run=_report,
+        define=_define_report,
+    ),
     "compare": Command(
         summary="finished runs, question by question: compare RUN RUN ... (RUN,RUN: seeds of one)",
         run=_compare,
