@@ -16,6 +16,7 @@ import numpy as np
 
 from seal_jax import run_dir
 from seal_jax.ledger import Ledger, LedgerError, Segment
+from seal_jax.programs import arm_kinds
 from seal_jax.reliability import Array
 from seal_jax.reports import few_shot_trials
 from seal_jax.tasks.knowledge import scored
@@ -135,9 +136,7 @@ def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Stage], list[str]]:
 
 def _bring_together(by_stage: dict[str, dict[str, list[Segment]]]) -> None:
     """In the evaluation an editor writes once for several arms: gives each arm its self-edits."""
-    from seal_jax.programs.arms import KINDS  # imports JAX, which files of scores do not need
-
-    for arm, kind in KINDS.items():
+    for arm, kind in arm_kinds.KNOWLEDGE.items():
         own, written = by_stage.get(f"eval {arm}"), by_stage.get(f"eval edits {kind.source}")
         if own and written and "batch" in own:
             own["edits"] = written["edits"]

@@ -1,10 +1,9 @@
 """The arms of a run's domain."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from seal_jax.programs import arms
-from seal_jax.programs.few_shot import arms as few_shot_arms
+from seal_jax.programs import arm_kinds
+from seal_jax.programs.arm_kinds import Kind
 from seal_jax.reports.finished_run import METRICS
 from seal_jax.reports.html.run_records import RunRecords
 
@@ -21,9 +20,9 @@ FORMS = {
 }
 
 
-def kinds(run: RunRecords) -> Mapping[str, Any]:
+def kinds(run: RunRecords) -> Mapping[str, Kind]:
     """What each arm is: label, learner and source."""
-    return few_shot_arms.KINDS if run.few_shot else arms.KINDS
+    return arm_kinds.FEW_SHOT if run.few_shot else arm_kinds.KNOWLEDGE
 
 
 def metrics(run: RunRecords) -> tuple[str, ...]:
@@ -49,7 +48,8 @@ def number(name: str, value: float | None, *, sign: bool = False, unit: bool = F
     if value is None:
         return "–"
     _, scale, digits, of = FORMS.get(name, ("", 1, 3, ""))
-    shown = f"{scale * value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    value = round(scale * value, digits) + 0.0  # no minus before a zero
+    shown = f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
     return shown + (of if unit else "")
 
 

@@ -117,7 +117,8 @@ class _Frame:
     """A plane with axes."""
 
     def __init__(self, xs: Sequence[float], ys: Sequence[float], *, whole: bool = False):
-        self._xs = _ticks(min(xs), max(xs), whole=whole)
+        ticks = _ticks(min(xs), max(xs), whole=whole)
+        self._xs = [x for x in ticks if min(xs) <= x <= max(xs)]
         self._ys = _ticks(min(ys), max(ys))
         self._x = (min(xs), max(xs)) if max(xs) > min(xs) else (xs[0] - 0.5, xs[0] + 0.5)
         self._y = (min(*self._ys, *ys), max(*self._ys, *ys))

@@ -141,13 +141,13 @@
       else inside.append(...questions(about, entry.base, []));
     }
     entry.edits.forEach((edit, place) => {
-      const box = editBox(stage, entry, about, edit, place);
+      const box = editBox(stage, entry, about, edit);
       if (place === 0 && entry.edits.length === 1) box.open = true;
       inside.append(box);
     });
   }
 
-  function editBox(stage, entry, about, edit, place) {
+  function editBox(stage, entry, about, edit) {
     const facts = [];
     if (!data.few_shot) {
       const answers = edit.trials.flatMap((trial) => trial.answers || []);
@@ -160,7 +160,7 @@
     }
     if (edit.trials.length > 1) facts.push(`${edit.trials.length} replicates`);
     if (!edit.trials.length) facts.push("not tried");
-    const title = edit.text === null ? "Adapted" : `${place + 1}. Self-edit ${edit.number + 1}`;
+    const title = edit.text === null ? "Adapted" : `Self-edit ${edit.number + 1}`;
     const summary = make("summary", "", make("strong", "", title),
       edit.kept ? make("span", "kept", "kept") : null,
       make("span", "facts-line",
@@ -179,7 +179,7 @@
         `The ${plural(rows.length, "training sequence")} that it became`), make("ol", "", ...rows)));
     }
     for (const trial of edit.trials) {
-      const facts = [`replicate ${trial.replicate + 1}`];
+      const facts = edit.trials.length > 1 ? [`replicate ${trial.replicate + 1}`] : [];
       if (trial.steps) facts.push(plural(trial.steps, "step"));
       if (trial.examples) facts.push(plural(trial.examples, "training example"));
       const [first, last] = trial.losses;
@@ -189,7 +189,7 @@
       if (trial.left_out) {
         facts.push(`${plural(trial.left_out[0], "sequence")} and ${plural(trial.left_out[1], "token")} left out`);
       }
-      inside.append(make("p", "note", facts.join(" · ")));
+      if (facts.length) inside.append(make("p", "note", facts.join(" · ")));
       if (trial.reason) inside.append(make("p", "verdict wrong", `No result: ${trial.reason}`));
       if (!data.few_shot) continue;
       if (edit.text === null && trial.recipe) {
@@ -231,7 +231,7 @@
     if (why) verdict.title = why;
     const empty = text.trim() === "";
     return make("div", "answer", make("span", "who", who), verdict,
-      make("span", "said", empty ? make("em", "", "(empty)") : text),
+      make("span", "said", empty ? make("em", "", "(empty)") : text.trim().replace(/\s*\n\s*/g, " ↵ ")),
       make("span", "nats", nats === null ? "–" : `${number(nats, "gold_log_likelihood")} nats`));
   }
 
@@ -265,10 +265,10 @@
   }
 
   function demonstrations(about) {
-    const box = make("div", "");
+    const box = make("div", "pairs");
     about.demonstrations.forEach(([given, output], place) => {
-      box.append(make("h3", "", `Demonstration ${place + 1}`),
-        make("div", "grids", gridFigure("input", given), gridFigure("output", output)));
+      box.append(make("div", "", make("h3", "", `Demonstration ${place + 1}`),
+        make("div", "grids", gridFigure("input", given), gridFigure("output", output))));
     });
     return box;
   }

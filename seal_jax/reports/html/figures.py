@@ -225,7 +225,7 @@ def cost(run: RunRecords) -> Html:
     return section(
         "cost",
         "Time and cost",
-        table("What each stage did", heads, rows),
+        table("What each stage did", heads, rows, words_last=True),
         tag("p", join(f"{note} " for note in notes), class_="note"),
     )
 

@@ -46,29 +46,29 @@ def table(
     rows: Sequence[Sequence[object]],
     *,
     left: int = 1,
+    words_last: bool = False,
     class_: str | None = None,
 ) -> Html:
     """A table in a box of its own that scrolls sideways; the first cell of a row is its heading.
 
     Args:
       left: how many of the first columns hold words, the others hold numbers.
+      words_last: the last column holds words too.
     """
+
+    def kind(place: int) -> str | None:
+        words = place < left or (words_last and place == len(head) - 1)
+        return None if words else "number"
 
     def cells(row: Sequence[object]) -> Html:
         first, *others = row
         return tag(
             "tr",
             tag("th", first, scope="row"),
-            *(
-                tag("td", cell, class_=None if place < left else "number")
-                for place, cell in enumerate(others, start=1)
-            ),
+            *(tag("td", cell, class_=kind(place)) for place, cell in enumerate(others, start=1)),
         )
 
-    heads = (
-        tag("th", name, scope="col", class_=None if place < left else "number")
-        for place, name in enumerate(head)
-    )
+    heads = (tag("th", name, scope="col", class_=kind(place)) for place, name in enumerate(head))
     return tag(
         "div",
         tag(

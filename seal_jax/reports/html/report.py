@@ -180,7 +180,7 @@ def _explorer(found: dict[str, Any]) -> Html:
             tag("kbd", "/"),
             " search, ",
             tag("kbd", "Esc"),
-            " clear.",
+            " clear. Self-edits stand in the order of their rewards.",
         ]
     )
     return tag(

@@ -19,7 +19,6 @@ _HIGHLIGHTS = (
     "model.adapter",
     "model.dtype",
     "prompts.edit_format",
-    "few_shot.oracle",
     "edits.samples",
     "edits.temperature",
     "restem.rounds",
@@ -191,7 +190,8 @@ def _finished_arms(run: RunRecords) -> list[Html]:
             f"Intervals resample {'tasks' if run.few_shot else 'contexts'} with all that belongs "
             "to them; differences are paired. They are of each figure alone, not corrected for the "
             "number of comparisons. What decides between two arms is the interval of their "
-            "difference, not whether the intervals of their means overlap.",
+            "difference, not whether the intervals of their means overlap. With few of them an "
+            "interval can reach beyond what is possible.",
             class_="note",
         )
     )
@@ -292,7 +292,10 @@ def reliability(report: Record | None) -> Html:
                 f"{stage['stage']}: {stage['contexts']} contexts, "
                 f"{stage['self_edits']} self-edits, "
                 f"{stage['replicates']} replicate{'s' if stage['replicates'] > 1 else ''}",
-                *(tag("p", text, class_="note") for text in stage["notes"]),
+                *(
+                    tag("p", f"{text[:1].upper()}{text[1:]}.", class_="note")
+                    for text in stage["notes"]
+                ),
                 _reliabilities(stage),
                 _best_of(stage),
                 open_=place == 0,

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seal_jax import config_dict
+from seal_jax.programs.knowledge_task import make_task
 from seal_jax.reports.html.run_records import RunRecords
 from seal_jax.settings import Settings
+from seal_jax.tasks.few_shot import arc
 
 _GIVEN = ("policy_from", "policy_version", "split", "on")  # what a run's config has beside settings
 
@@ -43,8 +45,6 @@ def find(run: RunRecords) -> Texts:
 
 
 def _passages(settings: Settings) -> Texts:
-    from seal_jax.programs.session import make_task  # imports JAX
-
     task = make_task(settings)
     contexts = {c.id: c for split in ("train", "eval") for c in task.contexts(split)}
     return Texts(
@@ -55,15 +55,12 @@ def _passages(settings: Settings) -> Texts:
 
 
 def _tasks(settings: Settings, run: RunRecords) -> Texts:
-    from seal_jax.programs.few_shot import curate
-    from seal_jax.tasks.few_shot import arc
-
     few_shot = settings.few_shot
     found = {t.id: t for source in {few_shot.train, few_shot.eval} for t in arc.load(source)}
     if run.config.get("on") == "leave_one_out":
         found |= {
             question.id: question
             for task in list(found.values())
-            for question in curate.questions(task, "leave_one_out")
+            for question in arc.leave_one_out(task)
         }
     return Texts(tasks=found)
