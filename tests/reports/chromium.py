@@ -29,7 +29,7 @@ def find():
 class Chromium:
     """A browser with one page; use it in a `with` block."""
 
-    def __init__(self, path, profile, *, timeout=120.0):
+    def __init__(self, path, profile, *, timeout=60.0):
         self._timeout, self._number, self._session, self._rest = timeout, 0, None, b""
         self.events = []
         command_read, self._write = os.pipe()

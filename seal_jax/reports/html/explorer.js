@@ -95,7 +95,8 @@
   // --- the list ----------------------------------------------------------------------------
   function show() {
     const stage = data.stages[Number(stageBox.value)];
-    words = searchBox.value.toLowerCase().split(/\s+/).filter(Boolean);
+    words = (searchBox.value.toLowerCase().match(/"[^"]+"|[^\s"]+/g) || [])
+      .map((word) => word.replaceAll('"', ""));
     const wasOpen = new Set([...list.children].filter((box) => box.open).map((box) => box.dataset.at));
     const found = stage.contexts.filter((entry) => holds(textOf(entry)));
     list.replaceChildren(...found.map((entry) => {
@@ -205,7 +206,9 @@
     const places = new Set([...(base || []).map((answer) => answer[0]),
       ...trials.flatMap((trial) => (trial.answers || []).map((answer) => answer[0]))]);
     const all = [...places].sort((a, b) => a - b);
-    const some = words.length ? all.filter((place) => holds(asks(about, place))) : [];
+    // Words that no question has were found elsewhere in the context.
+    const asked = words.filter((word) => all.some((place) => asks(about, place).includes(word)));
+    const some = asked.length ? all.filter((place) => holds(asks(about, place), asked)) : [];
     const shown = some.length ? some : all;
     const boxes = shown.map((place) => {
       const [text, gold] = about.questions[place];

@@ -178,7 +178,7 @@ def _explorer(found: dict[str, Any]) -> Html:
             tag("kbd", "←"),
             " open and close, ",
             tag("kbd", "/"),
-            " search, ",
+            ' search (all words; "several words" together), ',
             tag("kbd", "Esc"),
             " clear. Self-edits stand in the order of their rewards.",
         ]
