@@ -140,7 +140,12 @@ def test_an_unfinished_run(tmp_path):
     assert "not finished: what is recorded so far" in page.text
     assert _row(page, "round 1", "6", "2 of 3", "4", "1,800", "2,400")
     assert "Times are written when the run is finished" in page.text
-    assert "Arms" not in page.text.replace("Run Arms Learning", "")
+    assert [a["href"] for a in page.named("a")[1:]] == [
+        "#about",
+        "#reliability",
+        "#cost",
+        "#explorer",
+    ]
     [stage] = page.data["stages"]
     tried = [len(edit["trials"]) for context in stage["contexts"] for edit in context["edits"]]
     assert tried == [1, 1, 1, 1, 0, 0]
@@ -187,6 +192,12 @@ def test_few_shot_and_curate(tmp_path):
 
     page = _report(made_runs.few_shot(tmp_path / "curated", curated=True))
     assert "curate" in page.text and _row(page, "curate", "1 of 2", "1", "9", "9")
+    found = {"solved": 0.5, "graded": 0.25, "questions": 2, "failed": 0}
+    results = {"tasks": {"aa": found}, "solved": [], "filter": "by hand", "recipe": "one"}
+    run_dir.write_json(tmp_path / "curated" / "results.json", results)
+    page = _report(tmp_path / "curated")
+    assert "0 of 1 tasks are solved under one (by hand)" in page.text
+    assert _row(page, "aa", "50.0", "0.250", "2", "0")
     [context] = page.data["contexts"]
     assert (context["id"], context["tests"]) == ("aa/0", [["01/23", "32/10"]])
 

@@ -111,6 +111,8 @@
     if (!found.length) list.append(make("p", "note", "Nothing here has all of these words."));
   }
 
+  const solves = (edit) => edit.trials.some((trial) => trial.answers && trial.answers.solved.every(Boolean));
+
   function contextBox(stage, entry) {
     const about = data.contexts[entry.at];
     const rewards = entry.edits.map((edit) => edit.reward).filter((value) => value !== null);
@@ -120,6 +122,9 @@
         (rewards.length > 1 ? ` to ${number(rewards[rewards.length - 1], stage.unit)}` : ""));
     }
     if (entry.edits.length > 1) facts.push(`${entry.edits.length} self-edits`);
+    if (data.few_shot && entry.edits.length) {
+      facts.push(`solved by ${entry.edits.filter(solves).length} of ${entry.edits.length}`);
+    }
     const summary = make("summary", "", make("strong", "", marked(about.title)),
       make("span", "facts-line", [about.title.endsWith(about.id) ? "" : about.id, ...facts]
         .filter(Boolean).join(" · ")));
@@ -156,8 +161,7 @@
       const right = graded.filter((answer) => answer[2]).length;
       if (graded.length) facts.push(`${right} of ${graded.length} answers right`);
     } else {
-      const solved = edit.trials.filter((trial) => trial.answers && trial.answers.solved.every(Boolean));
-      if (edit.trials.length) facts.push(solved.length ? "solved" : "not solved");
+      if (edit.trials.length) facts.push(solves(edit) ? "solved" : "not solved");
     }
     if (edit.trials.length > 1) facts.push(`${edit.trials.length} replicates`);
     if (!edit.trials.length) facts.push("not tried");

@@ -6,6 +6,7 @@ import importlib.resources
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from seal_jax.reports.html import explorer, figures, run_records, sections, texts
@@ -55,15 +56,16 @@ def write(workdir: str, out: str = "") -> pathlib.Path:
 def page(run: RunRecords) -> str:
     """The whole page of a run."""
     script, style = (_own(name) for name in ("explorer.js", "page.css"))
-    shown = [
-        sections.head(run),
-        sections.arms(run),
-        figures.learning(run),
-        sections.reliability(sections.analysis(run)),
-        figures.continual(run),
-        figures.cost(run),
-    ]
     found = explorer.data(run, texts.find(run))
+    shown = {
+        ("about", "Run"): sections.head(run),
+        ("arms", "Arms"): sections.arms(run),
+        ("learning", "Learning"): figures.learning(run),
+        ("reliability", "Reward"): sections.reliability(sections.analysis(run)),
+        ("continual", "Continual"): figures.continual(run),
+        ("cost", "Cost"): figures.cost(run),
+        ("explorer", "Explorer"): _explorer(found),
+    }
     title = f"{run.name} · seal_jax"
     # Nothing may be loaded or run but what stands in this file: a text that got through all
     # escaping could still do nothing.
@@ -86,8 +88,8 @@ def page(run: RunRecords) -> str:
             "</head>",
             "<body>",
             '<a class="skip" href="#explorer">Skip to the explorer</a>',
-            _header(run),
-            tag("main", *shown, _explorer(found)),
+            _header(run, [link for link, content in shown.items() if content]),
+            tag("main", *shown.values()),
             f'<script type="application/json" id="data">{as_json(found)}</script>',
             f"<script>{script}</script>",
             "</body>",
@@ -109,21 +111,12 @@ def as_json(value: Any) -> str:
     return text
 
 
-def _header(run: RunRecords) -> Html:
+def _header(run: RunRecords, links: Sequence[tuple[str, str]]) -> Html:
     state = "finished" if run.finished else "not finished: what is recorded so far"
     if run.few_shot:
         kind = "curate" if run.config.get("on") else "few-shot learning on ARC"
     else:
         kind = "knowledge incorporation"
-    links = [
-        ("about", "Run", True),
-        ("arms", "Arms", True),
-        ("learning", "Learning", True),
-        ("reliability", "Reward", True),
-        ("continual", "Continual", bool(run.results.get("continual"))),
-        ("cost", "Cost", True),
-        ("explorer", "Explorer", True),
-    ]
     return tag(
         "header",
         tag(
@@ -134,7 +127,7 @@ def _header(run: RunRecords) -> Html:
         ),
         tag(
             "nav",
-            *(tag("a", name, href=f"#{id}") for id, name, on in links if on),
+            *(tag("a", name, href=f"#{id}") for id, name in links),
             aria_label="Sections",
         ),
         tag("button", "Theme: as the system", type="button", id="theme"),

@@ -110,6 +110,8 @@ def arms(run: RunRecords) -> Html:
         return section("arms", "Arms", shown)
     if run.results.get("arms"):
         return section("arms", "Arms", *_finished_arms(run))
+    if "filter" in run.results:
+        return _curated(run)
     rows = [row for name in kinds(run) if (row := _so_far(run, name))]
     if not rows:
         return Html("")
@@ -119,6 +121,31 @@ def arms(run: RunRecords) -> Html:
     note += "arms are not comparable yet. No intervals."
     return section(
         "arms", "Arms so far", tag("p", note, class_="note"), table("Arms so far", heads, rows)
+    )
+
+
+def _curated(run: RunRecords) -> Html:
+    """What `curate` found, the best first."""
+    tasks = sorted(
+        run.results["tasks"].items(), key=lambda of: (-of[1]["solved"], -of[1]["graded"])
+    )
+    rows = [
+        [
+            id,
+            *(number(name, found[name]) for name in ("solved", "graded")),
+            found["questions"],
+            found["failed"],
+        ]
+        for id, found in tasks
+    ]
+    heads = ["task", "solved (%)", "graded", "questions", "without a result"]
+    note = f"{len(run.results['solved'])} of {len(tasks)} tasks are solved under "
+    note += f"{run.results['recipe']} ({run.results['filter']})."
+    return section(
+        "arms",
+        "Tasks that can be solved",
+        tag("p", note),
+        table("Tasks, the best first", heads, rows),
     )
 
 
