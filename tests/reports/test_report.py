@@ -202,22 +202,48 @@ def test_few_shot_and_curate(tmp_path):
     assert (context["id"], context["tests"]) == ("aa/0", [["01/23", "32/10"]])
 
 
-def test_the_continual_matrix_is_a_triangle(tmp_path):
+def test_the_continual_experiment(tmp_path):
+    """Two cures on one colour scale, the summary, and a bound."""
     matrix = [[0.3, 0.25], [0.5, None], [0.4, 0.45]]
-    errors = [[0.01, 0.02], [0.03, None], [0.04, 0.05]]
-    found = {"matrix": matrix, "standard_errors": errors, "metric": "accuracy", "sequences": 8}
-    changes = {"continual": {"matrices": {"accuracy": found}}}
+    errors = [[0.01, 0.02], [0.03, None], [0.04, None]]
+    share = {"value": 0.625, "interval": [0.5, 0.75]}
+    plain = {
+        "matrices": {"accuracy": {"matrix": matrix, "standard_errors": errors}},
+        "summary": {
+            "accuracy": {"start": 0.275, "own": 0.475, "end": 0.425, "retained_share": share}
+        },
+        "unrelated": {"loss": 3.5, "rise": {"value": 0.04, "interval": None}},
+        "keeps_old_data": False,
+    }
+    flat = [[0.3, 0.3], [0.3, None], [0.3, 0.7]]
+    cured = {
+        **plain,
+        "matrices": {"accuracy": {"matrix": flat, "standard_errors": errors}},
+        "summary": {"accuracy": plain["summary"]["accuracy"] | {"own_gain_of_uncured": share}},
+        "unrelated": None,
+        "keeps_old_data": True,
+    }
+    bound = {"end": {"accuracy": 0.61}, "unrelated": None, "keeps_old_data": True}
+    changes = {
+        "continual": {"none": plain, "replay": cured},
+        "bounds": {"joint": bound},
+        "sequences": [["a", "b"]] * 8,
+    }
     page = _report(made_runs.knowledge(tmp_path / "run", changes=changes))
-    assert "Accuracy (%), mean of 8 sequences passage 1 passage 2 before any edit" in page.text
-    shown = re.search(r"before any edit (.*?) What each stage", page.text)[1]
-    numbers = re.findall(r"after edit \d|±?\d+\.\d", shown)
+    assert _row(page, "none", "27.5", "47.5", "42.5", "0.62 [0.50, 0.75]", "0.04")
+    assert _row(page, "replay (keeps old data)", "27.5", "47.5", "42.5")
+    assert _row(page, "bound: joint", "61.0")
+    assert "8 sequences" in page.text
+    shown = re.search(r"none: accuracy \(%\) passage 1 passage 2 (.*?) replay: accuracy", page.text)
+    numbers = re.findall(r"after edit \d|±?\d+\.\d", shown[1])
     assert numbers == [
         "30.0", "±1.0", "25.0", "±2.0",
         "after edit 1", "50.0", "±3.0",
-        "after edit 2", "40.0", "±4.0", "45.0", "±5.0",
+        "after edit 2", "40.0", "±4.0", "45.0",
     ]  # fmt: skip
     shares = [a["style"] for a in page.named("span") if "heat" in a.get("class", "")]
-    assert shares[1:3] == ["--share:0.000", "--share:1.000"]
+    # From the least, 0.25 of "none", to the largest, 0.7 of "replay".
+    assert shares[1] == "--share:0.000" and shares[-1] == "--share:1.000"
     assert {"href": "#continual"} in page.named("a")
 
 

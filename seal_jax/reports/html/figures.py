@@ -1,4 +1,4 @@
-"""The sections of the page with charts: learning, rewards by round, forgetting, time and tokens."""
+"""The sections of the page with charts: learning, rewards by round, time and tokens."""
 
 import re
 from typing import Any
@@ -123,55 +123,6 @@ def _losses(run: RunRecords) -> list[Html]:
 
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def continual(run: RunRecords) -> Html:
-    """What a model that keeps learning still knows: a lower-triangular matrix for each metric."""
-    matrices = run.results.get("continual", {}).get("matrices", {})
-    blocks = [_matrix(name, of) for name, of in matrices.items()]
-    if not blocks:
-        return Html("")
-    note = (
-        "A row is the model after so many self-edits, each merged into its weights; a column is "
-        "the passage of one self-edit. On the diagonal a passage has just been learned; below it "
-        "later self-edits have followed. Row 0 is the untouched model. The ± is a standard error "
-        "over sequences."
-    )
-    return section("continual", "Continual self-edits", tag("p", note, class_="note"), *blocks)
-
-
-def _matrix(name: str, found: Record) -> Html:
-    matrix, errors = found["matrix"], found.get("standard_errors") or []
-    known = [value for row in matrix for value in row if value is not None]
-    low, high = (min(known), max(known)) if known else (0.0, 0.0)
-    width = max(map(len, matrix), default=0)
-    rows = []
-    for r, row in enumerate(matrix):
-        cells: list[object] = [f"after edit {r}" if r else "before any edit"]
-        for c in range(width):
-            value = row[c] if c < len(row) else None
-            if value is None:
-                cells.append("")
-                continue
-            share = (value - low) / (high - low) if high > low else 0.5
-            error = errors[r][c] if r < len(errors) and c < len(errors[r]) else None
-            beside = "" if error is None else tag("small", f" ±{number(name, error)}")
-            cells.append(
-                tag(
-                    "span",
-                    number(name, value),
-                    beside,
-                    class_="heat high" if share > 0.5 else "heat",
-                    style=f"--share:{share:.3f}",
-                )
-            )
-        rows.append(cells)
-    unit = {"accuracy": "%", "gold_log_likelihood": "nats"}.get(name, "")
-    caption = f"{metric(name).capitalize()}{f' ({unit})' if unit else ''}"
-    if found.get("sequences"):
-        caption += f", mean of {found['sequences']} sequences"
-    heads = ["", *(f"passage {c + 1}" for c in range(width))]
-    return table(caption, heads, rows, class_="matrix")
 
 
 def cost(run: RunRecords) -> Html:

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from seal_jax.reports.html import explorer, figures, run_records, sections, texts
+from seal_jax.reports.html import continual, explorer, figures, run_records, sections, texts
 from seal_jax.reports.html.markup import Html, join, tag
 from seal_jax.reports.html.run_records import ReportError, RunRecords
 
@@ -62,7 +62,7 @@ def page(run: RunRecords) -> str:
         ("arms", "Arms"): sections.arms(run),
         ("learning", "Learning"): figures.learning(run),
         ("reliability", "Reward"): sections.reliability(sections.analysis(run)),
-        ("continual", "Continual"): figures.continual(run),
+        ("continual", "Continual"): continual.continual(run),
         ("cost", "Cost"): figures.cost(run),
         ("explorer", "Explorer"): _explorer(found),
     }
