@@ -1,5 +1,6 @@
 """Flags and dispatch: `python -m seal_jax COMMAND --config=FILE[:VARIANT] ...`."""
 
+import contextlib
 import importlib.util
 import os
 import pathlib
@@ -10,7 +11,7 @@ from unittest import mock
 from absl import flags, logging
 from ml_collections import config_flags
 
-from seal_jax import config_dict
+from seal_jax import config_dict, interruption
 from seal_jax.commands import COMMANDS, Command, UsageError
 from seal_jax.endpoint import EndpointError
 from seal_jax.settings import SettingsError
@@ -24,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit code: 0; 2 after an error that the person at the terminal can mend (one message, no
-      traceback, unless --traceback is given); 130 after an interruption.
+      traceback, unless --traceback is given); 75 where SIGTERM or SIGUSR1 ended a run that the same
+      command continues; 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -40,7 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if {"-h", "--help"} & set(rest):
             print(_help(name))
             return 0
-        COMMANDS[name].run(_parse(name, rest))
+        values = _parse(name, rest)
+        with interruption.heard() if COMMANDS[name].resumes else contextlib.nullcontext():
+            COMMANDS[name].run(values)
+    except interruption.Interrupted as signal:
+        print(f"\n{interruption.message(str(signal))}.", file=sys.stderr)
+        return interruption.EXIT_CODE
     except KeyboardInterrupt:
         continues = "; the same command continues the run" if COMMANDS[name].resumes else ""
         print(f"\ninterrupted{continues}.", file=sys.stderr)
