@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from seal_jax import delta, run_dir
+from seal_jax import delta
 from seal_jax.programs import opened_model, policies, train
 
 
@@ -44,9 +44,3 @@ def test_the_newest_segment_is_done_again(unfinished, undisturbed, settings, out
     train.train(settings, str(unfinished), quiet=True)
     assert outcome(unfinished) == outcome(undisturbed)
     assert newest.with_name(newest.name + ".damaged").exists()
-
-
-def test_no_record_is_taken_for_a_run_of_another_config(unfinished, settings, change):
-    """The settings of checkpoints are part of the config like any other."""
-    with pytest.raises(run_dir.RunDirError, match=r"sft\.checkpoint_steps: stored 2, now 3"):
-        train.train(change(settings, {"restem.sft.checkpoint_steps": 3}), str(unfinished))

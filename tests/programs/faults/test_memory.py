@@ -71,8 +71,8 @@ def test_k_is_halved_until_there_is_room_and_stays_so(tried, capsys):
     device = _Device(limit=2)
     [(first, tokens), (second, _)], segments = tried(device, "a")
     assert device.sizes == [8, 4] + [2] * 4 + [2] * 4 + [2] * 2 + [2] * 4
-    assert {i: record["i"] for i, record in first.items()} == {i: i for i in range(20)}
-    assert list(second.values()) == [{"i": i} for i in range(7)]
+    assert first == {i: {"i": i} for i in range(20)}
+    assert second == {i: {"i": i} for i in range(7)}
     assert (tokens.real, tokens.computed) == (10, 20), "what was tried in vain does not count"
     halved = [s.record for s in segments if s.kind == "memory"]
     assert [(r["stage"], r["candidates"], r["candidates_per_batch"]) for r in halved] == [
