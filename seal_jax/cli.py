@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from logging import LogRecord
 from unittest import mock
 
 from absl import flags, logging
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, rest = argv[0], argv[1:]
     logging.set_verbosity(logging.WARNING)
+    logging.get_absl_logger().addFilter(_is_not_orbax)
     # transformers is here for its tokenizers; it need not advise anybody to install PyTorch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
@@ -58,6 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _is_not_orbax(record: LogRecord) -> bool:
+    """Orbax logs a traceback in each of its threads, and then raises what it says as well."""
+    return "/orbax/" not in record.pathname
 
 
 def _usage() -> str:

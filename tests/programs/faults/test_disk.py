@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import pathlib
 import shutil
@@ -47,6 +48,16 @@ def test_what_libraries_say_of_a_full_disk_is_understood(tmp_path):
     full = "RESOURCE_EXHAUSTED: Error writing file: [OS error 28: ENOSPC No space left on device]"
     with pytest.raises(OSError, match="the file system at"), failures.explained(str(tmp_path)):
         raise ValueError(full)
+
+
+def test_a_failed_checkpoint_is_told_once(monkeypatch):
+    """Not by Orbax's threads with a traceback each, before it is raised."""
+    logger = logging.getLogger("absl")
+    monkeypatch.setattr(logger, "filters", [])
+    assert cli.main(["no-such-command"]) == 2
+    for path, told in (("/site-packages/orbax/checkpoint/a.py", False), ("/seal_jax/b.py", True)):
+        record = logging.LogRecord("absl", logging.ERROR, path, 1, "No space", None, None)
+        assert bool(logger.filter(record)) == told
 
 
 @pytest.mark.parametrize(
