@@ -11,7 +11,7 @@ from seal_jax import config_dict, restem, run_dir
 from seal_jax import delta as delta_lib
 from seal_jax.checkpoints import CheckpointError, Checkpoints
 from seal_jax.ledger import Ledger
-from seal_jax.programs import learning
+from seal_jax.programs import learning, memory
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings, SettingsError, Sft
 
@@ -84,6 +84,7 @@ def m_step(
         done = run.once(
             "policy", stage, lambda: {"version": version, "kept": len(rows), "steps": metrics}
         )
+        run.steps.clear()
     losses = [step["loss"] for step in done["steps"]]
     for number, loss in enumerate(losses):
         run.measure(f"{stage}: M-step", {"loss": loss}, step=number)
@@ -99,6 +100,8 @@ def learn(
 ) -> tuple[delta_lib.Delta, list[Record]]:
     """Trains a delta on rows with progress on the terminal; see `learning.train_rows`.
 
+    Its last state stays in `run.steps` until that is cleared or another training keeps one.
+
     Args:
       name: what the terminal calls it.
       key: the recipe's group of settings, for the error.
@@ -111,9 +114,10 @@ def learn(
         def report(metrics: Record) -> None:
             progress.update(1, loss=float(metrics["loss"]))
 
-        delta, metrics = learning.train_rows(
-            run.session, params, rows, recipe, stage=stage, report=report
-        )
+        with memory.needed_by(f"{stage}: the {name}", *_of_training(key)):
+            delta, metrics = learning.train_rows(
+                run.session, params, rows, recipe, stage=stage, report=report, kept=run.steps
+            )
         progress.update(1, loss=metrics[-1]["loss"])
     if not (delta_lib.is_finite(delta) and all(np.isfinite(m["loss"]) for m in metrics)):
         raise SettingsError(
@@ -121,6 +125,11 @@ def learn(
             "with --overwrite or another --workdir."
         )
     return delta, metrics
+
+
+def _of_training(key: str) -> list[str]:
+    """Settings on which the memory depends that a recipe needs."""
+    return [f"{key}.microbatch", f"the largest of {key}.buckets", f"{key}.lora.rank"]
 
 
 def restore_policy(run: Run, workdir: str, version: int = 0) -> Policy:

@@ -16,14 +16,15 @@ from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
-from seal_jax import batching, parallel, run_dir
+from seal_jax import batching, interruption, parallel, run_dir
 from seal_jax.checkpoints import Checkpoints
 from seal_jax.constrained import Automaton
 from seal_jax.ledger import Ledger
 from seal_jax.metrics import Compiles, Writers
-from seal_jax.programs import answering, trials, writing
+from seal_jax.programs import answering, memory, trials, writing
 from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.programs.session import Session
+from seal_jax.programs.step_checkpoints import StepCheckpoints
 from seal_jax.programs.trials import Candidate
 from seal_jax.programs.writing import Edit, Prompt
 from seal_jax.progress import Progress
@@ -31,11 +32,16 @@ from seal_jax.settings import Inner, Model, SettingsError
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
+_OF_SAMPLING = ("edits.contexts_per_batch", "edits.samples", "edits.max_new_tokens")
 SessionT = TypeVar("SessionT", bound=OpenedModel)
 
 
 class Run(Generic[SessionT]):
-    """A session with its ledger, checkpoints and clock; what the stages share."""
+    """A session with its ledger, checkpoints and clock; what the stages share.
+
+    Attributes:
+      steps: the state of the training that is under way.
+    """
 
     def __init__(
         self,
@@ -53,6 +59,7 @@ class Run(Generic[SessionT]):
         self.seconds: dict[str, float] = {}
         self._path = checkpoints_path
         self._checkpoints: dict[str, Checkpoints] = {}
+        self.steps = StepCheckpoints(checkpoints_path.with_name("steps"), self.say)
         self._kept: tuple[tuple, Any] | None = None
 
     def checkpoints(self, line: str) -> Checkpoints:
@@ -83,7 +90,7 @@ class Run(Generic[SessionT]):
 
     def close(self) -> None:
         """Finishes what is being written."""
-        for opened in self._checkpoints.values():
+        for opened in (*self._checkpoints.values(), self.steps):
             opened.close()
 
     def __enter__(self) -> Self:
@@ -93,9 +100,16 @@ class Run(Generic[SessionT]):
         self.close()
 
     def once(self, kind: str, key: str, work: Callable[[], Record]) -> Record:
-        """The record of a unit of work, from the ledger or done now."""
+        """The record of a unit of work, from the ledger or done now.
+
+        Raises:
+          Interrupted: it is not done, and a signal asked for the end of the run.
+        """
         found = self.ledger.find(kind, key)
-        return self.ledger.append(kind, key, work()).record if found is None else found
+        if found is not None:
+            return found
+        interruption.check()
+        return self.ledger.append(kind, key, work()).record
 
     def measure(
         self, stage: str, values: Mapping[str, float | None], *, step: int | None = None
@@ -161,14 +175,15 @@ def sample(
                 if settings.from_run:
                     found = _stored_edits(run, batch, stage, samples)
                 else:
-                    found = writing.sample(
-                        run.session,
-                        params,
-                        batch,
-                        draw=draw or stage,
-                        samples=samples,
-                        automaton=automaton,
-                    )
+                    with memory.needed_by(f"{stage}: {size} contexts at once", *_OF_SAMPLING):
+                        found = writing.sample(
+                            run.session,
+                            params,
+                            batch,
+                            draw=draw or stage,
+                            samples=samples,
+                            automaton=automaton,
+                        )
                 return {"edits": [edit.record() for edit in found]}
 
             record = run.once("edits", f"{stage}/{number}", work)
@@ -245,9 +260,13 @@ def answer(
         for number, first in enumerate(range(0, len(contexts), size)):
             batch = contexts[first : first + size]
 
-            def work(batch=batch) -> Record:
-                found = answering.ask(run.session, made(), None, batch, width, passage=passage)
-                return {context.id: answers for context, answers in zip(batch, found, strict=True)}
+            def ask(session: Session, piece: Sequence[Context]) -> Record:
+                found = answering.ask(session, made(), None, piece, width, passage=passage)
+                return {context.id: answers for context, answers in zip(piece, found, strict=True)}
+
+            def work(batch=batch, ask=ask) -> Record:
+                pieces = memory.in_pieces(run, batch, ask, stage=f"{stage}: answers")
+                return {id: record for piece in pieces for id, record in piece.items()}
 
             answers |= run.once("unadapted", f"{stage}/{number}", work)
             progress.update(len(batch))
@@ -322,12 +341,11 @@ def try_all(
     Returns:
       The records in the candidates' order, and the tokens that were trained on and computed.
     """
-    size = run.session.settings.inner.candidates
 
-    def work(group: list[int]) -> Record:
+    def work(session: Session, group: Sequence[int]) -> Record:
         members = [candidates[i] for i in group]
         return trials.try_group(
-            run.session, params, members, draw=draw or stage, width=width, recipe=recipe
+            session, params, members, draw=draw or stage, width=width, recipe=recipe
         )
 
     found, tokens = in_batches(
@@ -336,7 +354,6 @@ def try_all(
         [candidate.replicate for candidate in candidates],
         work,
         stage=stage,
-        size=size,
     )
     records: list[Record] = [
         found.get(i)
@@ -380,38 +397,51 @@ def in_batches(
     run: Run,
     costs: Sequence[tuple[int, ...] | None],
     replicates: Sequence[int],
-    work: Callable[[list[int]], Record],
+    work: Callable[[Any, Sequence[int]], Record],
     *,
     stage: str,
-    size: int,
 ) -> tuple[dict[int, Record], batching.Tokens]:
     """Tries candidates group by group; a group is of one replicate and of like cost.
 
-    The plan of groups is a function of the arguments alone and is recorded first.
+    The plan of groups is a function of the arguments and K, and is recorded first. Where the device
+    has too little memory for a group, it is tried in pieces; its record says so.
 
     Args:
       costs: of each candidate, see `batching.plan`; None for those that cannot be tried.
       replicates: of each candidate.
-      work: tries the candidates of these numbers; returns {"trials": a record for each,
-        "real_tokens", "computed_tokens"}.
-      size: K.
+      work: tries the candidates of these numbers in a session that holds so many; returns
+        {"trials": a record for each, "real_tokens", "computed_tokens"}.
 
     Returns:
       The records of those that were tried by their number, and the tokens that were trained on and
       computed.
     """
+    size = memory.candidates(run)
     groups: list[list[int]] = []
     for replicate in sorted(set(replicates)):
         costed = [(i, cost) for i, cost in enumerate(costs) if cost and replicates[i] == replicate]
         planned = batching.plan([cost for _, cost in costed], size=size)
         groups += [[costed[j][0] for j in group] for group in planned]
     plan = run.once("plan", stage, lambda: {"candidates_per_batch": size, "groups": groups})
+
+    def tried(group: list[int]) -> Record:
+        pieces = memory.in_pieces(run, group, work, stage=f"{stage}: adapt")
+        whole: Record = {
+            "trials": [trial for piece in pieces for trial in piece["trials"]],
+            "real_tokens": sum(piece["real_tokens"] for piece in pieces),
+            "computed_tokens": sum(piece["computed_tokens"] for piece in pieces),
+        }
+        fitting = memory.candidates(run)
+        if fitting != plan["candidates_per_batch"]:
+            whole |= {"candidates_per_batch": fitting, "split": "out of memory"}
+        return whole
+
     records: dict[int, Record] = {}
     real = computed = 0
     with run.stage(f"{stage}: adapt", len(costs), "edit") as progress:
         progress.update(sum(cost is None for cost in costs))
         for number, group in enumerate(plan["groups"]):
-            batch = run.once("batch", f"{stage}/{number}", functools.partial(work, group))
+            batch = run.once("batch", f"{stage}/{number}", functools.partial(tried, group))
             records |= dict(zip(group, batch["trials"], strict=True))
             real += batch["real_tokens"]
             computed += batch["computed_tokens"]

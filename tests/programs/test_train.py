@@ -1,13 +1,7 @@
 """The main job end to end on a tiny random model: results, resume, leaks, controls."""
 
-import dataclasses
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
@@ -136,36 +130,6 @@ def test_a_lost_checkpoint_is_made_again(finished, tiny_settings, tmp_path):
     (tmp_path / "config.json").write_bytes((workdir / "config.json").read_bytes())
     train.train(tiny_settings, str(tmp_path), quiet=True)
     assert (tmp_path / "results.json").read_bytes() == (workdir / "results.json").read_bytes()
-
-
-@pytest.mark.slow
-def test_a_killed_process_is_continued_by_the_same_command(tiny_settings, tmp_path):
-    """SIGKILL in the middle of two rounds, three times, against a run that is left alone."""
-    config = tmp_path / "tiny.py"
-    values = json.dumps(dataclasses.asdict(tiny_settings))
-    config.write_text(
-        "import json, ml_collections\n"
-        f"def get_config():\n    return ml_collections.ConfigDict(json.loads({values!r}))\n"
-    )
-
-    def start(workdir):
-        command = [sys.executable, "-m", "seal_jax", "train", f"--config={config}"]
-        return subprocess.Popen([*command, f"--workdir={workdir}", "--quiet"])
-
-    assert start(tmp_path / "whole").wait(timeout=300) == 0
-    for segments in (2, 7, 12):
-        process = start(tmp_path / "killed")
-        folder = tmp_path / "killed" / "ledger"
-        while process.poll() is None and len(list(folder.glob("*.json"))) < segments:
-            time.sleep(0.02)
-        assert process.poll() is None, "the run ended before it could be killed"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert start(tmp_path / "killed").wait(timeout=300) == 0
-    whole, killed = (
-        (tmp_path / name / "results.json").read_bytes() for name in ("whole", "killed")
-    )
-    assert whole == killed
 
 
 def test_canaries_in_questions_and_answers_never_reach_what_is_learned(
