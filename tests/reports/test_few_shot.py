@@ -121,7 +121,8 @@ def test_analyze_takes_tests_as_questions_and_graded_as_of_the_task(tmp_path):
         for r in range(2)
         if (id, m) != ("b", 2)
     ]
-    trials.append(_record("b", [], 0, 0, reason="the loss is not finite", index=2, replicate=0))
+    failed = {"context": "b", "index": 2, "replicate": 0, "reason": "the loss is not finite"}
+    trials.append(failed)
     found = analyze.analyze(_write_stage(tmp_path, trials), draws=20)
     json.dumps(found, allow_nan=False)
     [stage] = found["stages"]

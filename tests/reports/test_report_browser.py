@@ -161,19 +161,18 @@ def _contrast(browser, selector):
 
 def test_both_themes_and_the_button(browser, page):
     paper = "getComputedStyle(document.body).backgroundColor"
-    found = {}
+    found = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}
     for scheme in ("light", "dark"):
         browser.open(page, scheme=scheme)
         browser.run("document.querySelector('#contexts summary').click()")
         browser.until("document.querySelector('.kept') !== null")
-        found[scheme] = browser.run(paper)
+        assert browser.run(paper) == found[scheme]
         for selector in ("main", ".note", "a", ".kept", ".facts dt"):
             assert _contrast(browser, selector) > 4.5, (scheme, selector)
-    assert found == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}
-    for name in ("light", "dark", "as the system"):
-        browser.run("document.getElementById('theme').click()")
-        assert browser.run("document.getElementById('theme').innerText") == f"Theme: {name}"
-        assert browser.run(paper) == found.get(name, found["dark"])
+        for name in ("light", "dark", "as the system"):
+            browser.run("document.getElementById('theme').click()")
+            assert browser.run("document.getElementById('theme').innerText") == f"Theme: {name}"
+            assert browser.run(paper) == found.get(name, found[scheme])
 
 
 def test_a_hostile_self_edit_does_nothing(browser, page):
