@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from seal_jax import delta, parallel
 from seal_jax.model.config import ModelConfig
 from seal_jax.settings import Settings, SettingsError
-from seal_jax.weights import exported, load, tokenizer
+from seal_jax.weights import exported, load, placement, tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ def open_model(settings: Settings) -> OpenedModel:
     Raises:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
-    loaded = load_base(settings)
+    loaded = load_base(settings, replicated)
     chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
     if chats and not loaded.tokenizer.chat_template:
         raise SettingsError(
@@ -81,13 +82,25 @@ def open_model(settings: Settings) -> OpenedModel:
     )
 
 
-def load_base(settings: Settings) -> load.LoadedModel:
+def replicated(path: str, shape: tuple[int, ...]) -> NamedSharding:
+    """Every parameter whole on every device, as `parallel.place` puts it."""
+    return NamedSharding(parallel.mesh(), PartitionSpec())
+
+
+def load_base(
+    settings: Settings, sharding_of: placement.ShardingOf | None = None
+) -> load.LoadedModel:
     """The model that a run starts from: model.path with model.adapter merged in.
+
+    Args:
+      settings: of the run.
+      sharding_of: see `load.load_model`.
 
     Raises:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
-    loaded = load.load_model(settings.model.path, jnp.dtype(settings.model.dtype))
+    dtype = jnp.dtype(settings.model.dtype)
+    loaded = load.load_model(settings.model.path, dtype, sharding_of)
     if settings.model.adapter:
         loaded = load.with_adapter(loaded, settings.model.adapter)
     return loaded

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from seal_jax import parallel
 from seal_jax.batching import TooLong, bucket_index
 from seal_jax.programs import model_judge
-from seal_jax.programs.opened_model import OpenedModel, open_model
+from seal_jax.programs.opened_model import OpenedModel, open_model, replicated
 from seal_jax.settings import Data, Settings, SettingsError
 from seal_jax.tasks.base import Context, Grader, Question, Task
 from seal_jax.tasks.knowledge import rubric
@@ -164,7 +164,8 @@ def _judge_model(opened: OpenedModel) -> dict[str, Any]:
             params=opened.base,
             tokenizer=opened.tokenizer,
         )
-    model = load.load_model(grading.model, jnp.dtype(settings.model.dtype))
+    dtype = jnp.dtype(settings.model.dtype)
+    model = load.load_model(grading.model, dtype, replicated)
     return of_each | dict(
         label=grading.model,
         config=model.config,

@@ -17,6 +17,7 @@ from typing import Literal
 
 import flax.traverse_util
 import numpy as np
+from etils import epath
 
 from seal_jax import directory_lock, json_file
 from seal_jax.delta import Delta
@@ -82,11 +83,11 @@ def read(path: str | os.PathLike) -> Mark | None:
     Raises:
       WeightsError: it cannot be read.
     """
-    file = pathlib.Path(path) / MARK
-    if not file.is_file():
+    file = epath.Path(path) / MARK
+    if not file.exists():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text())
         if content.pop(_KEY) != _FORMAT:
             raise ValueError(f"expected format {_FORMAT}")
         return Mark(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
