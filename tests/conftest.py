@@ -291,11 +291,7 @@ def endpoint_server(monkeypatch):
 
 
 class ObjectStore(fsspec.AbstractFileSystem):
-    """Objects under flat keys, in memory: no directories, append, rename or locks.
-
-    Like Google Cloud Storage, an object appears whole when its upload ends, a list is never behind,
-    and an upload can be made to fail where there is an object already.
-    """
+    """Objects under flat keys, in memory, which appear whole: no folders, append, rename, locks."""
 
     protocol = ("gcs", "gs")
     cachable = False

@@ -149,6 +149,11 @@ def check_free(out: str | os.PathLike, overwrite: bool) -> None:
     Raises:
       ExportError: it holds something, or is a file.
     """
+    if "://" in os.fspath(out):
+        raise ExportError(
+            f"--out={os.fspath(out)}: an export is written to a local directory; copy it from "
+            "there, e.g. with `gcloud storage cp -r`."
+        )
     path = pathlib.Path(out)
     if not os.path.lexists(path):
         return
