@@ -25,7 +25,7 @@
 # the node pool's matter. A Job cannot be changed: delete it before another of that name.
 #
 # Not run on a cluster: tested with a stand-in for kubectl that knows the flags of kubectl 1.32.
-# seal_jax does not take a gs:// --workdir yet, and does not run on several hosts yet.
+# seal_jax does not run on several hosts yet.
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

@@ -12,9 +12,15 @@ from typing import Any, Protocol, Self
 
 import jax
 
+from seal_jax import storage
 from seal_jax.settings import Metrics, SettingsError
 
+_SECONDS_BETWEEN_UPLOADS = 30.0
 _COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+def _line(step: int, values: Mapping[str, float]) -> str:
+    return json.dumps({"time": round(time.time(), 3), "step": step, **values}) + "\n"
 
 
 class Writer(Protocol):
@@ -42,12 +48,37 @@ class JsonLines:
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # closed by `close`
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        line = {"time": round(time.time(), 3), "step": step, **values}
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(_line(step, values))
         self._file.flush()
 
     def close(self) -> None:
         self._file.close()
+
+
+class RemoteJsonLines:
+    """The lines of `JsonLines` as an object at `gs://`, one for each process that wrote some.
+
+    An object cannot be appended to, so that all lines are uploaded anew, at most every half minute
+    and at the end.
+    """
+
+    def __init__(self, folder: storage.Location):
+        self._target = folder / f"metrics-{time.time_ns()}.jsonl"
+        self._lines: list[str] = []
+        self._uploaded = time.monotonic()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._lines.append(_line(step, values))
+        if time.monotonic() - self._uploaded > _SECONDS_BETWEEN_UPLOADS:
+            self._upload()
+
+    def close(self) -> None:
+        if self._lines:
+            self._upload()
+
+    def _upload(self) -> None:
+        storage.put(self._target, "".join(self._lines).encode())
+        self._uploaded = time.monotonic()
 
 
 class TensorBoard:
@@ -135,9 +166,17 @@ def open_writers(
     """The writers that the settings ask for, with their files in a run's directory.
 
     Raises:
-      SettingsError: a package that one of them needs is not installed.
+      SettingsError: a package that one of them needs is not installed, or it cannot write to an
+        object store.
     """
-    path = pathlib.Path(workdir)
+    place = storage.locate(workdir)
+    if not isinstance(place, pathlib.Path):
+        if settings.tensorboard or settings.wandb:
+            raise SettingsError(
+                "metrics.tensorboard and metrics.wandb need a --workdir on a local disk."
+            )
+        return Writers([RemoteJsonLines(place)])
+    path = place
     writers: list[Writer] = [JsonLines(path / "metrics.jsonl")]
     if settings.tensorboard:
         writers.append(TensorBoard(path / "tensorboard"))

@@ -93,6 +93,12 @@ class DeviceMesh:
         """
         return jax.tree.map(self._named, sharding.specs(config, tree, self.model_axis))
 
+    def param_sharding(
+        self, config: ModelConfig, path: str, shape: tuple[int, ...]
+    ) -> NamedSharding:
+        """Of one parameter; `path` is such as "layers/attn/q_proj/kernel"."""
+        return self._named(sharding.spec(config, path, len(shape), self.model_axis))
+
     def candidate_shardings(self, config: ModelConfig, deltas_K):
         """Of each leaf of K stacked deltas: K over "data" if it divides, the rest as in one."""
         count = jax.tree.leaves(deltas_K)[0].shape[0]

@@ -92,3 +92,17 @@ def test_compiles_are_counted():
     assert once >= 1
     double(jnp.ones(3)).block_until_ready()
     assert compiles.count == once
+
+
+def test_at_an_object_store_lines_are_one_object_a_process(object_store):
+    for step in (1, 2):
+        with metrics.open_writers(Metrics(), "gs://bucket/run", {}) as writers:
+            writers.write(step, {"loss": 0.5})
+            writers.write(step, {"loss": 0.25})
+    found = [of for name, of in sorted(object_store.objects.items()) if "metrics-" in name]
+    assert [[json.loads(line)["step"] for line in of.splitlines()] for of in found] == [
+        [1, 1],
+        [2, 2],
+    ]
+    with pytest.raises(SettingsError, match="need a --workdir on a local disk"):
+        metrics.open_writers(Metrics(tensorboard=True), "gs://bucket/run", {})

@@ -1,15 +1,14 @@
 """Policies: the base model with the deltas of its M-steps, trained, merged and restored."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from seal_jax import config_dict, restem, run_dir
+from seal_jax import config_dict, remote_checkpoints, restem, run_dir, storage
 from seal_jax import delta as delta_lib
-from seal_jax.checkpoints import CheckpointError, Checkpoints
+from seal_jax.checkpoints import CheckpointError
 from seal_jax.ledger import Ledger
 from seal_jax.programs import learning, memory
 from seal_jax.programs.stages import Run
@@ -142,7 +141,7 @@ def restore_policy(run: Run, workdir: str, version: int = 0) -> Policy:
     Raises:
       SettingsError: that run is not finished or has no such policy, or its model differs.
     """
-    if not os.path.exists(os.path.join(workdir, "results.json")):
+    if not storage.exists(storage.locate(f"{workdir}/results.json")):
         raise SettingsError(f"--policy_from={workdir} is not the directory of a finished run.")
     settings, own = run_settings(workdir), run.session.settings.model
     if (settings.model.path, settings.model.adapter) != (own.path, own.adapter):
@@ -195,6 +194,6 @@ def stored_deltas(
         raise SettingsError(f"{workdir} holds no trained policy (no M-step has finished there).")
     wanted = trained if settings.restem.start_from == "previous" else trained[-1:]
     spec = settings.restem.sft.spec()
-    with Checkpoints(f"{workdir}/checkpoints", read_only=True) as saved:
+    with remote_checkpoints.open_at(f"{workdir}/checkpoints", read_only=True) as saved:
         deltas = [delta_lib.Delta(saved.restore(number, like), spec) for number in wanted]
     return found[-1].record["version"], tuple(deltas)

@@ -163,7 +163,8 @@ def _judge_model(opened: OpenedModel) -> dict[str, Any]:
             params=opened.base,
             tokenizer=opened.tokenizer,
         )
-    model = load.load_model(grading.model, jnp.dtype(settings.model.dtype))
+    dtype = jnp.dtype(settings.model.dtype)
+    model = load.load_model(grading.model, dtype, opened.devices.param_sharding)
     return of_each | dict(
         label=grading.model,
         config=model.config,

@@ -6,17 +6,14 @@ stopped, and what later stages see is always what the ledger holds.
 
 import functools
 import operator
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
-from seal_jax import batching, interruption, parallel, run_dir
+from seal_jax import batching, interruption, parallel, remote_checkpoints, run_dir, storage
 from seal_jax.checkpoints import Checkpoints
 from seal_jax.constrained import Automaton
 from seal_jax.ledger import Ledger
@@ -29,6 +26,7 @@ from seal_jax.programs.trials import Candidate
 from seal_jax.programs.writing import Edit, Prompt
 from seal_jax.progress import Progress
 from seal_jax.settings import Inner, Model, SettingsError
+from seal_jax.storage import Location
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
@@ -47,7 +45,7 @@ class Run(Generic[SessionT]):
         self,
         session: SessionT,
         ledger: Ledger,
-        checkpoints_path: Path,
+        checkpoints_path: Location,
         quiet: bool,
         metrics: Writers | None = None,
     ):
@@ -59,21 +57,21 @@ class Run(Generic[SessionT]):
         self.seconds: dict[str, float] = {}
         self._path = checkpoints_path
         self._checkpoints: dict[str, Checkpoints] = {}
-        self.steps = StepCheckpoints(checkpoints_path.with_name("steps"), self.say)
+        self.steps = StepCheckpoints(checkpoints_path.parent / "steps", self.say)
         self._kept: tuple[tuple, Any] | None = None
 
     def checkpoints(self, line: str) -> Checkpoints:
         """The checkpoints of a line of policies: "" is SEAL's own, others are controls."""
         if line not in self._checkpoints:
-            path = self._path.with_name(f"{self._path.name}-{line}") if line else self._path
-            self._checkpoints[line] = Checkpoints(path, keep=None)
+            path = self._path.parent / f"{self._path.name}-{line}" if line else self._path
+            self._checkpoints[line] = remote_checkpoints.open_at(path, keep=None)
         return self._checkpoints[line]
 
     def discard_checkpoints(self, line: str) -> None:
         """Deletes the checkpoints of a line that nothing needs any more."""
         opened = self.checkpoints(line)
         opened.close()
-        shutil.rmtree(opened.path)
+        storage.remove(opened.shown)
         del self._checkpoints[line]
 
     def keep_one(self, key: tuple, make: Callable[[], Any]) -> Any:
@@ -213,7 +211,7 @@ def _stored_edits(run: Run, batch: Sequence[Prompt], stage: str, samples: int) -
       SettingsError: it has none of them, or another model wrote them.
     """
     workdir = run.session.settings.edits.from_run
-    if not os.path.isdir(f"{workdir}/ledger"):
+    if not storage.is_folder(storage.locate(f"{workdir}/ledger")):
         raise SettingsError(f"edits.from_run={workdir} is not the directory of a run.")
     stored = run_dir.read_config(workdir)["model"]
     writer = Model(path=stored["path"], adapter=stored.get("adapter", "")).name

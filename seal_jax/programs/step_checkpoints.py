@@ -6,15 +6,13 @@ time, as a run has.
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from seal_jax import interruption, restem
+from seal_jax import interruption, remote_checkpoints, restem, storage
 from seal_jax.checkpoints import CheckpointError, Checkpoints
 from seal_jax.settings import Sft
 
@@ -24,7 +22,7 @@ Metrics = list[dict[str, Any]]
 class StepCheckpoints:
     """A directory that holds the state of one training, or nothing."""
 
-    def __init__(self, path: Path, say: Callable[[str], None]):
+    def __init__(self, path: storage.Location, say: Callable[[str], None]):
         """Makes nothing yet.
 
         Args:
@@ -47,14 +45,14 @@ class StepCheckpoints:
     def open(self, keep: int) -> Checkpoints:
         """The checkpoints, of which the newest `keep` stay."""
         if self._opened is None:
-            self._opened = Checkpoints(self.path, keep=keep)
+            self._opened = remote_checkpoints.open_at(self.path, keep=keep)
         return self._opened
 
     def clear(self) -> None:
         """Deletes what is kept, once the training's result is recorded."""
         self.close()
-        if self.path.exists():
-            shutil.rmtree(self.path)
+        if storage.exists(self.path):
+            storage.remove(self.path)
 
     def close(self) -> None:
         """Finishes what is being written."""
@@ -81,7 +79,7 @@ class Training:
         Args:
           state: the one before the first step, on its devices; returned where none was kept.
         """
-        if not self._kept.path.exists():
+        if not storage.exists(self._kept.path):
             return state, []
         try:
             found = self._checkpoints().restore_latest(self._tree(state, []))
@@ -103,7 +101,7 @@ class Training:
     def after_step(self, state: restem.MStepState, metrics: Metrics) -> None:
         """Keeps the state where it is time to, or where the run is about to end."""
         step = len(metrics)
-        if self._kept.path.exists():
+        if storage.exists(self._kept.path):
             self._checkpoints().poll()
         due = step % self._recipe.checkpoint_steps == 0
         last = step == self._total >= self._recipe.checkpoint_steps

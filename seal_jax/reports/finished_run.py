@@ -6,10 +6,9 @@ import itertools
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from seal_jax import run_dir
+from seal_jax import run_dir, storage
 from seal_jax.ledger import Ledger
 
 DEFAULT_GRADER = "local-1"  # of runs that recorded none
@@ -157,10 +156,10 @@ def read_run(path: str | os.PathLike[str]) -> FinishedRun:
     Raises:
       CompareError: it is not a finished run with per-context results.
     """
-    folder = Path(path)
-    if not (folder / "config.json").is_file():
+    folder = storage.locate(path)
+    if not storage.exists(folder / "config.json"):
         raise CompareError(f"{folder} is not the directory of a run (it holds no config.json).")
-    if not (folder / "results.json").is_file():
+    if not storage.exists(folder / "results.json"):
         raise CompareError(
             f"{folder} holds an unfinished run (no results.json): the command that started it "
             "finishes it."
@@ -220,10 +219,10 @@ def _of_tasks(results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _compute(folder: Path) -> dict[str, Any]:
+def _compute(folder: storage.Location) -> dict[str, Any]:
     with Ledger(folder / "ledger", read_only=True) as ledger:
         batches = [segment.record for segment in ledger.segments("batch")]
-    timing = _read(folder / "timing.json") if (folder / "timing.json").is_file() else {}
+    timing = _read(folder / "timing.json") if storage.exists(folder / "timing.json") else {}
     return {
         "inner_loops": sum(len(batch.get("trials", [])) for batch in batches),
         "real_tokens": sum(batch.get("real_tokens", 0) for batch in batches),
@@ -233,9 +232,9 @@ def _compute(folder: Path) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: storage.Location) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(storage.read_bytes(path))
     except ValueError as error:
         raise CompareError(f"{path} is damaged: {error}. Put an undamaged copy back.") from None
     if not isinstance(content, dict):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax import run_dir
+from seal_jax import run_dir, storage
 from seal_jax.ledger import Ledger, LedgerError, Segment
 from seal_jax.programs import arm_kinds
 from seal_jax.reliability import Array
@@ -107,7 +107,7 @@ def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Stage], list[str]]:
 
     The ledger is opened read-only: the run may be in progress.
     """
-    folder = pathlib.Path(workdir)
+    folder = storage.locate(workdir)
     ledger = Ledger(folder / "ledger", read_only=True)
     seconds = _seconds(folder / "timing.json")
     by_stage: dict[str, dict[str, list[Segment]]] = {}
@@ -280,10 +280,10 @@ def _cost(name: str, kinds: Mapping[str, list[Segment]], seconds: Mapping[str, f
     return cost
 
 
-def _seconds(path: pathlib.Path) -> Mapping[str, float]:
+def _seconds(path: storage.Location) -> Mapping[str, float]:
     """Stage times of the process that finished the run; none where it is not finished."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+        found = json.loads(storage.read_bytes(path))["seconds"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

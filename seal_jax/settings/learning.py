@@ -18,8 +18,9 @@ class Model:
     """The language model.
 
     Attributes:
-      path: "smollm2-135m" (the demo model), a .gguf file, or a directory with a Hugging Face
-        checkpoint (config.json, tokenizer, *.safetensors).
+      path: "smollm2-135m" (the demo model); a .gguf file; a directory, local or gs://, with a
+        Hugging Face checkpoint (config.json, tokenizer, *.safetensors); or a hub id at a commit,
+        "Qwen/Qwen2.5-7B@<40 hexadecimal digits>" (HF_TOKEN for gated models).
       adapter: the directory of a PEFT LoRA adapter that is merged into the weights at the start of
         a run; "" for none. What this file calls the base model includes it.
       dtype: of the weights: "float32" or "bfloat16" (deltas are always float32).

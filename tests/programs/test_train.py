@@ -1,6 +1,7 @@
 """The main job end to end on a tiny random model: results, resume, leaks, controls."""
 
 import json
+import os
 import shutil
 
 import jax
@@ -11,7 +12,7 @@ from seal_jax import evaluate as evaluate_lib
 from seal_jax import inner, ledger, parallel, run_dir, sampling
 from seal_jax import settings as settings_lib
 from seal_jax.programs import evaluate, train
-from seal_jax.reports import analyze
+from seal_jax.reports import analyze, finished_run
 from seal_jax.weights import tokenizer as tokenizers
 
 ARMS = ["base", "passage", "edit_before", "policy", "edit_after"]
@@ -120,6 +121,34 @@ def test_a_run_stopped_at_any_segment_ends_with_the_same_results(
     train.train(tiny_settings, str(tmp_path), quiet=True)
     assert (tmp_path / "results.json").read_bytes() == (workdir / "results.json").read_bytes()
     assert json.loads((tmp_path / "timing.json").read_text())["resumed"]
+
+
+def test_a_run_in_an_object_store_is_continued_with_the_same_results(
+    finished, tiny_settings, object_store, monkeypatch
+):
+    workdir, _ = finished
+    plain_append, count = ledger.Ledger.append, iter(range(1000))
+
+    def append(self, *arguments):
+        if next(count) >= 11:
+            raise KeyboardInterrupt
+        return plain_append(self, *arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(ledger.Ledger, "append", append)
+        train.train(tiny_settings, "gs://bucket/run", quiet=True)
+    assert len([key for key in object_store.objects if key.startswith("bucket/run/ledger/0")]) == 11
+    train.train(tiny_settings, "gs://bucket/run", quiet=True)
+    local = (workdir / "results.json").read_bytes()
+    assert object_store.objects["bucket/run/results.json"] == local
+    assert any(key.startswith("bucket/run/checkpoints/") for key in object_store.objects)
+    there, here = (
+        analyze.analyze(path, draws=20)["stages"] for path in ("gs://bucket/run", str(workdir))
+    )
+    assert [stage["rewards"] for stage in there] == [stage["rewards"] for stage in here]
+    one = finished_run.read_run("gs://bucket/run")
+    assert one.results == json.loads(local)
+    assert not os.path.exists("gs:")
 
 
 def test_a_lost_checkpoint_is_made_again(finished, tiny_settings, tmp_path):
