@@ -79,8 +79,10 @@ def children(folder: Location) -> list[Location]:
             found = store.ls(os.fspath(folder), detail=False)
         except FileNotFoundError:
             return []
-    names = {name.rstrip("/").rsplit("/", 1)[-1] for name in found}
-    return [folder / name for name in sorted(names)]
+    # The console makes a folder as an empty object NAME/, which is listed as well.
+    own = os.fspath(folder).removeprefix(SCHEME).strip("/")
+    paths = {name.strip("/") for name in found} - {own}
+    return [folder / path.rsplit("/", 1)[-1] for path in sorted(paths)]
 
 
 def read_bytes(path: Location) -> bytes:

@@ -3,7 +3,7 @@
 import fsspec
 import pytest
 
-from seal_jax import json_file, storage
+from seal_jax import json_file, run_dir, storage
 from seal_jax.storage import StorageError
 
 
@@ -26,6 +26,14 @@ def test_files_and_folders(folder):
     assert storage.children(folder) == [folder / "y.json"]
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(folder / "a" / "z.json")
+
+
+def test_a_folder_that_was_made_in_the_console_is_empty(object_store):
+    object_store.objects["bucket/runs/"] = b""
+    folder = storage.locate("gs://bucket/runs")
+    assert storage.children(folder) == []
+    with run_dir.open_run(folder, {"seed": 0}) as run:
+        assert not run.resumed
 
 
 def test_an_upload_whose_answer_was_lost_counts_once(object_store):

@@ -81,6 +81,7 @@ def _with_header(change):
         (_with_header(lambda h: h["a"].update(data_offsets=[4, 24])), "does not begin where"),
         (_with_header(lambda h: h["a"].update(dtype="I8", shape=[24])), "is stored as I8"),
     ],
+    ids=["empty", "cut", "list", "longer", "shape", "gap", "quantised"],
 )
 def test_a_damaged_file_is_refused(tmp_path, content, message):
     (tmp_path / "x.safetensors").write_bytes(content)
