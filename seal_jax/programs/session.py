@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from seal_jax import parallel
 from seal_jax.batching import TooLong, bucket_index
-from seal_jax.programs import model_judge
+from seal_jax.programs import external_task, model_judge
 from seal_jax.programs.opened_model import OpenedModel, open_model
-from seal_jax.settings import Data, Settings, SettingsError
+from seal_jax.settings import Data, Settings, SettingsError, object_reference
 from seal_jax.tasks.base import Context, Grader, Question, Task
 from seal_jax.tasks.knowledge import rubric
 from seal_jax.tasks.knowledge.grading import judge
@@ -28,7 +28,7 @@ class Rubric(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Session(OpenedModel):
-    """A loaded model and the knowledge task.
+    """A loaded model and the task: knowledge incorporation, or another package's.
 
     Attributes:
       task: its contexts and prompts.
@@ -122,6 +122,8 @@ def open_session(settings: Settings) -> Session:
     Raises:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
+    settings.reward.function()  # what the settings name must be there before the work
+    settings.restem.selection_rule()
     task = make_task(settings)
     opened = open_model(settings)
     return Session(
@@ -173,8 +175,10 @@ def _judge_model(opened: OpenedModel) -> dict[str, Any]:
     )
 
 
-def make_task(settings: Settings, data: Data | None = None) -> KnowledgeTask:
-    """The knowledge task of the settings, or of other data."""
+def make_task(settings: Settings, data: Data | None = None) -> Task:
+    """The task of the settings; or the knowledge task of other data."""
+    if object_reference.is_one(settings.task) and data is None:
+        return external_task.load(settings)
     data = data or settings.data
     return KnowledgeTask(
         train_path=data.train_path or None,

@@ -13,18 +13,13 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
-from seal_jax.model.config import ModelConfig
+from seal_jax.model.config import FAMILIES, ModelConfig
 from seal_jax.weights import names
 from seal_jax.weights.names import WeightsError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _FLOATS = ("F64", "F32", "F16", "BF16")
-_ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
 
 
 def load(path: epath.PathLike, config: ModelConfig, dtype: Any) -> dict[str, Any]:
@@ -79,7 +74,7 @@ def save(path: epath.PathLike, params: Mapping[str, Any], config_dict: Mapping[s
     config = ModelConfig.from_hf(config_dict)
     tensors = dict(names.disassemble(config, params, "hf"))
     widest = max((tensor.dtype for tensor in tensors.values()), key=lambda dtype: dtype.itemsize)
-    written = {"architectures": [_ARCHITECTURES[config.family]]} | dict(config_dict)
+    written = {"architectures": [FAMILIES[config.family].architecture]} | dict(config_dict)
     written.pop("dtype", None)
     written["torch_dtype"] = str(widest)
     path = epath.Path(path)
