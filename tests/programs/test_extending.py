@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -125,9 +126,12 @@ def test_a_stopped_run_goes_on_to_the_same_results(
     assert (tmp_path / "results.json").read_bytes() == (runs / "own" / "results.json").read_bytes()
 
 
-def test_another_domain_in_the_same_directory_is_refused(runs, seal, capsys):
-    assert seal("train", runs / "own") == 2
-    assert "task: stored 'seal_jax_rivers:Rivers', now 'knowledge'" in capsys.readouterr().err
+def test_another_domain_in_the_same_directory_is_refused(runs, seal, tmp_path, capsys):
+    shutil.copytree(runs / "plain", tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    assert seal("train", tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert "task: stored 'seal_jax_rivers:Rivers', now 'knowledge'" in error
 
 
 def test_evaluate_repeats_the_evaluation(runs, seal, tmp_path):
@@ -162,9 +166,7 @@ def test_the_example_can_be_installed(tmp_path):
     """Built from its own pyproject.toml, with its data, and found without the repository."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     copy = tmp_path / "copy"
-    copy.mkdir()
-    for path in ("pyproject.toml", "README.md", "src"):
-        subprocess.run(["cp", "-R", str(PACKAGE / path), str(copy)], check=True)
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("build", "*.egg-info"))
     where = tmp_path / "installed"
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--target", str(where)]
     subprocess.run([*pip, *offline, str(copy)], check=True)
@@ -201,7 +203,7 @@ def test_the_page_is_true_of_the_code():
     [row] = re.findall(r"```text\n(.*?)```", text, flags=re.DOTALL)
     assert row in pathlib.Path(model_config.__file__).read_text(encoding="utf-8")
     members = [name for name in vars(base.Task) if not name.startswith("_")]
-    assert len(members) == 9 and all(f"`{name}" in text for name in members)
+    assert len(members) == 10 and all(f"`{name}" in text for name in members)
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (PAGE.parent / link).exists(), link
     for key in re.findall(r"`((?:\w+\.)+\w+)`", text):
