@@ -1,6 +1,7 @@
 """The models that contestants run: SmolLM2-135M, two larger shapes, and a tiny one for checks."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -118,12 +119,13 @@ def load_ours(spec: Spec):
 
     if spec.model == SMOLLM2:
         loaded = load.load_model(SMOLLM2, jnp.dtype(spec.dtype))
-        return loaded.config, parallel.place(loaded.params)
+        return loaded.config, parallel.all_devices().place(loaded.config, loaded.params)
     config = ModelConfig.from_hf(hf_config(spec.model))
+    place = functools.partial(parallel.all_devices().place, config)
     if spec.model == TINY:
-        return config, parallel.place(tiny_params(decoder.param_shapes(config), spec.dtype))
+        return config, place(tiny_params(decoder.param_shapes(config), spec.dtype))
     make = jax.jit(lambda key: decoder.init(config, key, jnp.dtype(spec.dtype)))
-    return config, parallel.place(make(jax.random.key(0)))
+    return config, place(make(jax.random.key(0)))
 
 
 def tiny_params(shapes, dtype: str):

@@ -78,8 +78,8 @@ class Checkpoints:
         """Starts writing `tree` as `step`, once the save before it is finished.
 
         The arrays are copied before this returns, so they may be donated or changed. The step is on
-        the disk, and in `steps`, after `wait`, `close` or the next `save`; a kill before that
-        leaves no trace of it. A step of that number is replaced.
+        the disk, and in `steps`, after `wait`, `close` or the next `save`, or a `poll` that comes
+        late enough; a kill before that leaves no trace of it. A step of that number is replaced.
 
         Args:
           step: its number, from 0.
@@ -108,6 +108,11 @@ class Checkpoints:
             folder = self.path / str(step)
             checksums = {"files": dict(_digests(folder)), "leaves": leaves}
             json_file.write_json(folder / _CHECKSUMS, checksums)
+
+    def poll(self) -> None:
+        """Like `wait` if the save in the background is written; else it returns at once."""
+        if self._unsealed is not None and not self._manager.is_saving_in_progress():
+            self.wait()
 
     def steps(self) -> list[int]:
         """The numbers of the finished steps, ascending. Damage shows only when one is restored."""

@@ -14,15 +14,16 @@ from seal_jax.sampling import SampleSettings
 
 SPEC = DeltaSpec(("q_proj", "v_proj"), rank=2, alpha=4.0)
 SETTINGS = restem.MStepSettings(learning_rate=0.01)
+DEVICES = parallel.all_devices()
 
 
 def test_there_are_eight_devices():
-    assert parallel.device_count() == len(jax.devices()) == 8
+    assert len(DEVICES.devices) == DEVICES.data_shards == len(jax.devices()) == 8
 
 
 def test_place_puts_a_copy_on_every_device():
     tree = {"a": np.arange(6.0, dtype=np.float32), "b": np.float32(2)}
-    placed = parallel.place(tree)
+    placed = DEVICES.replicate(tree)
     for name, leaf in placed.items():
         assert leaf.committed and leaf.sharding.is_fully_replicated
         assert len(leaf.addressable_shards) == 8
@@ -32,8 +33,8 @@ def test_place_puts_a_copy_on_every_device():
 
 def test_shard_spreads_what_divides_and_copies_the_rest():
     tree = {"x": np.arange(32).reshape(16, 2), "odd": np.arange(12), "scalar": np.int32(3)}
-    sharded = parallel.shard(tree)
-    assert sharded["x"].sharding.spec == PartitionSpec(parallel.AXIS)
+    sharded = DEVICES.shard(tree)
+    assert sharded["x"].sharding.spec == PartitionSpec(parallel.DATA)
     for i, shard in enumerate(sorted(sharded["x"].addressable_shards, key=lambda s: s.device.id)):
         np.testing.assert_array_equal(shard.data, tree["x"][2 * i : 2 * i + 2])
     for name in ("odd", "scalar"):
@@ -56,7 +57,7 @@ def _batch(count, multiple=8, seed=0):
 
 def test_split_gives_each_device_its_rows_in_order():
     batch = _batch(13)
-    shards = parallel.split(batch)
+    shards = DEVICES.split(batch)
     assert shards.tokens_BxT.shape == (8, 2, 8) and shards.weights_B.shape == (8, 2)
     for device in range(8):
         for row in range(2):
@@ -66,8 +67,8 @@ def test_split_gives_each_device_its_rows_in_order():
 
 
 def test_rows_that_do_not_divide_over_the_devices():
-    with pytest.raises(ValueError, match="13 rows do not divide over 8 devices: pad with weight 0"):
-        parallel.split(_batch(13, multiple=1))
+    with pytest.raises(ValueError, match="13 rows do not divide over 8 shards: pad with weight 0"):
+        DEVICES.split(_batch(13, multiple=1))
 
 
 @pytest.fixture(scope="module")
@@ -98,19 +99,28 @@ def _settings_and_schedule(lengths):
     return inner.InnerSettings(shapes), schedule
 
 
-def test_candidates_spread_over_devices_are_trained_as_on_one(tiny_llama, candidates):
+@pytest.mark.parametrize("learned_before", [False, True])
+def test_candidates_spread_over_devices_are_trained_as_on_one(
+    tiny_llama, candidates, random_delta, learned_before
+):
     deltas, problems, hparams, lengths = candidates
     settings, schedule = _settings_and_schedule(lengths)
+    past = None
+    if learned_before:
+        earlier = [random_delta(tiny_llama.params, SPEC, seed) for seed in range(8)]
+        past = inner.Past(frozen=delta_lib.stack(earlier))
     on_one, one_result = inner.update_candidates(
-        (tiny_llama.config, settings), tiny_llama.params, deltas, problems, hparams, schedule
+        (tiny_llama.config, settings), tiny_llama.params, deltas, problems, hparams, schedule, past
     )
-    assert parallel.shares(8) == 8
+    assert DEVICES.shares(8) == 8
     settings, _ = _settings_and_schedule(lengths[:1])
     spread, spread_result = parallel.inner_update(
+        DEVICES,
         (tiny_llama.config, settings),
-        parallel.place(tiny_llama.params),
-        *parallel.shard((deltas, problems, hparams)),
+        DEVICES.place(tiny_llama.config, tiny_llama.params),
+        *DEVICES.shard((deltas, problems, hparams)),
         [_settings_and_schedule([of_k])[1] for of_k in lengths],
+        DEVICES.shard(past),
     )
     for leaf in jax.tree.leaves(spread):
         assert [shard.data.shape[0] for shard in leaf.addressable_shards] == [1] * 8
@@ -140,7 +150,9 @@ def test_queries_of_candidates_spread_over_devices_score_as_on_one(tiny_llama, r
     )
     score = functools.partial(evaluate.gold_log_likelihoods_of_candidates, tiny_llama.config)
     on_one = score(tiny_llama.params, deltas, queries)
-    spread = score(parallel.place(tiny_llama.params), *parallel.shard((deltas, queries)))
+    spread = score(
+        DEVICES.place(tiny_llama.config, tiny_llama.params), *DEVICES.shard((deltas, queries))
+    )
     assert len({shard.device for shard in spread.addressable_shards}) == 8
     np.testing.assert_allclose(spread, on_one, rtol=1e-4, atol=1e-5)
     assert len(np.unique(np.asarray(on_one))) == 16
@@ -155,9 +167,9 @@ def test_candidates_spread_over_devices_answer_as_on_one(tiny_llama, random_delt
     answer = functools.partial(evaluate.answers_of_candidates, static)
     on_one = answer(tiny_llama.params, deltas, prompts, lengths, keys)
     spread = answer(
-        parallel.place(tiny_llama.params),
-        *parallel.shard((deltas, prompts, lengths)),
-        parallel.place(keys),
+        DEVICES.place(tiny_llama.config, tiny_llama.params),
+        *DEVICES.shard((deltas, prompts, lengths)),
+        DEVICES.replicate(keys),
     )
     np.testing.assert_array_equal(spread.tokens_BxN, on_one.tokens_BxN)
     assert len(np.unique(np.asarray(on_one.tokens_BxN), axis=0)) > 8
@@ -166,17 +178,17 @@ def test_candidates_spread_over_devices_answer_as_on_one(tiny_llama, random_delt
 def test_three_rounds_of_the_m_step_equal_one_device_and_compile_once(tiny_llama, count_compiles):
     """Each round starts from the merged policy of the one before."""
     static = (tiny_llama.config, SETTINGS)
-    step = parallel.m_step(static)
+    step = parallel.m_step(DEVICES, static)
     update = jax.jit(restem.update, static_argnums=0)
-    params, alone_params = parallel.place(tiny_llama.params), tiny_llama.params
+    params, alone_params = DEVICES.place(tiny_llama.config, tiny_llama.params), tiny_llama.params
     compiles = []
     for round_index in range(3):
         state = restem.init(jax.random.key(round_index), tiny_llama.params, SPEC, SETTINGS)
         # A copy: a numpy view of the buffers would keep them from being donated.
-        alone, state = jax.tree.map(np.array, state), parallel.place(state)
+        alone, state = jax.tree.map(np.array, state), DEVICES.place(tiny_llama.config, state)
         for seed in range(2):
             batch = _batch(13, seed=2 * round_index + seed)
-            shards = parallel.split(batch)
+            shards = DEVICES.split(batch)
             before = state
             count, (state, metrics) = count_compiles(step, params, state, shards, np.int32(2))
             compiles.append(count)
@@ -185,7 +197,7 @@ def test_three_rounds_of_the_m_step_equal_one_device_and_compile_once(tiny_llama
             for name in ("loss", "grad_norm", "learning_rate"):
                 np.testing.assert_allclose(metrics[name], alone_metrics[name], rtol=1e-4)
         assert state.step == 2
-        params = parallel.place(delta_lib.merge(params, state.delta))
+        params = DEVICES.place(tiny_llama.config, delta_lib.merge(params, state.delta))
         alone_params = delta_lib.merge(alone_params, alone.delta)
     assert compiles[0] > 0 and compiles[1:] == [0] * 5
     change = jax.tree.map(

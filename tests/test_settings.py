@@ -113,6 +113,7 @@ def test_an_override_reaches_its_dataclass_and_nothing_else():
         ({"inner": {"epochs": 2.5}}, "inner.epochs must be of type int"),
         ({"inner": {"epochs": True}}, "inner.epochs must be of type int"),
         ({"seed": "0"}, "seed must be of type int"),
+        ({"devices": {"model_axis": 0}}, "devices: model_axis must be at least 1"),
         ({"inner": 3}, "inner is a group of settings"),
         ({"inner": {"buckets": (64, 32)}}, "inner: buckets must be positive and ascending"),
         ({"inner": {"buckets": 64}}, "inner.buckets must be a tuple of int"),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from seal_jax import delta as delta_lib
-from seal_jax import parallel, restem
+from seal_jax import restem
 from seal_jax.programs import policies, stages
 from seal_jax.programs.policies import Policy
 from seal_jax.programs.sources import Sources
@@ -25,7 +25,8 @@ def learn_and_answer(
 ) -> tuple[dict[str, list[Record]], Record]:
     """Trains the learner on a source's texts about all contexts, and asks every question.
 
-    The training is done again where a run was killed before its last answer.
+    Where a run was killed before the last answer, the training goes on from its last kept state, or
+    is done again.
 
     Args:
       recipe: settings.corpus, or another learning rate and number of epochs.
@@ -44,7 +45,7 @@ def learn_and_answer(
         delta, _ = policies.learn(
             run, learner.params, rows, recipe, stage=stage, name="pretraining", key="corpus"
         )
-        return parallel.place(delta_lib.merge(learner.params, delta))
+        return run.session.place(delta_lib.merge(learner.params, delta))
 
     asked = [context for context in sources.contexts if context.questions]
     answers = stages.answer(run, trained, asked, stage=stage, width=width)

@@ -134,7 +134,8 @@ def export(
     exported.check_free(out, overwrite)
     settings = policies.run_settings(workdir)
     model = opened_model.load_base(settings)
-    number, deltas = policies.stored_deltas(workdir, settings, model.params, version)
+    like = delta_lib.shapes(model.params, settings.restem.sft.spec())
+    number, deltas = policies.stored_deltas(workdir, settings, like, version)
     origin = f"policy {number} of {pathlib.Path(workdir).resolve().name}"
     if what == "policy":
         kind = jnp.dtype(dtype or settings.model.dtype)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from seal_jax import batching, evaluate, parallel, sampling
+from seal_jax import batching, evaluate, sampling
 from seal_jax.delta import Delta
 from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.randomness import keys_for
@@ -77,8 +77,8 @@ def _write(opened: OpenedModel, params, deltas_K, prompts, width: int, draws, sa
         (opened.model, sample),
         params,
         deltas_K,
-        *parallel.shard(batching.stack(aligned)),
-        parallel.shard(keys).reshape(count, at_once),
+        *opened.devices.shard(batching.stack(aligned)),
+        opened.devices.shard(keys).reshape(count, at_once),
     )
     tokens_KxQxN, lengths_KxQ = (
         np.asarray(leaf).reshape(count, at_once, *leaf.shape[1:])
@@ -134,7 +134,7 @@ def _likelihoods(opened: OpenedModel, params, deltas_K, prompts, golds, width: i
     rows += [empty] * (settings.inner.candidates - len(rows))
     lls_KxQ = jax.device_get(
         evaluate.gold_log_likelihoods_of_candidates(
-            opened.model, params, deltas_K, parallel.shard(batching.stack(rows))
+            opened.model, params, deltas_K, opened.devices.shard(batching.stack(rows))
         )
     )
     return [[finite(lls_KxQ[k, q]) for q in range(len(of))] for k, of in enumerate(prompts)]

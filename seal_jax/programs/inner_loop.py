@@ -59,7 +59,7 @@ def train(
     """
     seed, count = opened.settings.seed, settings.candidates
     rows, length = settings.max_sequences, settings.buckets[-1]
-    shares = parallel.shares(count)
+    shares = opened.devices.shares(count)
     share = count // shares
     shapes = batching.step_shapes(
         settings.buckets, rows=share * settings.batch_size, spread=settings.spread
@@ -101,7 +101,7 @@ def train(
         )
         for lesson in lessons
     ]
-    keys_K = parallel.shard(keys_for(seed, [lesson.init for lesson in lessons]))
+    keys_K = opened.devices.shard(keys_for(seed, [lesson.init for lesson in lessons]))
     static = (
         opened.model,
         inner.InnerSettings(
@@ -109,10 +109,11 @@ def train(
         ),
     )
     deltas_K, results_K = parallel.inner_update(
+        opened.devices,
         static,
         params,
         inner.init_candidates(settings.lora.spec(), params, keys_K),
-        *parallel.shard((batching.stack(problems), batching.stack(hparams))),
+        *opened.devices.shard((batching.stack(problems), batching.stack(hparams))),
         schedules,
         pasts_K,
     )

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-from seal_jax import ledger, run_dir
-from seal_jax.programs import opened_model, session
+from seal_jax import ledger, metrics, run_dir
+from seal_jax.programs import failures, opened_model, session
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings
 
@@ -38,20 +38,27 @@ def run_job(
 
     Raises:
       ValueError, OSError, RuntimeError: with what to change.
+      Interrupted: a signal asked for the end; what is done is recorded.
     """
     opened_model.enable_compilation_cache()
     resolved = dataclasses.asdict(settings) | given
-    with run_dir.open_run(workdir, resolved, overwrite) as directory:
+    del resolved["metrics"]  # they may change when a run goes on
+    with (
+        failures.explained(workdir),
+        run_dir.open_run(workdir, resolved, overwrite) as directory,
+    ):
         opened = open_session(settings)
         with (
             ledger.Ledger(directory.ledger_path) as records,
-            Run(opened, records, directory.checkpoints_path, quiet) as run,
+            metrics.open_writers(settings.metrics, workdir, resolved) as writers,
+            Run(opened, records, directory.checkpoints_path, quiet, writers) as run,
         ):
             start = time.perf_counter()
             if directory.resumed:
                 run.say(f"continuing the run in {workdir}: {len(records)} units of work are done")
-            run.say(f"model: {opened.source}, on {len(jax.devices())} {jax.devices()[0].platform}")
+            run.say(f"model: {opened.source}, on {opened.devices}")
             results = work(run)
+            run.steps.clear()
             run.seconds["total"] = time.perf_counter() - start
         results |= {
             "seed": settings.seed,

@@ -32,7 +32,8 @@ class ReplyModel:
     Attributes:
       label: the model's name in results, e.g. its path; that of a policy should say which one.
       config: the model's architecture.
-      params: its parameters, where they are to be used (see `parallel.place`).
+      devices: what it runs on.
+      params: its parameters, placed on the devices.
       tokenizer: its tokenizer.
       style: "chat" puts the prompt in the tokenizer's chat template, if it has one; "plain" gives
         it as a text to continue.
@@ -42,6 +43,7 @@ class ReplyModel:
 
     label: str
     config: ModelConfig
+    devices: parallel.DeviceMesh
     params: Any
     tokenizer: Any
     style: Literal["chat", "plain"] = "chat"
@@ -133,7 +135,7 @@ class ReplyModel:
         empty = jax.tree.map(np.zeros_like, queries_B[0])
         queries_B += [empty] * (self.batch_size - len(prompts))
         lls_BxR = evaluate.gold_log_likelihoods_of_candidates(
-            self.config, self.params, None, parallel.shard(batching.stack(queries_B))
+            self.config, self.params, None, self.devices.shard(batching.stack(queries_B))
         )
         return np.asarray(jax.device_get(lls_BxR))[: len(prompts)]
 

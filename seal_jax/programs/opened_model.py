@@ -23,7 +23,8 @@ class OpenedModel:
       model: the model's architecture.
       tokenizer: its tokenizer.
       source: one line on where the weights are from.
-      base: its parameters, replicated on all devices.
+      devices: what it runs on.
+      base: its parameters, placed on the devices.
       stop_ids: tokens that end a text.
       merged, adapter: what of the base is not the original model; see `load.LoadedModel`.
     """
@@ -32,6 +33,7 @@ class OpenedModel:
     model: ModelConfig
     tokenizer: Any
     source: str
+    devices: parallel.DeviceMesh
     base: dict[str, Any]
     stop_ids: tuple[int, ...]
     merged: tuple[str, ...] = ()
@@ -45,6 +47,15 @@ class OpenedModel:
         """The text of sampled tokens, without special tokens and outer white space."""
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
 
+    def place(self, tree):
+        """Parameters, deltas or the state of an M-step on the devices; see `DeviceMesh.place`."""
+        return self.devices.place(self.model, tree)
+
+    def delta_shapes(self, spec: delta.DeltaSpec) -> delta.Tree:
+        """The tree of a delta of the model, with the shape and the sharding of each leaf."""
+        tree = delta.shapes(self.base, spec)
+        return parallel.shapes(tree, self.devices.shardings(self.model, tree))
+
     def fields(self) -> dict[str, Any]:
         """What a session is made of beside its task's own."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(OpenedModel)}
@@ -56,6 +67,7 @@ def open_model(settings: Settings) -> OpenedModel:
     Raises:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
+    devices = open_devices(settings)
     loaded = load_base(settings)
     chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
     if chats and not loaded.tokenizer.chat_template:
@@ -74,11 +86,24 @@ def open_model(settings: Settings) -> OpenedModel:
         model=loaded.config,
         tokenizer=loaded.tokenizer,
         source=loaded.source,
-        base=parallel.place(loaded.params),
+        devices=devices,
+        base=devices.place(loaded.config, loaded.params),
         stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
         merged=loaded.merged,
         adapter=loaded.adapter,
     )
+
+
+def open_devices(settings: Settings) -> parallel.DeviceMesh:
+    """All devices, arranged as the settings say.
+
+    Raises:
+      SettingsError: they cannot be.
+    """
+    try:
+        return parallel.all_devices(settings.devices.model_axis)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def load_base(settings: Settings) -> load.LoadedModel:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax import config_dict, parallel, restem, run_dir
+from seal_jax import config_dict, restem, run_dir
 from seal_jax import delta as delta_lib
 from seal_jax.checkpoints import CheckpointError, Checkpoints
 from seal_jax.ledger import Ledger
-from seal_jax.programs import learning
+from seal_jax.programs import learning, memory
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings, SettingsError, Sft
 
@@ -39,12 +39,12 @@ class Policy:
         A run keeps those of the last policy that was asked for beside the base model's: two copies
         of the weights, however many policies there are.
         """
-        base = self.run.session.base
+        session = self.run.session
         if not self.deltas:
-            return base
+            return session.base
         return self.run.keep_one(
             self.deltas,
-            lambda: parallel.place(delta_lib.merge(base, parallel.place(list(self.deltas)))),
+            lambda: session.place(delta_lib.merge(session.base, session.place(list(self.deltas)))),
         )
 
 
@@ -70,7 +70,7 @@ def m_step(
     done = run.ledger.find("policy", stage)
     delta = None
     if done is not None:
-        like = delta_lib.shapes(start.params, spec)
+        like = run.session.delta_shapes(spec)
         try:
             delta = delta_lib.Delta(checkpoints.restore(version, like), spec)
         except CheckpointError as error:
@@ -84,7 +84,10 @@ def m_step(
         done = run.once(
             "policy", stage, lambda: {"version": version, "kept": len(rows), "steps": metrics}
         )
+        run.steps.clear()
     losses = [step["loss"] for step in done["steps"]]
+    for number, loss in enumerate(losses):
+        run.measure(f"{stage}: M-step", {"loss": loss}, step=number)
     run.say(
         f"{stage}: policy {version} trained on {len(rows)} self-edits in {len(losses)} steps; "
         f"loss {losses[0]:.3f} to {losses[-1]:.3f} nats a token"
@@ -96,6 +99,8 @@ def learn(
     run: Run, params, rows: Sequence[restem.Row], recipe: Sft, *, stage: str, name: str, key: str
 ) -> tuple[delta_lib.Delta, list[Record]]:
     """Trains a delta on rows with progress on the terminal; see `learning.train_rows`.
+
+    Its last state stays in `run.steps` until that is cleared or another training keeps one.
 
     Args:
       name: what the terminal calls it.
@@ -109,9 +114,10 @@ def learn(
         def report(metrics: Record) -> None:
             progress.update(1, loss=float(metrics["loss"]))
 
-        delta, metrics = learning.train_rows(
-            run.session, params, rows, recipe, stage=stage, report=report
-        )
+        with memory.needed_by(f"{stage}: the {name}", *_of_training(key)):
+            delta, metrics = learning.train_rows(
+                run.session, params, rows, recipe, stage=stage, report=report, kept=run.steps
+            )
         progress.update(1, loss=metrics[-1]["loss"])
     if not (delta_lib.is_finite(delta) and all(np.isfinite(m["loss"]) for m in metrics)):
         raise SettingsError(
@@ -119,6 +125,11 @@ def learn(
             "with --overwrite or another --workdir."
         )
     return delta, metrics
+
+
+def _of_training(key: str) -> list[str]:
+    """Settings on which the memory depends that a recipe needs."""
+    return [f"{key}.microbatch", f"the largest of {key}.buckets", f"{key}.lora.rank"]
 
 
 def restore_policy(run: Run, workdir: str, version: int = 0) -> Policy:
@@ -139,7 +150,8 @@ def restore_policy(run: Run, workdir: str, version: int = 0) -> Policy:
             f"the policy of {workdir} was trained on model.path={settings.model.name!r}, not on "
             f"{own.name!r}: set --config.model.path and --config.model.adapter to the same."
         )
-    number, deltas = stored_deltas(workdir, settings, run.session.base, version or None)
+    like = run.session.delta_shapes(settings.restem.sft.spec())
+    number, deltas = stored_deltas(workdir, settings, like, version or None)
     return Policy(run, number, deltas)
 
 
@@ -152,14 +164,14 @@ def run_settings(workdir: str) -> Settings:
 
 
 def stored_deltas(
-    workdir: str, settings: Settings, params, version: int | None = None
+    workdir: str, settings: Settings, like: delta_lib.Tree, version: int | None = None
 ) -> tuple[int, tuple[delta_lib.Delta, ...]]:
     """The M-step deltas that make a policy of a run, from its checkpoints.
 
     Args:
       workdir: the run's directory; the run need not be finished.
       settings: of that run.
-      params: of its base model, for their shapes.
+      like: the tree of a delta of its M-steps, as `Checkpoints.restore` takes it.
       version: the policy after that round; 0 for the base model, None for the last one.
 
     Returns:
@@ -183,7 +195,6 @@ def stored_deltas(
         raise SettingsError(f"{workdir} holds no trained policy (no M-step has finished there).")
     wanted = trained if settings.restem.start_from == "previous" else trained[-1:]
     spec = settings.restem.sft.spec()
-    like = delta_lib.shapes(params, spec)
     with Checkpoints(f"{workdir}/checkpoints", read_only=True) as saved:
         deltas = [delta_lib.Delta(saved.restore(number, like), spec) for number in wanted]
     return found[-1].record["version"], tuple(deltas)

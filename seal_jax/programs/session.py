@@ -6,15 +6,14 @@ from typing import Any, Protocol
 
 import jax.numpy as jnp
 
-from seal_jax import parallel
 from seal_jax.batching import TooLong, bucket_index
-from seal_jax.programs import external_task, model_judge
+from seal_jax.programs import model_judge
+from seal_jax.programs.knowledge_task import make_task
 from seal_jax.programs.opened_model import OpenedModel, open_model
-from seal_jax.settings import Data, Settings, SettingsError, object_reference
+from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks.base import Context, Grader, Question, Task
 from seal_jax.tasks.knowledge import rubric
 from seal_jax.tasks.knowledge.grading import judge
-from seal_jax.tasks.knowledge.task import KnowledgeTask
 from seal_jax.weights import load, tokenizer
 
 
@@ -158,7 +157,7 @@ def _make_rubric(opened: OpenedModel) -> Rubric | None:
 def _judge_model(opened: OpenedModel) -> dict[str, Any]:
     """The judge in JAX that the settings name: the run's base model, or another one."""
     settings, grading = opened.settings, opened.settings.grading
-    of_each = dict(batch_size=grading.batch_size, buckets=grading.buckets)
+    of_each = dict(devices=opened.devices, batch_size=grading.batch_size, buckets=grading.buckets)
     if grading.kind == "policy":
         return of_each | dict(
             label=settings.model.name,
@@ -170,31 +169,6 @@ def _judge_model(opened: OpenedModel) -> dict[str, Any]:
     return of_each | dict(
         label=grading.model,
         config=model.config,
-        params=parallel.place(model.params),
+        params=opened.devices.place(model.config, model.params),
         tokenizer=model.tokenizer,
-    )
-
-
-def make_task(settings: Settings, data: Data | None = None) -> Task:
-    """The task of the settings; or the knowledge task of other data."""
-    if object_reference.is_one(settings.task) and data is None:
-        return external_task.load(settings)
-    data = data or settings.data
-    return KnowledgeTask(
-        train_path=data.train_path or None,
-        eval_path=data.eval_path or None,
-        data_dir=data.dir or None,
-        train_part=data.train_part,
-        eval_part=data.eval_part,
-        max_train=data.max_train_contexts or None,
-        max_eval=data.max_eval_contexts or None,
-        min_words=data.min_words or None,
-        max_words=data.max_words or None,
-        edit_format=settings.prompts.edit_format,
-        prompts_dir=settings.prompts.dir or None,
-        edit_style=settings.edits.prompt_style,
-        question_style=settings.answers.prompt_style,
-        append_passage=settings.edits.append_passage,
-        title_prefix=settings.edits.title_prefix,
-        topic_prefix=settings.answers.topic_prefix,
     )

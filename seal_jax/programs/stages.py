@@ -9,20 +9,22 @@ import operator
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
-from seal_jax import batching, run_dir
+from seal_jax import batching, interruption, parallel, run_dir
 from seal_jax.checkpoints import Checkpoints
 from seal_jax.constrained import Automaton
 from seal_jax.ledger import Ledger
-from seal_jax.programs import answering, trials, writing
+from seal_jax.metrics import Compiles, Writers
+from seal_jax.programs import answering, memory, trials, writing
 from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.programs.session import Session
+from seal_jax.programs.step_checkpoints import StepCheckpoints
 from seal_jax.programs.trials import Candidate
 from seal_jax.programs.writing import Edit, Prompt
 from seal_jax.progress import Progress
@@ -30,19 +32,34 @@ from seal_jax.settings import Inner, Model, SettingsError
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
+_OF_SAMPLING = ("edits.contexts_per_batch", "edits.samples", "edits.max_new_tokens")
 SessionT = TypeVar("SessionT", bound=OpenedModel)
 
 
 class Run(Generic[SessionT]):
-    """A session with its ledger, checkpoints and clock; what the stages share."""
+    """A session with its ledger, checkpoints and clock; what the stages share.
 
-    def __init__(self, session: SessionT, ledger: Ledger, checkpoints_path: Path, quiet: bool):
+    Attributes:
+      steps: the state of the training that is under way.
+    """
+
+    def __init__(
+        self,
+        session: SessionT,
+        ledger: Ledger,
+        checkpoints_path: Path,
+        quiet: bool,
+        metrics: Writers | None = None,
+    ):
         self.session = session
         self.ledger = ledger
         self.quiet = quiet
+        self._metrics = metrics or Writers([])
+        self._compiles = Compiles()
         self.seconds: dict[str, float] = {}
         self._path = checkpoints_path
         self._checkpoints: dict[str, Checkpoints] = {}
+        self.steps = StepCheckpoints(checkpoints_path.with_name("steps"), self.say)
         self._kept: tuple[tuple, Any] | None = None
 
     def checkpoints(self, line: str) -> Checkpoints:
@@ -73,7 +90,7 @@ class Run(Generic[SessionT]):
 
     def close(self) -> None:
         """Finishes what is being written."""
-        for opened in self._checkpoints.values():
+        for opened in (*self._checkpoints.values(), self.steps):
             opened.close()
 
     def __enter__(self) -> Self:
@@ -83,17 +100,46 @@ class Run(Generic[SessionT]):
         self.close()
 
     def once(self, kind: str, key: str, work: Callable[[], Record]) -> Record:
-        """The record of a unit of work, from the ledger or done now."""
+        """The record of a unit of work, from the ledger or done now.
+
+        Raises:
+          Interrupted: it is not done, and a signal asked for the end of the run.
+        """
         found = self.ledger.find(kind, key)
-        return self.ledger.append(kind, key, work()).record if found is None else found
+        if found is not None:
+            return found
+        interruption.check()
+        return self.ledger.append(kind, key, work()).record
+
+    def measure(
+        self, stage: str, values: Mapping[str, float | None], *, step: int | None = None
+    ) -> None:
+        """Writes figures for charts, under "stage/name".
+
+        Args:
+          step: place on the horizontal axis; None is the number of units of work that are done.
+        """
+        named = {f"{stage}/{name}": value for name, value in values.items()}
+        self._metrics.write(len(self.ledger) if step is None else step, named)
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str) -> Iterator[Progress]:
-        """Times a stage and shows its progress."""
-        start = time.perf_counter()
+        """Times a stage, shows its progress, and measures its speed, compiles and memory."""
+        start, compiles, units = time.perf_counter(), self._compiles.count, len(self.ledger)
         with Progress(total, name, unit=unit, quiet=self.quiet) as progress:
             yield progress
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        if len(self.ledger) > units:  # otherwise all of it was done before
+            self.measure(
+                name,
+                {
+                    "seconds": seconds,
+                    f"{unit}s an hour": 3600 * total / max(seconds, 1e-9),
+                    "compiles": self._compiles.count - compiles,
+                    "peak bytes of a device": parallel.peak_memory(),
+                },
+            )
 
     def say(self, line: str) -> None:
         if not self.quiet:
@@ -129,14 +175,15 @@ def sample(
                 if settings.from_run:
                     found = _stored_edits(run, batch, stage, samples)
                 else:
-                    found = writing.sample(
-                        run.session,
-                        params,
-                        batch,
-                        draw=draw or stage,
-                        samples=samples,
-                        automaton=automaton,
-                    )
+                    with memory.needed_by(f"{stage}: {size} contexts at once", *_OF_SAMPLING):
+                        found = writing.sample(
+                            run.session,
+                            params,
+                            batch,
+                            draw=draw or stage,
+                            samples=samples,
+                            automaton=automaton,
+                        )
                 return {"edits": [edit.record() for edit in found]}
 
             record = run.once("edits", f"{stage}/{number}", work)
@@ -144,6 +191,14 @@ def sample(
             progress.update(len(batch) * samples)
     lengths = [len(edit.tokens) for edit in edits]
     unfinished = sum(not edit.stopped for edit in edits)
+    run.measure(
+        stage,
+        {
+            "tokens of a text": float(np.mean(lengths)),
+            "texts cut off": unfinished,
+            "empty texts": sum(not edit.text for edit in edits),
+        },
+    )
     run.say(
         f"{stage}: {len(edits)} texts of {np.mean(lengths):.0f} tokens on average; "
         f"{unfinished} reached the length limit"
@@ -205,9 +260,13 @@ def answer(
         for number, first in enumerate(range(0, len(contexts), size)):
             batch = contexts[first : first + size]
 
-            def work(batch=batch) -> Record:
-                found = answering.ask(run.session, made(), None, batch, width, passage=passage)
-                return {context.id: answers for context, answers in zip(batch, found, strict=True)}
+            def ask(session: Session, piece: Sequence[Context]) -> Record:
+                found = answering.ask(session, made(), None, piece, width, passage=passage)
+                return {context.id: answers for context, answers in zip(piece, found, strict=True)}
+
+            def work(batch=batch, ask=ask) -> Record:
+                pieces = memory.in_pieces(run, batch, ask, stage=f"{stage}: answers")
+                return {id: record for piece in pieces for id, record in piece.items()}
 
             answers |= run.once("unadapted", f"{stage}/{number}", work)
             progress.update(len(batch))
@@ -282,12 +341,11 @@ def try_all(
     Returns:
       The records in the candidates' order, and the tokens that were trained on and computed.
     """
-    size = run.session.settings.inner.candidates
 
-    def work(group: list[int]) -> Record:
+    def work(session: Session, group: Sequence[int]) -> Record:
         members = [candidates[i] for i in group]
         return trials.try_group(
-            run.session, params, members, draw=draw or stage, width=width, recipe=recipe
+            session, params, members, draw=draw or stage, width=width, recipe=recipe
         )
 
     found, tokens = in_batches(
@@ -296,7 +354,6 @@ def try_all(
         [candidate.replicate for candidate in candidates],
         work,
         stage=stage,
-        size=size,
     )
     records: list[Record] = [
         found.get(i)
@@ -307,6 +364,16 @@ def try_all(
         }
         for i, c in enumerate(candidates)
     ]
+    run.measure(
+        stage,
+        {
+            "trained tokens": tokens.real,
+            "real share of tokens": tokens.real / max(tokens.computed, 1),
+            "trials without a result": sum(record["reason"] is not None for record in records),
+            "last loss": _mean([record.get("last_loss") for record in records]),
+            "empty answers": sum(a["empty"] for record in records for a in record["answers"]),
+        },
+    )
     run.say(
         f"{stage}: {len(found)} inner loops on {tokens.real} tokens "
         f"({tokens.real / max(tokens.computed, 1):.0%} of those computed); "
@@ -321,42 +388,60 @@ def try_all(
     return records, tokens
 
 
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
 def in_batches(
     run: Run,
     costs: Sequence[tuple[int, ...] | None],
     replicates: Sequence[int],
-    work: Callable[[list[int]], Record],
+    work: Callable[[Any, Sequence[int]], Record],
     *,
     stage: str,
-    size: int,
 ) -> tuple[dict[int, Record], batching.Tokens]:
     """Tries candidates group by group; a group is of one replicate and of like cost.
 
-    The plan of groups is a function of the arguments alone and is recorded first.
+    The plan of groups is a function of the arguments and K, and is recorded first. Where the device
+    has too little memory for a group, it is tried in pieces; its record says so.
 
     Args:
       costs: of each candidate, see `batching.plan`; None for those that cannot be tried.
       replicates: of each candidate.
-      work: tries the candidates of these numbers; returns {"trials": a record for each,
-        "real_tokens", "computed_tokens"}.
-      size: K.
+      work: tries the candidates of these numbers in a session that holds so many; returns
+        {"trials": a record for each, "real_tokens", "computed_tokens"}.
 
     Returns:
       The records of those that were tried by their number, and the tokens that were trained on and
       computed.
     """
+    size = memory.candidates(run)
     groups: list[list[int]] = []
     for replicate in sorted(set(replicates)):
         costed = [(i, cost) for i, cost in enumerate(costs) if cost and replicates[i] == replicate]
         planned = batching.plan([cost for _, cost in costed], size=size)
         groups += [[costed[j][0] for j in group] for group in planned]
     plan = run.once("plan", stage, lambda: {"candidates_per_batch": size, "groups": groups})
+
+    def tried(group: list[int]) -> Record:
+        pieces = memory.in_pieces(run, group, work, stage=f"{stage}: adapt")
+        whole: Record = {
+            "trials": [trial for piece in pieces for trial in piece["trials"]],
+            "real_tokens": sum(piece["real_tokens"] for piece in pieces),
+            "computed_tokens": sum(piece["computed_tokens"] for piece in pieces),
+        }
+        fitting = memory.candidates(run)
+        if fitting != plan["candidates_per_batch"]:
+            whole |= {"candidates_per_batch": fitting, "split": "out of memory"}
+        return whole
+
     records: dict[int, Record] = {}
     real = computed = 0
     with run.stage(f"{stage}: adapt", len(costs), "edit") as progress:
         progress.update(sum(cost is None for cost in costs))
         for number, group in enumerate(plan["groups"]):
-            batch = run.once("batch", f"{stage}/{number}", functools.partial(work, group))
+            batch = run.once("batch", f"{stage}/{number}", functools.partial(tried, group))
             records |= dict(zip(group, batch["trials"], strict=True))
             real += batch["real_tokens"]
             computed += batch["computed_tokens"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from seal_jax import batching, parallel, sampling
+from seal_jax import batching, sampling
 from seal_jax.constrained import Automaton
 from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.programs.session import Session
@@ -85,8 +85,8 @@ def sample(
     out = sampling.generate_jit(
         (opened.model, settings.sample_settings(opened.stop_ids)),
         params,
-        *parallel.shard((prompts_PxT, lengths_P)),
-        parallel.shard(keys_B),
+        *opened.devices.shard((prompts_PxT, lengths_P)),
+        opened.devices.shard(keys_B),
         samples_per_prompt=samples,
         automaton=automaton,
     )

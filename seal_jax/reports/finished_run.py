@@ -1,6 +1,7 @@
 """Finished runs as they lie on the disk: what `compare` reads of them."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -12,11 +13,21 @@ from seal_jax import run_dir
 from seal_jax.ledger import Ledger
 
 DEFAULT_GRADER = "local-1"  # of runs that recorded none
+GRIDS = "exact grids"  # what grades few-shot learning: no opinion, so it has no version
+METRICS = {
+    "knowledge": ("accuracy", "gold_log_likelihood"),
+    "few_shot": ("solved", "graded", "gold_log_likelihood"),
+}
 _OF_A_SEED = ("seed", "policy_from")  # what may differ between seeds of one setting
 
 
 class CompareError(ValueError):
     """The runs cannot be compared; the message says why and what to change."""
+
+
+def metrics_of(task: str) -> tuple[str, ...]:
+    """The metrics of a task domain; another package's has those of knowledge incorporation."""
+    return METRICS["few_shot" if task == "few_shot" else "knowledge"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,14 +49,23 @@ class FinishedRun:
     compute: dict[str, Any]
 
     @property
-    def grader(self) -> Any:
-        """What graded its answers."""
-        return self.results.get("grader", DEFAULT_GRADER)
+    def task(self) -> str:
+        """Its task domain: "knowledge", "few_shot", or "module:Class" of another package."""
+        return self.config.get("task", "knowledge")
 
     @property
+    def grader(self) -> Any:
+        """What graded its answers."""
+        return GRIDS if self.task == "few_shot" else self.results.get("grader", DEFAULT_GRADER)
+
+    @functools.cached_property
     def contexts(self) -> dict[str, Any]:
-        """Per-context results by context id; see `per_context.per_context`."""
-        return self.results["contexts"]
+        """Per-context results by context id; see `per_context.per_context`.
+
+        Of few-shot learning the contexts are the tasks. Each has one question, whose value is the
+        mean over the task's self-edits.
+        """
+        return _of_tasks(self.results) if self.task == "few_shot" else self.results["contexts"]
 
     @property
     def arms(self) -> list[str]:
@@ -152,7 +172,15 @@ def read_run(path: str | os.PathLike[str]) -> FinishedRun:
         )
     config = run_dir.read_config(folder)
     results = _read(folder / "results.json")
-    contexts = results.get("contexts")
+    if config.get("task") == "few_shot":
+        if "arms" not in results:
+            raise CompareError(
+                f"{folder} is a run of `curate`, which has no arms to compare: `report "
+                f"--workdir={folder}` shows what it found."
+            )
+        contexts = results.get("tasks")
+    else:
+        contexts = results.get("contexts")
     if not isinstance(contexts, dict) or not contexts:
         raise CompareError(
             f"{folder} has no per-context results: it had a planted reward, or was made by an "
@@ -172,6 +200,29 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
         for key in sorted(flat_one.keys() | flat_other.keys())
         if flat_one.get(key, missing) != flat_other.get(key, missing)
     ]
+
+
+def _of_tasks(results: dict[str, Any]) -> dict[str, Any]:
+    """A few-shot run's results by task in the form of `per_context.per_context`."""
+    return {
+        id: {
+            "title": id,
+            "arms": {
+                arm: {
+                    "questions": ["the task"],
+                    **{
+                        metric: [sum(values) / len(values)]
+                        for metric, values in found.items()
+                        if metric in METRICS["few_shot"]
+                    },
+                    "empty": 0,
+                    "ungraded": 0,
+                }
+                for arm, found in of_task.items()
+            },
+        }
+        for id, of_task in results["tasks"].items()
+    }
 
 
 def _compute(folder: Path) -> dict[str, Any]:

@@ -18,12 +18,14 @@ from seal_jax.settings.learning import (
     ALL_PROJECTIONS,
     ATTENTION,
     Corpus,
+    Devices,
     Inner,
     Lora,
     Model,
     Recipe,
     Sft,
 )
+from seal_jax.settings.metrics import Metrics
 from seal_jax.settings.outcomes import (
     ARMS,
     Evaluation,
@@ -44,12 +46,14 @@ __all__ = [
     "Continual",
     "Corpus",
     "Data",
+    "Devices",
     "Edits",
     "Evaluation",
     "FewShot",
     "Grading",
     "Inner",
     "Lora",
+    "Metrics",
     "Model",
     "Prompts",
     "Recipe",
@@ -77,6 +81,7 @@ class Settings:
     task: Literal["knowledge", "few_shot"] | str = "knowledge"
     seed: int = 0
     model: Model = Model()
+    devices: Devices = Devices()
     data: Data = Data()
     prompts: Prompts = Prompts()
     edits: Edits = Edits()
@@ -91,6 +96,7 @@ class Settings:
     evaluation: Evaluation = Evaluation()
     few_shot: FewShot = FewShot()
     continual: Continual = Continual()
+    metrics: Metrics = Metrics()
 
     def __post_init__(self):
         require(0 <= self.seed < 2**32, "seed must be in [0, 2**32).")

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +34,17 @@ def loaded(checkpoint, random_params):
 @pytest.fixture(scope="module")
 def make(loaded):
     """(**changes) -> a judge of the tiny checkpoint."""
-    params = parallel.place(loaded.params)
+    devices = parallel.all_devices()
+    place = functools.partial(devices.place, loaded.config)
 
-    def grader(**changes):
-        given = dict(label="tiny", config=loaded.config, params=params, tokenizer=loaded.tokenizer)
+    def grader(params=loaded.params, **changes):
+        given = dict(
+            label="tiny",
+            config=loaded.config,
+            devices=devices,
+            params=place(params),
+            tokenizer=loaded.tokenizer,
+        )
         small = dict(batch_size=4, buckets=BUCKETS, template=TEMPLATE)
         return ModelGrader(**{**given, **small, **changes})
 
@@ -110,14 +118,14 @@ def test_the_first_program_of_a_bucket_is_the_last(make, count_compiles):
 
 def test_other_parameters_are_another_judge(make, random_params, loaded):
     grader = make()
-    other = make(params=parallel.place(random_params(loaded.config, 4)))
+    other = make(params=random_params(loaded.config, 4))
     assert other.grade(ANSWERS) != grader.grade(ANSWERS)
 
 
 def test_what_is_not_finite_is_ungraded(make, loaded):
     params = jax.tree.map(lambda leaf: leaf, loaded.params)
     params["final_norm"] = {"scale": params["final_norm"]["scale"].at[0].set(jnp.nan)}
-    for verdict in make(params=parallel.place(params)).grade(ANSWERS[:5]):
+    for verdict in make(params=params).grade(ANSWERS[:5]):
         assert verdict.correct is None and "not finite" in verdict.reason
 
 
@@ -206,10 +214,12 @@ def test_a_rubrics_score_is_the_mean_of_one_to_five_over_the_criteria():
 
 
 def test_a_rubric_is_read_with_each_criterion_begun(loaded):
+    devices = parallel.all_devices()
     scorer = model_judge.ModelRubric(
         label="tiny",
         config=loaded.config,
-        params=parallel.place(loaded.params),
+        devices=devices,
+        params=devices.place(loaded.config, loaded.params),
         tokenizer=loaded.tokenizer,
         batch_size=4,
         buckets=BUCKETS,

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from seal_jax import inner, parallel, retention
+from seal_jax import inner, retention
 from seal_jax.checkpoints import CheckpointError
 from seal_jax.delta import Delta
 from seal_jax.programs import answering, generation, inner_loop, trials
@@ -70,7 +70,7 @@ def nothing(group: Group) -> Delta:
     """K total deltas without an update in them."""
     session = group.run.session
     spec = session.settings.inner.lora.spec()
-    keys_K = parallel.shard(keys_for(0, [("nothing",)] * session.settings.inner.candidates))
+    keys_K = session.devices.shard(keys_for(0, [("nothing",)] * session.settings.inner.candidates))
     start_K = inner.init_candidates(spec, group.params, keys_K)
     empty = functools.partial(retention.empty, slots=group.steps)
     return jax.jit(jax.vmap(empty))(start_K)
@@ -118,7 +118,7 @@ def _update(group: Group, cure: Cure, total_K: Delta, step: int, stage: str, che
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), total_K.tree)
         try:
             restored = checkpoints.restore(step, like)
-            return Delta(parallel.shard(restored), total_K.spec)
+            return Delta(group.run.session.devices.shard(restored), total_K.spec)
         except CheckpointError as error:
             run.say(f"continual {key}: {error} The update is done again.")
     lessons, prompts = _lessons(group, cure, written, step, stage)
@@ -129,7 +129,7 @@ def _update(group: Group, cure: Cure, total_K: Delta, step: int, stage: str, che
         order=("continual", step),
         settings=_recipe(run.session, cure),
         max_epochs=run.session.settings.max_epochs,
-        pasts_K=parallel.shard(cure.past(total_K, prompts)),
+        pasts_K=group.run.session.devices.shard(cure.past(total_K, prompts)),
     )
     total_K = cure.merged(group.params, total_K, deltas_K, results_K.finite, step)
     results = jax.device_get(results_K)
@@ -328,6 +328,6 @@ def learn_at_once(group: Group, steps: Sequence[int], texts: Sequence[Sequence[s
         order=("continual", steps[0]),
         settings=dataclasses.replace(settings, max_sequences=settings.max_sequences * len(steps)),
         max_epochs=session.settings.max_epochs,
-        pasts_K=parallel.shard(uncured.past(start_K, [])),
+        pasts_K=session.devices.shard(uncured.past(start_K, [])),
     )
     return uncured.merged(group.params, start_K, deltas_K, results_K.finite, steps[0])

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from seal_jax import constrained, parallel
+from seal_jax import constrained
 from seal_jax.batching import bucket_index
 from seal_jax.programs.opened_model import OpenedModel, open_model
 from seal_jax.programs.writing import Prompt
@@ -149,4 +149,4 @@ def _automaton(opened: OpenedModel) -> constrained.Automaton | None:
         opened.stop_ids,
     )
     constrained.check_limit(automaton, settings.edits.max_new_tokens)
-    return parallel.place(automaton)
+    return opened.devices.replicate(automaton)

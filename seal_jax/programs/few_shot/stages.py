@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from seal_jax import batching
-from seal_jax.programs import stages
+from seal_jax.programs import memory, stages
 from seal_jax.programs.few_shot import trials
 from seal_jax.programs.few_shot.session import FewShotSession
 from seal_jax.programs.few_shot.trials import Candidate
@@ -67,9 +67,13 @@ def answer(
         for number, first in enumerate(range(0, len(tasks), size)):
             batch = tasks[first : first + size]
 
-            def work(batch=batch) -> Record:
-                made = trials.attempt(run.session, params(), None, batch, leave_one_out=False)
-                return {task.id: record for task, record in zip(batch, made, strict=True)}
+            def attempt(session: FewShotSession, piece: Sequence[ArcTask]) -> Record:
+                made = trials.attempt(session, params(), None, piece, leave_one_out=False)
+                return {task.id: record for task, record in zip(piece, made, strict=True)}
+
+            def work(batch=batch, attempt=attempt) -> Record:
+                pieces = memory.in_pieces(run, batch, attempt, stage=f"{stage}: answers")
+                return {id: record for piece in pieces for id, record in piece.items()}
 
             found |= run.once("unadapted", f"{stage}/{number}", work)
             progress.update(len(batch))
@@ -91,9 +95,9 @@ def try_all(
       that were trained on and computed.
     """
 
-    def work(group: list[int]) -> Record:
+    def work(session: FewShotSession, group: Sequence[int]) -> Record:
         members = [candidates[i] for i in group]
-        return trials.try_group(run.session, params, members, draw=draw or stage)
+        return trials.try_group(session, params, members, draw=draw or stage)
 
     found, tokens = stages.in_batches(
         run,
@@ -101,7 +105,6 @@ def try_all(
         [candidate.replicate for candidate in candidates],
         work,
         stage=stage,
-        size=run.session.settings.inner.candidates,
     )
     records = [
         found.get(i) or {**candidate.describe(), "reason": candidate.reason}

@@ -1,0 +1,85 @@
+"""A whole run on a mesh leaves the records that one device leaves; bad meshes are refused."""
+
+import functools
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from seal_jax import ledger, parallel
+from seal_jax.programs import adapt, train
+from seal_jax.settings import SettingsError
+
+
+@pytest.fixture
+def run(tiny_settings, change, tmp_path, monkeypatch):
+    """(data, model) -> the ledger's segments of a run of one round on so many devices."""
+    settings = change(
+        tiny_settings,
+        {"restem.rounds": 1, "evaluation.arms": ("base", "edit_before", "edit_after")},
+    )
+
+    def start(data, model):
+        workdir = tmp_path / f"{data}x{model}"
+        devices = tuple(jax.devices()[: data * model])
+        with monkeypatch.context() as patch:
+            patch.setattr(parallel, "all_devices", functools.partial(parallel.DeviceMesh, devices))
+            given = change(settings, {"devices.model_axis": model})
+            train.train(given, str(workdir), quiet=True)
+        with ledger.Ledger(workdir / "ledger", read_only=True) as records:
+            return records.segments()
+
+    return start
+
+
+def _beliefs(segments):
+    """Log-likelihoods of the gold answers under the base model: texts that no run changes."""
+    answers = [
+        answer
+        for segment in segments
+        if segment.kind == "unadapted" and segment.key in ("round 1/0", "eval base/0")
+        for of_context in segment.record.values()
+        for answer in of_context
+    ]
+    return [answer["gold_log_likelihood"] for answer in answers]
+
+
+def _tokens(segments):
+    return {
+        (segment.key, edit["context"], edit["index"]): edit["tokens"]
+        for segment in segments
+        if segment.kind == "edits"
+        for edit in segment.record["edits"]
+    }
+
+
+@pytest.mark.slow
+def test_a_run_on_four_times_two_devices_has_the_records_of_one(run, record_property):
+    on_one, on_mesh = run(1, 1), run(4, 2)
+    assert [(s.kind, s.key) for s in on_mesh] == [(s.kind, s.key) for s in on_one]
+    for found, expected in zip(on_mesh, on_one, strict=True):
+        assert found.record.keys() == expected.record.keys()
+    expected = _beliefs(on_one)
+    assert len(expected) == 8 and len(set(expected)) == 8
+    np.testing.assert_allclose(_beliefs(on_mesh), expected, rtol=1e-4)
+    found, expected = _tokens(on_mesh), _tokens(on_one)
+    assert found.keys() == expected.keys() and len(expected) == 8 + 2 + 2
+    pairs = [
+        pair for name in expected for pair in itertools.zip_longest(expected[name], found[name])
+    ]
+    differ, total = sum(a != b for a, b in pairs), len(pairs)
+    record_property("share of sampled tokens that differ", differ / total)
+    print(f"sampled tokens that differ: {differ} of {total}")
+    assert differ < total / 2
+
+
+def test_a_model_axis_that_does_not_divide_is_refused_before_the_weights_are_read(
+    tiny_settings, change, tmp_path
+):
+    settings = change(tiny_settings, {"devices.model_axis": 3, "model.path": "no/such-model"})
+    message = r"devices\.model_axis=3 does not divide .* \(8\): set it to 1 or 2 or 4 or 8"
+    with pytest.raises(SettingsError, match=message):
+        train.train(settings, str(tmp_path), quiet=True)
+    with pytest.raises(SettingsError, match=message):
+        adapt.adapt(settings, "A mill.", ["What?"], title="Mills")
