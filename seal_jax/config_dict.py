@@ -6,13 +6,14 @@ to change.
 
 import dataclasses
 import difflib
+import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Union
 
 import ml_collections
 
-from seal_jax.settings import Settings, SettingsError
+from seal_jax.settings import Settings, SettingsError, object_reference
 
 
 def to_config(settings: Settings) -> ml_collections.ConfigDict:
@@ -86,6 +87,16 @@ def _defaults_at(path: tuple[str, ...]):
 def _convert(hint, value, key: str):
     """A value in its declared type; ints pass for floats and lists for tuples."""
     origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):  # literals, and any object reference beside them
+        if isinstance(value, str) and object_reference.is_one(value):
+            return value
+        choices = typing.get_args(typing.get_args(hint)[0])
+        if value not in choices:
+            raise SettingsError(
+                f"{key} must be one of {', '.join(choices)}, or module:name of your own "
+                f"(docs/extending.md), not {value!r}."
+            )
+        return value
     if origin is Literal:
         choices = typing.get_args(hint)
         if value not in choices:

@@ -11,7 +11,8 @@ tokens of a constraint.
 import dataclasses
 import functools
 import math
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import flax.struct
 import jax
@@ -79,14 +80,25 @@ class SelectionRule:
             )
 
 
+# (rewards_CxM, baselines_C, lengths_CxM) -> weights [C, M]: a selection rule as a function. Each is
+# an array of its own, float64; see `select` for what they hold. Weights are finite, 0 or more, and
+# 0 where the reward is NaN.
+Selector = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
+
+
 def select(
-    rewards_CxM, rule: SelectionRule, *, baselines_C=None, lengths_CxM=None, seed: int = 0
+    rewards_CxM,
+    rule: SelectionRule | Selector,
+    *,
+    baselines_C=None,
+    lengths_CxM=None,
+    seed: int = 0,
 ) -> np.ndarray:
     """E-step: weights of the self-edits, 0 for dropped ones.
 
     Args:
       rewards_CxM: rewards; NaN where a self-edit has none, which is never kept.
-      rule: see SelectionRule; ties are broken by the first index.
+      rule: see SelectionRule; ties are broken by the first index. Or a function, see Selector.
       baselines_C: each context's reward without an edit; for "threshold" and "positive_only".
         [C, M] where each self-edit has its own. Nothing exceeds a baseline of NaN.
       lengths_CxM: for "longest", in any unit.
@@ -94,13 +106,18 @@ def select(
 
     Returns:
       [C, M] float32: 1 for kept ones; with the rule "weighted", shares that sum to 1 within a
-      context (or to 0, where no self-edit has a reward).
+      context (or to 0, where no self-edit has a reward); or what the function gives.
+
+    Raises:
+      ValueError: the rule needs what is not given, or the function's weights cannot be used.
 
     >>> select(np.array([[0.2, 0.6, 0.6], [0.0, np.nan, np.nan]]), SelectionRule("best_of_m"))
     array([[0., 1., 0.],
            [1., 0., 0.]], dtype=float32)
     """
     rewards_CxM = np.asarray(rewards_CxM, np.float64)
+    if not isinstance(rule, SelectionRule):
+        return _weights_of(rule, rewards_CxM, baselines_C, lengths_CxM)
     valid_CxM = ~np.isnan(rewards_CxM)
     if rule.name == "all":
         kept_CxM = valid_CxM
@@ -129,6 +146,33 @@ def select(
         np.put_along_axis(kept_CxM, order_CxM[:, :count], True, axis=1)
         kept_CxM &= valid_CxM
     return kept_CxM.astype(np.float32)
+
+
+def _weights_of(selector: Selector, rewards_CxM, baselines_C, lengths_CxM) -> np.ndarray:
+    """The checked weights that a function gives."""
+    name = getattr(selector, "__name__", repr(selector))
+    if baselines_C is None or lengths_CxM is None:
+        raise ValueError(f"the selection function {name} needs baselines_C and lengths_CxM.")
+    given = (np.array(of, np.float64) for of in (rewards_CxM, baselines_C, lengths_CxM))
+    returned = selector(*given)
+    try:
+        weights_CxM = np.asarray(returned, np.float32)
+    except (TypeError, ValueError):
+        weights_CxM = np.empty(0, np.float32)
+    impossible = ~((weights_CxM >= 0) & np.isfinite(weights_CxM))
+    if weights_CxM.shape != rewards_CxM.shape:
+        shape = f", of shape {weights_CxM.shape}" if weights_CxM.size else ""
+        wrong = f"it gave {type(returned).__name__}{shape}"
+    elif impossible.any():
+        wrong = f"one is {weights_CxM[impossible][0]}"
+    elif weights_CxM[np.isnan(rewards_CxM)].any():
+        wrong = "a self-edit without a reward has a weight"
+    else:
+        return weights_CxM
+    raise ValueError(
+        f"the selection function {name} must give an array {rewards_CxM.shape} of finite weights, "
+        f"0 or more, and 0 where a reward is NaN: {wrong}."
+    )
 
 
 def _shares(rewards_CxM: np.ndarray, temperature: float) -> np.ndarray:

@@ -2,7 +2,35 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """What a family of models has beside the layers that all share.
+
+    Attributes:
+      architecture: its class in transformers, which exported checkpoints name.
+      bias: which attention projections have one: "none"; "qkv"; or all four where `config.json`
+        says attention_bias, "configured".
+      qk_norm: whether queries and keys are normalised.
+      window: the sliding window, in tokens, that its `config.json` means where it names none; None
+        for full attention.
+    """
+
+    architecture: str
+    bias: Literal["none", "qkv", "configured"] = "none"
+    qk_norm: bool = False
+    window: int | None = None
+
+
+# By model_type. docs/extending.md says how another one is added.
+FAMILIES: Mapping[str, Family] = {
+    "llama": Family(architecture="LlamaForCausalLM", bias="configured"),
+    "mistral": Family(architecture="MistralForCausalLM", window=4096),
+    "qwen2": Family(architecture="Qwen2ForCausalLM", bias="qkv"),
+    "qwen3": Family(architecture="Qwen3ForCausalLM", bias="configured", qk_norm=True),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,7 +45,7 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What the decoder needs to know of a Llama, Qwen2 or Qwen3 checkpoint."""
+    """What the decoder needs to know of a checkpoint of one of FAMILIES."""
 
     family: str
     vocab_size: int
@@ -52,21 +80,21 @@ class ModelConfig:
         Raises:
           ValueError: the model type or one of its features is not supported, or a key is missing.
         """
-        family = config.get("model_type")
-        if family not in ("llama", "qwen2", "qwen3"):
+        name: Any = config.get("model_type")
+        if name not in FAMILIES:
             raise ValueError(
-                f"model_type {family!r} is not supported: expected 'llama', 'qwen2' or 'qwen3'."
+                f"model_type {name!r} is not supported: expected one of {', '.join(FAMILIES)}."
             )
-        _refuse_unsupported(config)
+        family = FAMILIES[name]
+        _refuse_unsupported(config, family)
         missing = [key for key in _REQUIRED if key not in config]
         if missing:
             raise ValueError(f"config.json lacks {', '.join(missing)}.")
         num_heads = config["num_attention_heads"]
         rope_theta, rope_scaling = _rope(config)
-        llama_bias = family == "llama" and bool(config.get("attention_bias", False))
-        qwen3_bias = family == "qwen3" and bool(config.get("attention_bias", False))
+        configured = family.bias == "configured" and bool(config.get("attention_bias", False))
         return cls(
-            family=family,
+            family=name,
             vocab_size=config["vocab_size"],
             hidden_size=config["hidden_size"],
             intermediate_size=config["intermediate_size"],
@@ -78,9 +106,9 @@ class ModelConfig:
             rope_scaling=rope_scaling,
             norm_eps=config.get("rms_norm_eps", 1e-6),
             tie_embeddings=bool(config.get("tie_word_embeddings", False)),
-            attention_bias=family == "qwen2" or llama_bias or qwen3_bias,
-            attention_out_bias=llama_bias or qwen3_bias,
-            qk_norm=family == "qwen3",
+            attention_bias=family.bias == "qkv" or configured,
+            attention_out_bias=configured,
+            qk_norm=family.qk_norm,
             max_positions=config.get("max_position_embeddings", 2048),
         )
 
@@ -102,7 +130,7 @@ _LLAMA3_ROPE = (
 )
 
 
-def _refuse_unsupported(config: Mapping[str, Any]) -> None:
+def _refuse_unsupported(config: Mapping[str, Any], family: Family) -> None:
     """Features that would silently change the logits."""
     activation = config.get("hidden_act", "silu")
     if activation not in ("silu", "swish"):
@@ -113,6 +141,12 @@ def _refuse_unsupported(config: Mapping[str, Any]) -> None:
         raise ValueError(
             "use_sliding_window=true is not supported: set it to false in config.json (full "
             "attention), which is exact for sequences shorter than sliding_window."
+        )
+    window = config.get("sliding_window", family.window) if family.window else None
+    if window and window < config.get("max_position_embeddings", 2048):
+        raise ValueError(
+            f"sliding_window={window} is not supported: set it to null in config.json (full "
+            "attention), which is exact for sequences no longer than that."
         )
 
 

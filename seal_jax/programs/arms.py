@@ -118,10 +118,11 @@ def check_format(session: Session, rounds: int) -> None:
     if rounds or asking:
         what = "set restem.rounds to 0" if rounds else f"leave {', '.join(asking)} out of"
         where = "" if rounds else " evaluation.arms"
-        raise SettingsError(
-            f"prompts.edit_format={session.settings.prompts.edit_format!r} has no self-edit: "
-            f"{what}{where}."
-        )
+        settings = session.settings
+        without = f"prompts.edit_format={settings.prompts.edit_format!r}"
+        if settings.task != "knowledge":
+            without = f"task={settings.task}"
+        raise SettingsError(f"{without} has no self-edit: {what}{where}.")
 
 
 def evaluate_arms(

@@ -53,7 +53,7 @@ def training_rounds(session: Session, training: Available) -> list[list[Context]
         raise SettingsError(
             f"{rounds} rounds of {count} fresh contexts need {count * rounds} training contexts, "
             f"but there are {len(training.contexts)}: lower restem.contexts_per_round or "
-            f"restem.rounds, or give a larger data.train_path.{training.explain()}"
+            f"restem.rounds, or {_more(session, 'train_path')}.{training.explain()}"
         )
     return splits.rounds(training.contexts, count=count, rounds=rounds, seed=session.settings.seed)
 
@@ -69,17 +69,23 @@ def held_out(session: Session, evaluation: Available) -> list[Context]:
     if wanted > len(found):
         raise SettingsError(
             f"evaluation.contexts is {wanted}, but there are {len(found)} evaluation contexts: "
-            f"lower it, or give a larger data.eval_path.{evaluation.explain()}"
+            f"lower it, or {_more(session, 'eval_path')}.{evaluation.explain()}"
         )
     if wanted < 2:
         raise SettingsError(
-            "an interval needs at least 2 evaluation contexts: raise evaluation.contexts, or give "
-            f"a larger data.eval_path.{evaluation.explain()}"
+            "an interval needs at least 2 evaluation contexts: raise evaluation.contexts, or "
+            f"{_more(session, 'eval_path')}.{evaluation.explain()}"
         )
     seed = session.settings.evaluation.seed
     drawn = {c.id for c in splits.choose(found, wanted, seed=seed, name="evaluation contexts")}
     chosen = [context for context in found if context.id in drawn]
     return _some_questions(chosen, session.settings.evaluation.questions, seed)
+
+
+def _more(session: Session, key: str) -> str:
+    """What gives a run more contexts."""
+    task = session.settings.task
+    return f"give a larger data.{key}" if task == "knowledge" else f"add contexts to task={task}"
 
 
 def _some_questions(contexts: list[Context], count: int, seed: int) -> list[Context]:

@@ -1,11 +1,19 @@
-"""The knowledge task that settings name. It needs no model, so reports can make it."""
+"""The task that settings name. It needs no model, so reports can make it."""
 
-from seal_jax.settings import Data, Settings
+from seal_jax.programs import external_task
+from seal_jax.settings import Data, Settings, object_reference
+from seal_jax.tasks.base import Task
 from seal_jax.tasks.knowledge.task import KnowledgeTask
 
 
-def make_task(settings: Settings, data: Data | None = None) -> KnowledgeTask:
-    """The knowledge task of the settings, or of other data."""
+def make_task(settings: Settings, data: Data | None = None) -> Task:
+    """The knowledge task of the settings, or of other data; or another package's task.
+
+    Raises:
+      ValueError: it cannot be had or used; with what to change.
+    """
+    if object_reference.is_one(settings.task) and data is None:
+        return external_task.load(settings)
     data = data or settings.data
     return KnowledgeTask(
         train_path=data.train_path or None,

@@ -1,12 +1,13 @@
 """Rewards of self-edits: from the answers of adapted models, or read off the texts."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seal_jax.settings import Reward
+from seal_jax.settings import Reward, SettingsError
 
 if TYPE_CHECKING:  # it imports the model, which reports on rewards do not need
     from seal_jax.programs.writing import Edit
@@ -34,6 +35,14 @@ def score(records: Sequence[Record], reward: Reward) -> float:
 def value(answers: Sequence[Record], reward: Reward) -> float | None:
     """The reward that the answers of one adapted model give; None without answers or verdicts.
 
+    Args:
+      answers: a record a question; see `answering.ask`.
+      reward: of a kind that needs the inner loop. A function that it names is given a copy of them,
+        and never no answers.
+
+    Raises:
+      SettingsError: a function gave neither a finite number nor None.
+
     >>> answers = [
     ...     {"correct": True, "gold_log_likelihood": -1.0},
     ...     {"correct": None, "gold_log_likelihood": -3.0},
@@ -41,6 +50,9 @@ def value(answers: Sequence[Record], reward: Reward) -> float | None:
     >>> value(answers, Reward(kind="accuracy")), value(answers, Reward(kind="mix", mix=0.1))
     (1.0, 0.8)
     """
+    if answers and (function := reward.function()):
+        found = function([dict(answer) for answer in answers])
+        return None if found is None else _finite(found, reward.kind)
     graded = [float(answer["correct"]) for answer in answers if answer["correct"] is not None]
     likelihoods = [answer["gold_log_likelihood"] for answer in answers]
     if not answers or (reward.kind != "gold_log_likelihood" and not graded):
@@ -52,6 +64,19 @@ def value(answers: Sequence[Record], reward: Reward) -> float | None:
     if reward.kind == "gold_log_likelihood":
         return float(np.mean(likelihoods))
     return float(np.mean(graded) + reward.mix * np.mean(likelihoods))
+
+
+def _finite(found: Any, kind: str) -> float:
+    """What a reward function gave, as a number."""
+    try:
+        number = float(found)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise SettingsError(
+            f"reward.kind={kind} gave {found!r}: expected a finite number, or None for no reward."
+        )
+    return number
 
 
 def forgetting(records: Sequence[Record], before: Sequence[Record]) -> float:

@@ -19,7 +19,7 @@ def select(
     edits: Sequence[Sequence[Edit]],
     rewards_CxM: np.ndarray,
     baselines_C: Sequence[float] | None,
-    rule: restem.SelectionRule,
+    rule: restem.SelectionRule | restem.Selector,
     *,
     stage: str,
     automaton: constrained.Automaton | None = None,

@@ -27,7 +27,7 @@ class Rubric(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Session(OpenedModel):
-    """A loaded model and the knowledge task.
+    """A loaded model and the task: knowledge incorporation, or another package's.
 
     Attributes:
       task: its contexts and prompts.
@@ -121,6 +121,8 @@ def open_session(settings: Settings) -> Session:
     Raises:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
+    settings.reward.function()  # what the settings name must be there before the work
+    settings.restem.selection_rule()
     task = make_task(settings)
     opened = open_model(settings)
     return Session(

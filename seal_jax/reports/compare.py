@@ -62,7 +62,7 @@ def compare(
     _check_distinct(settings, every)
     _check_tasks(every)
     _check_graders(every)
-    metrics = finished_run.METRICS[every[0].task]
+    metrics = finished_run.metrics_of(every[0].task)
     questions = _common_questions(every)
     several = {len(setting.runs) > 1 for setting in settings}
     if len(several) > 1:

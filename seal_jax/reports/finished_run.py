@@ -24,6 +24,11 @@ class CompareError(ValueError):
     """The runs cannot be compared; the message says why and what to change."""
 
 
+def metrics_of(task: str) -> tuple[str, ...]:
+    """The metrics of a task domain; another package's has those of knowledge incorporation."""
+    return METRICS["few_shot" if task == "few_shot" else "knowledge"]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinishedRun:
     """A finished run.
@@ -44,7 +49,7 @@ class FinishedRun:
 
     @property
     def task(self) -> str:
-        """Its task domain: "knowledge" or "few_shot"."""
+        """Its task domain: "knowledge", "few_shot", or "module:Class" of another package."""
         return self.config.get("task", "knowledge")
 
     @property

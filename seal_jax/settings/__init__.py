@@ -10,6 +10,7 @@ appendix B), unless a docstring says otherwise.
 import dataclasses
 from typing import Literal
 
+from seal_jax.settings import object_reference
 from seal_jax.settings.checks import SettingsError, require
 from seal_jax.settings.continual import Continual
 from seal_jax.settings.few_shot import FEW_SHOT_ARMS, FewShot
@@ -73,10 +74,11 @@ class Settings:
     Attributes:
       task: the task domain: "knowledge" incorporation, or "few_shot" learning on ARC, which uses
         `few_shot` and does not use `data`, `prompts`, `grading`, `reward.kind`, `corpus`, `tuning`,
-        `teacher` and evaluation.arms.
+        `teacher` and evaluation.arms; or "module:Class", another package's tasks.base.Task, which
+        is made with these settings (docs/extending.md).
     """
 
-    task: Literal["knowledge", "few_shot"] = "knowledge"
+    task: Literal["knowledge", "few_shot"] | str = "knowledge"
     seed: int = 0
     model: Model = Model()
     devices: Devices = Devices()
@@ -122,6 +124,17 @@ class Settings:
             "tuning uses the development half of the evaluation file's articles, so "
             "data.eval_part must be 'test'.",
         )
+        if object_reference.is_one(self.task):
+            require(
+                not self.tuning.epochs,
+                f"tuning needs development articles, which task={self.task} does not have: leave "
+                "tuning.learning_rates and tuning.epochs empty.",
+            )
+            require(
+                "entity_graph" not in self.evaluation.arms,
+                f"the arm 'entity_graph' asks about passages, not about task={self.task}: leave it "
+                "out of evaluation.arms.",
+            )
 
     @property
     def max_epochs(self) -> int:

@@ -2,10 +2,12 @@
 
 import dataclasses
 import re
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from seal_jax import restem
 from seal_jax.endpoint import EndpointSettings
+from seal_jax.settings import object_reference
 from seal_jax.settings.checks import ascending, require
 from seal_jax.settings.learning import Sft
 
@@ -19,7 +21,8 @@ class Reward:
         context's questions, or their "mix"; without an inner loop: "rubric", a score by the judge
         of `grading` that sees passage and self-edit only; "length", the self-edit's characters (a
         control); "pattern", the share of its characters that `pattern` matches (planted, to check
-        that the outer loop learns).
+        that the outer loop learns). Or "module:function", another package's function of an adapted
+        model's answers (docs/extending.md).
       mix: what a nat counts in the mix: accuracy + mix * gold log-likelihood.
       retention: what is taken off for each nat by which the self-edit makes a gold answer about
         another context of the round less likely (mean over its questions); 0 does not ask.
@@ -27,7 +30,7 @@ class Reward:
       pattern: a regular expression, for "pattern".
     """
 
-    kind: Literal["accuracy", "gold_log_likelihood", "mix", "rubric", "length", "pattern"] = (
+    kind: Literal["accuracy", "gold_log_likelihood", "mix", "rubric", "length", "pattern"] | str = (
         "accuracy"
     )
     mix: float = 0.1
@@ -60,7 +63,18 @@ class Reward:
     @property
     def needs_inner_loop(self) -> bool:
         """Whether the reward is measured on an adapted model, not read off the text."""
-        return self.kind in ("accuracy", "gold_log_likelihood", "mix")
+        known = self.kind in ("accuracy", "gold_log_likelihood", "mix")
+        return known or object_reference.is_one(self.kind)
+
+    def function(self) -> Callable[[Sequence[dict[str, Any]]], float | None] | None:
+        """The function that `kind` names; None for the kinds that have a name of their own.
+
+        Raises:
+          SettingsError: it cannot be had.
+        """
+        if not object_reference.is_one(self.kind):
+            return None
+        return object_reference.load(self.kind, "reward.kind", "answers")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +131,8 @@ class Restem:
     Attributes:
       rounds: E-steps, each followed by an M-step.
       contexts_per_round: fresh contexts of a round; rounds share none.
-      rule, top_k, threshold, temperature: the E-step's selection; see `restem.SelectionRule`.
+      rule, top_k, threshold, temperature: the E-step's selection; see `restem.SelectionRule`. Or
+        rule is "module:function", another package's `restem.Selector`.
       start_from: what an M-step trains: the "previous" policy, or the "base" model anew.
       keep_data: an M-step's data: this "round"'s kept self-edits, or those of "all" rounds so far.
       sft: the M-step.
@@ -125,7 +140,7 @@ class Restem:
 
     rounds: int = 2
     contexts_per_round: int = 50
-    rule: restem.Rule = "best_of_m"
+    rule: restem.Rule | str = "best_of_m"
     top_k: int = 1
     threshold: float = 0.0
     temperature: float = 0.1
@@ -136,7 +151,8 @@ class Restem:
     def __post_init__(self):
         require(self.rounds >= 0, "rounds must be 0 or more.")
         require(self.contexts_per_round >= 1, "contexts_per_round must be at least 1.")
-        self.selection_rule()
+        if not object_reference.is_one(self.rule):
+            self.selection_rule()
         require(
             self.rule == "top_k" or self.top_k == 1, "top_k is for the rule 'top_k': set that too."
         )
@@ -149,7 +165,15 @@ class Restem:
             "temperature is for the rule 'weighted': set that too.",
         )
 
-    def selection_rule(self) -> restem.SelectionRule:
+    def selection_rule(self) -> restem.SelectionRule | restem.Selector:
+        """What the E-step selects by.
+
+        Raises:
+          SettingsError: `rule` names a function that cannot be had.
+        """
+        if object_reference.is_one(self.rule):
+            of = ("rewards_CxM", "baselines_C", "lengths_CxM")
+            return object_reference.load(self.rule, "restem.rule", *of)
         return restem.SelectionRule(
             name=self.rule,
             k=self.top_k,

@@ -1,7 +1,7 @@
 """Where each parameter lives in a checkpoint, and the way there and back.
 
-One table serves Llama, Qwen2 and Qwen3: they share their tensor names, and which rows a model has
-follows from `decoder.param_shapes`. Every `kernel` is [in, out] here and [out, in] in a checkpoint;
+One table serves all families: they share their tensor names, and which rows a model has follows
+from `decoder.param_shapes`. Every `kernel` is [in, out] here and [out, in] in a checkpoint;
 tensors of single layers there are slices of a leading axis L here.
 """
 

@@ -12,17 +12,12 @@ import ml_dtypes  # noqa: F401  (teaches numpy the name "bfloat16")
 import safetensors.numpy
 from etils import epath
 
-from seal_jax.model.config import ModelConfig
+from seal_jax.model.config import FAMILIES, ModelConfig
 from seal_jax.weights import names, placement, tensor_file
 from seal_jax.weights.names import WeightsError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
 
 
 def load(
@@ -84,7 +79,7 @@ def save(path: epath.PathLike, params: Mapping[str, Any], config_dict: Mapping[s
     config = ModelConfig.from_hf(config_dict)
     tensors = dict(names.disassemble(config, params, "hf"))
     widest = max((tensor.dtype for tensor in tensors.values()), key=lambda dtype: dtype.itemsize)
-    written = {"architectures": [_ARCHITECTURES[config.family]]} | dict(config_dict)
+    written = {"architectures": [FAMILIES[config.family].architecture]} | dict(config_dict)
     written.pop("dtype", None)
     written["torch_dtype"] = str(widest)
     path = epath.Path(path)

@@ -37,6 +37,22 @@ LLAMA = {
     "use_cache": True,
     "vocab_size": 128256,
 }
+MISTRAL = {  # 7B, v0.3
+    "architectures": ["MistralForCausalLM"],
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 32768,
+    "model_type": "mistral",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 1000000.0,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "vocab_size": 32768,
+}
 QWEN2 = {
     "architectures": ["Qwen2ForCausalLM"],
     "attention_dropout": 0.0,
@@ -162,6 +178,29 @@ def test_qwen3_0_6b_normalises_queries_and_keys():
     )
 
 
+def test_mistral_7b_has_no_biases():
+    expected = ModelConfig(
+        family="mistral",
+        vocab_size=32768,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_layers=32,
+        num_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+        rope_theta=1e6,
+        norm_eps=1e-5,
+        max_positions=32768,
+    )
+    assert ModelConfig.from_hf(MISTRAL) == expected
+    assert ModelConfig.from_hf(MISTRAL | {"attention_bias": True}) == expected
+
+
+def test_a_window_that_no_position_leaves_is_full_attention():
+    short = MISTRAL | {"max_position_embeddings": 4096}
+    assert ModelConfig.from_hf(short | {"sliding_window": 4096}) == ModelConfig.from_hf(short)
+
+
 def test_smollm2_is_a_llama():
     assert ModelConfig.from_hf(SMOLLM2) == ModelConfig(
         family="llama",
@@ -181,8 +220,14 @@ def test_smollm2_is_a_llama():
 
 @pytest.mark.parametrize(
     ("config", "published"),
-    [(LLAMA, 1235814400), (QWEN2, 7615616512), (QWEN3, 596049920), (SMOLLM2, 134515008)],
-    ids=["llama", "qwen2", "qwen3", "smollm2"],
+    [
+        (LLAMA, 1235814400),
+        (MISTRAL, 7248023552),
+        (QWEN2, 7615616512),
+        (QWEN3, 596049920),
+        (SMOLLM2, 134515008),
+    ],
+    ids=["llama", "mistral", "qwen2", "qwen3", "smollm2"],
 )
 def test_number_of_parameters_is_the_published_one(config, published):
     assert decoder.count_parameters(ModelConfig.from_hf(config)) == published
@@ -216,11 +261,13 @@ def test_attention_bias_of_llama_and_qwen3_is_on_all_four_projections(config):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (LLAMA | {"model_type": "gpt2"}, "model_type 'gpt2' .* 'llama', 'qwen2' or 'qwen3'"),
+        (LLAMA | {"model_type": "gpt2"}, "model_type 'gpt2' .* llama, mistral, qwen2, qwen3"),
         (_without(LLAMA, "model_type"), "model_type None is not supported"),
         (LLAMA | {"hidden_act": "gelu"}, "hidden_act 'gelu' .* 'silu'"),
         (LLAMA | {"mlp_bias": True}, "mlp_bias=true"),
         (QWEN2 | {"use_sliding_window": True}, "use_sliding_window=true .* set it to false"),
+        (MISTRAL | {"sliding_window": 4096}, "sliding_window=4096 is not .* set it to null"),
+        (_without(MISTRAL, "sliding_window"), "sliding_window=4096 is not supported"),
         (QWEN2 | {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
         (LLAMA | {"rope_parameters": {"rope_type": "linear"}}, "rope_type 'linear'"),
         (LLAMA | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks low_freq_factor"),

@@ -51,6 +51,14 @@ CONFIGS = {
         "num_key_value_heads": 4,
         "rope_theta": 10000.0,
     },
+    "mistral": _SMALL
+    | {
+        "model_type": "mistral",
+        "tie_word_embeddings": False,
+        "head_dim": 10,
+        "sliding_window": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+    },
     "qwen2": _SMALL
     | {
         "model_type": "qwen2",

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.resources
 import json
+import pathlib
 import sys
 
 import jax
@@ -131,6 +132,16 @@ def tiny_settings(checkpoint, squad_file):
         ),
         evaluation=make.Evaluation(contexts=2, bootstrap_draws=200),
     )
+
+
+@pytest.fixture(scope="module")
+def rivers_package():
+    """The folder of the example package, on the path as if it were installed."""
+    folder = pathlib.Path(__file__).resolve().parents[2] / "examples" / "seal_jax_rivers"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder / "src"))
+        yield folder
+        sys.modules.pop("seal_jax_rivers", None)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ COMMON = {
 }
 EXTRA = {
     "llama": {},
+    "mistral": {},
     "qwen2": {
         "self_attn.q_proj.bias": (32,),
         "self_attn.k_proj.bias": (16,),

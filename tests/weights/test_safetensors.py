@@ -11,7 +11,7 @@ from seal_jax.model.config import ModelConfig
 from seal_jax.weights import safetensors as checkpoint
 from seal_jax.weights.names import WeightsError
 
-FAMILIES = ("llama", "qwen2", "qwen3")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 @pytest.fixture

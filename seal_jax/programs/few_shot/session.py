@@ -58,6 +58,7 @@ def open_session(settings: Settings) -> FewShotSession:
     Raises:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
+    settings.restem.selection_rule()  # refuses before the work
     few_shot = settings.few_shot
     named: dict[Split, tuple[str, tuple[str, ...]]] = {
         "train": (few_shot.train, few_shot.train_tasks),
