@@ -131,7 +131,7 @@ def test_another_domain_in_the_same_directory_is_refused(runs, seal, tmp_path, c
     (tmp_path / "run" / "results.json").unlink()
     assert seal("train", tmp_path / "run") == 2
     error = capsys.readouterr().err
-    assert "task: stored 'seal_jax_rivers:Rivers', now 'knowledge'" in error
+    assert 'task: stored "seal_jax_rivers:Rivers", now "knowledge"' in error
 
 
 def test_evaluate_repeats_the_evaluation(runs, seal, tmp_path):
