@@ -5,6 +5,7 @@ stopped, and what later stages see is always what the ledger holds.
 """
 
 import functools
+import itertools
 import operator
 import os
 import shutil
@@ -16,9 +17,10 @@ from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
-from seal_jax import batching, run_dir
+from seal_jax import batching, delta, run_dir
 from seal_jax.checkpoints import Checkpoints
 from seal_jax.constrained import Automaton
+from seal_jax.hosts import Hosts
 from seal_jax.ledger import Ledger
 from seal_jax.programs import answering, trials, writing
 from seal_jax.programs.opened_model import OpenedModel
@@ -27,19 +29,30 @@ from seal_jax.programs.trials import Candidate
 from seal_jax.programs.writing import Edit, Prompt
 from seal_jax.progress import Progress
 from seal_jax.settings import Inner, Model, SettingsError
+from seal_jax.shared_ledger import SharedLedger
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
+Unit = tuple[str, Callable[[], Record]]  # its key in the ledger, and what makes its record
+Item = TypeVar("Item")
 SessionT = TypeVar("SessionT", bound=OpenedModel)
 
 
 class Run(Generic[SessionT]):
     """A session with its ledger, checkpoints and clock; what the stages share."""
 
-    def __init__(self, session: SessionT, ledger: Ledger, checkpoints_path: Path, quiet: bool):
+    def __init__(
+        self,
+        session: SessionT,
+        ledger: Ledger | SharedLedger,
+        checkpoints_path: Path,
+        quiet: bool,
+        hosts: Hosts | None = None,
+    ):
         self.session = session
         self.ledger = ledger
         self.quiet = quiet
+        self.hosts = hosts or Hosts()
         self.seconds: dict[str, float] = {}
         self._path = checkpoints_path
         self._checkpoints: dict[str, Checkpoints] = {}
@@ -82,16 +95,55 @@ class Run(Generic[SessionT]):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def once(self, kind: str, key: str, work: Callable[[], Record]) -> Record:
-        """The record of a unit of work, from the ledger or done now."""
+    def once(
+        self, kind: str, key: str, work: Callable[[], Record], *, together: bool = False
+    ) -> Record:
+        """The record of a unit of work, from the ledger or done now, by host 0.
+
+        Args:
+          together: every host does it: there are other units of work in it.
+        """
         found = self.ledger.find(kind, key)
-        return self.ledger.append(kind, key, work()).record if found is None else found
+        if found is not None:
+            return found
+        made = work() if together or self.hosts.rank == 0 else None
+        if made is not None and self.hosts.rank == 0:
+            self.ledger.append(kind, key, made)
+        return self._recorded(kind, key)
+
+    def each(self, kind: str, units: Sequence[Unit]) -> Iterator[Record]:
+        """The records of units of work of one kind, in order.
+
+        Those that are not in the ledger are divided over the hosts: as many as there are hosts are
+        done at a time, one by each, and recorded in order before the next ones.
+        """
+        for first, (key, _) in enumerate(units):
+            found = self.ledger.find(kind, key)
+            if found is None:
+                left = (unit for unit in units[first:] if self.ledger.find(kind, unit[0]) is None)
+                share = list(itertools.islice(left, self.hosts.count))
+                for own, work in share[self.hosts.rank : self.hosts.rank + 1]:
+                    self.ledger.append(kind, own, work())
+                found = self._recorded(kind, key)
+            yield found
+
+    def _recorded(self, kind: str, key: str) -> Record:
+        """The record of a unit of work that one of the hosts has done now."""
+        self.hosts.beat()
+        self.ledger.sync()
+        found = self.ledger.find(kind, key)
+        assert found is not None, "every host takes the same units in the same order"
+        return found
+
+    def from_first(self, name: str, make: Callable[[], delta.Tree], like: delta.Tree) -> delta.Tree:
+        """A tree that host 0 makes, on every host; see `Hosts.first_tree`."""
+        return self.hosts.first_tree(name, make, like)
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str) -> Iterator[Progress]:
         """Times a stage and shows its progress."""
         start = time.perf_counter()
-        with Progress(total, name, unit=unit, quiet=self.quiet) as progress:
+        with Progress(total, name, unit=unit, quiet=self.quiet, beat=self.hosts.beat) as progress:
             yield progress
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
@@ -121,27 +173,26 @@ def sample(
     settings = run.session.settings.edits
     size = settings.contexts_per_batch
     edits: list[Edit] = []
+
+    def work(batch: Sequence[Prompt]) -> Record:
+        if settings.from_run:
+            found = _stored_edits(run, batch, stage, samples)
+        else:
+            found = writing.sample(
+                run.session,
+                params,
+                batch,
+                draw=draw or stage,
+                samples=samples,
+                automaton=automaton,
+            )
+        return {"edits": [edit.record() for edit in found]}
+
+    units = in_units(stage, prompts, size, work)
     with run.stage(f"{stage}: sample", len(prompts) * samples, "text") as progress:
-        for number, first in enumerate(range(0, len(prompts), size)):
-            batch = prompts[first : first + size]
-
-            def work(batch=batch) -> Record:
-                if settings.from_run:
-                    found = _stored_edits(run, batch, stage, samples)
-                else:
-                    found = writing.sample(
-                        run.session,
-                        params,
-                        batch,
-                        draw=draw or stage,
-                        samples=samples,
-                        automaton=automaton,
-                    )
-                return {"edits": [edit.record() for edit in found]}
-
-            record = run.once("edits", f"{stage}/{number}", work)
+        for record in run.each("edits", units):
             edits += [Edit.from_record(edit) for edit in record["edits"]]
-            progress.update(len(batch) * samples)
+            progress.update(len(record["edits"]))
     lengths = [len(edit.tokens) for edit in edits]
     unfinished = sum(not edit.stopped for edit in edits)
     run.say(
@@ -201,17 +252,33 @@ def answer(
     size = run.session.settings.inner.candidates
     answers: dict[str, list[Record]] = {}
     made = functools.cache(params)
+
+    def work(batch: Sequence[Context]) -> Record:
+        found = answering.ask(run.session, made(), None, batch, width, passage=passage)
+        return {context.id: answers for context, answers in zip(batch, found, strict=True)}
+
+    units = in_units(stage, contexts, size, work)
+    if any(run.ledger.find("unadapted", key) is None for key, _ in units):
+        made()  # by all hosts, also by those that answer nothing
     with run.stage(f"{stage}: answers", len(contexts), "context") as progress:
-        for number, first in enumerate(range(0, len(contexts), size)):
-            batch = contexts[first : first + size]
-
-            def work(batch=batch) -> Record:
-                found = answering.ask(run.session, made(), None, batch, width, passage=passage)
-                return {context.id: answers for context, answers in zip(batch, found, strict=True)}
-
-            answers |= run.once("unadapted", f"{stage}/{number}", work)
-            progress.update(len(batch))
+        for record in run.each("unadapted", units):
+            answers |= record
+            progress.update(len(record))
     return answers
+
+
+def in_units(
+    stage: str, items: Sequence[Item], size: int, work: Callable[[Sequence[Item]], Record]
+) -> list[Unit]:
+    """Units of work of `size` items each, for `Run.each`.
+
+    >>> [(key, work()) for key, work in in_units("eval", "abc", 2, lambda part: {"is": part})]
+    [('eval/0', {'is': 'ab'}), ('eval/1', {'is': 'c'})]
+    """
+    return [
+        (f"{stage}/{number}", functools.partial(work, items[first : first + size]))
+        for number, first in enumerate(range(0, len(items), size))
+    ]
 
 
 def score_by_rubric(
@@ -355,8 +422,11 @@ def in_batches(
     real = computed = 0
     with run.stage(f"{stage}: adapt", len(costs), "edit") as progress:
         progress.update(sum(cost is None for cost in costs))
-        for number, group in enumerate(plan["groups"]):
-            batch = run.once("batch", f"{stage}/{number}", functools.partial(work, group))
+        units = [
+            (f"{stage}/{number}", functools.partial(work, group))
+            for number, group in enumerate(plan["groups"])
+        ]
+        for group, batch in zip(plan["groups"], run.each("batch", units), strict=True):
             records |= dict(zip(group, batch["trials"], strict=True))
             real += batch["real_tokens"]
             computed += batch["computed_tokens"]

@@ -63,16 +63,15 @@ def answer(
     """The unadapted model's attempts by task id: in-context learning from all demonstrations."""
     size = run.session.settings.inner.candidates
     found: dict[str, Record] = {}
+
+    def work(batch: Sequence[ArcTask]) -> Record:
+        made = trials.attempt(run.session, params(), None, batch, leave_one_out=False)
+        return {task.id: record for task, record in zip(batch, made, strict=True)}
+
     with run.stage(f"{stage}: answers", len(tasks), "task") as progress:
-        for number, first in enumerate(range(0, len(tasks), size)):
-            batch = tasks[first : first + size]
-
-            def work(batch=batch) -> Record:
-                made = trials.attempt(run.session, params(), None, batch, leave_one_out=False)
-                return {task.id: record for task, record in zip(batch, made, strict=True)}
-
-            found |= run.once("unadapted", f"{stage}/{number}", work)
-            progress.update(len(batch))
+        for record in run.each("unadapted", stages.in_units(stage, tasks, size, work)):
+            found |= record
+            progress.update(len(record))
     return found
 
 
