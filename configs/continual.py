@@ -54,7 +54,7 @@ def demo(config):
 
 
 def squad(config):
-    """SmolLM2-135M on SQuAD: eight sequences of eight passages under every cure.
+    """SmolLM2-135M on SQuAD: four sequences of eight passages under every cure.
 
         python -m seal_jax continual --config=configs/continual.py:squad --workdir=runs/continual \\
             --config.data.train_path=squad-v1.1-train.json \\
@@ -65,12 +65,15 @@ def squad(config):
     demo(config)
     config.data.max_words = 120
     config.data.eval_part = "test"
-    config.inner.candidates = 8
-    config.continual.sequences = 8
+    config.inner.candidates = 4
+    config.continual.sequences = 4
     config.continual.passages = 8
-    config.continual.cures = _EVERY_CURE
+    config.continual.cures = (*_EVERY_CURE, "kl+replay")
+    config.continual.average_weight = 0.6
+    config.continual.merge_rank = 4
+    config.continual.norm_cap = 0.005
     config.continual.answers = False
-    config.continual.unrelated = 32
+    config.continual.unrelated = 16
 
 
 def qwen(config):

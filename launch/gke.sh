@@ -25,7 +25,6 @@
 # the node pool's matter. A Job cannot be changed: delete it before another of that name.
 #
 # Not run on a cluster: tested with a stand-in for kubectl that knows the flags of kubectl 1.32.
-# seal_jax does not take a gs:// --workdir yet.
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

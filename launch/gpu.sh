@@ -37,7 +37,7 @@ if [ "$dry_run" = 1 ]; then
   act nvidia-smi --query-gpu=driver_version --format=csv,noheader
   say "the environment $venv, unless it is there:"
   act "${PYTHON:-python3}" -m venv --clear "$venv"
-  act "$venv/bin/python" -m pip install -e "${root}[cuda$cuda]"
+  act "$venv/bin/python" -m pip install -e "${root}[cuda$cuda$(gcs_extra "$@")]"
 else
   need nvidia-smi "it comes with NVIDIA's driver; is this a GPU machine?"
   drivers="$(nvidia-smi --query-gpu=driver_version --format=csv,noheader)" ||
@@ -51,6 +51,6 @@ else
   say "$(wc -l <<<"$drivers" | tr -d ' ') GPUs, driver $driver; candidates are spread over them where \
 inner.candidates divides by their number"
   enter_environment
-  install_package "cuda$cuda"
+  install_package "cuda$cuda$(gcs_extra "$@")"
 fi
 act exec "$venv/bin/python" -m seal_jax "$@"

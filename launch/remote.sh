@@ -58,6 +58,13 @@ check_command() {
   done
 }
 
+# Prints what to add to the extras of the package where the command has gs:// paths.
+gcs_extra() {
+  case " $* " in
+    *gs://*) printf ',gcs' ;;
+  esac
+}
+
 # Refuses a number that is not a positive integer: $1 names the flag, $2 is its value.
 check_count() {
   case "$2" in

@@ -31,7 +31,6 @@
 # SEAL_JAX_POLL_SECONDS (30) between two looks at the queued resource.
 #
 # Not run against Google Cloud: tested with a stand-in for gcloud that knows the flags of gcloud 528.
-# seal_jax does not take a gs:// --workdir yet.
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

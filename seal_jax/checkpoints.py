@@ -20,9 +20,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from seal_jax import json_file
+from seal_jax import json_file, storage
 
-_CHECKSUMS = "checksums.json"
+CHECKSUMS = "checksums.json"
 _TEMPORARY = re.compile(r"\d+\.orbax-checkpoint-tmp")
 _MAX_DIFFERENCES = 12
 
@@ -60,7 +60,10 @@ class Checkpoints:
             raise CheckpointError(
                 f"keep={keep}: expected at least 1 checkpoint, or None to keep all."
             )
+        if storage.is_remote(path):
+            raise CheckpointError(f"{path}: open it with remote_checkpoints.open_at.")
         self.path = Path(path).absolute()
+        self.shown: storage.Location = self.path  # in messages
         self._read_only = read_only
         self._unsealed: tuple[int, dict[str, str]] | None = None
         if read_only and not self.path.is_dir():
@@ -82,8 +85,8 @@ class Checkpoints:
         """Starts writing `tree` as `step`, once the save before it is finished.
 
         The arrays are copied before this returns, so they may be donated or changed. The step is on
-        the disk, and in `steps`, after `wait`, `close` or the next `save`; a kill before that
-        leaves no trace of it. A step of that number is replaced.
+        the disk, and in `steps`, after `wait`, `close` or the next `save`, or a `poll` that comes
+        late enough; a kill before that leaves no trace of it. A step of that number is replaced.
 
         Args:
           step: its number, from 0.
@@ -94,7 +97,7 @@ class Checkpoints:
         """
         if self._read_only:
             raise CheckpointError(
-                f"{self.path} was opened to be read only: step {step} is not saved."
+                f"{self.shown} was opened to be read only: step {step} is not saved."
             )
         self.wait()
         if step in self._directories():
@@ -113,11 +116,16 @@ class Checkpoints:
             step, leaves = unsealed
             folder = self.path / str(step)
             checksums = {"files": dict(_digests(folder)), "leaves": leaves}
-            json_file.write_json(folder / _CHECKSUMS, checksums)
+            json_file.write_json(folder / CHECKSUMS, checksums)
+
+    def poll(self) -> None:
+        """Like `wait` if the save in the background is written; else it returns at once."""
+        if self._unsealed is not None and not self._manager.is_saving_in_progress():
+            self.wait()
 
     def steps(self) -> list[int]:
         """The numbers of the finished steps, ascending. Damage shows only when one is restored."""
-        return [s for s in self._directories() if (self.path / str(s) / _CHECKSUMS).exists()]
+        return [s for s in self._directories() if (self.path / str(s) / CHECKSUMS).exists()]
 
     def restore(self, step: int, like: Tree) -> Tree:
         """The tree saved as `step`.
@@ -135,13 +143,13 @@ class Checkpoints:
         self.wait()
         if step not in self.steps():
             raise CheckpointError(
-                f"{self.path}: there is no step {step}; there are {self.steps() or 'none'}."
+                f"{self.shown}: there is no step {step}; there are {self.steps() or 'none'}."
             )
         damage = self._damage(step)
         if damage:
             raise CheckpointError(
-                f"{self.path / str(step)} is damaged ({damage}): put a copy of it back, or restore "
-                f"another step of {self.steps()}."
+                f"{self.shown / str(step)} is damaged ({damage}): put a copy of it back, or "
+                f"restore another step of {self.steps()}."
             )
         return self._read(step, like)
 
@@ -159,7 +167,7 @@ class Checkpoints:
             damage = self._damage(step)
             if not damage:
                 return step, self._read(step, like)
-            logging.warning("checkpoint %s is damaged (%s)", self.path / str(step), damage)
+            logging.warning("checkpoint %s is damaged (%s)", self.shown / str(step), damage)
             if not self._read_only:
                 self._set_aside(step)
         return None
@@ -181,7 +189,7 @@ class Checkpoints:
         """The tree of a step whose files are whole."""
         stored, asked = self._checksums(step)["leaves"], _describe(like)
         if stored != asked:
-            raise CheckpointError(_mismatch(self.path / str(step), stored, asked))
+            raise CheckpointError(_mismatch(self.shown / str(step), stored, asked))
         several = jax.process_count() > 1
         template = jax.tree.map(_on_host, like) if several else like
         restored: Tree = self._manager.restore(step, args=ocp.args.StandardRestore(template))
@@ -194,14 +202,12 @@ class Checkpoints:
     def _remove_unfinished(self) -> None:
         """Deletes what a killed writer left: Orbax's temporary directories, steps not sealed."""
         for path in self.path.iterdir():
-            unsealed = path.name.isdecimal() and not (path / _CHECKSUMS).exists()
+            unsealed = path.name.isdecimal() and not (path / CHECKSUMS).exists()
             if path.is_dir() and (unsealed or _TEMPORARY.match(path.name)):
                 shutil.rmtree(path)
 
     def _checksums(self, step: int) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(
-            (self.path / str(step) / _CHECKSUMS).read_text("ascii")
-        )
+        content: dict[str, Any] = json.loads((self.path / str(step) / CHECKSUMS).read_text("ascii"))
         return content
 
     def _damage(self, step: int) -> str | None:
@@ -209,7 +215,7 @@ class Checkpoints:
         try:
             stored = self._checksums(step)["files"]
         except (ValueError, KeyError):
-            return f"{_CHECKSUMS} cannot be read"
+            return f"{CHECKSUMS} cannot be read"
         found = dict(_digests(self.path / str(step)))
         for name in sorted(stored):
             if name not in found:
@@ -238,7 +244,7 @@ def _placed(leaf: Any, like: Any) -> Any:
 def _digests(folder: Path) -> Iterator[tuple[str, str]]:
     """Relative name and SHA-256 of every file of a step but its checksums."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != _CHECKSUMS:
+        if path.is_file() and path.name != CHECKSUMS:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             yield path.relative_to(folder).as_posix(), digest
@@ -253,7 +259,7 @@ def _describe(tree: Any) -> dict[str, str]:
     return described
 
 
-def _mismatch(folder: Path, stored: dict[str, str], asked: dict[str, str]) -> str:
+def _mismatch(folder: storage.Location, stored: dict[str, str], asked: dict[str, str]) -> str:
     places = [p for p in sorted(stored.keys() | asked.keys()) if stored.get(p) != asked.get(p)]
     lines = [
         f"{place}: stored {stored.get(place, 'nothing')}, asked for {asked.get(place, 'nothing')}"

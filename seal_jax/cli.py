@@ -1,14 +1,16 @@
 """Flags and dispatch: `python -m seal_jax COMMAND --config=FILE[:VARIANT] ...`."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from logging import LogRecord
 from unittest import mock
 
 from absl import flags, logging
 from ml_collections import config_flags
 
-from seal_jax import config_dict, config_files, hosts
+from seal_jax import config_dict, config_files, hosts, interruption
 from seal_jax.commands import COMMANDS, Command, UsageError
 from seal_jax.endpoint import EndpointError
 from seal_jax.settings import SettingsError
@@ -22,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit code: 0; 2 after an error that the person at the terminal can mend (one message, no
-      traceback, unless --traceback is given); 130 after an interruption.
+      traceback, unless --traceback is given); 75 where SIGTERM or SIGUSR1 ended a run that the same
+      command continues; 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -30,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, rest = argv[0], argv[1:]
     logging.set_verbosity(logging.WARNING)
+    logging.get_absl_logger().addFilter(_is_not_orbax)
     # transformers is here for its tokenizers; it need not advise anybody to install PyTorch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     code, reason = _run(name, rest)
@@ -47,14 +51,19 @@ def _run(name: str, rest: list[str]) -> tuple[int, str]:
         values = _parse(name, rest)
         if COMMANDS[name].config and values.print_config:
             print(_resolved(values))
-        else:
+            return 0, ""
+        with interruption.heard() if COMMANDS[name].resumes else contextlib.nullcontext():
             COMMANDS[name].run(values)
+    except interruption.Interrupted as signal:
+        print(f"\n{interruption.message(str(signal))}.", file=sys.stderr)
+        return interruption.EXIT_CODE, f"interrupted by {signal}"
     except KeyboardInterrupt:
         continues = "; the same command continues the run" if COMMANDS[name].resumes else ""
         print(f"\ninterrupted{continues}.", file=sys.stderr)
         return 130, "interrupted"
     except _MENDABLE as error:
         if "--traceback" in rest:
+            hosts.leave_after(error)
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2, str(error)
@@ -62,6 +71,11 @@ def _run(name: str, rest: list[str]) -> tuple[int, str]:
         hosts.leave_after(error)
         raise
     return 0, ""
+
+
+def _is_not_orbax(record: LogRecord) -> bool:
+    """Orbax logs a traceback in each of its threads, and then raises what it says as well."""
+    return "/orbax/" not in record.pathname
 
 
 def _usage() -> str:

@@ -56,6 +56,9 @@ class DirectoryLock:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
 
+    def check(self) -> None:
+        """Nothing takes a local lock over; see `lease.Lease.check`."""
+
     def close(self) -> None:
         """Lets the directory go; calling it again does nothing."""
         descriptor, self._descriptor = self._descriptor, None

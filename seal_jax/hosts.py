@@ -30,7 +30,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: launchers start the command again
+from seal_jax.interruption import EXIT_CODE
+
 _PLACES, _ALIVE, _ENDED = "seal_jax/at", "seal_jax/alive/", "seal_jax/ended/"
 _PERIOD = 2.0  # seconds between two signs of life
 _JOIN_SECONDS = 300

@@ -15,6 +15,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from seal_jax import storage
+
 _TEMPORARY = re.compile(r"\.tmp-\d+-[0-9a-f]{8}")
 _NO_HARD_LINKS = {
     errno.EPERM,
@@ -48,11 +50,14 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value` to `path` at once: at any moment the old file or the whole new one is there.
 
     Args:
-      path: the file; its folder must exist. A file already there is replaced.
+      path: the file, local or gs://; its folder must exist. A file already there is replaced.
       value: see `encode`.
     """
-    path = Path(path)
-    temporary = _write_temporary(path.parent, encode(value, indent=1) + "\n")
+    path, text = storage.locate(path), encode(value, indent=1) + "\n"
+    if not isinstance(path, Path):
+        storage.put(path, text.encode("ascii"))
+        return
+    temporary = _write_temporary(path.parent, text)
     try:
         os.replace(temporary, path)
     except BaseException:
@@ -66,10 +71,14 @@ def create_json(path: str | os.PathLike[str], value: Any) -> None:
 
     Raises:
       FileExistsError: there is one. On file systems without hard links the check and the rename are
-        two steps, so there the caller must be the folder's only writer.
+        two steps, so there the caller must be the folder's only writer. In an object store an
+        object with the very content counts as this one.
     """
-    path = Path(path)
-    temporary = _write_temporary(path.parent, encode(value, indent=1) + "\n")
+    path, text = storage.locate(path), encode(value, indent=1) + "\n"
+    if not isinstance(path, Path):
+        storage.create(path, text.encode("ascii"))
+        return
+    temporary = _write_temporary(path.parent, text)
     try:
         try:
             os.link(temporary, path)
@@ -87,8 +96,11 @@ def create_json(path: str | os.PathLike[str], value: Any) -> None:
 def remove_temporaries(folder: str | os.PathLike[str]) -> list[Path]:
     """Deletes the temporary files that killed writers left in `folder`; returns their paths.
 
-    Only names that this module makes are touched. The caller must be the folder's only writer.
+    Only names that this module makes are touched. The caller must be the folder's only writer. An
+    object store has none: what is not uploaded whole is not there.
     """
+    if storage.is_remote(folder):
+        return []
     found = sorted(path for path in Path(folder).iterdir() if is_temporary(path.name))
     for path in found:
         path.unlink(missing_ok=True)

@@ -12,10 +12,11 @@ import logging
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
-from seal_jax import directory_lock, json_file
+from seal_jax import json_file, lease, storage
+from seal_jax.directory_lock import DirectoryLock
+from seal_jax.storage import Location
 
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
 _SEGMENT_NAME = re.compile(r"(\d{6,})-([a-z][a-z0-9_]*)\.json")
@@ -60,26 +61,23 @@ class Ledger:
         `<name>.damaged` with a warning, so its unit counts as not done.
 
         Args:
-          path: a directory on a local disk.
+          path: a directory on a local disk, or at gs://.
           read_only: take no lock and change nothing (for reports on a run in progress); a damaged
             newest segment is then only left out.
 
         Raises:
           DirectoryInUseError: another process, or another Ledger here, writes to it.
           LedgerError: a segment before the newest is damaged or missing, or two segments clash.
+          StorageError: the object store cannot be used.
         """
-        if "://" in os.fspath(path):
-            raise LedgerError(
-                f"{os.fspath(path)}: a ledger needs a directory on a local disk, not a URL."
-            )
-        self.path = Path(path)
+        self.path = storage.locate(path)
         self._read_only = read_only
-        self._files: list[Path] = []
+        self._files: list[Location] = []
         self._index_of: dict[tuple[str, str], int] = {}
-        self._lock: directory_lock.DirectoryLock | None = None
+        self._lock: DirectoryLock | lease.Lease | None = None
         if not read_only:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = directory_lock.DirectoryLock(self.path)
+            storage.make_folder(self.path)
+            self._lock = lease.hold(self.path)
         try:
             self._open()
         except BaseException:
@@ -100,6 +98,7 @@ class Ledger:
 
         Raises:
           LedgerError: the unit is recorded already, or `kind` or `key` is not a proper name.
+          DirectoryInUseError: another process took the ledger over (in an object store only).
           ValueError, TypeError: JSON cannot hold the record exactly; the message names the place.
         """
         if self._lock is None:
@@ -121,6 +120,7 @@ class Ledger:
                 f"{key!r} ({kind}) is recorded already, in {done}: a segment never changes. Ask "
                 "find() first, or give this unit a key of its own."
             )
+        self._lock.check()
         index = len(self._files)
         body = {"index": index, "kind": kind, "key": key, "record": record}
         text = json_file.encode(body)
@@ -159,11 +159,13 @@ class Ledger:
 
     def _open(self) -> None:
         """Reads and checks what is there."""
-        if not self.path.is_dir():
+        if self._read_only and not storage.is_folder(self.path):
             raise LedgerError(f"{self.path}: there is no ledger here.")
         if self._lock is not None:
             json_file.remove_temporaries(self.path)
-        matches = [(_SEGMENT_NAME.fullmatch(path.name), path) for path in self.path.iterdir()]
+        matches = [
+            (_SEGMENT_NAME.fullmatch(path.name), path) for path in storage.children(self.path)
+        ]
         named = [(match, path) for match, path in matches if match]
         named.sort(key=lambda pair: (int(pair[0][1]), pair[1].name))
         for place, (match, path) in enumerate(named):
@@ -181,7 +183,7 @@ class Ledger:
             else:
                 self._add(segment, path)
 
-    def _add(self, segment: Segment, path: Path) -> None:
+    def _add(self, segment: Segment, path: Location) -> None:
         unit = (segment.kind, segment.key)
         if unit in self._index_of:
             raise LedgerError(
@@ -191,15 +193,15 @@ class Ledger:
         self._index_of[unit] = segment.index
         self._files.append(path)
 
-    def _set_aside(self, path: Path) -> None:
+    def _set_aside(self, path: Location) -> None:
         """Takes a damaged newest segment out of the count."""
         if self._lock is None:
             logging.warning("%s is damaged: left out.", path)
             return
         target, number = path.with_name(path.name + ".damaged"), 2
-        while target.exists():
+        while storage.exists(target):
             target, number = path.with_name(f"{path.name}.{number}.damaged"), number + 1
-        path.rename(target)
+        storage.rename(path, target)
         logging.warning("%s was damaged: renamed to %s, its work is done again.", path, target.name)
 
     def _read_again(self, index: int) -> Segment:
@@ -213,7 +215,7 @@ class Ledger:
         return segment
 
 
-def _gap(path: Path, place: int, found: Path) -> str:
+def _gap(path: Location, place: int, found: Location) -> str:
     """What to say of the segment `found`, which is not number `place`."""
     twice = int(found.name.split("-")[0]) < place
     what = "two segments have one number" if twice else "a segment is missing"
@@ -223,10 +225,10 @@ def _gap(path: Path, place: int, found: Path) -> str:
     )
 
 
-def _read(path: Path, index: int, kind: str) -> Segment | None:
+def _read(path: Location, index: int, kind: str) -> Segment | None:
     """The segment in a file; None where it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="ascii"))
+        content = json.loads(storage.read_bytes(path).decode("ascii"))
         digest = content.pop("sha256")
         segment = Segment(**content)
         text = json_file.encode(content)

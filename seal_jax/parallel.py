@@ -93,6 +93,12 @@ class DeviceMesh:
         """
         return jax.tree.map(self._named, sharding.specs(config, tree, self.model_axis))
 
+    def param_sharding(
+        self, config: ModelConfig, path: str, shape: tuple[int, ...]
+    ) -> NamedSharding:
+        """Of one parameter; `path` is such as "layers/attn/q_proj/kernel"."""
+        return self._named(sharding.spec(config, path, len(shape), self.model_axis))
+
     def candidate_shardings(self, config: ModelConfig, deltas_K):
         """Of each leaf of K stacked deltas: K over "data" if it divides, the rest as in one."""
         count = jax.tree.leaves(deltas_K)[0].shape[0]
@@ -138,6 +144,15 @@ def all_devices(model_axis: int = 1) -> DeviceMesh:
       ValueError: model_axis does not divide their number.
     """
     return DeviceMesh(tuple(jax.local_devices()), model_axis)
+
+
+def peak_memory() -> float | None:
+    """The most bytes that the fullest of this process's devices has held; None if none tells."""
+    held = [
+        (device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()
+    ]
+    known = [count for count in held if count is not None]
+    return float(max(known)) if known else None
 
 
 def shapes(tree, shardings):

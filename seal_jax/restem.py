@@ -39,6 +39,8 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 # Rewards this close are equal: means of the same accuracies in another order differ by 1e-16.
 _ROUNDING = 1e-9
 
+METRICS = ("loss", "grad_norm", "learning_rate")  # of an M-step's steps
+
 
 @dataclasses.dataclass(frozen=True)
 class SelectionRule:
@@ -258,8 +260,7 @@ def update(
       axis_name: the mapped axis that the batch is spread over, or None.
 
     Returns:
-      The new state and the metrics "loss" (nats a token), "grad_norm" and "learning_rate", equal on
-      every shard.
+      The new state and the metrics METRICS ("loss" in nats a token), equal on every shard.
     """
     _, settings = static
     loss, grad = gradient(static, params, state.delta, batch, axis_name)
@@ -272,7 +273,7 @@ def update(
     )
     tree, opt_state = settings.optimizer.apply(grad, state.opt_state, state.delta.tree, rate)
     norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(grad)))
-    metrics = {"loss": loss, "grad_norm": norm, "learning_rate": rate}
+    metrics = dict(zip(METRICS, (loss, norm, rate), strict=True))
     delta = Delta(tree, state.delta.spec)
     return MStepState(delta=delta, opt_state=opt_state, step=state.step + 1), metrics
 

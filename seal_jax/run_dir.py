@@ -2,14 +2,14 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
-from seal_jax import directory_lock, json_file
+from seal_jax import json_file, lease, storage
+from seal_jax.directory_lock import DirectoryLock
 from seal_jax.json_file import write_json as write_json  # part of this module's interface
+from seal_jax.storage import Location
 
 _MARK = "seal_jax_run"
 _FORMAT = 1
@@ -30,28 +30,28 @@ class RunDir:
       resumed: whether the directory held an unfinished run of this config.
     """
 
-    path: Path
+    path: Location
     config: dict[str, Any]
     resumed: bool
-    lock: directory_lock.DirectoryLock = field(repr=False)
+    lock: DirectoryLock | lease.Lease = field(repr=False)
 
     @property
-    def results_path(self) -> Path:
+    def results_path(self) -> Location:
         """results.json: its presence says that the run is finished, so it is written last."""
         return self.path / "results.json"
 
     @property
-    def timing_path(self) -> Path:
+    def timing_path(self) -> Location:
         """timing.json: wall-clock figures, which may differ between equal runs."""
         return self.path / "timing.json"
 
     @property
-    def ledger_path(self) -> Path:
+    def ledger_path(self) -> Location:
         """The ledger's directory."""
         return self.path / "ledger"
 
     @property
-    def checkpoints_path(self) -> Path:
+    def checkpoints_path(self) -> Location:
         """The checkpoints' directory."""
         return self.path / "checkpoints"
 
@@ -78,7 +78,7 @@ def open_run(
     content is refused always.
 
     Args:
-      workdir: a path on a local disk; missing parents are made.
+      workdir: a path on a local disk, whose missing parents are made, or at gs://.
       resolved_config: every setting of the run as JSON values; tuples equal lists.
       overwrite: whether a run that cannot be continued may be deleted.
 
@@ -89,19 +89,16 @@ def open_run(
       RunDirError: `workdir` holds something else, a finished run, or a run of another config (the
         message names the differing keys, dotted).
       DirectoryInUseError: another process has the run open.
+      StorageError: the object store cannot be used.
     """
-    if "://" in os.fspath(workdir):
-        raise RunDirError(
-            f"--workdir={os.fspath(workdir)}: expected a directory on a local disk, not a URL."
-        )
-    path = Path(workdir)
+    path = storage.locate(workdir)
     config = json.loads(json_file.encode(resolved_config))
-    if path.exists() and not path.is_dir():
+    if storage.exists(path) and not storage.is_folder(path):
         raise RunDirError(f"--workdir={path} is a file: give a directory.")
-    path.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(path)
     if not _is_new(path):
         _read_mark(path)
-    lock = directory_lock.DirectoryLock(path)
+    lock = lease.hold(path)
     try:
         return RunDir(path, config, _prepare(path, config, overwrite), lock)
     except BaseException:
@@ -111,7 +108,7 @@ def open_run(
 
 def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """The resolved config of the run in `workdir`; RunDirError where there is no run."""
-    config: dict[str, Any] = _read_mark(Path(workdir))["config"]
+    config: dict[str, Any] = _read_mark(storage.locate(workdir))["config"]
     return config
 
 
@@ -144,7 +141,7 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _prepare(path: Path, config: dict[str, Any], overwrite: bool) -> bool:
+def _prepare(path: Location, config: dict[str, Any], overwrite: bool) -> bool:
     """Brings the locked directory to where the run may go on; returns whether it resumes one."""
     if _is_new(path):
         json_file.remove_temporaries(path)
@@ -156,11 +153,11 @@ def _prepare(path: Path, config: dict[str, Any], overwrite: bool) -> bool:
         _write_mark(path, config)
         return False
     differences = differing_keys(mark["config"], config)
-    finished = (path / "results.json").exists()
+    finished = storage.exists(path / "results.json")
     if not differences and not finished:
         json_file.remove_temporaries(path)
         return True
-    started = any((path / "ledger").glob("[0-9]*.json"))
+    started = _has_segments(path / "ledger")
     if not overwrite and (started or finished):
         raise RunDirError(_refusal(path, finished, differences))
     _clear(path, mark)
@@ -168,7 +165,7 @@ def _prepare(path: Path, config: dict[str, Any], overwrite: bool) -> bool:
     return False
 
 
-def _refusal(path: Path, finished: bool, differences: list[str]) -> str:
+def _refusal(path: Location, finished: bool, differences: list[str]) -> str:
     ways = "Give another --workdir, or --overwrite to delete that run and start anew."
     if finished:
         return f"{path} holds a finished run ({path / 'results.json'}). {ways}"
@@ -182,18 +179,26 @@ def _refusal(path: Path, finished: bool, differences: list[str]) -> str:
     )
 
 
-def _is_new(path: Path) -> bool:
+def _has_segments(ledger: Location) -> bool:
+    if not storage.is_folder(ledger):
+        return False
+    return any(c.name[0].isdigit() and c.suffix == ".json" for c in storage.children(ledger))
+
+
+def _is_new(path: Location) -> bool:
     """Whether nothing but our own lock and unfinished files is there."""
     return all(
-        child.name == directory_lock.LOCK_NAME or json_file.is_temporary(child.name)
-        for child in path.iterdir()
+        lease.is_hold(child.name) or json_file.is_temporary(child.name)
+        for child in storage.children(path)
     )
 
 
-def _read_mark(path: Path) -> dict[str, Any]:
+def _read_mark(path: Location) -> dict[str, Any]:
     """The content of config.json, which shows that `path` is a run directory."""
     try:
-        mark = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        mark = json.loads(storage.read_bytes(path / "config.json"))
+    except storage.StorageError:
+        raise
     except (OSError, ValueError):
         mark = None
     if not isinstance(mark, dict) or _MARK not in mark or not isinstance(mark.get("config"), dict):
@@ -209,20 +214,16 @@ def _read_mark(path: Path) -> dict[str, Any]:
     return mark
 
 
-def _write_mark(path: Path, config: dict[str, Any]) -> None:
+def _write_mark(path: Location, config: dict[str, Any]) -> None:
     json_file.write_json(path / "config.json", {_MARK: _FORMAT, "config": config})
 
 
-def _clear(path: Path, mark: dict[str, Any]) -> None:
+def _clear(path: Location, mark: dict[str, Any]) -> None:
     """Deletes a run but for its mark, which says until the end that the rest is to go."""
     json_file.write_json(path / "config.json", {**mark, "clearing": True})
-    for child in sorted(path.iterdir()):
-        if child.name in ("config.json", directory_lock.LOCK_NAME):
-            continue
-        if child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child)
-        else:
-            child.unlink()
+    for child in storage.children(path):
+        if child.name != "config.json" and not lease.is_hold(child.name):
+            storage.remove(child)
 
 
 def _show(value: Any) -> str:

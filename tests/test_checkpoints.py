@@ -100,6 +100,16 @@ def test_saving_a_step_again_replaces_it(tmp_path, step):
         assert checkpoints.restore(step, {"x": jnp.zeros(2, jnp.int32)})["x"].tolist() == [9, 9]
 
 
+def test_a_poll_seals_what_is_written(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.poll()
+        checkpoints.save(0, {"x": jnp.ones(2)})
+        checkpoints._manager.wait_until_finished()  # and nothing else is asked of it
+        assert checkpoints.steps() == []
+        checkpoints.poll()
+        assert checkpoints.steps() == [0]
+
+
 def _flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x10

@@ -1,11 +1,14 @@
 """The command line: dispatch, overrides, and errors for the person at the terminal."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from seal_jax import cli, config_files
+from seal_jax import cli, config_files, interruption
 from seal_jax.programs import adapt, evaluate, export, train
 from seal_jax.programs.few_shot import curate
 from seal_jax.programs.few_shot import train as few_shot
@@ -161,6 +164,32 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(train, "train", interrupt)
     assert cli.main(["train", "--workdir=w"]) == 130
     assert "same command continues" in capsys.readouterr().err
+
+
+def test_a_signal_ends_a_run_with_the_code_that_launchers_restart_on(monkeypatch, capsys):
+    def wait(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            interruption.check()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(train, "train", wait)
+    assert cli.main(["train", "--workdir=w"]) == 75
+    error = capsys.readouterr().err
+    assert error.strip() == "interrupted by SIGTERM; the same command continues the run."
+
+
+def test_a_signal_ends_a_command_that_nothing_continues_as_ever(monkeypatch, tmp_path):
+    handlers = []
+
+    def fake(*_, **__):
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        return adapt.Adapted("", ["a"], ["b"])
+
+    monkeypatch.setattr(adapt, "adapt", fake)
+    (tmp_path / "text.txt").write_text("Text.")
+    assert cli.main(["adapt", f"--passage={tmp_path / 'text.txt'}", "--question=q"]) == 0
+    assert handlers == [signal.SIG_DFL]
 
 
 @pytest.mark.parametrize(

@@ -99,11 +99,18 @@ def _settings_and_schedule(lengths):
     return inner.InnerSettings(shapes), schedule
 
 
-def test_candidates_spread_over_devices_are_trained_as_on_one(tiny_llama, candidates):
+@pytest.mark.parametrize("learned_before", [False, True])
+def test_candidates_spread_over_devices_are_trained_as_on_one(
+    tiny_llama, candidates, random_delta, learned_before
+):
     deltas, problems, hparams, lengths = candidates
     settings, schedule = _settings_and_schedule(lengths)
+    past = None
+    if learned_before:
+        earlier = [random_delta(tiny_llama.params, SPEC, seed) for seed in range(8)]
+        past = inner.Past(frozen=delta_lib.stack(earlier))
     on_one, one_result = inner.update_candidates(
-        (tiny_llama.config, settings), tiny_llama.params, deltas, problems, hparams, schedule
+        (tiny_llama.config, settings), tiny_llama.params, deltas, problems, hparams, schedule, past
     )
     assert DEVICES.shares(8) == 8
     settings, _ = _settings_and_schedule(lengths[:1])
@@ -113,6 +120,7 @@ def test_candidates_spread_over_devices_are_trained_as_on_one(tiny_llama, candid
         DEVICES.place(tiny_llama.config, tiny_llama.params),
         *DEVICES.shard((deltas, problems, hparams)),
         [_settings_and_schedule([of_k])[1] for of_k in lengths],
+        DEVICES.shard(past),
     )
     for leaf in jax.tree.leaves(spread):
         assert [shard.data.shape[0] for shard in leaf.addressable_shards] == [1] * 8

@@ -113,12 +113,28 @@ def _define_configs(values: flags.FlagValues) -> None:
     flags.DEFINE_string("dir", "", "Folder of config files (default: the project's).", values)
 
 
+def _report(values: flags.FlagValues) -> None:
+    from seal_jax.reports.html import report
+
+    print(f"written to {report.write(base.workdir(values), values.out)}")
+
+
+def _define_report(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", "", "Directory of the run, finished or not.", values)
+    flags.DEFINE_string("out", "", "The HTML file (default: report.html in --workdir).", values)
+
+
 COMMANDS: Mapping[str, Command] = {
     "configs": Command(
         summary="the config files and their variants: configs, or configs FILE:VARIANT",
         run=_configs,
         define=_define_configs,
         unnamed="only",
+    ),
+    "report": Command(
+        summary="a run to look at: one HTML file (--workdir=RUN --out=FILE.html)",
+        run=_report,
+        define=_define_report,
     ),
     "compare": Command(
         summary="finished runs, question by question: compare RUN RUN ... (RUN,RUN: seeds of one)",

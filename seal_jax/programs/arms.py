@@ -8,11 +8,11 @@ told apart: "edit_after" is SEAL, "edit_after_base" its self-edits learned by th
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
-from seal_jax.programs import corpus, stages, tuning
+from seal_jax.programs import arm_kinds, corpus, stages, tuning
 from seal_jax.programs.policies import Policy
 from seal_jax.programs.session import Session
 from seal_jax.programs.sources import Sources
@@ -22,40 +22,9 @@ from seal_jax.settings import SettingsError
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
+KINDS = arm_kinds.KNOWLEDGE
 
 
-class Kind(NamedTuple):
-    """What an arm is.
-
-    Attributes:
-      label: for the table.
-      learner: the policy that is adapted and asked: "base", "policy" (after RL), or a control's.
-      source: what it is adapted to (see `Sources`): "" nothing, "prompt" nothing but the passage
-        stands in the prompt.
-    """
-
-    label: str
-    learner: str
-    source: str
-
-
-KINDS: Mapping[str, Kind] = {
-    "base": Kind("base model", "base", ""),
-    "prompt": Kind("passage in the prompt", "base", "prompt"),
-    "passage": Kind("passage only", "base", "passage"),
-    "passage_steps": Kind("passage only, as many steps", "base", "passage_steps"),
-    "teacher": Kind("a teacher's texts", "base", "teacher"),
-    "entity_graph": Kind("entity graph", "base", "entity_graph"),
-    "edit_before": Kind("self-edit before RL", "base", "base"),
-    "policy": Kind("RL policy, unadapted", "policy", ""),
-    "edit_before_policy": Kind("base's self-edit, RL learner", "policy", "base"),
-    "edit_after_base": Kind("RL's self-edit, base learner", "base", "policy"),
-    "edit_after": Kind("self-edit after RL", "policy", "policy"),
-    "policy_random": Kind("random-selection policy, unadapted", "random", ""),
-    "edit_random": Kind("self-edit, M-step on random ones", "random", "random"),
-    "policy_longest": Kind("longest-selection policy, unadapted", "longest", ""),
-    "edit_longest": Kind("self-edit, M-step on the longest", "longest", "longest"),
-}
 Control = Literal["random", "longest"]  # M-steps that know no reward; also selection rules
 CONTROLS: tuple[Control, ...] = ("random", "longest")
 POLICIES = ("base", "policy", *CONTROLS)

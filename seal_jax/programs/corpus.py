@@ -25,7 +25,8 @@ def learn_and_answer(
 ) -> tuple[dict[str, list[Record]], Record]:
     """Trains the learner on a source's texts about all contexts, and asks every question.
 
-    The training is done again where a run was killed before its last answer.
+    Where a run was killed before the last answer, the training goes on from its last kept state, or
+    is done again.
 
     Args:
       recipe: settings.corpus, or another learning rate and number of epochs.

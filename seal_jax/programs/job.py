@@ -6,13 +6,12 @@ import platform
 import time
 from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from seal_jax import hosts, ledger, run_dir
-from seal_jax.programs import opened_model, session
+from seal_jax import hosts, ledger, metrics, run_dir, storage
+from seal_jax.programs import failures, opened_model, session
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings
 from seal_jax.shared_ledger import SharedLedger
@@ -41,11 +40,14 @@ def run_job(
 
     Raises:
       ValueError, OSError, RuntimeError: with what to change.
+      Interrupted: a signal asked for the end; what is done is recorded.
     """
     joined = hosts.join()
     opened_model.enable_compilation_cache()
     resolved = dataclasses.asdict(settings) | given
+    del resolved["metrics"]  # they may change when a run goes on
     with contextlib.ExitStack() as stack:
+        stack.enter_context(failures.explained(workdir))
         directory = None
         if joined.rank == 0:
             directory = stack.enter_context(run_dir.open_run(workdir, resolved, overwrite))
@@ -62,14 +64,20 @@ def run_job(
         else:
             records = SharedLedger(joined, directory.ledger_path if directory else None)
         stack.enter_context(records)
-        checkpoints_path = directory.checkpoints_path if directory else Path(workdir)
-        with Run(opened, records, checkpoints_path, quiet or joined.rank > 0, joined) as run:
+        writers = None
+        if directory:
+            writers = stack.enter_context(metrics.open_writers(settings.metrics, workdir, resolved))
+        checkpoints_path = directory.checkpoints_path if directory else storage.locate(workdir)
+        with Run(
+            opened, records, checkpoints_path, quiet or joined.rank > 0, writers, joined
+        ) as run:
             start = time.perf_counter()
             if directory and directory.resumed:
                 run.say(f"continuing the run in {workdir}: {len(records)} units of work are done")
             on = "" if joined.alone else f" of each of {joined.count} hosts"
             run.say(f"model: {opened.source}, on {opened.devices}{on}")
             results = work(run)
+            run.forget_steps()
             run.seconds["total"] = time.perf_counter() - start
         results |= {
             "seed": settings.seed,

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from seal_jax import batching, parallel, restem
+from seal_jax import batching, interruption, parallel, restem
 from seal_jax.delta import Delta
 from seal_jax.programs.opened_model import OpenedModel
+from seal_jax.programs.step_checkpoints import StepCheckpoints
 from seal_jax.randomness import key_for
 from seal_jax.settings import Sft
 
@@ -24,6 +25,7 @@ def train_rows(
     *,
     stage: str,
     report: Callable[[Record], None] | None = None,
+    kept: StepCheckpoints | None = None,
 ) -> tuple[Delta, list[Record]]:
     """Trains a delta on rows of tokens.
 
@@ -34,9 +36,14 @@ def train_rows(
       recipe: settings.restem.sft or settings.corpus.
       stage: names the initial delta and the order of the rows in the keys.
       report: called with each step's metrics, one step late.
+      kept: where the state is kept every recipe.checkpoint_steps steps and at the end; a training
+        that was stopped goes on from there.
 
     Returns:
       The trained delta, and the metrics of each step.
+
+    Raises:
+      Interrupted: a signal asked for the end; the state after the last step is kept.
     """
     devices = opened.devices
     static = (opened.model, recipe.m_step_settings(opened.settings.model.remat))
@@ -49,6 +56,10 @@ def train_rows(
     update = parallel.m_step(devices, static)
     total = steps(recipe, len(rows))
     metrics: list[Any] = []
+    keeper = kept.training(recipe, rows, stage, total) if kept and recipe.checkpoint_steps else None
+    if keeper:
+        state, metrics = keeper.resume(state)
+    done, number = len(metrics), 0
     for epoch in range(recipe.epochs):
         order = jax.random.permutation(key_for(seed, "epoch", stage, epoch), len(rows))
         for batch in restem.epoch_batches(
@@ -58,10 +69,16 @@ def train_rows(
             length=length,
             order=np.asarray(order),
         ):
-            state, step_metrics = update(params, state, devices.split(batch), np.int32(total))
-            if metrics and report:
-                report(metrics[-1])
-            metrics.append(step_metrics)
+            number += 1
+            if number > done:
+                state, step_metrics = update(params, state, devices.split(batch), np.int32(total))
+                metrics.append(step_metrics)
+            if number > 1 and report:
+                report(metrics[number - 2])
+            if number > done and keeper:
+                keeper.after_step(state, metrics)
+            if number < total:
+                interruption.check()
     return state.delta, [
         {name: float(value) for name, value in step.items()} for step in jax.device_get(metrics)
     ]

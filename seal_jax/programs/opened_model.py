@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from seal_jax import delta, parallel
 from seal_jax.model.config import ModelConfig
 from seal_jax.settings import Settings, SettingsError
-from seal_jax.weights import exported, load, tokenizer
+from seal_jax.weights import exported, load, placement, tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def open_model(settings: Settings) -> OpenedModel:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
     devices = open_devices(settings)
-    loaded = load_base(settings)
+    loaded = load_base(settings, devices.param_sharding)
     chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
     if chats and not loaded.tokenizer.chat_template:
         raise SettingsError(
@@ -106,13 +106,20 @@ def open_devices(settings: Settings) -> parallel.DeviceMesh:
         raise SettingsError(str(error)) from None
 
 
-def load_base(settings: Settings) -> load.LoadedModel:
+def load_base(
+    settings: Settings, sharding_of: placement.ShardingOf | None = None
+) -> load.LoadedModel:
     """The model that a run starts from: model.path with model.adapter merged in.
+
+    Args:
+      settings: of the run.
+      sharding_of: see `load.load_model`.
 
     Raises:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
-    loaded = load.load_model(settings.model.path, jnp.dtype(settings.model.dtype))
+    dtype = jnp.dtype(settings.model.dtype)
+    loaded = load.load_model(settings.model.path, dtype, sharding_of)
     if settings.model.adapter:
         loaded = load.with_adapter(loaded, settings.model.adapter)
     return loaded

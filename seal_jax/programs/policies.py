@@ -1,17 +1,16 @@
 """Policies: the base model with the deltas of its M-steps, trained, merged and restored."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from seal_jax import config_dict, restem, run_dir
+from seal_jax import config_dict, remote_checkpoints, restem, run_dir, storage
 from seal_jax import delta as delta_lib
-from seal_jax.checkpoints import CheckpointError, Checkpoints
+from seal_jax.checkpoints import CheckpointError
 from seal_jax.ledger import Ledger
-from seal_jax.programs import learning
+from seal_jax.programs import learning, memory
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings, SettingsError, Sft
 
@@ -88,7 +87,10 @@ def m_step(
     done = run.once(
         "policy", stage, lambda: {"version": version, "kept": len(rows), "steps": metrics}
     )
+    run.forget_steps()
     losses = [step["loss"] for step in done["steps"]]
+    for number, loss in enumerate(losses):
+        run.measure(f"{stage}: M-step", {"loss": loss}, step=number)
     run.say(
         f"{stage}: policy {version} trained on {len(rows)} self-edits in {len(losses)} steps; "
         f"loss {losses[0]:.3f} to {losses[-1]:.3f} nats a token"
@@ -100,6 +102,8 @@ def learn(
     run: Run, params, rows: Sequence[restem.Row], recipe: Sft, *, stage: str, name: str, key: str
 ) -> tuple[delta_lib.Delta, list[Record]]:
     """Trains a delta on rows with progress on the terminal; see `learning.train_rows`.
+
+    Its last state stays in `run.steps` until that is cleared or another training keeps one.
 
     Args:
       name: what the terminal calls it.
@@ -113,9 +117,10 @@ def learn(
         def report(metrics: Record) -> None:
             progress.update(1, loss=float(metrics["loss"]))
 
-        delta, metrics = learning.train_rows(
-            run.session, params, rows, recipe, stage=stage, report=report
-        )
+        with memory.needed_by(f"{stage}: the {name}", *_of_training(key)):
+            delta, metrics = learning.train_rows(
+                run.session, params, rows, recipe, stage=stage, report=report, kept=run.steps
+            )
         progress.update(1, loss=metrics[-1]["loss"])
     if not (delta_lib.is_finite(delta) and all(np.isfinite(m["loss"]) for m in metrics)):
         raise SettingsError(
@@ -123,6 +128,11 @@ def learn(
             "with --overwrite or another --workdir."
         )
     return delta, metrics
+
+
+def _of_training(key: str) -> list[str]:
+    """Settings on which the memory depends that a recipe needs."""
+    return [f"{key}.microbatch", f"the largest of {key}.buckets", f"{key}.lora.rank"]
 
 
 def restore_policy(run: Run, workdir: str, version: int = 0) -> Policy:
@@ -135,7 +145,7 @@ def restore_policy(run: Run, workdir: str, version: int = 0) -> Policy:
     Raises:
       SettingsError: that run is not finished or has no such policy, or its model differs.
     """
-    if not os.path.exists(os.path.join(workdir, "results.json")):
+    if not storage.exists(storage.locate(f"{workdir}/results.json")):
         raise SettingsError(f"--policy_from={workdir} is not the directory of a finished run.")
     settings, own = run_settings(workdir), run.session.settings.model
     if (settings.model.path, settings.model.adapter) != (own.path, own.adapter):
@@ -188,6 +198,6 @@ def stored_deltas(
         raise SettingsError(f"{workdir} holds no trained policy (no M-step has finished there).")
     wanted = trained if settings.restem.start_from == "previous" else trained[-1:]
     spec = settings.restem.sft.spec()
-    with Checkpoints(f"{workdir}/checkpoints", read_only=True) as saved:
+    with remote_checkpoints.open_at(f"{workdir}/checkpoints", read_only=True) as saved:
         deltas = [delta_lib.Delta(saved.restore(number, like), spec) for number in wanted]
     return found[-1].record["version"], tuple(deltas)

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seal_jax.programs.writing import Edit
 from seal_jax.settings import Reward
+
+if TYPE_CHECKING:  # it imports the model, which reports on rewards do not need
+    from seal_jax.programs.writing import Edit
 
 Record = dict[str, Any]
 
@@ -86,7 +88,7 @@ def pattern_score(pattern: str, text: str) -> float:
     return covered / len(text) if text else 0.0
 
 
-def text_scores(reward: Reward, edits: Sequence[Sequence[Edit]]) -> list[list[float]]:
+def text_scores(reward: Reward, edits: Sequence[Sequence["Edit"]]) -> list[list[float]]:
     """Rewards "pattern" and "length" of self-edits [C][M]."""
     if reward.kind == "length":
         return [[float(len(edit.text)) for edit in of] for of in edits]

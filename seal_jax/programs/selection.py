@@ -65,3 +65,40 @@ def select(
         if weight > 0
     ]
     return rows, np.array(selection["weights"])
+
+
+def summarize(
+    run: Run,
+    contexts: Sequence[str],
+    rewards_CxM: np.ndarray,
+    weights_CxM: np.ndarray,
+    unadapted: float | None,
+    *,
+    stage: str,
+) -> Record:
+    """A round in figures, also said and measured.
+
+    Args:
+      contexts: ids.
+      rewards_CxM, weights_CxM: as selected; see `select`.
+      unadapted: the unadapted model's mean reward, where it has one.
+    """
+    valid, chosen = rewards_CxM[~np.isnan(rewards_CxM)], rewards_CxM[weights_CxM > 0]
+    figures = {
+        "mean_reward": float(valid.mean()) if valid.size else None,
+        "mean_kept_reward": float(chosen.mean()) if chosen.size else None,
+        "mean_unadapted": unadapted,
+    }
+    run.measure(stage, {name.replace("_", " "): value for name, value in figures.items()})
+    if valid.size and chosen.size:
+        run.say(
+            f"{stage}: mean reward {figures['mean_reward']:.3f} of {valid.size} self-edits, "
+            f"{figures['mean_kept_reward']:.3f} of the {chosen.size} kept"
+        )
+    return {
+        "contexts": list(contexts),
+        "self_edits": rewards_CxM.size,
+        "without_reward": int(np.isnan(rewards_CxM).sum()),
+        "kept": int(chosen.size),
+        **figures,
+    }

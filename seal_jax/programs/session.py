@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from seal_jax.batching import TooLong, bucket_index
 from seal_jax.programs import model_judge
+from seal_jax.programs.knowledge_task import make_task
 from seal_jax.programs.opened_model import OpenedModel, open_model
-from seal_jax.settings import Data, Settings, SettingsError
+from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks.base import Context, Grader, Question, Task
 from seal_jax.tasks.knowledge import rubric
 from seal_jax.tasks.knowledge.grading import judge
-from seal_jax.tasks.knowledge.task import KnowledgeTask
 from seal_jax.weights import load, tokenizer
 
 
@@ -163,33 +163,11 @@ def _judge_model(opened: OpenedModel) -> dict[str, Any]:
             params=opened.base,
             tokenizer=opened.tokenizer,
         )
-    model = load.load_model(grading.model, jnp.dtype(settings.model.dtype))
+    dtype = jnp.dtype(settings.model.dtype)
+    model = load.load_model(grading.model, dtype, opened.devices.param_sharding)
     return of_each | dict(
         label=grading.model,
         config=model.config,
         params=opened.devices.place(model.config, model.params),
         tokenizer=model.tokenizer,
-    )
-
-
-def make_task(settings: Settings, data: Data | None = None) -> KnowledgeTask:
-    """The knowledge task of the settings, or of other data."""
-    data = data or settings.data
-    return KnowledgeTask(
-        train_path=data.train_path or None,
-        eval_path=data.eval_path or None,
-        data_dir=data.dir or None,
-        train_part=data.train_part,
-        eval_part=data.eval_part,
-        max_train=data.max_train_contexts or None,
-        max_eval=data.max_eval_contexts or None,
-        min_words=data.min_words or None,
-        max_words=data.max_words or None,
-        edit_format=settings.prompts.edit_format,
-        prompts_dir=settings.prompts.dir or None,
-        edit_style=settings.edits.prompt_style,
-        question_style=settings.answers.prompt_style,
-        append_passage=settings.edits.append_passage,
-        title_prefix=settings.edits.title_prefix,
-        topic_prefix=settings.answers.topic_prefix,
     )

@@ -7,69 +7,86 @@ stopped, and what later stages see is always what the ledger holds.
 import functools
 import itertools
 import operator
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
-from seal_jax import batching, delta, run_dir
+from seal_jax import (
+    batching,
+    delta,
+    interruption,
+    parallel,
+    remote_checkpoints,
+    run_dir,
+    storage,
+)
 from seal_jax.checkpoints import Checkpoints
 from seal_jax.constrained import Automaton
 from seal_jax.hosts import Hosts
 from seal_jax.ledger import Ledger
-from seal_jax.programs import answering, trials, writing
+from seal_jax.metrics import Compiles, Writers
+from seal_jax.programs import answering, memory, trials, writing
 from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.programs.session import Session
+from seal_jax.programs.step_checkpoints import StepCheckpoints
 from seal_jax.programs.trials import Candidate
 from seal_jax.programs.writing import Edit, Prompt
 from seal_jax.progress import Progress
 from seal_jax.settings import Inner, Model, SettingsError
 from seal_jax.shared_ledger import SharedLedger
+from seal_jax.storage import Location
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
 Unit = tuple[str, Callable[[], Record]]  # its key in the ledger, and what makes its record
+_OF_SAMPLING = ("edits.contexts_per_batch", "edits.samples", "edits.max_new_tokens")
 Item = TypeVar("Item")
 SessionT = TypeVar("SessionT", bound=OpenedModel)
 
 
 class Run(Generic[SessionT]):
-    """A session with its ledger, checkpoints and clock; what the stages share."""
+    """A session with its ledger, checkpoints and clock; what the stages share.
+
+    Attributes:
+      steps: the state of the training that is under way.
+    """
 
     def __init__(
         self,
         session: SessionT,
         ledger: Ledger | SharedLedger,
-        checkpoints_path: Path,
+        checkpoints_path: Location,
         quiet: bool,
+        metrics: Writers | None = None,
         hosts: Hosts | None = None,
     ):
         self.session = session
         self.ledger = ledger
         self.quiet = quiet
         self.hosts = hosts or Hosts()
+        self._metrics = metrics or Writers([])
+        self._compiles = Compiles()
         self.seconds: dict[str, float] = {}
         self._path = checkpoints_path
         self._checkpoints: dict[str, Checkpoints] = {}
+        self.steps = StepCheckpoints(checkpoints_path.parent / "steps", self.say)
         self._kept: tuple[tuple, Any] | None = None
 
     def checkpoints(self, line: str) -> Checkpoints:
         """The checkpoints of a line of policies: "" is SEAL's own, others are controls."""
         if line not in self._checkpoints:
-            path = self._path.with_name(f"{self._path.name}-{line}") if line else self._path
-            self._checkpoints[line] = Checkpoints(path, keep=None)
+            path = self._path.parent / f"{self._path.name}-{line}" if line else self._path
+            self._checkpoints[line] = remote_checkpoints.open_at(path, keep=None)
         return self._checkpoints[line]
 
     def discard_checkpoints(self, line: str) -> None:
         """Deletes the checkpoints of a line that nothing needs any more."""
         opened = self.checkpoints(line)
         opened.close()
-        shutil.rmtree(opened.path)
+        storage.remove(opened.shown)
         del self._checkpoints[line]
 
     def keep_one(self, key: tuple, make: Callable[[], Any]) -> Any:
@@ -86,7 +103,7 @@ class Run(Generic[SessionT]):
 
     def close(self) -> None:
         """Finishes what is being written."""
-        for opened in self._checkpoints.values():
+        for opened in (*self._checkpoints.values(), self.steps):
             opened.close()
 
     def __enter__(self) -> Self:
@@ -102,10 +119,14 @@ class Run(Generic[SessionT]):
 
         Args:
           together: every host does it: there are other units of work in it.
+
+        Raises:
+          Interrupted: it is not done, and a signal asked for the end of the run.
         """
         found = self.ledger.find(kind, key)
         if found is not None:
             return found
+        interruption.check()
         made = work() if together or self.hosts.rank == 0 else None
         if made is not None and self.hosts.rank == 0:
             self.ledger.append(kind, key, made)
@@ -116,10 +137,14 @@ class Run(Generic[SessionT]):
 
         Those that are not in the ledger are divided over the hosts: as many as there are hosts are
         done at a time, one by each, and recorded in order before the next ones.
+
+        Raises:
+          Interrupted: some are not done, and a signal asked for the end of the run.
         """
         for first, (key, _) in enumerate(units):
             found = self.ledger.find(kind, key)
             if found is None:
+                interruption.check()
                 left = (unit for unit in units[first:] if self.ledger.find(kind, unit[0]) is None)
                 share = list(itertools.islice(left, self.hosts.count))
                 for own, work in share[self.hosts.rank : self.hosts.rank + 1]:
@@ -139,13 +164,40 @@ class Run(Generic[SessionT]):
         """A tree that host 0 makes, on every host; see `Hosts.first_tree`."""
         return self.hosts.first_tree(name, make, like)
 
+    def forget_steps(self) -> None:
+        """Deletes the state of the last training, once its result is recorded."""
+        if self.hosts.rank == 0:
+            self.steps.clear()
+
+    def measure(
+        self, stage: str, values: Mapping[str, float | None], *, step: int | None = None
+    ) -> None:
+        """Writes figures for charts, under "stage/name".
+
+        Args:
+          step: place on the horizontal axis; None is the number of units of work that are done.
+        """
+        named = {f"{stage}/{name}": value for name, value in values.items()}
+        self._metrics.write(len(self.ledger) if step is None else step, named)
+
     @contextmanager
     def stage(self, name: str, total: int, unit: str) -> Iterator[Progress]:
-        """Times a stage and shows its progress."""
-        start = time.perf_counter()
+        """Times a stage, shows its progress, and measures its speed, compiles and memory."""
+        start, compiles, units = time.perf_counter(), self._compiles.count, len(self.ledger)
         with Progress(total, name, unit=unit, quiet=self.quiet, beat=self.hosts.beat) as progress:
             yield progress
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        if len(self.ledger) > units:  # otherwise all of it was done before
+            self.measure(
+                name,
+                {
+                    "seconds": seconds,
+                    f"{unit}s an hour": 3600 * total / max(seconds, 1e-9),
+                    "compiles": self._compiles.count - compiles,
+                    "peak bytes of a device": parallel.peak_memory(),
+                },
+            )
 
     def say(self, line: str) -> None:
         if not self.quiet:
@@ -178,14 +230,15 @@ def sample(
         if settings.from_run:
             found = _stored_edits(run, batch, stage, samples)
         else:
-            found = writing.sample(
-                run.session,
-                params,
-                batch,
-                draw=draw or stage,
-                samples=samples,
-                automaton=automaton,
-            )
+            with memory.needed_by(f"{stage}: {size} contexts at once", *_OF_SAMPLING):
+                found = writing.sample(
+                    run.session,
+                    params,
+                    batch,
+                    draw=draw or stage,
+                    samples=samples,
+                    automaton=automaton,
+                )
         return {"edits": [edit.record() for edit in found]}
 
     units = in_units(stage, prompts, size, work)
@@ -195,6 +248,14 @@ def sample(
             progress.update(len(record["edits"]))
     lengths = [len(edit.tokens) for edit in edits]
     unfinished = sum(not edit.stopped for edit in edits)
+    run.measure(
+        stage,
+        {
+            "tokens of a text": float(np.mean(lengths)),
+            "texts cut off": unfinished,
+            "empty texts": sum(not edit.text for edit in edits),
+        },
+    )
     run.say(
         f"{stage}: {len(edits)} texts of {np.mean(lengths):.0f} tokens on average; "
         f"{unfinished} reached the length limit"
@@ -209,7 +270,7 @@ def _stored_edits(run: Run, batch: Sequence[Prompt], stage: str, samples: int) -
       SettingsError: it has none of them, or another model wrote them.
     """
     workdir = run.session.settings.edits.from_run
-    if not os.path.isdir(f"{workdir}/ledger"):
+    if not storage.is_folder(storage.locate(f"{workdir}/ledger")):
         raise SettingsError(f"edits.from_run={workdir} is not the directory of a run.")
     stored = run_dir.read_config(workdir)["model"]
     writer = Model(path=stored["path"], adapter=stored.get("adapter", "")).name
@@ -253,9 +314,13 @@ def answer(
     answers: dict[str, list[Record]] = {}
     made = functools.cache(params)
 
+    def ask(session: Session, piece: Sequence[Context]) -> Record:
+        found = answering.ask(session, made(), None, piece, width, passage=passage)
+        return {context.id: answers for context, answers in zip(piece, found, strict=True)}
+
     def work(batch: Sequence[Context]) -> Record:
-        found = answering.ask(run.session, made(), None, batch, width, passage=passage)
-        return {context.id: answers for context, answers in zip(batch, found, strict=True)}
+        pieces = memory.in_pieces(run, batch, ask, stage=f"{stage}: answers")
+        return {id: record for piece in pieces for id, record in piece.items()}
 
     units = in_units(stage, contexts, size, work)
     if any(run.ledger.find("unadapted", key) is None for key, _ in units):
@@ -349,12 +414,11 @@ def try_all(
     Returns:
       The records in the candidates' order, and the tokens that were trained on and computed.
     """
-    size = run.session.settings.inner.candidates
 
-    def work(group: list[int]) -> Record:
+    def work(session: Session, group: Sequence[int]) -> Record:
         members = [candidates[i] for i in group]
         return trials.try_group(
-            run.session, params, members, draw=draw or stage, width=width, recipe=recipe
+            session, params, members, draw=draw or stage, width=width, recipe=recipe
         )
 
     found, tokens = in_batches(
@@ -363,7 +427,6 @@ def try_all(
         [candidate.replicate for candidate in candidates],
         work,
         stage=stage,
-        size=size,
     )
     records: list[Record] = [
         found.get(i)
@@ -374,6 +437,16 @@ def try_all(
         }
         for i, c in enumerate(candidates)
     ]
+    run.measure(
+        stage,
+        {
+            "trained tokens": tokens.real,
+            "real share of tokens": tokens.real / max(tokens.computed, 1),
+            "trials without a result": sum(record["reason"] is not None for record in records),
+            "last loss": _mean([record.get("last_loss") for record in records]),
+            "empty answers": sum(a["empty"] for record in records for a in record["answers"]),
+        },
+    )
     run.say(
         f"{stage}: {len(found)} inner loops on {tokens.real} tokens "
         f"({tokens.real / max(tokens.computed, 1):.0%} of those computed); "
@@ -388,42 +461,60 @@ def try_all(
     return records, tokens
 
 
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
 def in_batches(
     run: Run,
     costs: Sequence[tuple[int, ...] | None],
     replicates: Sequence[int],
-    work: Callable[[list[int]], Record],
+    work: Callable[[Any, Sequence[int]], Record],
     *,
     stage: str,
-    size: int,
 ) -> tuple[dict[int, Record], batching.Tokens]:
     """Tries candidates group by group; a group is of one replicate and of like cost.
 
-    The plan of groups is a function of the arguments alone and is recorded first.
+    The plan of groups is a function of the arguments and K, and is recorded first. Where the device
+    has too little memory for a group, it is tried in pieces; its record says so.
 
     Args:
       costs: of each candidate, see `batching.plan`; None for those that cannot be tried.
       replicates: of each candidate.
-      work: tries the candidates of these numbers; returns {"trials": a record for each,
-        "real_tokens", "computed_tokens"}.
-      size: K.
+      work: tries the candidates of these numbers in a session that holds so many; returns
+        {"trials": a record for each, "real_tokens", "computed_tokens"}.
 
     Returns:
       The records of those that were tried by their number, and the tokens that were trained on and
       computed.
     """
+    size = memory.candidates(run)
     groups: list[list[int]] = []
     for replicate in sorted(set(replicates)):
         costed = [(i, cost) for i, cost in enumerate(costs) if cost and replicates[i] == replicate]
         planned = batching.plan([cost for _, cost in costed], size=size)
         groups += [[costed[j][0] for j in group] for group in planned]
     plan = run.once("plan", stage, lambda: {"candidates_per_batch": size, "groups": groups})
+
+    def tried(group: list[int]) -> Record:
+        pieces = memory.in_pieces(run, group, work, stage=f"{stage}: adapt")
+        whole: Record = {
+            "trials": [trial for piece in pieces for trial in piece["trials"]],
+            "real_tokens": sum(piece["real_tokens"] for piece in pieces),
+            "computed_tokens": sum(piece["computed_tokens"] for piece in pieces),
+        }
+        fitting = memory.candidates(run)
+        if fitting != plan["candidates_per_batch"]:
+            whole |= {"candidates_per_batch": fitting, "split": "out of memory"}
+        return whole
+
     records: dict[int, Record] = {}
     real = computed = 0
     with run.stage(f"{stage}: adapt", len(costs), "edit") as progress:
         progress.update(sum(cost is None for cost in costs))
         units = [
-            (f"{stage}/{number}", functools.partial(work, group))
+            (f"{stage}/{number}", functools.partial(tried, group))
             for number, group in enumerate(plan["groups"])
         ]
         for group, batch in zip(plan["groups"], run.each("batch", units), strict=True):

@@ -161,22 +161,14 @@ def e_step(
     rows, weights_CxM = selection.select(
         run, prompts, edits, rewards_CxM, baselines_C, rule, stage=stage
     )
-    valid = rewards_CxM[~np.isnan(rewards_CxM)]
-    chosen = rewards_CxM[weights_CxM > 0]
-    summary = {
-        "contexts": [context.id for context in contexts],
-        "self_edits": rewards_CxM.size,
-        "without_reward": int(np.isnan(rewards_CxM).sum()),
-        "kept": len(rows),
-        "mean_reward": float(valid.mean()) if valid.size else None,
-        "mean_kept_reward": float(chosen.mean()) if chosen.size else None,
-        "mean_unadapted": float(np.nanmean(baselines_C)) if baselines_C else None,
-    }
-    if valid.size and chosen.size:
-        run.say(
-            f"{stage}: mean reward {summary['mean_reward']:.3f} of {valid.size} self-edits, "
-            f"{summary['mean_kept_reward']:.3f} of the {len(rows)} kept"
-        )
+    summary = selection.summarize(
+        run,
+        [context.id for context in contexts],
+        rewards_CxM,
+        weights_CxM,
+        float(np.nanmean(baselines_C)) if baselines_C else None,
+        stage=stage,
+    )
     return rows, summary
 
 

@@ -73,7 +73,11 @@ def train_group(
       K stacked deltas (padding candidates' ones change nothing), K results, and the number of real
       and computed tokens.
     """
-    settings = recipe or session.settings.inner
+    settings = session.settings.inner
+    if recipe is not None:
+        settings = dataclasses.replace(
+            settings, epochs=recipe.epochs, learning_rate=recipe.learning_rate
+        )
     return inner_loop.train(
         session,
         params,

@@ -7,6 +7,7 @@ Record = dict[str, Any]
 
 _UNITS = {
     "accuracy": (100, 1, " %"),
+    "solved": (100, 1, " %"),
     "gold_log_likelihood": (1, 3, " nats"),
     "log_likelihood_gain": (1, 3, " nats"),
     "mix": (1, 3, ""),
@@ -24,7 +25,7 @@ _RELIABILITIES = {
     "other_both": "other questions and seeds",
     "pooled_over_contexts": "POOLED",
 }
-_SHOWN = ("accuracy", "gold_log_likelihood", "reward")  # what is worth gaining
+_SHOWN = ("accuracy", "solved", "graded", "gold_log_likelihood", "reward")  # what is worth gaining
 
 
 def table(report: Record) -> str:

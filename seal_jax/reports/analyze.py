@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax import best_of_m, reliability
+from seal_jax import best_of_m, reliability, storage
 from seal_jax.reliability import Array
 from seal_jax.reports import scores
 from seal_jax.reports.scores import Stage
@@ -59,7 +59,7 @@ def analyze(source: str, *, seed: int = 0, draws: int = 10_000, mix: float | Non
       ValueError, OSError: there is no run and no such file, or nothing in it to compare.
     """
     notes: list[str] = []
-    if os.path.isdir(source):
+    if storage.is_folder(storage.locate(source)):
         stages, notes = scores.of_run(source)
         if mix is None:
             mix = scores.config_of_run(source).get("reward", {}).get("mix")

@@ -13,10 +13,10 @@ from seal_jax.reports import finished_run
 from seal_jax.reports.finished_run import CompareError, FinishedRun, Setting
 from seal_jax.statistics import Interval
 
-METRICS = ("accuracy", "gold_log_likelihood")
 # Settings that decide what is asked; the last three leave out what is too long.
 _CHOOSE_CONTEXTS = (
     "data.",
+    "few_shot.eval",
     "evaluation.contexts",
     "evaluation.seed",
     "evaluation.questions",
@@ -36,8 +36,9 @@ def compare(
 
     Runs of one setting with different seeds are given as one, separated by commas; their intervals
     resample seeds, articles and passages (`statistics.nested_bootstrap`), and their own arms are
-    compared as well. Single runs are compared over contexts. Where two settings do not have the
-    same arms, each arm that only one has is compared with each that only the other has.
+    compared as well. Single runs are compared over contexts. The contexts of few-shot learning are
+    its tasks. Where two settings do not have the same arms, each arm that only one has is compared
+    with each that only the other has.
 
     Args:
       runs: directories, "DIR" or "DIR,DIR,..."; two settings or more, or one with several seeds.
@@ -46,10 +47,10 @@ def compare(
       level: the coverage that is aimed at.
 
     Returns:
-      "settings", "grader", "contexts", "articles" and "questions" (numbers), "paired_seeds",
-      "config_differences" ({key: {label: value}}), "arms" ({label: {arm: values}}), "between" and
-      "within" (families of differences, second minus first: "intervals", and "corrected_level"),
-      "compute" ({run: ...}), and the arguments.
+      "settings", "task", "metrics", "grader", "contexts", "articles" and "questions" (numbers),
+      "paired_seeds", "config_differences" ({key: {label: value}}), "arms" ({label: {arm: values}}),
+      "between" and "within" (families of differences, second minus first: "intervals", and
+      "corrected_level"), "compute" ({run: ...}), and the arguments.
 
     Raises:
       CompareError: a run is unfinished, or graders, contexts or questions differ.
@@ -59,7 +60,9 @@ def compare(
         raise CompareError("give two runs or more: `compare RUN RUN` (RUN,RUN for seeds of one).")
     every = [run for setting in settings for run in setting.runs]
     _check_distinct(settings, every)
+    _check_tasks(every)
     _check_graders(every)
+    metrics = finished_run.METRICS[every[0].task]
     questions = _common_questions(every)
     several = {len(setting.runs) > 1 for setting in settings}
     if len(several) > 1:
@@ -82,6 +85,8 @@ def compare(
             }
             for setting in settings
         ],
+        "task": every[0].task,
+        "metrics": list(metrics),
         "grader": every[0].grader,
         "contexts": len(questions),
         "articles": len(set(titles)),
@@ -89,13 +94,16 @@ def compare(
         "paired_seeds": paired if nested else None,
         "config_differences": _config_differences(settings),
         "arms": {
-            setting.label: {arm: _summary(setting, arm, questions) for arm in _shared_arms(setting)}
+            setting.label: {
+                arm: _summary(setting, arm, questions, metrics) for arm in _shared_arms(setting)
+            }
             for setting in settings
         },
-        "between": _family(_between(settings), questions, nested, numbers),
+        "between": _family(_between(settings), questions, metrics, nested, numbers),
         "within": _family(
             _within(settings) if nested else [],
             questions,
+            metrics,
             {"articles": titles, "paired": True},
             numbers,
         ),
@@ -111,6 +119,16 @@ def _check_distinct(settings: Sequence[Setting], every: Sequence[FinishedRun]) -
         twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         if twice:
             raise CompareError(f"the {what} {twice[0]} was given twice: give each once.")
+
+
+def _check_tasks(every: Sequence[FinishedRun]) -> None:
+    for run in every:
+        if run.task != every[0].task:
+            shown = ", ".join(f"{of.path}: {of.task}" for of in (every[0], run))
+            raise CompareError(
+                f"these runs are of different domains ({shown}), so nothing in them is alike: "
+                "compare runs of one `task`."
+            )
 
 
 def _check_graders(every: Sequence[FinishedRun]) -> None:
@@ -219,11 +237,12 @@ def _within(settings: Sequence[Setting]) -> list[tuple[Side, Side]]:
 def _family(
     sides: Sequence[tuple[Side, Side]],
     questions: Questions,
+    metrics: Sequence[str],
     nested: dict[str, Any] | None,
     numbers: dict[str, Any],
 ) -> dict[str, Any]:
-    """Differences in both metrics, corrected for their number; the sides are (second, first)."""
-    planned = [(second, first, metric) for second, first in sides for metric in METRICS]
+    """Differences in every metric, corrected for their number; the sides are (second, first)."""
+    planned = [(second, first, metric) for second, first in sides for metric in metrics]
     values = [
         tuple(_values(side, metric, questions) for side in (second, first))
         for second, first, metric in planned
@@ -283,10 +302,12 @@ def _record(single: Interval, corrected: Interval) -> dict[str, Any]:
     }
 
 
-def _summary(setting: Setting, arm: str, questions: Questions) -> dict[str, Any]:
+def _summary(
+    setting: Setting, arm: str, questions: Questions, metrics: Sequence[str]
+) -> dict[str, Any]:
     """An arm's means (over the questions that have a value, then over seeds), and counts."""
     found: dict[str, Any] = {}
-    for metric in METRICS:
+    for metric in metrics:
         means = []
         for run in setting.runs:
             of_contexts = run.values(arm, metric, questions)

@@ -3,18 +3,30 @@
 import json
 from typing import Any
 
-_METRICS = {"accuracy": "accuracy", "gold_log_likelihood": "gold log-lik."}
+# name, width of its column, format of a mean, and scale and digits of a difference
+_METRICS = {
+    "accuracy": ("accuracy", 9, ".1%", 100, 1),
+    "solved": ("solved", 9, ".1%", 100, 1),
+    "graded": ("graded", 9, ".3f", 1, 3),
+    "gold_log_likelihood": ("gold log-lik.", 15, ".3f", 1, 3),
+}
 
 
 def table(found: dict[str, Any]) -> str:
     """The result of `compare.compare` as text.
 
-    Accuracies and their differences are in per cent and points, log-likelihoods in nats.
+    Accuracies, shares of solved tasks and their differences are in per cent and points,
+    log-likelihoods in nats.
     """
     names = {setting["label"]: f"R{i}" for i, setting in enumerate(found["settings"], start=1)}
+    about = (
+        f"{found['contexts']} tasks"
+        if found["task"] == "few_shot"
+        else f"{found['contexts']} contexts of {found['articles']} articles, "
+        f"{found['questions']} questions"
+    )
     parts = [
-        f"{found['contexts']} contexts of {found['articles']} articles, "
-        f"{found['questions']} questions, grader {_value(found['grader'])}",
+        f"{about}, grader {_value(found['grader'])}",
         _legend(found, names),
         _config(found),
         _arms(found, names),
@@ -50,30 +62,36 @@ def _config(found: dict[str, Any]) -> str:
 def _arms(found: dict[str, Any], names: dict[str, str]) -> str:
     every = dict.fromkeys(name for arms in found["arms"].values() for name in arms)
     width = max(map(len, every)) + 2
+    counts = () if found["task"] == "few_shot" else (("empty", 7), ("ungraded", 10))
+    heads = [_METRICS[metric] for metric in found["metrics"]]
     lines = [
         f"{'arm':<{width}}{'run':<5}"
-        f"{'accuracy':>9}{'gold log-lik.':>15}{'empty':>7}{'ungraded':>10}"
+        + "".join(f"{name:>{column}}" for name, column, *_ in heads)
+        + "".join(f"{name:>{column}}" for name, column in counts)
     ]
     for name in every:
         for label, arms in found["arms"].items():
             if name not in arms:
                 continue
             arm = arms[name]
-            accuracy, nats = arm["accuracy"], arm["gold_log_likelihood"]
             lines.append(
                 f"{name:<{width}}{names[label]:<5}"
-                f"{'-' if accuracy is None else format(accuracy, '.1%'):>9}"
-                f"{'-' if nats is None else format(nats, '.3f'):>15}"
-                f"{arm['empty']:>7}{arm['ungraded']:>10}"
+                + "".join(_mean(arm[metric], metric) for metric in found["metrics"])
+                + "".join(f"{arm[name]:>{column}}" for name, column in counts)
             )
     return "\n".join(lines)
 
 
+def _mean(value: float | None, metric: str) -> str:
+    _, column, form, *_ = _METRICS[metric]
+    return f"{'-' if value is None else format(value, form):>{column}}"
+
+
 def _families(found: dict[str, Any], names: dict[str, str]) -> list[str]:
     several = found["paired_seeds"] is not None
-    over = "contexts"
+    over = "tasks" if found["task"] == "few_shot" else "contexts"
     if several:
-        over = "seeds, articles and passages"
+        over = "seeds and tasks" if found["task"] == "few_shot" else "seeds, articles and passages"
     texts = []
     for name, title in (("between", "between runs"), ("within", "within runs of one setting")):
         family = found[name]
@@ -94,7 +112,7 @@ def _families(found: dict[str, Any], names: dict[str, str]) -> list[str]:
 
 def _difference(of: dict[str, Any], names: dict[str, str]) -> str:
     second, first = of["second"], of["first"]
-    scale, digits = (100, 1) if of["metric"] == "accuracy" else (1, 3)
+    metric, _, _, scale, digits = _METRICS[of["metric"]]
 
     def number(value: float) -> str:
         return f"{value * scale:+.{digits}f}"
@@ -103,7 +121,7 @@ def _difference(of: dict[str, Any], names: dict[str, str]) -> str:
     corrected = of["corrected_interval"]
     line = (
         f"  {names[second['setting']]} {second['arm']} - {names[first['setting']]} {first['arm']}, "
-        f"{_METRICS[of['metric']]}: {number(of['difference'])} [{number(low)}, {number(high)}], "
+        f"{metric}: {number(of['difference'])} [{number(low)}, {number(high)}], "
         f"corrected [{number(corrected[0])}, {number(corrected[1])}]"
     )
     if of["left_out"]:

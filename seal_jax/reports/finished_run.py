@@ -1,17 +1,22 @@
 """Finished runs as they lie on the disk: what `compare` reads of them."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from seal_jax import run_dir
+from seal_jax import run_dir, storage
 from seal_jax.ledger import Ledger
 
 DEFAULT_GRADER = "local-1"  # of runs that recorded none
+GRIDS = "exact grids"  # what grades few-shot learning: no opinion, so it has no version
+METRICS = {
+    "knowledge": ("accuracy", "gold_log_likelihood"),
+    "few_shot": ("solved", "graded", "gold_log_likelihood"),
+}
 _OF_A_SEED = ("seed", "policy_from")  # what may differ between seeds of one setting
 
 
@@ -38,14 +43,23 @@ class FinishedRun:
     compute: dict[str, Any]
 
     @property
-    def grader(self) -> Any:
-        """What graded its answers."""
-        return self.results.get("grader", DEFAULT_GRADER)
+    def task(self) -> str:
+        """Its task domain: "knowledge" or "few_shot"."""
+        return self.config.get("task", "knowledge")
 
     @property
+    def grader(self) -> Any:
+        """What graded its answers."""
+        return GRIDS if self.task == "few_shot" else self.results.get("grader", DEFAULT_GRADER)
+
+    @functools.cached_property
     def contexts(self) -> dict[str, Any]:
-        """Per-context results by context id; see `per_context.per_context`."""
-        return self.results["contexts"]
+        """Per-context results by context id; see `per_context.per_context`.
+
+        Of few-shot learning the contexts are the tasks. Each has one question, whose value is the
+        mean over the task's self-edits.
+        """
+        return _of_tasks(self.results) if self.task == "few_shot" else self.results["contexts"]
 
     @property
     def arms(self) -> list[str]:
@@ -142,17 +156,25 @@ def read_run(path: str | os.PathLike[str]) -> FinishedRun:
     Raises:
       CompareError: it is not a finished run with per-context results.
     """
-    folder = Path(path)
-    if not (folder / "config.json").is_file():
+    folder = storage.locate(path)
+    if not storage.exists(folder / "config.json"):
         raise CompareError(f"{folder} is not the directory of a run (it holds no config.json).")
-    if not (folder / "results.json").is_file():
+    if not storage.exists(folder / "results.json"):
         raise CompareError(
             f"{folder} holds an unfinished run (no results.json): the command that started it "
             "finishes it."
         )
     config = run_dir.read_config(folder)
     results = _read(folder / "results.json")
-    contexts = results.get("contexts")
+    if config.get("task") == "few_shot":
+        if "arms" not in results:
+            raise CompareError(
+                f"{folder} is a run of `curate`, which has no arms to compare: `report "
+                f"--workdir={folder}` shows what it found."
+            )
+        contexts = results.get("tasks")
+    else:
+        contexts = results.get("contexts")
     if not isinstance(contexts, dict) or not contexts:
         raise CompareError(
             f"{folder} has no per-context results: it had a planted reward, or was made by an "
@@ -174,10 +196,33 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     ]
 
 
-def _compute(folder: Path) -> dict[str, Any]:
+def _of_tasks(results: dict[str, Any]) -> dict[str, Any]:
+    """A few-shot run's results by task in the form of `per_context.per_context`."""
+    return {
+        id: {
+            "title": id,
+            "arms": {
+                arm: {
+                    "questions": ["the task"],
+                    **{
+                        metric: [sum(values) / len(values)]
+                        for metric, values in found.items()
+                        if metric in METRICS["few_shot"]
+                    },
+                    "empty": 0,
+                    "ungraded": 0,
+                }
+                for arm, found in of_task.items()
+            },
+        }
+        for id, of_task in results["tasks"].items()
+    }
+
+
+def _compute(folder: storage.Location) -> dict[str, Any]:
     with Ledger(folder / "ledger", read_only=True) as ledger:
         batches = [segment.record for segment in ledger.segments("batch")]
-    timing = _read(folder / "timing.json") if (folder / "timing.json").is_file() else {}
+    timing = _read(folder / "timing.json") if storage.exists(folder / "timing.json") else {}
     return {
         "inner_loops": sum(len(batch.get("trials", [])) for batch in batches),
         "real_tokens": sum(batch.get("real_tokens", 0) for batch in batches),
@@ -187,9 +232,9 @@ def _compute(folder: Path) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: storage.Location) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(storage.read_bytes(path))
     except ValueError as error:
         raise CompareError(f"{path} is damaged: {error}. Put an undamaged copy back.") from None
     if not isinstance(content, dict):

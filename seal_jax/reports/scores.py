@@ -14,15 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax import run_dir
+from seal_jax import run_dir, storage
 from seal_jax.ledger import Ledger, LedgerError, Segment
+from seal_jax.programs import arm_kinds
 from seal_jax.reliability import Array
+from seal_jax.reports import few_shot_trials
 from seal_jax.tasks.knowledge import scored
 
 Record = dict[str, Any]
 
 NO_TEXT = "the self-edit holds no text to train on"
 NOT_TRIED = "not tried yet"
+NO_RECIPE = "the self-edit is no valid recipe, or its recipe was refused"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,8 @@ class Stage:
       contexts: names of the contexts.
       texts: for each context, its self-edits.
       cells: by reward with replicates, for each context [M, Q, R] ("accuracy",
-        "gold_log_likelihood"; Q is 1 for a reward of the self-edit as a whole).
+        "gold_log_likelihood"; of a few-shot run "solved", "graded" and "gold_log_likelihood", where
+        Q are the tests; Q is 1 for a reward of the self-edit as a whole).
       fixed: by reward without replicates, for each context [M].
       unadapted: by reward, for each context the values of the unadapted model: [Q], or a scored
         file's [M] baselines.
@@ -103,7 +107,7 @@ def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Stage], list[str]]:
 
     The ledger is opened read-only: the run may be in progress.
     """
-    folder = pathlib.Path(workdir)
+    folder = storage.locate(workdir)
     ledger = Ledger(folder / "ledger", read_only=True)
     seconds = _seconds(folder / "timing.json")
     by_stage: dict[str, dict[str, list[Segment]]] = {}
@@ -122,14 +126,17 @@ def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Stage], list[str]]:
             notes.append(f"{name}: no self-edit has been tried yet")
         else:
             stages.append(stage)
+    if "curate" in by_stage:
+        notes.append(
+            "curate tries one recipe on each task and writes no self-edit, so there is nothing to "
+            "compare; `report` shows what it found"
+        )
     return stages, notes
 
 
 def _bring_together(by_stage: dict[str, dict[str, list[Segment]]]) -> None:
     """In the evaluation an editor writes once for several arms: gives each arm its self-edits."""
-    from seal_jax.programs.arms import KINDS  # imports JAX, which files of scores do not need
-
-    for arm, kind in KINDS.items():
+    for arm, kind in arm_kinds.KNOWLEDGE.items():
         own, written = by_stage.get(f"eval {arm}"), by_stage.get(f"eval edits {kind.source}")
         if own and written and "batch" in own:
             own["edits"] = written["edits"]
@@ -168,6 +175,9 @@ def _stage(name: str, kinds: Mapping[str, list[Segment]], seconds: Mapping[str, 
     contexts = tuple(edits)
     rows = {c: {m: row for row, m in enumerate(sorted(edits[c]))} for c in contexts}
     trials = [trial for segment in kinds.get("batch", []) for trial in segment.record["trials"]]
+    few_shot = any("answers" not in trial for trial in trials)
+    if few_shot:
+        trials = few_shot_trials.with_answers(trials)
     replicates = 1 + max((trial["replicate"] for trial in trials), default=0)
     answers: dict[str, list[tuple[int, int, Record]]] = {c: [] for c in contexts}
     reasons: dict[tuple[str, int], str] = {}
@@ -183,13 +193,14 @@ def _stage(name: str, kinds: Mapping[str, list[Segment]], seconds: Mapping[str, 
             reasons.setdefault(place, trial["reason"] or "no answers")
     planned = sum(len(segment.record["groups"]) for segment in kinds.get("plan", []))
     finished = "plan" in kinds and len(kinds.get("batch", [])) == planned
-    without = collections.Counter(
-        reasons.get((c, m), NO_TEXT if finished else NOT_TRIED) for c in contexts for m in edits[c]
-    )
+    untried = (NO_RECIPE if few_shot else NO_TEXT) if finished else NOT_TRIED
+    without = collections.Counter(reasons.get((c, m), untried) for c in contexts for m in edits[c])
     plain = {c: a for s in kinds.get("unadapted", []) for c, a in s.record.items()}
+    if few_shot:
+        plain = {c: few_shot_trials.answers(record) for c, record in plain.items()}
     every = [answer for of_context in answers.values() for _, _, answer in of_context]
     cells, unadapted = {}, {}
-    for reward, value in _VALUES.items():
+    for reward, value in (few_shot_trials.VALUES if few_shot else _VALUES).items():
         if not every:
             break
         orders = {c: list(dict.fromkeys(a["question"] for _, _, a in answers[c])) for c in contexts}
@@ -202,6 +213,8 @@ def _stage(name: str, kinds: Mapping[str, list[Segment]], seconds: Mapping[str, 
                 np.array([of_question[c].get(q, np.nan) for q in orders[c]] or [np.nan])
                 for c in contexts
             ]
+    if "graded" in cells:  # of the task as a whole, not of each test
+        cells["graded"] = [of_context[:, :1] for of_context in cells["graded"]]
     fixed = {}
     selection = kinds.get("selection", [])
     if selection and not trials:
@@ -225,7 +238,7 @@ def _stage(name: str, kinds: Mapping[str, list[Segment]], seconds: Mapping[str, 
             "empty_answers": sum(bool(answer.get("empty")) for answer in every),
             "ungraded_answers": sum(answer["correct"] is None for answer in every),
         }
-        if every
+        if every and not few_shot
         else {},
         without_reward=dict(without),
         cost=_cost(name, kinds, seconds),
@@ -267,10 +280,10 @@ def _cost(name: str, kinds: Mapping[str, list[Segment]], seconds: Mapping[str, f
     return cost
 
 
-def _seconds(path: pathlib.Path) -> Mapping[str, float]:
+def _seconds(path: storage.Location) -> Mapping[str, float]:
     """Stage times of the process that finished the run; none where it is not finished."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+        found = json.loads(storage.read_bytes(path))["seconds"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

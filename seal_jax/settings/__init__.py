@@ -24,6 +24,7 @@ from seal_jax.settings.learning import (
     Recipe,
     Sft,
 )
+from seal_jax.settings.metrics import Metrics
 from seal_jax.settings.outcomes import (
     ARMS,
     Evaluation,
@@ -51,6 +52,7 @@ __all__ = [
     "Grading",
     "Inner",
     "Lora",
+    "Metrics",
     "Model",
     "Prompts",
     "Recipe",
@@ -92,6 +94,7 @@ class Settings:
     evaluation: Evaluation = Evaluation()
     few_shot: FewShot = FewShot()
     continual: Continual = Continual()
+    metrics: Metrics = Metrics()
 
     def __post_init__(self):
         require(0 <= self.seed < 2**32, "seed must be in [0, 2**32).")

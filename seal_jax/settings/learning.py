@@ -18,8 +18,9 @@ class Model:
     """The language model.
 
     Attributes:
-      path: "smollm2-135m" (the demo model), a .gguf file, or a directory with a Hugging Face
-        checkpoint (config.json, tokenizer, *.safetensors).
+      path: "smollm2-135m" (the demo model); a .gguf file; a directory, local or gs://, with a
+        Hugging Face checkpoint (config.json, tokenizer, *.safetensors); or a hub id at a commit,
+        "Qwen/Qwen2.5-7B@<40 hexadecimal digits>" (HF_TOKEN for gated models).
       adapter: the directory of a PEFT LoRA adapter that is merged into the weights at the start of
         a run; "" for none. What this file calls the base model includes it.
       dtype: of the weights: "float32" or "bfloat16" (deltas are always float32).
@@ -142,6 +143,9 @@ class Sft(Recipe):
       batch_size: effective batch over all devices.
       microbatch: rows of one device that go through the model at once.
       buckets: lengths that rows (prompt and self-edit) may be padded to, in tokens.
+      checkpoint_steps: the state is kept every so many optimizer steps, for a run that is
+        interrupted; 0 keeps none, and the training is then done again from its start.
+      keep_checkpoints: how many of these states are kept (1 has nothing to fall back on).
     """
 
     lora: Lora = Lora(rank=64, alpha=128.0, targets=ALL_PROJECTIONS)
@@ -150,10 +154,14 @@ class Sft(Recipe):
     batch_size: int = 10
     microbatch: int = 1
     buckets: tuple[int, ...] = (256, 384, 512, 1024, 2048, 4096, 10240)
+    checkpoint_steps: int = 50
+    keep_checkpoints: int = 2
 
     def __post_init__(self):
         super().__post_init__()
         require(self.microbatch >= 1, "microbatch must be at least 1.")
+        require(self.checkpoint_steps >= 0, "checkpoint_steps must be 0 or more.")
+        require(self.keep_checkpoints >= 1, "keep_checkpoints must be at least 1.")
 
     def spec(self) -> DeltaSpec:
         return self.lora.spec()
@@ -180,6 +188,7 @@ class Corpus(Sft):
       kind: "low_rank" trains `lora`; "dense" every parameter (`lora` is not used).
       lora, optimizer, epochs, learning_rate, warmup_steps, decay: the recipe.
       batch_size, microbatch, buckets: see Sft; longer texts are cut at the last bucket.
+      checkpoint_steps, keep_checkpoints: see Sft.
       passage: how often each passage is learned beside its texts: "once", once "per_completion", or
         "none".
     """

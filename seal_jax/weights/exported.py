@@ -17,6 +17,7 @@ from typing import Literal
 
 import flax.traverse_util
 import numpy as np
+from etils import epath
 
 from seal_jax import directory_lock, json_file
 from seal_jax.delta import Delta
@@ -82,11 +83,11 @@ def read(path: str | os.PathLike) -> Mark | None:
     Raises:
       WeightsError: it cannot be read.
     """
-    file = pathlib.Path(path) / MARK
-    if not file.is_file():
+    file = epath.Path(path) / MARK
+    if not file.exists():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text())
         if content.pop(_KEY) != _FORMAT:
             raise ValueError(f"expected format {_FORMAT}")
         return Mark(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
@@ -148,6 +149,11 @@ def check_free(out: str | os.PathLike, overwrite: bool) -> None:
     Raises:
       ExportError: it holds something, or is a file.
     """
+    if "://" in os.fspath(out):
+        raise ExportError(
+            f"--out={os.fspath(out)}: an export is written to a local directory; copy it from "
+            "there, e.g. with `gcloud storage cp -r`."
+        )
     path = pathlib.Path(out)
     if not os.path.lexists(path):
         return

@@ -14,7 +14,7 @@ import gguf
 import numpy as np
 
 from seal_jax.model.config import ModelConfig
-from seal_jax.weights import names
+from seal_jax.weights import names, placement
 from seal_jax.weights.names import WeightsError
 
 # Architecture → whether its query and key rows are stored permuted. Each is also the family's name.
@@ -48,16 +48,19 @@ def open_file(path: str | os.PathLike | gguf.GGUFReader) -> gguf.GGUFReader:
 
 
 def load(
-    path: str | os.PathLike | gguf.GGUFReader, dtype: Any = np.float32
+    path: str | os.PathLike | gguf.GGUFReader,
+    dtype: Any = np.float32,
+    sharding_of: placement.ShardingOf | None = None,
 ) -> tuple[ModelConfig, dict[str, Any]]:
     """Reads the model of a GGUF file and dequantises its weights, tensor by tensor.
 
     Args:
       path: the file, or an open one.
       dtype: dtype of the result. Quantised blocks are expanded in float32 and then cast.
+      sharding_of: see `placement.builder`. The part of a tensor is cut out of all of it.
 
     Returns:
-      The model's config and its parameter tree as numpy arrays.
+      The model's config and its parameter tree, numpy arrays or placed ones.
 
     Raises:
       WeightsError: an architecture or quantisation that is not supported, or a missing, extra or
@@ -68,22 +71,23 @@ def load(
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}
 
-    def read(name: str) -> np.ndarray:
+    def copy(name: str, index: names.Index, target: np.ndarray) -> None:
         array = _dequantise(tensors[name]).reshape(_shape(tensors[name]))
         module = name.split(".")[-2]
         if _PERMUTED[config.family] and module in heads:
             array = _unpermute(array, heads[module])
-        return array
+        target[...] = array[index]
 
     params = names.assemble(
         config,
         "gguf",
         {name: _shape(tensor) for name, tensor in tensors.items()},
-        read,
+        copy,
         dtype,
         source=f"GGUF file {os.path.basename(reader.data.filename or '')}",
         advice="The metadata and the tensors of the file disagree, or it is only a part of a split "
         f"model: fetch the complete file again. {_HF_DIRECTORY}",
+        build=placement.builder(sharding_of, config),
     )
     return config, params
 

@@ -4,25 +4,27 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
 from typing import Any
+
+from etils import epath
 
 from seal_jax import delta as delta_lib
 from seal_jax.model.config import ModelConfig
-from seal_jax.weights import demo_model, exported, gguf, peft, safetensors, tokenizer
+from seal_jax.weights import demo_model, exported, gguf, hub, peft, safetensors, tokenizer
 from seal_jax.weights.names import WeightsError
+from seal_jax.weights.placement import ShardingOf
+from seal_jax.weights.tensor_file import is_remote
 
 DEMO = "smollm2-135m"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model ready to be placed on devices.
+    """A model on the host, or placed on devices.
 
     Attributes:
       config: its architecture.
-      params: the parameter tree, numpy arrays.
+      params: the parameter tree: numpy arrays, or jax ones on the shardings that were asked for.
       tokenizer: its tokenizer.
       source: one line for results: what the model is and how its weights were stored.
       hf_config: what its config.json says, or would say.
@@ -39,27 +41,43 @@ class LoadedModel:
     adapter: exported.Addition | None = None
 
 
-def load_model(path: str | os.PathLike, dtype: Any) -> LoadedModel:
+def load_model(
+    path: str | os.PathLike, dtype: Any, sharding_of: ShardingOf | None = None
+) -> LoadedModel:
     """Loads a model and its tokenizer.
 
     Args:
-      path: "smollm2-135m" (the demo model, fetched if need be), a `.gguf` file, or a local Hugging
-        Face directory (config.json, safetensors, tokenizer files).
+      path: "smollm2-135m" (the demo model, fetched if need be), a `.gguf` file, a Hugging Face
+        directory (config.json, safetensors, tokenizer files) on a local disk or at `gs://`, or a
+        hub id with a commit (`Qwen/Qwen2.5-7B@<40 hexadecimal digits>`).
       dtype: dtype of the parameters.
+      sharding_of: gives the sharding of each parameter from its path ("layers/attn/q_proj/kernel")
+        and shape; each goes there straight from the file, a tensor at a time, and no process reads
+        slices that its devices do not hold. None: numpy arrays.
 
     Raises:
-      FileNotFoundError: nothing is there; says how to make a local directory.
-      WeightsError, ValueError: the checkpoint is not one that the model can use.
+      FileNotFoundError: nothing is there; says how to make a local directory, or to pin a hub id.
+      WeightsError, ValueError: the checkpoint is not one that the model can use, or cannot be
+        fetched.
       demo_model.DemoModelError: the demo model cannot be fetched.
     """
     if str(path) == DEMO:
-        return _from_gguf(demo_model.fetch(), dtype, "SmolLM2-135M-Instruct")
+        return _from_gguf(demo_model.fetch(), dtype, "SmolLM2-135M-Instruct", sharding_of)
+    if is_remote(path):
+        return _from_object_store(epath.Path(path), dtype, sharding_of)
     local = pathlib.Path(path).expanduser()
     if local.suffix == ".gguf":
-        return _from_gguf(local, dtype, local.stem)
+        return _from_gguf(local, dtype, local.stem, sharding_of)
     if local.is_dir():
-        return _from_directory(local, dtype)
-    raise FileNotFoundError(_not_there(str(path)))
+        return _from_directory(local, dtype, local.resolve().name, sharding_of)
+    if hub.is_pinned(str(path)):
+        return _from_directory(hub.fetch(str(path)), dtype, str(path), sharding_of)
+    if hub.split(str(path)):
+        raise FileNotFoundError(hub.how_to_pin(str(path)))
+    raise FileNotFoundError(
+        f'There is no model at {str(path)!r}: expected "{DEMO}", a .gguf file, a Hugging Face '
+        "model directory (local or gs://), or a hub id with a commit (OWNER/NAME@COMMIT)."
+    )
 
 
 def with_adapter(model: LoadedModel, path: str | os.PathLike) -> LoadedModel:
@@ -88,9 +106,9 @@ def with_adapter(model: LoadedModel, path: str | os.PathLike) -> LoadedModel:
     )
 
 
-def _from_gguf(path: pathlib.Path, dtype, name: str) -> LoadedModel:
+def _from_gguf(path: pathlib.Path, dtype, name: str, sharding_of) -> LoadedModel:
     reader = gguf.open_file(path)
-    config, params = gguf.load(reader, dtype)
+    config, params = gguf.load(reader, dtype, sharding_of)
     quantised = gguf.quantization(reader)
     read = tokenizer.from_gguf(reader)
     ids = {f"{role}_token_id": getattr(read, f"{role}_token_id") for role in ("bos", "eos", "pad")}
@@ -105,7 +123,18 @@ def _from_gguf(path: pathlib.Path, dtype, name: str) -> LoadedModel:
     )
 
 
-def _from_directory(path: pathlib.Path, dtype) -> LoadedModel:
+def _from_object_store(path: epath.Path, dtype, sharding_of) -> LoadedModel:
+    if path.suffix == ".gguf":
+        raise WeightsError(f"{path}: a GGUF file is read from a local disk only: copy it there.")
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"There is nothing at {path}: check the bucket, the path, and that this machine's "
+            "account may read it (gcloud storage ls)."
+        )
+    return _from_directory(path, dtype, str(path), sharding_of)
+
+
+def _from_directory(path: pathlib.Path | epath.Path, dtype, name: str, sharding_of) -> LoadedModel:
     try:
         settings = json.loads((path / "config.json").read_text())
     except FileNotFoundError as error:
@@ -123,9 +152,9 @@ def _from_directory(path: pathlib.Path, dtype) -> LoadedModel:
         LoadedModel(
             config=config,
             hf_config=settings,
-            params=safetensors.load(path, config, dtype),
+            params=safetensors.load(path, config, dtype, sharding_of),
             tokenizer=tokenizer.load(path),
-            source=f"{path.resolve().name}, {stored} safetensors",
+            source=f"{name}, {stored} safetensors",
             merged=exported.merged_into(path),
         )
     )
@@ -140,16 +169,3 @@ def _checked(model: LoadedModel) -> LoadedModel:
             "rows: use the tokenizer that belongs to this checkpoint."
         )
     return model
-
-
-def _not_there(path: str) -> str:
-    """What to do about a path where nothing is, or a hub id."""
-    expected = f'expected "{DEMO}", a .gguf file or a local Hugging Face model directory'
-    if _HUB_ID.fullmatch(path):
-        folder = path.split("/")[-1]
-        return (
-            f"There is no directory {path!r}. If it is a model of the Hugging Face hub, download "
-            f"it first, as nothing is fetched by id: `hf download {path} --local-dir {folder}`, "
-            f"then pass {folder!r} ({expected})."
-        )
-    return f"There is no model at {path!r}: {expected}."

@@ -18,6 +18,9 @@ from seal_jax.model.config import ModelConfig
 
 Naming = Literal["hf", "gguf"]
 Shape = tuple[int, ...]
+Index = tuple[slice, ...]
+# Copies the part of a tensor that an index selects into an array of that shape, casting.
+Copy = Callable[[str, Index, np.ndarray], None]
 
 # Path in the tree, Hugging Face name, GGUF name; `{}` stands for the layer.
 _TABLE = (
@@ -95,15 +98,61 @@ def slots(config: ModelConfig, naming: Naming) -> dict[str, Slot]:
     return found
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Leaf:
+    """A leaf of the parameter tree that is still in its checkpoint.
+
+    Attributes:
+      path: path of the leaf, joined by "/".
+      shape, dtype: of the leaf.
+      layers: the name of each layer's tensor; or of the one tensor of a leaf outside the layers.
+      stacked: whether the leading axis is that of the layers.
+      transposed: see `Slot`.
+      copy: reads a tensor, in the checkpoint's layout.
+    """
+
+    path: str
+    shape: Shape
+    dtype: np.dtype
+    layers: tuple[str, ...]
+    stacked: bool
+    transposed: bool
+    copy: Copy
+
+    def read(self, index: Index | None = None) -> np.ndarray:
+        """A part of the leaf, or all of it, as a new array."""
+        index = index if index is not None else (slice(None),) * len(self.shape)
+        part = np.empty(_part_shape(index, self.shape), self.dtype)
+        if not self.stacked:
+            self._copy(self.layers[0], index, part)
+            return part
+        for place, layer in enumerate(range(*index[0].indices(self.shape[0]))):
+            self._copy(self.layers[layer], index[1:], part[place])
+        return part
+
+    def read_layer(self, layer: int, index: Index) -> np.ndarray:
+        """A part of one layer of a stacked leaf, without the leading axis."""
+        part = np.empty(_part_shape(index, self.shape[1:]), self.dtype)
+        self._copy(self.layers[layer], index, part)
+        return part
+
+    def _copy(self, name: str, index: Index, part: np.ndarray) -> None:
+        if self.transposed:
+            self.copy(name, index[::-1], part.T)
+        else:
+            self.copy(name, index, part)
+
+
 def assemble(
     config: ModelConfig,
     naming: Naming,
     stored: Mapping[str, Shape],
-    read: Callable[[str], np.ndarray],
+    copy: Copy,
     dtype: Any,
     *,
     source: str,
     advice: str,
+    build: Callable[[Leaf], Any] = Leaf.read,
 ) -> dict[str, Any]:
     """Builds the parameter tree from the tensors of a checkpoint, one tensor at a time.
 
@@ -112,13 +161,14 @@ def assemble(
 
     Args:
       stored: the shape of every tensor that the checkpoint holds, by name.
-      read: gives the array of a name, in the checkpoint's layout.
+      copy: reads a part of the tensor of a name, in the checkpoint's layout.
       dtype: dtype of the result.
       source: what to call the checkpoint in an error.
       advice: what a user can do about a mismatch; ends the error.
+      build: makes each leaf; by default a numpy array.
 
     Returns:
-      Nested dicts of numpy arrays, as `decoder` documents them.
+      Nested dicts of what `build` made, as `decoder` documents them.
 
     Raises:
       WeightsError: tensors are missing, extra or misshapen; names them and what was expected.
@@ -156,7 +206,8 @@ def assemble(
         raise WeightsError(
             f"{source} does not fit {model}: it " + "; it ".join(problems) + f". {advice}"
         )
-    return _fill(expected, read, np.dtype(dtype), config)
+    leaves = _leaves(expected, config, np.dtype(dtype), copy)
+    return flax.traverse_util.unflatten_dict({leaf.path: build(leaf) for leaf in leaves}, sep="/")
 
 
 def disassemble(
@@ -195,15 +246,28 @@ def _names(naming: Naming) -> dict[str, str]:
     return top | {"layers/" + row[0]: prefix + row[column] for row in _TABLE[_TOP:]}
 
 
-def _fill(expected, read, dtype, config) -> dict[str, Any]:
-    """Copies every tensor into its place of the tree."""
+def _leaves(expected: Mapping[str, Slot], config, dtype, copy) -> list[Leaf]:
+    """The leaves of the tree, each with its tensors in the order of the layers."""
     shapes = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
-    leaves = {path: np.empty(shape, dtype) for path, shape in shapes.items()}
+    tensors: dict[str, list[str]] = {path: [] for path in shapes}
     for name, slot in expected.items():
-        tensor = read(name)
-        target = leaves[slot.path] if slot.layer is None else leaves[slot.path][slot.layer]
-        target[...] = tensor.T if slot.transposed else tensor
-    return flax.traverse_util.unflatten_dict(leaves, sep="/")
+        tensors[slot.path].append(name)
+    return [
+        Leaf(
+            path=path,
+            shape=tuple(shape),
+            dtype=dtype,
+            layers=tuple(tensors[path]),
+            stacked=expected[tensors[path][0]].layer is not None,
+            transposed=expected[tensors[path][0]].transposed,
+            copy=copy,
+        )
+        for path, shape in shapes.items()
+    ]
+
+
+def _part_shape(index: Index, shape: Shape) -> Shape:
+    return tuple(len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True))
 
 
 def _shape(leaf) -> list[int] | str:

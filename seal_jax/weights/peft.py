@@ -21,6 +21,7 @@ from etils import epath
 from seal_jax.delta import Delta, DeltaSpec
 from seal_jax.model import decoder
 from seal_jax.model.config import ModelConfig
+from seal_jax.weights import hub
 from seal_jax.weights.names import WeightsError
 
 CONFIG = "adapter_config.json"
@@ -101,7 +102,8 @@ def save(path: epath.PathLike, delta: Delta, base_name: str) -> None:
     Args:
       path: the directory; made if absent. Files of the same names are replaced.
       delta: a delta of one candidate, with leaves [L, in, R] and [L, R, out].
-      base_name: `base_model_name_or_path`: the model that the delta was trained on.
+      base_name: the model that the delta was trained on: `base_model_name_or_path`, and `revision`
+        where it is a hub id at a commit.
 
     Raises:
       ValueError: the delta is dense or stacked, or changes what an adapter cannot.
@@ -130,8 +132,9 @@ def save(path: epath.PathLike, delta: Delta, base_name: str) -> None:
     metadata = {"format": "pt", _TARGETS_KEY: json.dumps(spec.targets)}
     targets = [name for name in map(_last, _MODULES) if any(f"/{name}/" in p for p in leaves)]
     alpha = float(spec.alpha)
+    repository, commit = hub.split(base_name) if hub.is_pinned(base_name) else (base_name, "")
     settings = {
-        "base_model_name_or_path": base_name,
+        "base_model_name_or_path": repository,
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -146,6 +149,8 @@ def save(path: epath.PathLike, delta: Delta, base_name: str) -> None:
         "use_dora": False,
         "use_rslora": False,
     }
+    if commit:
+        settings["revision"] = commit
     path = epath.Path(path)
     path.mkdir(parents=True, exist_ok=True)
     _replace(path / TENSORS, safetensors.numpy.save(tensors, metadata))

@@ -5,21 +5,19 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_dtypes  # noqa: F401  (teaches numpy the name "bfloat16")
-import safetensors
 import safetensors.numpy
 from etils import epath
 
 from seal_jax.model.config import ModelConfig
-from seal_jax.weights import names
+from seal_jax.weights import names, placement, tensor_file
 from seal_jax.weights.names import WeightsError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_FLOATS = ("F64", "F32", "F16", "BF16")
 _ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
@@ -27,16 +25,24 @@ _ARCHITECTURES = {
 }
 
 
-def load(path: epath.PathLike, config: ModelConfig, dtype: Any) -> dict[str, Any]:
+def load(
+    path: epath.PathLike,
+    config: ModelConfig,
+    dtype: Any,
+    sharding_of: placement.ShardingOf | None = None,
+) -> dict[str, Any]:
     """Reads the weights of a Hugging Face directory, single file or sharded, tensor by tensor.
 
     Args:
-      path: a directory with `model.safetensors`, or shards and `model.safetensors.index.json`.
+      path: a directory with `model.safetensors`, or shards and `model.safetensors.index.json`; on a
+        local disk or an object store.
       config: the model, from the directory's `config.json`.
       dtype: dtype of the result (any float dtype, bfloat16 too).
+      sharding_of: where each parameter goes; see `placement.builder`.
 
     Returns:
-      The parameter tree as numpy arrays; see `names.assemble` for tensors that are ignored.
+      The parameter tree, numpy arrays or placed ones; see `names.assemble` for tensors that are
+      ignored.
 
     Raises:
       WeightsError: no weights there, a damaged file, or a missing, extra or misshapen tensor.
@@ -44,23 +50,22 @@ def load(path: epath.PathLike, config: ModelConfig, dtype: Any) -> dict[str, Any
     path = epath.Path(path)
     index = _index(path)
     with contextlib.ExitStack() as stack:
-        where, stored, held = {}, {}, {}
+        where: dict[str, tensor_file.TensorFile] = {}
         for shard in sorted(set(index.values())) if index else [SINGLE]:
             file = stack.enter_context(_opened(path / shard))
-            for name in sorted(file.keys()):
-                where[name], held[name] = file, shard
-                stored[name] = _checked_shape(file, name, path / shard)
-        _check_index(path, index or {}, held)
+            where |= dict.fromkeys(sorted(file.shapes), file)
+        _check_index(path, index or {}, {name: file.path.name for name, file in where.items()})
         return names.assemble(
             config,
             "hf",
-            stored,
-            lambda name: where[name].get_tensor(name),
+            {name: file.shapes[name] for name, file in where.items()},
+            lambda name, part, target: where[name].copy(name, part, target),
             dtype,
             source=f"{path}",
             advice="Check that config.json and the weights belong to the same checkpoint "
             "(model_type, num_hidden_layers, tie_word_embeddings), that every shard is complete, "
             "and that adapters were merged before saving.",
+            build=placement.builder(sharding_of, config),
         )
 
 
@@ -125,39 +130,15 @@ def _check_index(path: epath.Path, index: Mapping[str, str], held: Mapping[str, 
             )
 
 
-@contextlib.contextmanager
-def _opened(path: epath.Path) -> Iterator[Any]:
-    """The open safetensors file; one on an object store is read from a temporary copy."""
+def _opened(path: epath.Path) -> tensor_file.TensorFile:
     if not path.exists():
         raise WeightsError(f"{path} is missing, although {INDEX} names it: fetch it again.")
-    with contextlib.ExitStack() as stack:
-        local = path
-        if _is_remote(path):
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            local = path.copy(epath.Path(folder) / path.name)
-        try:
-            file = safetensors.safe_open(os.fspath(local), "numpy")
-        except safetensors.SafetensorError as error:
-            raise WeightsError(
-                f"{path} is not a complete safetensors file ({error}): fetch it again."
-            ) from error
-        yield stack.enter_context(file)
-
-
-def _checked_shape(file, name: str, shown: epath.Path) -> names.Shape:
-    """Shape from the header; a quantised tensor is refused."""
-    header = file.get_slice(name)
-    if header.get_dtype() not in _FLOATS:
-        raise WeightsError(
-            f"{name} in {shown} is stored as {header.get_dtype()}: expected one of "
-            f"{', '.join(_FLOATS)}. Use the checkpoint that is not quantised, or a GGUF file."
-        )
-    return tuple(header.get_shape())
+    return tensor_file.TensorFile(path)
 
 
 def _replace(path: epath.Path, write: Callable[[str], None]) -> None:
     """Has a file written under another name and moved, so that nobody sees half of it."""
-    if _is_remote(path):
+    if tensor_file.is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
             local = epath.Path(folder) / path.name
             write(os.fspath(local))
@@ -166,7 +147,3 @@ def _replace(path: epath.Path, write: Callable[[str], None]) -> None:
     part = path.parent / f".{path.name}.part"
     write(os.fspath(part))
     part.replace(path)
-
-
-def _is_remote(path: epath.Path) -> bool:
-    return "://" in str(path)

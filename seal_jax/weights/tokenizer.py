@@ -9,15 +9,17 @@ import dataclasses
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import gguf as gguf_package
 import tokenizers
+from etils import epath
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from seal_jax.weights import gguf
+from seal_jax.weights import gguf, tensor_file
 from seal_jax.weights.names import WeightsError
 
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
@@ -27,6 +29,7 @@ _SPECIAL = {
     "unk_token": "unknown_token_id",
     "pad_token": "padding_token_id",
 }
+_TEXTS = (".json", ".txt", ".jinja")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
 # Tokens by which a model of these families ends its turn or its text, beside its own eos token.
 _ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>")
@@ -114,15 +117,26 @@ def load(path: str | os.PathLike) -> PreTrainedTokenizerFast:
     Raises:
       WeightsError: the directory holds no tokenizer.
     """
-    path = pathlib.Path(path)
+    path = epath.Path(path)
     if not any((path / name).exists() for name in _TOKENIZER_FILES):
         raise WeightsError(
             f"{path} holds no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}. Copy the "
             "tokenizer files of the model there (tokenizer.json, tokenizer_config.json)."
         )
+    if tensor_file.is_remote(path):
+        return _load_copy(path)
     if (path / "tokenizer.json").exists():
         return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
     return AutoTokenizer.from_pretrained(path, local_files_only=True)
+
+
+def _load_copy(path: epath.Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a directory on an object store, through a temporary copy of small files."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in path.iterdir():
+            if file.suffix in _TEXTS or file.name == "tokenizer.model":
+                (pathlib.Path(folder) / file.name).write_bytes(file.read_bytes())
+        return load(folder)
 
 
 def save(path: str | os.PathLike, tokenizer: Any) -> None:

@@ -61,6 +61,17 @@ def test_gpu_dry_run(launcher):
     assert not launcher.records()
 
 
+def test_a_run_at_gs_installs_what_reads_it(launcher):
+    command = ("train", "--workdir=gs://bucket/runs/one")
+    done = launcher("gpu.sh", "--", *command, PYTHON=str(launcher.folder / "python3.12"))
+    assert done.returncode == 0
+    assert (launcher.folder / "pip").read_text().strip().endswith("[cuda12,gcs]")
+    assert _python(launcher)[0]["arguments"] == ["-m", "seal_jax", *command]
+    for script in ("gpu.sh", "slurm.sbatch"):
+        done = launcher(script, "--dry-run", "--", *command)
+        assert "[cuda12,gcs]" in " ".join(shlex.split(done.stdout, comments=True))
+
+
 def test_gpu_refusals(launcher):
     done = launcher("gpu.sh", "--cuda=13", "--", "train")
     assert done.returncode == 1

@@ -99,6 +99,13 @@ def tensors(name: str) -> dict[str, np.ndarray]:
     return found
 
 
+def _copy_from(stored):
+    def copy(key, index, target):
+        target[...] = stored[key][index]
+
+    return copy
+
+
 @functools.cache
 def params(name: str):
     """The checkpoint as our parameter tree."""
@@ -107,7 +114,7 @@ def params(name: str):
         model_config(name),
         "hf",
         {key: tensor.shape for key, tensor in stored.items()},
-        stored.__getitem__,
+        _copy_from(stored),
         np.float32,
         source=name,
         advice="",

@@ -1,13 +1,8 @@
 """The main job end to end on a tiny random model: results, resume, leaks, controls."""
 
-import dataclasses
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
@@ -17,7 +12,7 @@ from seal_jax import evaluate as evaluate_lib
 from seal_jax import inner, ledger, parallel, run_dir, sampling
 from seal_jax import settings as settings_lib
 from seal_jax.programs import evaluate, train
-from seal_jax.reports import analyze
+from seal_jax.reports import analyze, finished_run
 from seal_jax.weights import tokenizer as tokenizers
 
 ARMS = ["base", "passage", "edit_before", "policy", "edit_after"]
@@ -128,6 +123,34 @@ def test_a_run_stopped_at_any_segment_ends_with_the_same_results(
     assert json.loads((tmp_path / "timing.json").read_text())["resumed"]
 
 
+def test_a_run_in_an_object_store_is_continued_with_the_same_results(
+    finished, tiny_settings, object_store, monkeypatch
+):
+    workdir, _ = finished
+    plain_append, count = ledger.Ledger.append, iter(range(1000))
+
+    def append(self, *arguments):
+        if next(count) >= 11:
+            raise KeyboardInterrupt
+        return plain_append(self, *arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(ledger.Ledger, "append", append)
+        train.train(tiny_settings, "gs://bucket/run", quiet=True)
+    assert len([key for key in object_store.objects if key.startswith("bucket/run/ledger/0")]) == 11
+    train.train(tiny_settings, "gs://bucket/run", quiet=True)
+    local = (workdir / "results.json").read_bytes()
+    assert object_store.objects["bucket/run/results.json"] == local
+    assert any(key.startswith("bucket/run/checkpoints/") for key in object_store.objects)
+    there, here = (
+        analyze.analyze(path, draws=20)["stages"] for path in ("gs://bucket/run", str(workdir))
+    )
+    assert [stage["rewards"] for stage in there] == [stage["rewards"] for stage in here]
+    one = finished_run.read_run("gs://bucket/run")
+    assert one.results == json.loads(local)
+    assert not os.path.exists("gs:")
+
+
 def test_a_lost_checkpoint_is_made_again(finished, tiny_settings, tmp_path):
     workdir, _ = finished
     (tmp_path / "ledger").mkdir()
@@ -136,36 +159,6 @@ def test_a_lost_checkpoint_is_made_again(finished, tiny_settings, tmp_path):
     (tmp_path / "config.json").write_bytes((workdir / "config.json").read_bytes())
     train.train(tiny_settings, str(tmp_path), quiet=True)
     assert (tmp_path / "results.json").read_bytes() == (workdir / "results.json").read_bytes()
-
-
-@pytest.mark.slow
-def test_a_killed_process_is_continued_by_the_same_command(tiny_settings, tmp_path):
-    """SIGKILL in the middle of two rounds, three times, against a run that is left alone."""
-    config = tmp_path / "tiny.py"
-    values = json.dumps(dataclasses.asdict(tiny_settings))
-    config.write_text(
-        "import json, ml_collections\n"
-        f"def get_config():\n    return ml_collections.ConfigDict(json.loads({values!r}))\n"
-    )
-
-    def start(workdir):
-        command = [sys.executable, "-m", "seal_jax", "train", f"--config={config}"]
-        return subprocess.Popen([*command, f"--workdir={workdir}", "--quiet"])
-
-    assert start(tmp_path / "whole").wait(timeout=300) == 0
-    for segments in (2, 7, 12):
-        process = start(tmp_path / "killed")
-        folder = tmp_path / "killed" / "ledger"
-        while process.poll() is None and len(list(folder.glob("*.json"))) < segments:
-            time.sleep(0.02)
-        assert process.poll() is None, "the run ended before it could be killed"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert start(tmp_path / "killed").wait(timeout=300) == 0
-    whole, killed = (
-        (tmp_path / name / "results.json").read_bytes() for name in ("whole", "killed")
-    )
-    assert whole == killed
 
 
 def test_canaries_in_questions_and_answers_never_reach_what_is_learned(
@@ -348,6 +341,28 @@ def test_evaluate_refuses_what_it_cannot_compare(finished, tiny_settings, change
         evaluate.evaluate(only_after, str(tmp_path / "a"), quiet=True)
     with pytest.raises(ValueError, match="not the directory of a finished run"):
         evaluate.evaluate(tiny_settings, str(tmp_path / "b"), policy_from="no/run", quiet=True)
+
+
+def test_metrics_follow_the_run(finished):
+    workdir, results = finished
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    found = {}
+    for line in lines:
+        for name in line.keys() - {"time", "step"}:
+            found.setdefault(name, []).append((line["step"], line[name]))
+    for number, summary in enumerate(results["rounds"], start=1):
+        stage = f"round {number}"
+        ((step, value),) = found[f"{stage}/mean reward"]
+        assert value == pytest.approx(summary["mean_reward"]) and step > 0
+        assert [at for at, _ in found[f"{stage}: M-step/loss"]] == [0, 1]
+        ((_, an_hour),) = found[f"{stage}: adapt/edits an hour"]
+        assert an_hour > 0
+        assert found[f"{stage}/tokens of a text"][0][1] > 0
+    assert found["round 2: adapt/compiles"][0][1] == 0  # the first round compiled everything
+
+
+def test_metrics_may_change_when_a_run_goes_on(finished):
+    assert "metrics" not in finished[1]["config"]
 
 
 def test_retention_takes_off_what_other_contexts_lose(finished, tiny_settings, change, tmp_path):

@@ -10,7 +10,7 @@ from scipy import special
 
 from seal_jax import cli, ledger, run_dir, statistics
 from seal_jax.programs import per_context
-from seal_jax.reports import compare, compare_table
+from seal_jax.reports import compare, compare_table, finished_run
 from seal_jax.reports.finished_run import CompareError
 from seal_jax.tasks.base import Context
 
@@ -172,7 +172,7 @@ def test_ungraded_answers_are_left_out_pairwise(write_run):
     # The other run lists its questions backwards.
     results = json.loads((pathlib.Path(other) / "results.json").read_text())
     for context in results["contexts"].values():
-        for name in ("questions", *compare.METRICS):
+        for name in ("questions", *finished_run.METRICS["knowledge"]):
             context["arms"]["base"][name].reverse()
     run_dir.write_json(pathlib.Path(other) / "results.json", results)
     found = compare.compare([one, other], draws=300)

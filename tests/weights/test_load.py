@@ -59,6 +59,20 @@ def test_parameters_come_in_the_dtype_asked_for(directory):
     assert str(model.params["final_norm"]["scale"].dtype) == "bfloat16"
 
 
+def test_a_directory_on_an_object_store(tiny, directory, object_store):
+    for file in directory.iterdir():
+        object_store.objects[f"bucket/models/tiny/{file.name}"] = file.read_bytes()
+    model, local = (load_model(path, np.float32) for path in ("gs://bucket/models/tiny", directory))
+    np.testing.assert_equal(model.params, tiny[1])
+    assert model.config == local.config
+    assert model.tokenizer("hello 12")["input_ids"] == local.tokenizer("hello 12")["input_ids"]
+    assert model.source == "gs://bucket/models/tiny, float32 safetensors"
+    with pytest.raises(FileNotFoundError, match=r"nothing at gs://bucket/other: check the bucket"):
+        load_model("gs://bucket/other", np.float32)
+    with pytest.raises(WeightsError, match=r"tiny\.gguf: a GGUF file is read from a local disk"):
+        load_model("gs://bucket/tiny.gguf", np.float32)
+
+
 @pytest.mark.smollm2
 def test_the_demo_model_says_that_it_is_dequantised(smollm2_path):
     model = load_model("smollm2-135m", np.float32)
@@ -69,7 +83,8 @@ def test_the_demo_model_says_that_it_is_dequantised(smollm2_path):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("nobody/no-model", r"`hf download nobody/no-model --local-dir no-model`"),
+        ("nobody/no-model", r"no directory 'nobody/no-model'\..*needs a commit.*no-model@COMMIT"),
+        ("gs:/bucket/model", r"no model at 'gs:/bucket/model'"),
         ("/nowhere/at/all", r"no model at '/nowhere/at/all': expected \"smollm2-135m\", a \.gguf"),
         ("absent.gguf", r"no GGUF file absent\.gguf"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seal_jax import hosts
-from seal_jax.programs import contexts, policies
+from seal_jax.programs import contexts, memory, policies
 from seal_jax.programs.continual import bounds, outcomes, updates
 from seal_jax.programs.continual.cures import Cure
 from seal_jax.programs.continual.outcomes import Arm
@@ -19,6 +19,14 @@ from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks.base import Context
 from seal_jax.tasks.knowledge import splits
+
+# Settings on which the memory of a group depends.
+_OF_GROUPS = (
+    "inner.candidates",
+    "continual.passages",
+    "inner.lora.rank",
+    "the largest of inner.buckets",
+)
 
 
 def continual(
@@ -150,7 +158,10 @@ def _cured(run: Run[Session], groups: Sequence[Group], cure: Cure) -> Arm:
     """The sequences under a cure."""
     steps = groups[0].steps
     total = steps * sum(len(group.sequences) for group in groups)
-    with run.stage(f"continual {cure.name}", total, "update") as progress:
+    with (
+        run.stage(f"continual {cure.name}", total, "update") as progress,
+        memory.needed_by(f"continual {cure.name}", *_OF_GROUPS),
+    ):
         records = [updates.run_group(group, cure, progress) for group in groups]
     learned = [
         run.ledger.find("learned", f"{cure.name}/{group.number}/{step}") or {}

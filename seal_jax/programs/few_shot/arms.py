@@ -8,11 +8,12 @@ refused or diverges solves nothing, and counts.
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from seal_jax import statistics
+from seal_jax.programs import arm_kinds
 from seal_jax.programs.few_shot import recipes, stages
 from seal_jax.programs.few_shot.recipes import Sources
 from seal_jax.programs.few_shot.session import FewShotSession
@@ -22,34 +23,8 @@ from seal_jax.programs.stages import Run
 from seal_jax.tasks.few_shot.arc import ArcTask
 
 Record = dict[str, Any]
+KINDS = arm_kinds.FEW_SHOT
 METRICS = ("solved", "graded", "gold_log_likelihood")
-
-
-class Kind(NamedTuple):
-    """What an arm is.
-
-    Attributes:
-      label: for the table.
-      learner: the policy that is adapted: "base", or "policy" (after RL).
-      source: where its recipes come from (see `Sources`); "" for none.
-    """
-
-    label: str
-    learner: str
-    source: str
-
-
-KINDS: Mapping[str, Kind] = {
-    "in_context": Kind("in-context learning", "base", ""),
-    "random": Kind("random recipes", "base", "random"),
-    "fixed": Kind("best fixed recipe", "base", "fixed"),
-    "oracle": Kind("oracle recipe", "base", "oracle"),
-    "edit_before": Kind("self-edit before RL", "base", "base"),
-    "in_context_policy": Kind("RL policy, in context", "policy", ""),
-    "edit_before_policy": Kind("base's self-edit, RL learner", "policy", "base"),
-    "edit_after_base": Kind("RL's self-edit, base learner", "base", "policy"),
-    "edit_after": Kind("self-edit after RL", "policy", "policy"),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from seal_jax.programs.job import run_job
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks.base import Split
-from seal_jax.tasks.few_shot import recipe
+from seal_jax.tasks.few_shot import arc, recipe
 from seal_jax.tasks.few_shot.arc import ArcTask
 
 Record = dict[str, Any]
@@ -63,14 +63,7 @@ def questions(task: ArcTask, on: On) -> list[ArcTask]:
     Each of the latter has one demonstration as its test and the others left; there is none for a
     task with one demonstration.
     """
-    if on == "tests":
-        return [task]
-    pairs = task.demonstrations
-    return [
-        ArcTask(f"{task.id}/{i}", pairs[:i] + pairs[i + 1 :], (pair,))
-        for i, pair in enumerate(pairs)
-        if len(pairs) > 1
-    ]
+    return [task] if on == "tests" else arc.leave_one_out(task)
 
 
 def _curate(run: Run[FewShotSession], split: Split, on: On) -> dict[str, Any]:

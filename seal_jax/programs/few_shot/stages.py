@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from seal_jax import batching
-from seal_jax.programs import stages
+from seal_jax.programs import memory, stages
 from seal_jax.programs.few_shot import trials
 from seal_jax.programs.few_shot.session import FewShotSession
 from seal_jax.programs.few_shot.trials import Candidate
@@ -64,9 +64,13 @@ def answer(
     size = run.session.settings.inner.candidates
     found: dict[str, Record] = {}
 
+    def attempt(session: FewShotSession, piece: Sequence[ArcTask]) -> Record:
+        made = trials.attempt(session, params(), None, piece, leave_one_out=False)
+        return {task.id: record for task, record in zip(piece, made, strict=True)}
+
     def work(batch: Sequence[ArcTask]) -> Record:
-        made = trials.attempt(run.session, params(), None, batch, leave_one_out=False)
-        return {task.id: record for task, record in zip(batch, made, strict=True)}
+        pieces = memory.in_pieces(run, batch, attempt, stage=f"{stage}: answers")
+        return {id: record for piece in pieces for id, record in piece.items()}
 
     with run.stage(f"{stage}: answers", len(tasks), "task") as progress:
         for record in run.each("unadapted", stages.in_units(stage, tasks, size, work)):
@@ -90,9 +94,9 @@ def try_all(
       that were trained on and computed.
     """
 
-    def work(group: list[int]) -> Record:
+    def work(session: FewShotSession, group: Sequence[int]) -> Record:
         members = [candidates[i] for i in group]
-        return trials.try_group(run.session, params, members, draw=draw or stage)
+        return trials.try_group(session, params, members, draw=draw or stage)
 
     found, tokens = stages.in_batches(
         run,
@@ -100,7 +104,6 @@ def try_all(
         [candidate.replicate for candidate in candidates],
         work,
         stage=stage,
-        size=run.session.settings.inner.candidates,
     )
     records = [
         found.get(i) or {**candidate.describe(), "reason": candidate.reason}

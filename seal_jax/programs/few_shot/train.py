@@ -160,20 +160,12 @@ def e_step(
         stage=stage,
         automaton=opened.automaton,
     )
-    valid, chosen = rewards_CxM[~np.isnan(rewards_CxM)], rewards_CxM[weights_CxM > 0]
-    summary = {
-        "contexts": [task.id for task in tasks],
-        "self_edits": rewards_CxM.size,
-        "without_reward": int(np.isnan(rewards_CxM).sum()),
-        "kept": len(rows),
-        "mean_reward": float(valid.mean()) if valid.size else None,
-        "mean_kept_reward": float(chosen.mean()) if chosen.size else None,
-        "mean_unadapted": float(np.mean(np.array(baselines, float))),
-        "recipes": recipes.describe(wanted),
-    }
-    if valid.size and chosen.size:
-        run.say(
-            f"{stage}: mean reward {summary['mean_reward']:.3f} of {valid.size} recipes, "
-            f"{summary['mean_kept_reward']:.3f} of the {len(rows)} kept"
-        )
-    return rows, summary
+    summary = selection.summarize(
+        run,
+        [task.id for task in tasks],
+        rewards_CxM,
+        weights_CxM,
+        float(np.mean(np.array(baselines, float))),
+        stage=stage,
+    )
+    return rows, summary | {"recipes": recipes.describe(wanted)}

@@ -78,6 +78,19 @@ class Example:
     query: Pair
 
 
+def leave_one_out(task: ArcTask) -> list[ArcTask]:
+    """A task for each demonstration, which is its test; the others stay demonstrations.
+
+    There is none for a task with one demonstration.
+    """
+    pairs = task.demonstrations
+    return [
+        ArcTask(f"{task.id}/{i}", pairs[:i] + pairs[i + 1 :], (pair,))
+        for i, pair in enumerate(pairs)
+        if len(pairs) > 1
+    ]
+
+
 def load(source: str | os.PathLike) -> list[ArcTask]:
     """All tasks of a source, in the order of their ids.
 

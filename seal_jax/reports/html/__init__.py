@@ -1,0 +1,1 @@
+"""`seal_jax report`: a run as one HTML file that needs nothing else."""

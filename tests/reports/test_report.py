@@ -1,0 +1,284 @@
+"""`report`: what the file says of runs, finished, unfinished or incomplete, and what it escapes."""
+
+import html.parser
+import json
+import re
+
+import pytest
+
+from seal_jax import cli, run_dir
+from seal_jax.reports.html import report, run_records
+
+from . import made_runs
+
+
+class _Page(html.parser.HTMLParser):
+    """The tags of a page with their attributes, its visible text, and its data."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.data, self._within = [], [], None, []
+        self.feed(text)
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag in ("script", "style"):
+            self._within.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        if self._within and self._within[-1][0] == tag:
+            self._within.pop()
+
+    def handle_data(self, data):
+        if not self._within:
+            self.words.append(data)
+        elif self._within[-1][1].get("id") == "data":
+            self.data = json.loads(data)
+
+    def named(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+def _report(folder):
+    return _Page(report.write(str(folder)).read_text(encoding="utf-8"))
+
+
+def _row(page, *cells):
+    """Whether cells follow one another in the page's text."""
+    return " ".join(cells) in page.text
+
+
+def test_a_finished_run(tmp_path):
+    folder = made_runs.knowledge(tmp_path / "run one", contexts=3, edits=2, replicates=2)
+    before = sorted(path.name for path in folder.rglob("*"))
+    page = _report(folder)
+    assert sorted(path.name for path in folder.rglob("*")) == sorted([*before, "report.html"])
+    assert "run one" in page.text and "· finished" in page.text
+    assert _row(page, "restem.rule", "best_of_m") and _row(page, "jax", "0.10.2")
+    assert _row(page, "too long", "7")
+    gains = json.loads((folder / "results.json").read_text())["arms"]
+    mean = f"{100 * gains['edit_before']['accuracy']:.1f}"
+    assert re.search(rf"self-edit before RL {mean} \[.*?\] \+12\.5 \[−5\.0, \+31\.2\]", page.text)
+    assert _row(page, "self-edit before RL − base model", "gold log-likelihood", "+0.50 nats")
+    assert _row(page, "self-edit before RL", "+1.25", "[+0.50, +2.00]", "2")
+    titles = [a.get("aria-label") for a in page.named("svg") if a.get("role") == "img"]
+    assert titles[:2] == ["Reward by round", "M-step loss"]
+    assert titles[2].startswith("Rewards of round 1; mean ")
+    assert "Reliability, with 95 % intervals" in page.text
+    assert _row(page, "round 1", "6", "3", "12", "2,700", "3,600", "1 min 20 s", "adapt 1 min 15 s")
+    assert "inner loops an hour" in page.text
+    assert "Continual self-edits" not in page.text
+
+
+def test_the_explorer_holds_what_was_recorded(tmp_path):
+    folder = made_runs.knowledge(
+        tmp_path / "run",
+        contexts=3,
+        edits=3,
+        replicates=2,
+        edit_text=lambda c, m: f"1. One {c}.\nTwo {m}.",
+    )
+    data = _report(folder).data
+    [stage, base, arm] = data["stages"]
+    names = [stage["name"], base["label"], arm["label"]]
+    assert names == ["round 1", "evaluation: base model", "evaluation: self-edit before RL"]
+    assert [len(of["contexts"]) for of in data["stages"]] == [3, 2, 2]
+    for c, context in enumerate(stage["contexts"]):
+        about = data["contexts"][context["at"]]
+        assert about["title"] == f"train article {c}"
+        assert about["questions"][1][0] == f"What of train {c} comes at place 1?"
+        rewards = [edit["reward"] for edit in context["edits"]]
+        assert rewards == sorted(rewards, reverse=True)
+        assert sum(edit["kept"] for edit in context["edits"]) == 1 and context["edits"][0]["kept"]
+        for edit in context["edits"]:
+            m = edit["number"]
+            assert edit["text"] == f"1. One {c}.\nTwo {m}." and edit["cut"] == (m == 0)
+            became = [about["sequences"][at] for at in edit["sequences"]]
+            title = f"train article {c}\n"
+            assert became == [f"{title}1. One {c}.", f"{title}Two {m}.", title + about["text"]]
+            right = [answer[2] for trial in edit["trials"] for answer in trial["answers"]]
+            assert len(right) == 4 and sum(right) / 4 == edit["reward"]
+        assert [answer[0] for answer in context["base"]] == [0, 1]
+    [adapted] = arm["contexts"][0]["edits"]
+    assert adapted["text"] == "Held out facts."
+    assert arm["contexts"][0]["base"] == base["contexts"][0]["base"]
+
+
+_EVIL = '</script><img src=x onerror="window.bad=1"><script>window.bad=1</script><!--'
+
+
+def test_texts_are_text(tmp_path):
+    folder = made_runs.knowledge(
+        tmp_path / "a<b>&",
+        edit_text=lambda c, m: _EVIL,
+        changes={"model": _EVIL, "left_out": {"train": {_EVIL: 1}}},
+    )
+    written = report.write(str(folder)).read_text(encoding="utf-8")
+    page = _Page(written)
+    assert len(page.named("script")) == 2 and not page.named("img") and not page.named("b")
+    assert page.data["stages"][0]["contexts"][0]["edits"][0]["text"] == _EVIL
+    assert page.text.count(_EVIL) == 2 and "a<b>&" in page.text
+    assert "<img" not in written and 'onerror="' not in written.replace('\\"', "")
+
+
+def test_nothing_is_loaded_from_elsewhere(tmp_path):
+    written = report.write(str(made_runs.knowledge(tmp_path / "run"))).read_text()
+    page = _Page(written)
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+        assert "src" not in attributes and attributes.get("href", "#").startswith("#")
+        assert not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", written)
+    [policy] = [a["content"] for a in page.named("meta") if "http-equiv" in a]
+    assert policy.startswith("default-src 'none';") and "'sha256-" in policy
+
+
+def test_an_unfinished_run(tmp_path):
+    folder = made_runs.knowledge(tmp_path / "run", contexts=3, edits=2, batches=2)
+    page = _report(folder)
+    assert "not finished: what is recorded so far" in page.text
+    assert _row(page, "round 1", "6", "2 of 3", "4", "1,800", "2,400")
+    assert "Times are written when the run is finished" in page.text
+    assert [a["href"] for a in page.named("a")[1:]] == [
+        "#about",
+        "#reliability",
+        "#cost",
+        "#explorer",
+    ]
+    [stage] = page.data["stages"]
+    tried = [len(edit["trials"]) for context in stage["contexts"] for edit in context["edits"]]
+    assert tried == [1, 1, 1, 1, 0, 0]
+    rewards = [edit["reward"] for context in stage["contexts"] for edit in context["edits"]]
+    assert None not in rewards[:4] and rewards[4:] == [None, None]
+
+
+def test_an_unfinished_evaluation_shows_means_without_intervals(tmp_path):
+    page = _report(made_runs.knowledge(tmp_path / "run", finished=False))
+    assert "Arms so far" in page.text and "not comparable yet" in page.text
+    assert re.search(r"base model 4 [\d.]+ % −[\d.]+ nats", page.text)
+    assert re.search(r"self-edit before RL 4 [\d.]+ % −[\d.]+ nats", page.text)
+
+
+def test_data_that_is_gone_and_a_run_of_nothing(tmp_path):
+    folder = made_runs.knowledge(tmp_path / "run")
+    (tmp_path / "run-train.json").unlink()
+    (folder / "timing.json").unlink()
+    page = _report(folder)
+    assert "The passages and questions are not shown, since they were not found" in page.text
+    [first, *_] = page.data["contexts"]
+    assert first["questions"][0][1] is None and first["text"] is None
+    edit = page.data["stages"][0]["contexts"][0]["edits"][0]
+    assert edit["text"] and edit["sequences"] is None and edit["trials"]
+    run_dir.open_run(tmp_path / "new", {"seed": 0}).close()
+    page = _report(tmp_path / "new")
+    assert "Nothing is recorded yet" in page.text and page.data["stages"] == []
+
+
+def test_few_shot_and_curate(tmp_path):
+    page = _report(made_runs.few_shot(tmp_path / "arc"))
+    assert _row(page, "in-context learning", "0.0", "[0.0, 0.0]")
+    assert _row(page, "train", "cc", "it takes 900 tokens") and "few-shot learning" in page.text
+    assert page.data["few_shot"]
+    [stage] = page.data["stages"]
+    about = {page.data["contexts"][c["at"]]["id"]: c for c in stage["contexts"]}
+    assert page.data["contexts"][0]["demonstrations"] == [["01/23", "32/10"]] * 2
+    assert page.data["contexts"][0]["tests"] == [["45", "54"]]
+    [best, other] = about["bb"]["edits"]
+    assert (best["number"], best["reward"], other["reward"]) == (1, 1.0, 0.0)
+    assert best["trials"][0]["answers"]["attempts"] == [["54"]]
+    assert best["trials"][0]["answers"]["solved"] == [True]
+    assert about["aa"]["base"]["attempts"] == [[]]
+
+    page = _report(made_runs.few_shot(tmp_path / "curated", curated=True))
+    assert "curate" in page.text and _row(page, "curate", "1 of 2", "1", "9", "9")
+    found = {"solved": 0.5, "graded": 0.25, "questions": 2, "failed": 0}
+    results = {"tasks": {"aa": found}, "solved": [], "filter": "by hand", "recipe": "one"}
+    run_dir.write_json(tmp_path / "curated" / "results.json", results)
+    page = _report(tmp_path / "curated")
+    assert "0 of 1 tasks are solved under one (by hand)" in page.text
+    assert _row(page, "aa", "50.0", "0.250", "2", "0")
+    [context] = page.data["contexts"]
+    assert (context["id"], context["tests"]) == ("aa/0", [["01/23", "32/10"]])
+
+
+def test_the_continual_experiment(tmp_path):
+    """Two cures on one colour scale, the summary, and a bound."""
+    matrix = [[0.3, 0.25], [0.5, None], [0.4, 0.45]]
+    errors = [[0.01, 0.02], [0.03, None], [0.04, None]]
+    share = {"value": 0.625, "interval": [0.5, 0.75]}
+    plain = {
+        "matrices": {"accuracy": {"matrix": matrix, "standard_errors": errors}},
+        "summary": {
+            "accuracy": {"start": 0.275, "own": 0.475, "end": 0.425, "retained_share": share}
+        },
+        "unrelated": {"loss": 3.5, "rise": {"value": 0.04, "interval": None}},
+        "keeps_old_data": False,
+    }
+    flat = [[0.3, 0.3], [0.3, None], [0.3, 0.7]]
+    cured = {
+        **plain,
+        "matrices": {"accuracy": {"matrix": flat, "standard_errors": errors}},
+        "summary": {"accuracy": plain["summary"]["accuracy"] | {"own_gain_of_uncured": share}},
+        "unrelated": None,
+        "keeps_old_data": True,
+    }
+    bound = {"end": {"accuracy": 0.61}, "unrelated": None, "keeps_old_data": True}
+    changes = {
+        "continual": {"none": plain, "replay": cured},
+        "bounds": {"joint": bound},
+        "sequences": [["a", "b"]] * 8,
+    }
+    page = _report(made_runs.knowledge(tmp_path / "run", changes=changes))
+    assert _row(page, "none", "27.5", "47.5", "42.5", "0.62 [0.50, 0.75]", "0.04")
+    assert _row(page, "replay (keeps old data)", "27.5", "47.5", "42.5")
+    assert _row(page, "bound: joint", "61.0")
+    assert "8 sequences" in page.text
+    shown = re.search(r"none: accuracy \(%\) passage 1 passage 2 (.*?) replay: accuracy", page.text)
+    numbers = re.findall(r"after edit \d|±?\d+\.\d", shown[1])
+    assert numbers == [
+        "30.0", "±1.0", "25.0", "±2.0",
+        "after edit 1", "50.0", "±3.0",
+        "after edit 2", "40.0", "±4.0", "45.0",
+    ]  # fmt: skip
+    shares = [a["style"] for a in page.named("span") if "heat" in a.get("class", "")]
+    # From the least, 0.25 of "none", to the largest, 0.7 of "replay".
+    assert shares[1] == "--share:0.000" and shares[-1] == "--share:1.000"
+    assert {"href": "#continual"} in page.named("a")
+
+
+def test_a_planted_reward(tmp_path):
+    planted = {"before": 0.01, "after": 0.03, "difference": 0.02, "interval": [0.01, 0.03]}
+    folder = made_runs.knowledge(tmp_path / "run")
+    results = json.loads((folder / "results.json").read_text())
+    for key in ("arms", "pairs", "contexts", "matched_minus_mismatched"):
+        del results[key]
+    run_dir.write_json(folder / "results.json", results | {"planted_reward": planted})
+    assert _row(_report(folder), "difference", "+0.0200", "[+0.0100, +0.0300]")
+
+
+def test_the_command_and_what_it_refuses(tmp_path, capsys):
+    folder = made_runs.knowledge(tmp_path / "run")
+    out = tmp_path / "page.html"
+    assert cli.main(["report", f"--workdir={folder}", f"--out={out}"]) == 0
+    assert capsys.readouterr().out == f"written to {out}\n"
+    assert cli.main(["report", f"--workdir={folder}", f"--out={out}"]) == 0  # replaces its own
+    capsys.readouterr()
+    kept = tmp_path / "notes.html"
+    kept.write_text("<p>mine</p>")
+    (tmp_path / "empty").mkdir()
+    for arguments, message in (
+        ([], "give --workdir=DIR"),
+        ([f"--workdir={tmp_path}/none"], "none: there is no such directory"),
+        ([f"--workdir={tmp_path}"], "holds files but no seal_jax run"),
+        ([f"--workdir={folder}", f"--out={kept}"], "notes.html is there already, and is no report"),
+        ([f"--workdir={folder}", f"--out={tmp_path}/empty"], "empty is a directory"),
+        ([f"--workdir={folder}", f"--out={tmp_path}/no/x.html"], "there is no directory"),
+    ):
+        assert cli.main(["report", *arguments]) == 2
+        printed = capsys.readouterr().err
+        assert printed.startswith("error: ") and message in printed
+    assert kept.read_text() == "<p>mine</p>"
+    (folder / "results.json").write_text("{")
+    with pytest.raises(run_records.ReportError, match=r"results\.json is damaged"):
+        report.write(str(folder))

@@ -1,0 +1,116 @@
+"""Hub ids: only whole commits are loaded, and each failure says what to do. Nothing is fetched."""
+
+import httpx2
+import numpy as np
+import pytest
+from huggingface_hub import errors
+
+from seal_jax.model.config import ModelConfig
+from seal_jax.weights import hub, peft, tokenizer
+from seal_jax.weights import safetensors as checkpoint
+from seal_jax.weights.load import load_model
+from seal_jax.weights.names import WeightsError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+PINNED = f"Owner/tiny-model@{COMMIT}"
+
+
+@pytest.fixture
+def download(monkeypatch):
+    """Stands in for snapshot_download: gives a folder or raises, and keeps what it was asked."""
+    asked = {}
+
+    def set_answer(answer):
+        def stand_in(repository, **options):
+            asked.update(options, repository=repository)
+            if isinstance(answer, Exception):
+                raise answer
+            return str(answer)
+
+        monkeypatch.setattr(hub.huggingface_hub, "snapshot_download", stand_in)
+        return asked
+
+    return set_answer
+
+
+def test_a_pinned_id_is_loaded_and_named_with_its_commit(
+    tmp_path, monkeypatch, download, hf_settings, random_params, write_gguf
+):
+    settings = hf_settings("llama")
+    config = ModelConfig.from_hf(settings)
+    params = random_params(config)
+    checkpoint.save(tmp_path / COMMIT, params, settings)
+    tokenizer.from_gguf(write_gguf(config, params)).save_pretrained(tmp_path / COMMIT)
+    monkeypatch.setenv("HF_TOKEN", "a-secret")
+    asked = download(tmp_path / COMMIT)
+    model = load_model(PINNED, np.float32)
+    np.testing.assert_equal(model.params, params)
+    assert model.source == f"{PINNED}, float32 safetensors"
+    assert (asked["repository"], asked["revision"]) == ("Owner/tiny-model", COMMIT)
+    assert asked["token"] == "a-secret"
+    patterns = asked["allow_patterns"]
+    assert {"config.json", "model*.safetensors", "tokenizer*"} <= set(patterns)
+    assert not [p for p in patterns if p.endswith((".bin", ".pth", ".gguf")) or p.startswith("*")]
+
+
+def _refusal(kind, status=404):
+    request = httpx2.Request("GET", "https://huggingface.co/api")
+    return kind("the hub's own words", response=httpx2.Response(status, request=request))
+
+
+def _caused_by(error):
+    outer = errors.LocalEntryNotFoundError("no snapshot folder")
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (_refusal(errors.GatedRepoError, 403), r"is gated: accept its terms.*HF_TOKEN"),
+        (_caused_by(_refusal(errors.GatedRepoError, 403)), r"is gated: accept its terms"),
+        (_refusal(errors.RepositoryNotFoundError), r"no model Owner/tiny-model, or it is private"),
+        (_refusal(errors.RevisionNotFoundError), rf"Owner/tiny-model has no commit {COMMIT}"),
+        (
+            _caused_by(errors.OfflineModeIsEnabled("off")),
+            rf"not in the local cache.*{COMMIT} --loc",
+        ),
+        (httpx2.ConnectError("no route"), r"could not be fetched \(ConnectError: no route\)"),
+    ],
+)
+def test_what_goes_wrong_is_explained(download, error, message):
+    download(error)
+    with pytest.raises(WeightsError, match=message):
+        load_model(PINNED, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("path", "revision", "said"),
+    [
+        ("Owner/tiny-model", "", "no revision is given"),
+        ("Owner/tiny-model@main", "main", "'main' can move"),
+        (f"Owner/tiny-model@{COMMIT[:8]}", COMMIT[:8], "can move"),
+    ],
+)
+def test_an_id_that_can_change_is_refused_with_todays_commit(monkeypatch, path, revision, said):
+    asked = []
+    monkeypatch.setattr(hub, "_commit", lambda *given: asked.append(given) or COMMIT)
+    with pytest.raises(FileNotFoundError) as caught:
+        load_model(path, np.float32)
+    assert asked == [("Owner/tiny-model", revision)]
+    assert said in str(caught.value)
+    assert str(caught.value).endswith(f"model.path={PINNED}")
+
+
+def test_an_adapter_names_the_commit_where_peft_looks_for_it(tmp_path, monkeypatch):
+    written = {}
+    monkeypatch.setattr(
+        peft, "_replace", lambda path, content: written.update({path.name: content})
+    )
+    spec = peft.DeltaSpec(kind="low_rank", rank=1, alpha=1.0, targets=("q_proj",))
+    factors = {"a": np.ones((1, 4, 1), np.float32), "b": np.ones((1, 1, 4), np.float32)}
+    delta = peft.Delta({"layers": {"attn": {"q_proj": factors}}}, spec)
+    peft.save(tmp_path, delta, PINNED)
+    settings = peft.json.loads(written[peft.CONFIG])
+    assert settings["base_model_name_or_path"] == "Owner/tiny-model"
+    assert settings["revision"] == COMMIT
