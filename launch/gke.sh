@@ -25,7 +25,6 @@
 # the node pool's matter. A Job cannot be changed: delete it before another of that name.
 #
 # Not run on a cluster: tested with a stand-in for kubectl that knows the flags of kubectl 1.32.
-# seal_jax does not run on several hosts yet.
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -72,7 +71,6 @@ require --topology "$topology" "e.g. 2x4"
 require --workdir "$workdir" "the run's directory, e.g. gs://BUCKET/runs/$name"
 check_count --hosts "$hosts"
 check_count --attempts "$attempts"
-check_hosts "--hosts=$hosts" "$hosts"
 case "$workdir" in
   gs://?*) ;;
   *) fail "--workdir=$workdir is in the pod, and gone with it: give gs://BUCKET/..." ;;
@@ -116,6 +114,7 @@ fill_in topology "$(json_string "$topology")"
 fill_in service_account "$(json_string "$service_account")"
 fill_in cache "$(json_string "${cache:-$(dirname "$workdir")/compilation_cache}")"
 fill_in hosts "$hosts"
+fill_in several "$(json_string "$((hosts > 1))")"
 fill_in attempts "$attempts"
 fill_in chips "$((chips / hosts))"
 

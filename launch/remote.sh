@@ -1,9 +1,6 @@
 # shellcheck shell=bash
 # Sourced by the launchers beside it, after environment.sh: does commands or shows them, quotes them,
-# and refuses what cannot work yet.
-#
-# Settings, from the environment:
-#   SEAL_JAX_MULTI_HOST  1 allows jobs of several hosts, which seal_jax does not support yet
+# and refuses what cannot work.
 
 dry_run=0
 
@@ -47,14 +44,6 @@ need() {
 # Refuses a value that is missing: $1 names the flag, $2 is its value, $3 says what it is.
 require() {
   [ -n "$2" ] || fail "$1=... is missing: $3. --help shows an example."
-}
-
-# Refuses a job of several hosts: $1 is what was asked for, $2 the number of hosts, or more than 1.
-check_hosts() {
-  if [ "$2" -gt 1 ] && [ "${SEAL_JAX_MULTI_HOST:-0}" != 1 ]; then
-    fail "$1 is several hosts, and seal_jax does not call jax.distributed.initialize() yet: each \
-would run a job of its own. Take one host, or set SEAL_JAX_MULTI_HOST=1 to start it all the same."
-  fi
 }
 
 # Refuses the arguments for seal_jax if there are none, or if they name a --workdir of their own.

@@ -31,7 +31,6 @@
 # SEAL_JAX_POLL_SECONDS (30) between two looks at the queued resource.
 #
 # Not run against Google Cloud: tested with a stand-in for gcloud that knows the flags of gcloud 528.
-# seal_jax does not run on several hosts yet.
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -90,7 +89,7 @@ require --workdir "$workdir" "the run's directory, e.g. gs://BUCKET/runs/$name"
 # The number in a type counts TensorCores up to v5p and chips in v5e and v6e: to 8, it is one host.
 size="${type##*-}"
 check_count "--type=$type: its size" "$size"
-check_hosts "--type=$type" "$(((size + 7) / 8))"
+hosts="$(((size + 7) / 8))"
 
 case "$workdir" in
   gs://?*) cache="${cache:-$(dirname "$workdir")/compilation_cache}" ;;
@@ -210,6 +209,9 @@ run() {
   local line=(env "SEAL_JAX_START=$started_by.$start")
   if [ -n "$cache" ]; then
     line+=("JAX_COMPILATION_CACHE_DIR=$cache")
+  fi
+  if [ "$hosts" -gt 1 ]; then
+    line+=(SEAL_JAX_MULTI_HOST=1)
   fi
   line+=(${variables[@]+"${variables[@]}"} bash .seal_jax/checkout/launch/tpu_worker.sh)
   say "running on every worker"

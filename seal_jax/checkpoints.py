@@ -36,8 +36,8 @@ class CheckpointError(ValueError):
 class Checkpoints:
     """The numbered checkpoints in a directory, with this object as their only writer.
 
-    Layout: `<path>/<step>/` holds a step's arrays and its checksums. Not for multi-process runs
-      yet.
+    Layout: `<path>/<step>/` holds a step's arrays and its checksums. In a run on several hosts one
+    of them alone uses it.
     """
 
     def __init__(
@@ -74,6 +74,10 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
             create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(),
+                active_processes={jax.process_index()} if jax.process_count() > 1 else None,
+            ),
         )
         self._manager = ocp.CheckpointManager(self.path, options=options)
 
@@ -99,6 +103,8 @@ class Checkpoints:
         if step in self._directories():
             self._manager.delete(step)
         leaves = _describe(tree)
+        if jax.process_count() > 1:  # Orbax takes no arrays of one process's devices
+            tree = jax.device_get(tree)
         self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
         self._unsealed = step, leaves
 
@@ -184,8 +190,10 @@ class Checkpoints:
         stored, asked = self._checksums(step)["leaves"], _describe(like)
         if stored != asked:
             raise CheckpointError(_mismatch(self.shown / str(step), stored, asked))
-        restored: Tree = self._manager.restore(step, args=ocp.args.StandardRestore(like))
-        return restored
+        several = jax.process_count() > 1
+        template = jax.tree.map(_on_host, like) if several else like
+        restored: Tree = self._manager.restore(step, args=ocp.args.StandardRestore(template))
+        return jax.tree.map(_placed, restored, like) if several else restored
 
     def _directories(self) -> list[int]:
         """Steps that have a directory, finished or not."""
@@ -223,6 +231,14 @@ class Checkpoints:
         (self.path / str(step)).rename(target)
         self._manager.reload()
         logging.warning("renamed it to %s; the step before it is taken", target.name)
+
+
+def _on_host(leaf: Any) -> Any:
+    return np.zeros(leaf.shape, leaf.dtype) if hasattr(leaf, "sharding") else leaf
+
+
+def _placed(leaf: Any, like: Any) -> Any:
+    return jax.device_put(leaf, like.sharding) if hasattr(like, "sharding") else leaf
 
 
 def _digests(folder: Path) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from unittest import mock
 from absl import flags, logging
 from ml_collections import config_flags
 
-from seal_jax import config_dict, config_files, interruption
+from seal_jax import config_dict, config_files, hosts, interruption
 from seal_jax.commands import COMMANDS, Command, UsageError
 from seal_jax.endpoint import EndpointError
 from seal_jax.settings import SettingsError
@@ -36,31 +36,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.get_absl_logger().addFilter(_is_not_orbax)
     # transformers is here for its tokenizers; it need not advise anybody to install PyTorch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    code, reason = _run(name, rest)
+    return hosts.leave(code, reason)
+
+
+def _run(name: str, rest: list[str]) -> tuple[int, str]:
+    """The exit code of a command, and what to tell other hosts of an end before the end."""
     try:
         if name not in COMMANDS:
             raise UsageError(f"unknown command {name!r}.\n\n{_usage()}")
         if {"-h", "--help"} & set(rest):
             print(_help(name))
-            return 0
+            return 0, ""
         values = _parse(name, rest)
         if COMMANDS[name].config and values.print_config:
             print(_resolved(values))
-            return 0
+            return 0, ""
         with interruption.heard() if COMMANDS[name].resumes else contextlib.nullcontext():
             COMMANDS[name].run(values)
     except interruption.Interrupted as signal:
         print(f"\n{interruption.message(str(signal))}.", file=sys.stderr)
-        return interruption.EXIT_CODE
+        return interruption.EXIT_CODE, f"interrupted by {signal}"
     except KeyboardInterrupt:
         continues = "; the same command continues the run" if COMMANDS[name].resumes else ""
         print(f"\ninterrupted{continues}.", file=sys.stderr)
-        return 130
+        return 130, "interrupted"
     except _MENDABLE as error:
         if "--traceback" in rest:
+            hosts.leave_after(error)
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 2, str(error)
+    except BaseException as error:
+        hosts.leave_after(error)
+        raise
+    return 0, ""
 
 
 def _is_not_orbax(record: LogRecord) -> bool:

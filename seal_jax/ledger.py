@@ -129,6 +129,9 @@ class Ledger:
         self._add(Segment(**json.loads(text)), path)
         return Segment(**json.loads(text))
 
+    def sync(self) -> None:
+        """Nothing, where one process does the whole run; see `shared_ledger.SharedLedger`."""
+
     def find(self, kind: str, key: str) -> dict[str, Any] | None:
         """The record of a unit of work, read afresh from its file; None where it is not done."""
         index = self._index_of.get((kind, key))

@@ -138,12 +138,12 @@ class DeviceMesh:
 
 
 def all_devices(model_axis: int = 1) -> DeviceMesh:
-    """The mesh of all devices that there are.
+    """The mesh of all devices of this host; see `hosts` for runs on several.
 
     Raises:
       ValueError: model_axis does not divide their number.
     """
-    return DeviceMesh(tuple(jax.devices()), model_axis)
+    return DeviceMesh(tuple(jax.local_devices()), model_axis)
 
 
 def peak_memory() -> float | None:

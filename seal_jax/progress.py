@@ -33,6 +33,7 @@ class Progress:
         done: int = 0,
         quiet: bool = False,
         stream: TextIO | None = None,
+        beat: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ):
         """Describes the work; nothing is shown before the `with` block.
@@ -44,6 +45,7 @@ class Progress:
           done: units that an earlier process did; they do not enter the rate.
           quiet: show nothing.
           stream: where to show it; standard error if None.
+          beat: called whenever more is done.
           clock: seconds from any origin, never running backwards.
         """
         self.total = total
@@ -52,6 +54,7 @@ class Progress:
         self._unit = unit
         self._quiet = quiet
         self._stream = sys.stderr if stream is None else stream
+        self._beat = beat
         self._clock = clock
         self._start_done = done
         self._start = self._last_line = clock()
@@ -81,6 +84,7 @@ class Progress:
 
     def update(self, units: int = 1, **figures: float | int | str) -> None:
         """Counts `units` more as done, and shows the latest of each figure beside them."""
+        self._beat()
         self.done += units
         self._figures.update(figures)
         self._line_is_current = False

@@ -66,8 +66,10 @@ def start(values: flags.FlagValues, program: Callable[[Settings, str], dict[str,
     if not values.sweep:
         program(settings(values), workdir(values))
         return
-    from seal_jax import config_files, sweeps
+    from seal_jax import config_files, hosts, sweeps
 
+    if not hosts.join().alone:
+        raise UsageError("--sweep is for one host: start its runs one by one.")
     file, _, _ = config_flags.get_config_filename(values["config"]).partition(":")
     declared = getattr(config_files.load(file), "SWEEPS", {})
     if values.sweep not in declared:

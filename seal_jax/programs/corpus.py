@@ -42,9 +42,16 @@ def learn_and_answer(
     def trained():
         if not rows:
             return learner.params
-        delta, _ = policies.learn(
-            run, learner.params, rows, recipe, stage=stage, name="pretraining", key="corpus"
-        )
+        spec = recipe.spec()
+
+        def train() -> delta_lib.Tree:
+            delta, _ = policies.learn(
+                run, learner.params, rows, recipe, stage=stage, name="pretraining", key="corpus"
+            )
+            return delta.tree
+
+        tree = run.from_first(f"{stage}: pretraining", train, run.session.delta_shapes(spec))
+        delta = delta_lib.Delta(tree, spec)
         return run.session.place(delta_lib.merge(learner.params, delta))
 
     asked = [context for context in sources.contexts if context.questions]

@@ -1,5 +1,6 @@
 """What every recorded job shares: the run directory, the ledger, and results at the end."""
 
+import contextlib
 import dataclasses
 import platform
 import time
@@ -9,10 +10,11 @@ from typing import Any
 
 import jax
 
-from seal_jax import ledger, metrics, run_dir
+from seal_jax import hosts, ledger, metrics, run_dir, storage
 from seal_jax.programs import failures, opened_model, session
 from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings
+from seal_jax.shared_ledger import SharedLedger
 
 
 def run_job(
@@ -32,7 +34,7 @@ def run_job(
       workdir: its directory.
       work: does the job and returns its results, with all of its records in the run's ledger.
       overwrite: whether a finished run, or one of another config, may be deleted.
-      quiet: print nothing.
+      quiet: print nothing. Of several hosts (see `hosts`) host 0 alone prints, and writes.
       open_session: loads the model and the task; `work` finds them as run.session.
       **given: what else the job depends on; a run is only continued with the same.
 
@@ -40,25 +42,42 @@ def run_job(
       ValueError, OSError, RuntimeError: with what to change.
       Interrupted: a signal asked for the end; what is done is recorded.
     """
+    joined = hosts.join()
     opened_model.enable_compilation_cache()
     resolved = dataclasses.asdict(settings) | given
     del resolved["metrics"]  # they may change when a run goes on
-    with (
-        failures.explained(workdir),
-        run_dir.open_run(workdir, resolved, overwrite) as directory,
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(failures.explained(workdir))
+        directory = None
+        if joined.rank == 0:
+            directory = stack.enter_context(run_dir.open_run(workdir, resolved, overwrite))
+        joined.agree(
+            dict(run_dir.flatten(resolved))
+            | {"devices": len(jax.local_devices())}
+            | {f"version of {name}": version for name, version in versions().items()}
+        )
         opened = open_session(settings)
-        with (
-            ledger.Ledger(directory.ledger_path) as records,
-            metrics.open_writers(settings.metrics, workdir, resolved) as writers,
-            Run(opened, records, directory.checkpoints_path, quiet, writers) as run,
-        ):
+        joined.barrier("the model is loaded")
+        records: ledger.Ledger | SharedLedger
+        if directory and joined.alone:
+            records = ledger.Ledger(directory.ledger_path)
+        else:
+            records = SharedLedger(joined, directory.ledger_path if directory else None)
+        stack.enter_context(records)
+        writers = None
+        if directory:
+            writers = stack.enter_context(metrics.open_writers(settings.metrics, workdir, resolved))
+        checkpoints_path = directory.checkpoints_path if directory else storage.locate(workdir)
+        with Run(
+            opened, records, checkpoints_path, quiet or joined.rank > 0, writers, joined
+        ) as run:
             start = time.perf_counter()
-            if directory.resumed:
+            if directory and directory.resumed:
                 run.say(f"continuing the run in {workdir}: {len(records)} units of work are done")
-            run.say(f"model: {opened.source}, on {opened.devices}")
+            on = "" if joined.alone else f" of each of {joined.count} hosts"
+            run.say(f"model: {opened.source}, on {opened.devices}{on}")
             results = work(run)
-            run.steps.clear()
+            run.forget_steps()
             run.seconds["total"] = time.perf_counter() - start
         results |= {
             "seed": settings.seed,
@@ -67,17 +86,19 @@ def run_job(
             "config": resolved,
         }
         seconds = {name: round(value, 3) for name, value in run.seconds.items()}
-        run_dir.write_json(
-            directory.timing_path, {"seconds": seconds, "resumed": directory.resumed}
-        )
-        run_dir.write_json(directory.results_path, results)
-        run.say(f"\nresults: {directory.results_path}")
+        if directory:
+            run_dir.write_json(
+                directory.timing_path, {"seconds": seconds, "resumed": directory.resumed}
+            )
+            run_dir.write_json(directory.results_path, results)
+            run.say(f"\nresults: {directory.results_path}")
+        joined.barrier("the results are written")
     return results
 
 
 def versions() -> dict[str, str]:
     """What the results were computed with."""
-    found = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
+    found = {"python": platform.python_version(), "device": jax.local_devices()[0].device_kind}
     for package in ("jax", "jaxlib", "flax", "optax", "transformers", "seal_jax"):
         try:
             found[package] = metadata.version(package)

@@ -65,25 +65,29 @@ def m_step(
         return dataclasses.replace(policy, version=version)
     start = policy if settings.start_from == "previous" else Policy(run, 0)
     spec = settings.sft.spec()
-    checkpoints = run.checkpoints(line)
-    done = run.ledger.find("policy", stage)
-    delta = None
-    if done is not None:
-        like = run.session.delta_shapes(spec)
-        try:
-            delta = delta_lib.Delta(checkpoints.restore(version, like), spec)
-        except CheckpointError as error:
-            run.say(f"{stage}: {error} The M-step is done again.")
-    if delta is None:
-        delta, metrics = learn(
+    like = run.session.delta_shapes(spec)
+    metrics: list[Record] = []
+
+    def trained() -> delta_lib.Tree:
+        """By host 0: a batch of rows is too small to be spread over hosts."""
+        checkpoints = run.checkpoints(line)
+        if run.ledger.find("policy", stage) is not None:
+            try:
+                return checkpoints.restore(version, like)
+            except CheckpointError as error:
+                run.say(f"{stage}: {error} The M-step is done again.")
+        delta, metrics[:] = learn(
             run, start.params, rows, settings.sft, stage=stage, name="M-step", key="restem.sft"
         )
         checkpoints.save(version, delta.tree)
         checkpoints.wait()
-        done = run.once(
-            "policy", stage, lambda: {"version": version, "kept": len(rows), "steps": metrics}
-        )
-        run.steps.clear()
+        return delta.tree
+
+    delta = delta_lib.Delta(run.from_first(f"{stage}: M-step", trained, like), spec)
+    done = run.once(
+        "policy", stage, lambda: {"version": version, "kept": len(rows), "steps": metrics}
+    )
+    run.forget_steps()
     losses = [step["loss"] for step in done["steps"]]
     for number, loss in enumerate(losses):
         run.measure(f"{stage}: M-step", {"loss": loss}, step=number)

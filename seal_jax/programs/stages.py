@@ -5,6 +5,7 @@ stopped, and what later stages see is always what the ledger holds.
 """
 
 import functools
+import itertools
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,9 +14,18 @@ from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
-from seal_jax import batching, interruption, parallel, remote_checkpoints, run_dir, storage
+from seal_jax import (
+    batching,
+    delta,
+    interruption,
+    parallel,
+    remote_checkpoints,
+    run_dir,
+    storage,
+)
 from seal_jax.checkpoints import Checkpoints
 from seal_jax.constrained import Automaton
+from seal_jax.hosts import Hosts
 from seal_jax.ledger import Ledger
 from seal_jax.metrics import Compiles, Writers
 from seal_jax.programs import answering, memory, trials, writing
@@ -26,11 +36,14 @@ from seal_jax.programs.trials import Candidate
 from seal_jax.programs.writing import Edit, Prompt
 from seal_jax.progress import Progress
 from seal_jax.settings import Inner, Model, SettingsError
+from seal_jax.shared_ledger import SharedLedger
 from seal_jax.storage import Location
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
+Unit = tuple[str, Callable[[], Record]]  # its key in the ledger, and what makes its record
 _OF_SAMPLING = ("edits.contexts_per_batch", "edits.samples", "edits.max_new_tokens")
+Item = TypeVar("Item")
 SessionT = TypeVar("SessionT", bound=OpenedModel)
 
 
@@ -44,14 +57,16 @@ class Run(Generic[SessionT]):
     def __init__(
         self,
         session: SessionT,
-        ledger: Ledger,
+        ledger: Ledger | SharedLedger,
         checkpoints_path: Location,
         quiet: bool,
         metrics: Writers | None = None,
+        hosts: Hosts | None = None,
     ):
         self.session = session
         self.ledger = ledger
         self.quiet = quiet
+        self.hosts = hosts or Hosts()
         self._metrics = metrics or Writers([])
         self._compiles = Compiles()
         self.seconds: dict[str, float] = {}
@@ -97,8 +112,13 @@ class Run(Generic[SessionT]):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def once(self, kind: str, key: str, work: Callable[[], Record]) -> Record:
-        """The record of a unit of work, from the ledger or done now.
+    def once(
+        self, kind: str, key: str, work: Callable[[], Record], *, together: bool = False
+    ) -> Record:
+        """The record of a unit of work, from the ledger or done now, by host 0.
+
+        Args:
+          together: every host does it: there are other units of work in it.
 
         Raises:
           Interrupted: it is not done, and a signal asked for the end of the run.
@@ -107,7 +127,47 @@ class Run(Generic[SessionT]):
         if found is not None:
             return found
         interruption.check()
-        return self.ledger.append(kind, key, work()).record
+        made = work() if together or self.hosts.rank == 0 else None
+        if made is not None and self.hosts.rank == 0:
+            self.ledger.append(kind, key, made)
+        return self._recorded(kind, key)
+
+    def each(self, kind: str, units: Sequence[Unit]) -> Iterator[Record]:
+        """The records of units of work of one kind, in order.
+
+        Those that are not in the ledger are divided over the hosts: as many as there are hosts are
+        done at a time, one by each, and recorded in order before the next ones.
+
+        Raises:
+          Interrupted: some are not done, and a signal asked for the end of the run.
+        """
+        for first, (key, _) in enumerate(units):
+            found = self.ledger.find(kind, key)
+            if found is None:
+                interruption.check()
+                left = (unit for unit in units[first:] if self.ledger.find(kind, unit[0]) is None)
+                share = list(itertools.islice(left, self.hosts.count))
+                for own, work in share[self.hosts.rank : self.hosts.rank + 1]:
+                    self.ledger.append(kind, own, work())
+                found = self._recorded(kind, key)
+            yield found
+
+    def _recorded(self, kind: str, key: str) -> Record:
+        """The record of a unit of work that one of the hosts has done now."""
+        self.hosts.beat()
+        self.ledger.sync()
+        found = self.ledger.find(kind, key)
+        assert found is not None, "every host takes the same units in the same order"
+        return found
+
+    def from_first(self, name: str, make: Callable[[], delta.Tree], like: delta.Tree) -> delta.Tree:
+        """A tree that host 0 makes, on every host; see `Hosts.first_tree`."""
+        return self.hosts.first_tree(name, make, like)
+
+    def forget_steps(self) -> None:
+        """Deletes the state of the last training, once its result is recorded."""
+        if self.hosts.rank == 0:
+            self.steps.clear()
 
     def measure(
         self, stage: str, values: Mapping[str, float | None], *, step: int | None = None
@@ -124,7 +184,7 @@ class Run(Generic[SessionT]):
     def stage(self, name: str, total: int, unit: str) -> Iterator[Progress]:
         """Times a stage, shows its progress, and measures its speed, compiles and memory."""
         start, compiles, units = time.perf_counter(), self._compiles.count, len(self.ledger)
-        with Progress(total, name, unit=unit, quiet=self.quiet) as progress:
+        with Progress(total, name, unit=unit, quiet=self.quiet, beat=self.hosts.beat) as progress:
             yield progress
         seconds = time.perf_counter() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
@@ -165,28 +225,27 @@ def sample(
     settings = run.session.settings.edits
     size = settings.contexts_per_batch
     edits: list[Edit] = []
+
+    def work(batch: Sequence[Prompt]) -> Record:
+        if settings.from_run:
+            found = _stored_edits(run, batch, stage, samples)
+        else:
+            with memory.needed_by(f"{stage}: {size} contexts at once", *_OF_SAMPLING):
+                found = writing.sample(
+                    run.session,
+                    params,
+                    batch,
+                    draw=draw or stage,
+                    samples=samples,
+                    automaton=automaton,
+                )
+        return {"edits": [edit.record() for edit in found]}
+
+    units = in_units(stage, prompts, size, work)
     with run.stage(f"{stage}: sample", len(prompts) * samples, "text") as progress:
-        for number, first in enumerate(range(0, len(prompts), size)):
-            batch = prompts[first : first + size]
-
-            def work(batch=batch) -> Record:
-                if settings.from_run:
-                    found = _stored_edits(run, batch, stage, samples)
-                else:
-                    with memory.needed_by(f"{stage}: {size} contexts at once", *_OF_SAMPLING):
-                        found = writing.sample(
-                            run.session,
-                            params,
-                            batch,
-                            draw=draw or stage,
-                            samples=samples,
-                            automaton=automaton,
-                        )
-                return {"edits": [edit.record() for edit in found]}
-
-            record = run.once("edits", f"{stage}/{number}", work)
+        for record in run.each("edits", units):
             edits += [Edit.from_record(edit) for edit in record["edits"]]
-            progress.update(len(batch) * samples)
+            progress.update(len(record["edits"]))
     lengths = [len(edit.tokens) for edit in edits]
     unfinished = sum(not edit.stopped for edit in edits)
     run.measure(
@@ -254,21 +313,37 @@ def answer(
     size = run.session.settings.inner.candidates
     answers: dict[str, list[Record]] = {}
     made = functools.cache(params)
+
+    def ask(session: Session, piece: Sequence[Context]) -> Record:
+        found = answering.ask(session, made(), None, piece, width, passage=passage)
+        return {context.id: answers for context, answers in zip(piece, found, strict=True)}
+
+    def work(batch: Sequence[Context]) -> Record:
+        pieces = memory.in_pieces(run, batch, ask, stage=f"{stage}: answers")
+        return {id: record for piece in pieces for id, record in piece.items()}
+
+    units = in_units(stage, contexts, size, work)
+    if any(run.ledger.find("unadapted", key) is None for key, _ in units):
+        made()  # by all hosts, also by those that answer nothing
     with run.stage(f"{stage}: answers", len(contexts), "context") as progress:
-        for number, first in enumerate(range(0, len(contexts), size)):
-            batch = contexts[first : first + size]
-
-            def ask(session: Session, piece: Sequence[Context]) -> Record:
-                found = answering.ask(session, made(), None, piece, width, passage=passage)
-                return {context.id: answers for context, answers in zip(piece, found, strict=True)}
-
-            def work(batch=batch, ask=ask) -> Record:
-                pieces = memory.in_pieces(run, batch, ask, stage=f"{stage}: answers")
-                return {id: record for piece in pieces for id, record in piece.items()}
-
-            answers |= run.once("unadapted", f"{stage}/{number}", work)
-            progress.update(len(batch))
+        for record in run.each("unadapted", units):
+            answers |= record
+            progress.update(len(record))
     return answers
+
+
+def in_units(
+    stage: str, items: Sequence[Item], size: int, work: Callable[[Sequence[Item]], Record]
+) -> list[Unit]:
+    """Units of work of `size` items each, for `Run.each`.
+
+    >>> [(key, work()) for key, work in in_units("eval", "abc", 2, lambda part: {"is": part})]
+    [('eval/0', {'is': 'ab'}), ('eval/1', {'is': 'c'})]
+    """
+    return [
+        (f"{stage}/{number}", functools.partial(work, items[first : first + size]))
+        for number, first in enumerate(range(0, len(items), size))
+    ]
 
 
 def score_by_rubric(
@@ -438,8 +513,11 @@ def in_batches(
     real = computed = 0
     with run.stage(f"{stage}: adapt", len(costs), "edit") as progress:
         progress.update(sum(cost is None for cost in costs))
-        for number, group in enumerate(plan["groups"]):
-            batch = run.once("batch", f"{stage}/{number}", functools.partial(tried, group))
+        units = [
+            (f"{stage}/{number}", functools.partial(tried, group))
+            for number, group in enumerate(plan["groups"])
+        ]
+        for group, batch in zip(plan["groups"], run.each("batch", units), strict=True):
             records |= dict(zip(group, batch["trials"], strict=True))
             real += batch["real_tokens"]
             computed += batch["computed_tokens"]

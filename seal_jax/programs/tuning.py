@@ -84,7 +84,7 @@ class Recipes:
                 tried.append({"learning_rate": rate, "epochs": epochs, "score": shown})
             return {"metric": self._settings.metric, "tried": tried}
 
-        tried = self._run.once("tuning", name, work)["tried"]
+        tried = self._run.once("tuning", name, work, together=True)["tried"]
         best = max(tried, key=lambda t: -np.inf if t["score"] is None else t["score"])
         self._run.say(
             f"tuning {name}: rate {best['learning_rate']:g}, {best['epochs']} epochs "

@@ -33,7 +33,8 @@ def test_applies_a_manifest_with_everything_in_its_place(launcher):
     assert container["command"] == ["python", "-m", "seal_jax"]
     assert container["image"] == "registry/seal_jax:1"
     assert container["env"] == [
-        {"name": "JAX_COMPILATION_CACHE_DIR", "value": "gs://bucket/my runs/compilation_cache"}
+        {"name": "JAX_COMPILATION_CACHE_DIR", "value": "gs://bucket/my runs/compilation_cache"},
+        {"name": "SEAL_JAX_MULTI_HOST", "value": "0"},
     ]
     assert container["resources"] == {"limits": {"google.com/tpu": 8}}
     assert pod["serviceAccountName"] == "seal"
@@ -61,14 +62,15 @@ def test_a_failure_ends_the_job_and_a_preemption_does_not_count(launcher):
 
 def test_several_hosts_share_the_chips(launcher):
     flags = (*_JOB, "--topology=4x4", "--hosts=4", "--dry-run", "--", "train")
-    assert "several hosts" in launcher("gke.sh", *flags).stderr
-    done = launcher("gke.sh", *flags, SEAL_JAX_MULTI_HOST="1")
+    done = launcher("gke.sh", *flags)
     service, job = _documents(done.stdout)
     spec = job["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 4, 4)
     pod = spec["template"]["spec"]
     assert pod["subdomain"] == service["metadata"]["name"]
-    assert pod["containers"][0]["resources"] == {"limits": {"google.com/tpu": 4}}
+    (container,) = pod["containers"]
+    assert container["resources"] == {"limits": {"google.com/tpu": 4}}
+    assert {"name": "SEAL_JAX_MULTI_HOST", "value": "1"} in container["env"]
 
 
 def test_delete(launcher):

@@ -101,13 +101,11 @@ def test_slurm_runs_one_process_a_node(launcher, job):
     assert not launcher.calls("scontrol")
 
 
-def test_slurm_several_nodes_only_when_asked_for(launcher, job):
-    done = job(SLURM_JOB_NUM_NODES="2")
-    assert done.returncode == 1
-    assert "several hosts" in done.stderr
-    assert job(SLURM_JOB_NUM_NODES="2", SEAL_JAX_MULTI_HOST="1").returncode == 0
+def test_slurm_several_nodes(launcher, job):
+    assert job(SLURM_JOB_NUM_NODES="2").returncode == 0
     assert launcher.calls("srun")[0][:2] == ["--nodes=2", "--ntasks=2"]
-    assert _python(launcher)[0]["environment"] == {"JAX_LOCAL_DEVICE_IDS": "0,1,2,3"}
+    expected = {"JAX_LOCAL_DEVICE_IDS": "0,1,2,3", "SEAL_JAX_MULTI_HOST": "1"}
+    assert _python(launcher)[0]["environment"] == expected
 
 
 @pytest.mark.parametrize("script", [{"srun": ["time is up"]}, {"runs": [75]}])

@@ -217,7 +217,6 @@ def test_dry_run_prints_commands_that_read_back(launcher):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--type=v6e-16",), "several hosts"),
         (("--type=v6e-8", "--workdir=/runs/x", "--spot"), "--spot needs gs://"),
         (("--type=v9-8",), "give --runtime"),
         (("--type=v6e",), "its size"),
@@ -235,10 +234,12 @@ def test_refusals_say_what_to_change(launcher, flags, message):
     assert not launcher.records()
 
 
-def test_several_hosts_when_asked_for(launcher):
-    done = _run(launcher, "--type=v6e-16", "--dry-run", SEAL_JAX_MULTI_HOST="1")
+@pytest.mark.parametrize(("size", "several"), [(8, False), (16, True)])
+def test_several_hosts_are_told_so(launcher, size, several):
+    done = _run(launcher, f"--type=v6e-{size}", "--dry-run")
     assert done.returncode == 0
-    assert "--accelerator-type=v6e-16" in done.stdout
+    assert f"--accelerator-type=v6e-{size}" in done.stdout
+    assert ("SEAL_JAX_MULTI_HOST=1" in done.stdout) == several
 
 
 def test_no_command_a_second_workdir_and_no_gcloud(launcher):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from seal_jax import hosts
 from seal_jax.programs import contexts, memory, policies
 from seal_jax.programs.continual import bounds, outcomes, updates
 from seal_jax.programs.continual.cures import Cure
@@ -52,6 +53,10 @@ def continual(
     """
     if settings.task != "knowledge":
         raise SettingsError("continual is for knowledge incorporation: set task to 'knowledge'.")
+    if not hosts.join().alone:
+        raise SettingsError(
+            "continual runs on one host: each of its updates starts from the one before."
+        )
 
     def work(run: Run[Session]) -> dict[str, Any]:
         policy = Policy(run, 0)

@@ -63,20 +63,19 @@ def answer(
     """The unadapted model's attempts by task id: in-context learning from all demonstrations."""
     size = run.session.settings.inner.candidates
     found: dict[str, Record] = {}
+
+    def attempt(session: FewShotSession, piece: Sequence[ArcTask]) -> Record:
+        made = trials.attempt(session, params(), None, piece, leave_one_out=False)
+        return {task.id: record for task, record in zip(piece, made, strict=True)}
+
+    def work(batch: Sequence[ArcTask]) -> Record:
+        pieces = memory.in_pieces(run, batch, attempt, stage=f"{stage}: answers")
+        return {id: record for piece in pieces for id, record in piece.items()}
+
     with run.stage(f"{stage}: answers", len(tasks), "task") as progress:
-        for number, first in enumerate(range(0, len(tasks), size)):
-            batch = tasks[first : first + size]
-
-            def attempt(session: FewShotSession, piece: Sequence[ArcTask]) -> Record:
-                made = trials.attempt(session, params(), None, piece, leave_one_out=False)
-                return {task.id: record for task, record in zip(piece, made, strict=True)}
-
-            def work(batch=batch, attempt=attempt) -> Record:
-                pieces = memory.in_pieces(run, batch, attempt, stage=f"{stage}: answers")
-                return {id: record for piece in pieces for id, record in piece.items()}
-
-            found |= run.once("unadapted", f"{stage}/{number}", work)
-            progress.update(len(batch))
+        for record in run.each("unadapted", stages.in_units(stage, tasks, size, work)):
+            found |= record
+            progress.update(len(record))
     return found
 
 

@@ -1,0 +1,461 @@
+"""The processes of one run, one a host: who they are, what they tell each other, who is missing.
+
+Each host computes on its own devices alone, with its own copy of the model. What crosses hosts are
+records and deltas, over the devices' network (gloo on CPUs), and, through the coordination service
+of `jax.distributed`, which runs on host 0, the names of the places that hosts have come to and
+their signs of life.
+
+A thread on each host gives such a sign every two seconds and looks for the others'. It ends the
+process, with a message that names the host, when one ended or was not heard of for
+SEAL_JAX_ABSENT_SECONDS (30); and when the host itself finished nothing for SEAL_JAX_STALL_MINUTES
+(60), with the stacks of all threads after half of that. Nothing is lost by that but the units of
+work in hand, and the same command on every host continues the run.
+"""
+
+import contextlib
+import ctypes
+import faulthandler
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from seal_jax.interruption import EXIT_CODE
+
+_PLACES, _ALIVE, _ENDED = "seal_jax/at", "seal_jax/alive/", "seal_jax/ended/"
+_PERIOD = 2.0  # seconds between two signs of life
+_JOIN_SECONDS = 300
+_SMALLEST, _LARGEST = 1 << 16, 1 << 26  # bytes that go over the network at once
+_CONTINUES = "What is recorded is safe, and the same command on every host continues the run."
+
+
+class HostsError(ValueError):
+    """The hosts cannot work together; the message says what to change."""
+
+
+class Hosts:
+    """The processes of a run, of which this is one.
+
+    Attributes:
+      rank: of this process, from 0; host 0 alone writes.
+      count: of all processes.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1):
+        """Args: see the attributes; without any, the only process of a run."""
+        self.rank = rank
+        self.count = count
+        self._places = 0
+        self._waits = False
+        self._beat = self._armed = time.monotonic()
+        self._closed = threading.Event()
+
+    @property
+    def alone(self) -> bool:
+        return self.count == 1
+
+    def beat(self) -> None:
+        """Says that something was finished; the watch waits for that, not for the whole."""
+        if not self.alone:
+            self._beat = time.monotonic()
+            if self._beat - self._armed > _PERIOD:
+                self._arm()
+
+    def barrier(self, name: str) -> None:
+        """Returns when all hosts have come to the place of that name."""
+        self._meet(name, 0)
+
+    def exchange(self, name: str, data: bytes) -> list[bytes]:
+        """What every host brings to a place, by rank."""
+        if self.alone:
+            return [data]
+        sizes = self._meet(name, len(data))
+        size = _padded(max(sizes))
+        with self._together():
+            rows = multihost_utils.process_allgather(_bytes(data, size))
+        return [bytes(row[:size]) for row, size in zip(rows, sizes, strict=True)]
+
+    def first(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """What host 0 makes at a place; the others wait for it."""
+        data = make() if self.rank == 0 else b""
+        if self.alone:
+            return data
+        total = self._meet(name, len(data))[0]
+        parts = []
+        for start in range(0, total, _LARGEST):
+            size = min(_LARGEST, total - start)
+            part = _bytes(data[start : start + size], _padded(size))
+            with self._together():
+                part = multihost_utils.broadcast_one_to_all(part)
+            parts.append(bytes(part[:size]))
+            self.beat()
+        return b"".join(parts)
+
+    def first_tree(self, name: str, make: Callable[[], Any], like: Any) -> Any:
+        """The tree of arrays that host 0 makes, on every host's own devices.
+
+        Args:
+          like: the same tree of `jax.ShapeDtypeStruct` with the sharding of each leaf.
+        """
+        made: list[Any] = []
+
+        def packed() -> bytes:
+            made.append(make())
+            return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(made[0]))
+
+        if self.alone:
+            return make()
+        data = self.first(name, packed)
+        return made[0] if made else _unpacked(data, like)
+
+    def agree(self, what: Mapping[str, Any]) -> None:
+        """Checks that these values, by name, are the same on all hosts.
+
+        Raises:
+          HostsError: they are not; the message names a host and what differs there.
+        """
+        if self.alone:
+            return
+        own = json.dumps(what, sort_keys=True, default=str).encode()
+        values = [json.loads(data) for data in self.exchange("what a run is", own)]
+        for rank, value in enumerate(values):
+            keys = sorted(values[0].keys() | value.keys())
+            differs = [key for key in keys if values[0].get(key) != value.get(key)]
+            if differs:
+                raise HostsError(
+                    f"host {rank} differs from host 0 in {', '.join(differs)} "
+                    f"({value.get(differs[0])!r}, not {values[0].get(differs[0])!r}): start the "
+                    "same command with the same package on equal hosts."
+                )
+
+    def _meet(self, name: str, note: int) -> list[int]:
+        """The notes of all hosts at a place, by rank."""
+        if self.alone:
+            return [note]
+        self._places += 1
+        here = f"{_PLACES}/{self._places}/"
+        pause, self._waits = 0.01, True
+        with self._together():
+            _client().key_value_set(f"{here}{self.rank}", json.dumps([name, note]))
+            while len(found := dict(_client().key_value_dir_get(here))) < self.count:
+                time.sleep(pause)
+                pause = min(1.5 * pause, 0.5)
+            if self._places > 1:  # all have read what was at the place before
+                _client().key_value_delete(f"{_PLACES}/{self._places - 1}/{self.rank}")
+        self._waits = False
+        self.beat()
+        said = [json.loads(found[f"{here}{rank}"]) for rank in range(self.count)]
+        for rank, (other, _) in enumerate(said):
+            if other != name:
+                raise HostsError(f"host {rank} is at {other!r}, host {self.rank} at {name!r}.")
+        return [note for _, note in said]
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """For what all hosts do; that fails where one is lost, and the watch says which."""
+        try:
+            yield
+        except (jax.errors.JaxRuntimeError, ValueError):
+            self._closed.wait(absent_seconds() + 5 * _PERIOD)
+            raise
+
+    def _watch(self) -> None:
+        """Gives signs of life and looks for the others'; ends the process where one is missing."""
+        start = time.monotonic()
+        heard = dict.fromkeys(range(self.count), ("", start))
+        number = 0
+        while not self._closed.wait(_PERIOD):
+            number += 1
+            reached, alive, ended = True, {}, {}
+            try:
+                _client().key_value_set(f"{_ALIVE}{self.rank}", f"{number}", allow_overwrite=True)
+                alive = dict(_client().key_value_dir_get(_ALIVE))
+                ended = dict(_client().key_value_dir_get(_ENDED))
+            except jax.errors.JaxRuntimeError:
+                reached = False  # and so host 0 is not there
+            now = time.monotonic()
+            for rank, (known, _) in list(heard.items()):
+                sign = alive.get(f"{_ALIVE}{rank}", "")
+                if sign != known and sign:
+                    heard[rank] = sign, now
+            if self._closed.is_set():
+                return
+            for key, value in ended.items():
+                code, reason = json.loads(value)
+                rank = int(key.removeprefix(_ENDED))
+                if rank != self.rank:
+                    self._end(f"host {rank} of {self.count} has ended ({reason})", code)
+            limit = absent_seconds()
+            absent = [rank for rank, (_, last) in heard.items() if now - last > limit]
+            if absent:
+                self._end(_absent(absent if reached else [0], self.count, f"for {limit:g} s"))
+            if self._waits:
+                self.beat()
+            stalled = 60 * stall_minutes()
+            if now - self._beat > stalled:
+                self._end(
+                    f"host {self.rank} of {self.count} finished nothing for {stalled / 60:g} "
+                    "minutes (SEAL_JAX_STALL_MINUTES; its stacks are above)"
+                )
+
+    def _arm(self) -> None:
+        """Has the stacks printed if nothing is finished for half the time that is allowed."""
+        self._armed = time.monotonic()
+        faulthandler.dump_traceback_later(30 * stall_minutes(), file=sys.stderr)
+
+    def _end(self, text: str, code: int = EXIT_CODE) -> NoReturn:
+        """Tells the others and ends this process wherever it is."""
+        _say(f"{text}. {_CONTINUES}")
+        self._leave(code, text)
+
+    def _leave(self, code: int, reason: str) -> NoReturn:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            value = json.dumps([code, reason])
+            _client().key_value_set(f"{_ENDED}{self.rank}", value, allow_overwrite=True)
+        if self.rank == 0:  # the others hear of it from here
+            time.sleep(3 * _PERIOD)
+        os._exit(code)
+
+    def _start(self) -> None:
+        self._arm()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _close(self) -> None:
+        """Ends together with all others."""
+        self.barrier("the end")
+        self._closed.set()
+        faulthandler.cancel_dump_traceback_later()
+        jax.distributed.shutdown()
+
+
+_joined: list[Hosts] = []
+
+
+def join() -> Hosts:
+    """The processes of this run, brought together the first time; before anything uses a device.
+
+    They are those of JAX_COORDINATOR_ADDRESS (host:port of host 0), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID, or with SEAL_JAX_MULTI_HOST=1 those that JAX finds by itself (Cloud TPU, GKE,
+    Slurm). Without these variables it is this process alone.
+
+    Raises:
+      HostsError: some of the variables are missing or wrong.
+      RuntimeError: a device is in use already.
+    """
+    if _joined:
+        return _joined[0]
+    if not jax.distributed.is_initialized():
+        given = _given(os.environ)
+        if given is None:
+            return Hosts()
+        absent_seconds(), stall_minutes()
+        address = given.get("coordinator_address")
+        _explain_aborts(lambda: _why_not_joined(given))
+        # Its handler of SIGTERM would take the place of ours.
+        jax.config.update("jax_enable_preemption_service", False)
+        jax.distributed.initialize(
+            **given,
+            initialization_timeout=_JOIN_SECONDS,
+            heartbeat_timeout_seconds=int(4 * absent_seconds()),
+        )
+        address = address or _state().coordinator_address
+        _explain_aborts(lambda: _why_aborted(address))
+    found = Hosts(jax.process_index(), jax.process_count())
+    if found.alone:
+        return found
+    _joined.append(found)
+    found._start()
+    return found
+
+
+def leave(code: int, reason: str = "an error, which it has told") -> int:
+    """Ends this process's part of the run, if there are other hosts.
+
+    Args:
+      code: the process's exit code. Unless it is 0, the process ends here, and so do the others,
+        with the same code.
+      reason: what the others say of it.
+
+    Returns:
+      The code.
+    """
+    if _joined and code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _joined[0]._leave(code, reason)
+    if _joined:
+        _joined.pop()._close()
+    return code
+
+
+def leave_after(error: BaseException) -> None:
+    """Shows where an error was raised and ends the process, if there are other hosts."""
+    if _joined:
+        traceback.print_exception(error)
+        leave(1, f"{type(error).__name__}: {error}")
+
+
+def absent_seconds() -> float:
+    """How long a host may not be heard of."""
+    return _number("SEAL_JAX_ABSENT_SECONDS", 30.0)
+
+
+def stall_minutes() -> float:
+    """How long a host may finish nothing."""
+    return _number("SEAL_JAX_STALL_MINUTES", 60.0)
+
+
+def _number(name: str, default: float) -> float:
+    text = os.environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = 0.0
+    if value <= 0:
+        raise HostsError(f"{name}={text!r}: expected a number above 0, such as {default:g}.")
+    return value
+
+
+def _given(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """What `jax.distributed.initialize` is given; None for a process that is alone.
+
+    >>> _given({"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"})
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'coordinator_address': 'a:1', 'num_processes': 2, 'process_id': 1,
+     'cluster_detection_method': 'deactivate'}
+    """
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    missing = [name for name in names if not environment.get(name)]
+    if not missing:
+        address, *numbers = (environment[name] for name in names)
+        if not all(number.isdecimal() for number in numbers) or int(numbers[1]) >= int(numbers[0]):
+            raise HostsError(
+                f"JAX_NUM_PROCESSES={numbers[0]!r} and JAX_PROCESS_ID={numbers[1]!r}: expected the "
+                "number of processes, and this one's from 0 on."
+            )
+        return {
+            "coordinator_address": address,
+            "num_processes": int(numbers[0]),
+            "process_id": int(numbers[1]),
+            "cluster_detection_method": "deactivate",
+        }
+    if environment.get("SEAL_JAX_MULTI_HOST", "0") not in ("", "0"):
+        return {}
+    if len(missing) < len(names):
+        raise HostsError(
+            f"{' and '.join(missing)} not set: a run on several hosts needs {', '.join(names)} on "
+            "each, or SEAL_JAX_MULTI_HOST=1 where JAX finds them by itself."
+        )
+    return None
+
+
+def _padded(size: int) -> int:
+    """A power of two, so that few sizes are compiled for.
+
+    >>> _padded(0), _padded(65537)
+    (65536, 131072)
+    """
+    return max(_SMALLEST, 1 << max(size - 1, 0).bit_length())
+
+
+def _bytes(data: bytes, size: int) -> np.ndarray:
+    padded = np.zeros(size, np.uint8)
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    return padded
+
+
+def _unpacked(data: bytes, like: Any) -> Any:
+    """The tree of which the leaves' bytes were put one after another."""
+    leaves, treedef = jax.tree.flatten(like)
+    offset, found = 0, []
+    for leaf in leaves:
+        count = int(np.prod(leaf.shape))
+        host = np.frombuffer(data, leaf.dtype, count, offset).reshape(leaf.shape)
+        offset += host.nbytes
+        found.append(jax.device_put(host, leaf.sharding))
+    return jax.tree.unflatten(treedef, found)
+
+
+def _absent(ranks: list[int], count: int, how_long: str) -> str:
+    """What to say of hosts that are missing.
+
+    >>> _absent([1, 3], 4, "for 30 s")
+    'hosts 1 and 3 of 4 are absent (not heard of for 30 s)'
+    """
+    names = " and ".join(map(str, ranks))
+    several = len(ranks) > 1
+    return (
+        f"host{'s' * several} {names} of {count} {'are' if several else 'is'} absent "
+        f"(not heard of {how_long})"
+    )
+
+
+def _say(text: str) -> None:
+    """Writes a line past Python's buffers, whose locks another thread may hold."""
+    os.write(2, f"\nerror: {text}\n".encode())
+
+
+def _state() -> Any:
+    """What `jax.distributed` knows; its key-value store has no public name."""
+    from jax._src import distributed
+
+    return distributed.global_state
+
+
+def _client() -> Any:
+    return _state().client
+
+
+def _why_not_joined(given: Mapping[str, Any]) -> str:
+    return (
+        f"the hosts did not all come to {given.get('coordinator_address', 'host 0')} within "
+        f"{_JOIN_SECONDS} s (this is host {given.get('process_id', 'of a rank that JAX finds')}): "
+        "start the same command on every host."
+    )
+
+
+def _why_aborted(address: str) -> str | None:
+    """Whether JAX aborts because host 0, and the coordination service with it, is gone."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
+    except OSError:
+        return f"{_absent([0], jax.process_count(), 'any more')}. {_CONTINUES}"
+    return None
+
+
+def _explain_aborts(explain: Callable[[], str | None]) -> None:
+    """Says why JAX aborts the process, and ends it with the code of an interruption.
+
+    The client of the coordination service calls abort() in a thread of its own as soon as the
+    service is gone, and offers Python no way to be asked first.
+
+    Args:
+      explain: what to say; None leaves the abort alone.
+    """
+
+    def handle(_: int) -> None:
+        setsig(signal.SIGABRT, None)
+        text = explain()
+        if text:
+            _say(text)
+            os._exit(EXIT_CODE)
+
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
+    setsig = ctypes.pythonapi.PyOS_setsig
+    setsig.argtypes, setsig.restype = [ctypes.c_int, kind], ctypes.c_void_p
+    _handlers.append(kind(handle))
+    setsig(signal.SIGABRT, _handlers[-1])
+
+
+_handlers: list[Any] = []  # C holds no reference to them
