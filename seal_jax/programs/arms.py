@@ -14,9 +14,9 @@ import numpy as np
 
 from seal_jax.programs import arm_kinds, corpus, stages, tuning
 from seal_jax.programs.policies import Policy
+from seal_jax.programs.run import Run
 from seal_jax.programs.session import Session
 from seal_jax.programs.sources import Sources
-from seal_jax.programs.stages import Run
 from seal_jax.programs.writing import Edit
 from seal_jax.settings import SettingsError
 from seal_jax.tasks.base import Context

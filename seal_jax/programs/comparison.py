@@ -10,8 +10,8 @@ from seal_jax import statistics
 from seal_jax.programs import arms, per_context, rewards
 from seal_jax.programs.arms import KINDS, METRICS, Arm
 from seal_jax.programs.policies import Policy
+from seal_jax.programs.run import Run
 from seal_jax.programs.sources import Sources
-from seal_jax.programs.stages import Run
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]

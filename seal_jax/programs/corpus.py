@@ -6,8 +6,8 @@ from seal_jax import delta as delta_lib
 from seal_jax import restem
 from seal_jax.programs import policies, stages
 from seal_jax.programs.policies import Policy
+from seal_jax.programs.run import Run
 from seal_jax.programs.sources import Sources
-from seal_jax.programs.stages import Run
 from seal_jax.settings import Corpus
 
 Record = dict[str, Any]

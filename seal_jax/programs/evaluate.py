@@ -6,7 +6,7 @@ from typing import Any
 from seal_jax.programs import arms, comparison, contexts, policies
 from seal_jax.programs.job import run_job
 from seal_jax.programs.policies import Policy
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 from seal_jax.settings import Settings, SettingsError
 
 

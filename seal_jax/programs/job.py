@@ -12,7 +12,7 @@ import jax
 
 from seal_jax import hosts, ledger, metrics, run_dir, storage
 from seal_jax.programs import failures, opened_model, session
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 from seal_jax.settings import Settings
 from seal_jax.shared_ledger import SharedLedger
 

@@ -14,7 +14,7 @@ import jax
 from seal_jax.settings import SettingsError
 
 if TYPE_CHECKING:
-    from seal_jax.programs.stages import Run
+    from seal_jax.programs.run import Run
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

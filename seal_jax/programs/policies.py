@@ -11,7 +11,7 @@ from seal_jax import delta as delta_lib
 from seal_jax.checkpoints import CheckpointError
 from seal_jax.ledger import Ledger
 from seal_jax.programs import learning, memory
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 from seal_jax.settings import Settings, SettingsError, Sft
 
 Record = dict[str, Any]

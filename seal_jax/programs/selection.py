@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seal_jax import constrained, restem
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 from seal_jax.programs.writing import Edit, Prompt
 
 Record = dict[str, Any]

@@ -5,7 +5,7 @@ from typing import Any
 
 from seal_jax.programs import stages, writing
 from seal_jax.programs.policies import Policy
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 from seal_jax.programs.writing import Edit
 from seal_jax.tasks.base import Context
 from seal_jax.tasks.knowledge import entity_graph, teacher

@@ -19,7 +19,7 @@ from seal_jax.programs import (
 )
 from seal_jax.programs.job import run_job
 from seal_jax.programs.policies import Policy
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 from seal_jax.programs.writing import Edit
 from seal_jax.settings import Settings
 from seal_jax.tasks.base import Context

@@ -10,8 +10,8 @@ import numpy as np
 from seal_jax.programs import contexts as contexts_lib
 from seal_jax.programs import corpus, rewards, stages
 from seal_jax.programs.policies import Policy
+from seal_jax.programs.run import Run
 from seal_jax.programs.sources import Sources
-from seal_jax.programs.stages import Run
 from seal_jax.settings import Corpus, Inner, Reward
 
 Record = dict[str, Any]

@@ -12,7 +12,8 @@ from seal_jax import config_dict
 from seal_jax import delta as delta_lib
 from seal_jax.delta import Delta, DeltaSpec
 from seal_jax.model import decoder
-from seal_jax.programs import adapt, evaluate, export, opened_model, policies, session, stages
+from seal_jax.programs import adapt, evaluate, export, opened_model, policies, session
+from seal_jax.programs.run import Run
 from seal_jax.settings import SettingsError
 from seal_jax.weights import exported, peft, tokenizer
 from seal_jax.weights.exported import Addition, ExportError
@@ -288,7 +289,7 @@ def test_an_exported_policy_is_the_one_that_evaluate_restores(
     finished = shutil.copytree(workdir, tmp_path / "finished")
     (finished / "results.json").write_text("{}")
     opened = session.open_session(tiny_settings)
-    with stages.Run(opened, None, tmp_path, True) as run:
+    with Run(opened, None, tmp_path, True) as run:
         policy = policies.restore_policy(run, str(finished))
         assert policy.version == 3
         assert_same(policy.params, merged[3])

@@ -1,6 +1,6 @@
 """What a run shares between its stages."""
 
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 
 
 def test_a_run_keeps_the_last_thing_asked_for_by_identity(tmp_path):

@@ -14,8 +14,8 @@ from seal_jax.programs.continual.outcomes import Arm
 from seal_jax.programs.continual.updates import Group
 from seal_jax.programs.job import run_job
 from seal_jax.programs.policies import Policy
+from seal_jax.programs.run import Run
 from seal_jax.programs.session import Session
-from seal_jax.programs.stages import Run
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks.base import Context
 from seal_jax.tasks.knowledge import splits

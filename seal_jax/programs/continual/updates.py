@@ -18,8 +18,8 @@ from seal_jax.checkpoints import CheckpointError
 from seal_jax.delta import Delta
 from seal_jax.programs import answering, generation, inner_loop, trials
 from seal_jax.programs.continual.cures import Cure
+from seal_jax.programs.run import Run
 from seal_jax.programs.session import Session
-from seal_jax.programs.stages import Run
 from seal_jax.progress import Progress
 from seal_jax.randomness import keys_for
 from seal_jax.settings import Inner

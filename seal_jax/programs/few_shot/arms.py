@@ -19,7 +19,7 @@ from seal_jax.programs.few_shot.recipes import Sources
 from seal_jax.programs.few_shot.session import FewShotSession
 from seal_jax.programs.few_shot.trials import Examples
 from seal_jax.programs.policies import Policy
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 from seal_jax.tasks.few_shot.arc import ArcTask
 
 Record = dict[str, Any]

@@ -9,7 +9,7 @@ from seal_jax.programs.few_shot import session, stages
 from seal_jax.programs.few_shot.session import FewShotSession
 from seal_jax.programs.few_shot.trials import Examples
 from seal_jax.programs.job import run_job
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks.base import Split
 from seal_jax.tasks.few_shot import arc, recipe

@@ -12,7 +12,7 @@ from seal_jax.programs.few_shot import stages
 from seal_jax.programs.few_shot.session import FewShotSession
 from seal_jax.programs.few_shot.trials import Examples
 from seal_jax.programs.policies import Policy
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 from seal_jax.tasks.few_shot import recipe
 from seal_jax.tasks.few_shot.arc import ArcTask
 from seal_jax.tasks.few_shot.recipe import Limits, Recipe

@@ -10,7 +10,7 @@ from seal_jax.programs import memory, stages
 from seal_jax.programs.few_shot import trials
 from seal_jax.programs.few_shot.session import FewShotSession
 from seal_jax.programs.few_shot.trials import Candidate
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 from seal_jax.programs.writing import Edit
 from seal_jax.settings import FewShot
 from seal_jax.tasks.few_shot.arc import ArcTask

@@ -11,7 +11,7 @@ from seal_jax.programs.few_shot.session import FewShotSession
 from seal_jax.programs.few_shot.trials import Examples
 from seal_jax.programs.job import run_job
 from seal_jax.programs.policies import Policy
-from seal_jax.programs.stages import Run
+from seal_jax.programs.run import Run
 from seal_jax.settings import Settings, SettingsError
 
 Record = dict[str, Any]

@@ -10,6 +10,7 @@ from seal_jax import parallel
 from seal_jax import settings as settings_lib
 from seal_jax.ledger import Ledger
 from seal_jax.programs import answering, memory, stages, train, writing
+from seal_jax.programs.run import Run
 from seal_jax.settings import SettingsError
 
 _EXHAUSTED = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
@@ -51,7 +52,7 @@ def tried(tmp_path):
     def run_stages(device, name, stop=False):
         with (
             Ledger(tmp_path / name) as records,
-            stages.Run(session, records, tmp_path / "checkpoints", quiet=stop) as run,
+            Run(session, records, tmp_path / "checkpoints", quiet=stop) as run,
         ):
             if stop:
                 run.say = _interrupt
