@@ -131,7 +131,7 @@ def test_another_domain_in_the_same_directory_is_refused(runs, seal, tmp_path, c
     (tmp_path / "run" / "results.json").unlink()
     assert seal("train", tmp_path / "run") == 2
     error = capsys.readouterr().err
-    assert "task: stored 'seal_jax_rivers:Rivers', now 'knowledge'" in error
+    assert 'task: stored "seal_jax_rivers:Rivers", now "knowledge"' in error
 
 
 def test_evaluate_repeats_the_evaluation(runs, seal, tmp_path):
@@ -160,7 +160,7 @@ def test_report_reads_its_runs(runs, capsys):
     for name in (*results["contexts"], *results["rounds"][0]["contexts"]):
         assert name in text
     # Its contexts, questions and sequences are asked of the example's class.
-    assert "Where is its water level measured?" in text and "tributary: " in text
+    assert "Where does it rise?" in text and "tributary: " in text
     assert "are not shown" not in text
     assert "seal_jax_rivers:least_known" in text
 
