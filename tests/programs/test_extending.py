@@ -160,7 +160,7 @@ def test_report_reads_its_runs(runs, capsys):
     for name in (*results["contexts"], *results["rounds"][0]["contexts"]):
         assert name in text
     # Its contexts, questions and sequences are asked of the example's class.
-    assert "Where is its water level measured?" in text and "tributary: " in text
+    assert "Where does it rise?" in text and "tributary: " in text
     assert "are not shown" not in text
     assert "seal_jax_rivers:least_known" in text
 

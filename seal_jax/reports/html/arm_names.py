@@ -36,7 +36,8 @@ def metric(name: str) -> str:
     >>> metric("gold_log_likelihood")
     'gold log-likelihood'
     """
-    return FORMS.get(name, (name.replace("_", " "),))[0]
+    own = name.rpartition(":")[2]  # of another package's reward
+    return FORMS.get(name, (own.replace("_", " "),))[0]
 
 
 def number(name: str, value: float | None, *, sign: bool = False, unit: bool = False) -> str:
