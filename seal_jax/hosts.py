@@ -12,6 +12,7 @@ SEAL_JAX_ABSENT_SECONDS (30); and when the host itself finished nothing for SEAL
 work in hand, and the same command on every host continues the run.
 """
 
+import atexit
 import contextlib
 import ctypes
 import faulthandler
@@ -49,12 +50,14 @@ class Hosts:
     Attributes:
       rank: of this process, from 0; host 0 alone writes.
       count: of all processes.
+      is_at_work: whether a run is under way, which all have to end together.
     """
 
     def __init__(self, rank: int = 0, count: int = 1):
         """Args: see the attributes; without any, the only process of a run."""
         self.rank = rank
         self.count = count
+        self.is_at_work = False
         self._places = 0
         self._waits = False
         self._beat = self._armed = time.monotonic()
@@ -70,6 +73,14 @@ class Hosts:
             self._beat = time.monotonic()
             if self._beat - self._armed > _PERIOD:
                 self._arm()
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """A run, which all hosts begin and end together."""
+        self.is_at_work = True
+        yield
+        self.barrier("the end of a run")
+        self.is_at_work = False
 
     def barrier(self, name: str) -> None:
         """Returns when all hosts have come to the place of that name."""
@@ -205,7 +216,7 @@ class Hosts:
             if now - self._beat > stalled:
                 self._end(
                     f"host {self.rank} of {self.count} finished nothing for {stalled / 60:g} "
-                    "minutes (SEAL_JAX_STALL_MINUTES; its stacks are above)"
+                    "minutes (SEAL_JAX_STALL_MINUTES; it has printed the stacks of its threads)"
                 )
 
     def _arm(self) -> None:
@@ -219,6 +230,7 @@ class Hosts:
         self._leave(code, text)
 
     def _leave(self, code: int, reason: str) -> NoReturn:
+        faulthandler.cancel_dump_traceback_later()
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             value = json.dumps([code, reason])
             _client().key_value_set(f"{_ENDED}{self.rank}", value, allow_overwrite=True)
@@ -274,8 +286,15 @@ def join() -> Hosts:
     if found.alone:
         return found
     _joined.append(found)
+    atexit.register(_at_exit)
     found._start()
     return found
+
+
+def _at_exit() -> None:
+    """For programs that end without `leave`: it would take JAX five minutes to notice."""
+    if _joined:
+        leave(1 if _joined[0].is_at_work else 0, "its program ended")
 
 
 def leave(code: int, reason: str = "an error, which it has told") -> int:
@@ -445,7 +464,7 @@ def _explain_aborts(explain: Callable[[], str | None]) -> None:
     """
 
     def handle(_: int) -> None:
-        setsig(signal.SIGABRT, None)
+        setsig(signal.SIGABRT, kind(0))  # the default again
         text = explain()
         if text:
             _say(text)

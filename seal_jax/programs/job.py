@@ -47,6 +47,7 @@ def run_job(
     resolved = dataclasses.asdict(settings) | given
     del resolved["metrics"]  # they may change when a run goes on
     with contextlib.ExitStack() as stack:
+        stack.enter_context(joined.at_work())
         stack.enter_context(failures.explained(workdir))
         directory = None
         if joined.rank == 0:
@@ -92,7 +93,6 @@ def run_job(
             )
             run_dir.write_json(directory.results_path, results)
             run.say(f"\nresults: {directory.results_path}")
-        joined.barrier("the results are written")
     return results
 
 
