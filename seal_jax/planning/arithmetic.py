@@ -94,13 +94,16 @@ def cache(settings: Settings, config: ModelConfig, machine: Machine) -> int:
     return rows * (256 + edits.max_new_tokens) * a_token
 
 
-def programs(settings: Settings, config: ModelConfig, machine: Machine) -> dict[str, int]:
+def programs(
+    settings: Settings, config: ModelConfig, machine: Machine, *, least: bool = False
+) -> dict[str, int]:
     """Bytes on one device while each program of a run goes, by the program's name.
 
     Args:
       settings: of the run; devices.model_axis must divide the machine's devices.
       config: of the model.
       machine: what it runs on.
+      least: count weights, optimizer and cache alone, which no compiler can do without.
     """
     axis = settings.devices.model_axis
     shards = machine.devices // axis
@@ -108,24 +111,24 @@ def programs(settings: Settings, config: ModelConfig, machine: Machine) -> dict[
     base = item * weights(config, axis)
     layers = item * weights(config, axis, lambda path: path.startswith("layers/"))
     beside = merged_twice(settings, config, axis)
-    logits = 2 * _FLOAT * token_loss.BLOCK * config.vocab_size // axis
+    logits = 0 if least else 2 * _FLOAT * token_loss.BLOCK * config.vocab_size // axis
     inner = settings.inner
     count = math.ceil(inner.candidates / shards)
     rows, longest = count * inner.batch_size, inner.buckets[-1]
     small = _FLOAT * delta_size(config, inner.lora.spec(), axis)
-    found = {"sampling": base + beside + layers + cache(settings, config, machine)}
+    copied = 0 if least else layers  # the layers are split before the decode loop
+    found = {"sampling": base + beside + copied + cache(settings, config, machine)}
     if settings.reward.needs_inner_loop:
         # Before and after an update; two moments, and a gradient.
-        found["inner update"] = (
-            base + beside + 5 * count * small + logits
-            + _activations(settings, config, rows * longest, rows, longest)
-        )  # fmt: skip
+        found["inner update"] = base + beside + 5 * count * small + logits
+        if not least:
+            found["inner update"] += _activations(settings, config, rows * longest, rows, longest)
     for name, recipe, length in _recipes(settings):
         state = 4 * _FLOAT * delta_size(config, recipe.spec(), axis)
-        rows = recipe.microbatch
-        found[name] = base + beside + state + logits + _activations(
-            settings, config, rows * length, rows, length
-        )  # fmt: skip
+        found[name] = base + beside + state + logits
+        if not least:
+            rows = recipe.microbatch
+            found[name] += _activations(settings, config, rows * length, rows, length)
     return found
 
 
@@ -183,18 +186,18 @@ def with_axis(settings: Settings, axis: int) -> Settings:
 def check_fits(
     settings: Settings, config: ModelConfig, machine: Machine, choices: list[Machine]
 ) -> None:
-    """Refuses a run that needs more memory than its devices have.
+    """Refuses a run whose weights, optimizer and cache alone exceed its devices' memory.
 
     Raises:
       SettingsError: it does; says which program, what to lower and which machine would do.
     """
-    needs = programs(settings, config, machine)
+    needs = programs(settings, config, machine, least=True)
     name, most = max(needs.items(), key=lambda item: item[1])
     if most <= machine.memory:
         return
     fits = smallest(settings, config, choices)
     raise SettingsError(
-        f"the run does not fit on {machine.name}: {name} takes about {most / GIB:.0f} GiB of a "
+        f"the run does not fit on {machine.name}: {name} takes over {most / GIB:.0f} GiB of a "
         f"device's {machine.memory / GIB:.0f}. Lower {LOWER[name]}, raise devices.model_axis "
         f"({settings.devices.model_axis}), or take "
         + (f"a larger machine: the smallest that does is {fits}." if fits else "a larger machine.")

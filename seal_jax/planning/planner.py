@@ -9,7 +9,15 @@ import jax
 
 from seal_jax import parallel
 from seal_jax.model.config import ModelConfig
-from seal_jax.planning import arithmetic, compiled, hlo_cost, local, machines, round_programs
+from seal_jax.planning import (
+    arithmetic,
+    compiled,
+    hlo_cost,
+    local,
+    machines,
+    roofline,
+    round_programs,
+)
 from seal_jax.planning.architectures import architecture
 from seal_jax.planning.machines import Machine
 from seal_jax.planning.workload import Workload, counts
@@ -53,10 +61,11 @@ def plan(
     kind = "" if not topology else machine.name.partition(":")[0]
     notes: list[str] = []
     if machine.name == machines.GPU.name:
-        needs = arithmetic.programs(settings, config, machine)
-        found = [_by_arithmetic(name, size, machine) for name, size in needs.items()]
         axis = settings.devices.model_axis
-        notes.append("by arithmetic: nothing was compiled, and no time is given.")
+        found = by_arithmetic(settings, config, machine, work)
+        notes.append(
+            "by arithmetic, nothing was compiled: memory to about a third, time a lower bound."
+        )
     else:
         devices = tpu_devices(machine) if topology else tuple(jax.devices())
         axis, found = _first_that_fits(settings, config, machine, devices, work, say)
@@ -194,17 +203,28 @@ def measured(
     }
 
 
-def _by_arithmetic(name: str, size: int, machine: Machine) -> Record:
-    return {
-        "name": name,
-        "detail": "",
-        "memory_bytes": size,
-        "fits": size <= machine.memory,
-        "flops": None,
-        "seconds": None,
-        "calls": 0,
-        "lower": arithmetic.LOWER[name],
-    }
+def by_arithmetic(
+    settings: Settings, config: ModelConfig, machine: Machine, work: Workload
+) -> list[Record]:
+    """Every program of a round, from sizes alone."""
+    needs = arithmetic.programs(settings, config, machine)
+    times = roofline.programs(settings, config, machine, work, counts(settings, work))
+    records = []
+    for name in {**times, **needs}:
+        size, time = needs.get(name), times.get(name)
+        records.append(
+            {
+                "name": name,
+                "detail": "",
+                "memory_bytes": size,
+                "fits": size is None or size <= machine.memory,
+                "flops": time and time.flops,
+                "seconds": time and time.seconds,
+                "calls": time.calls if time else 0,
+                "lower": arithmetic.LOWER.get(name, ""),
+            }
+        )
+    return records
 
 
 def _round(programs: list[Record], machine: Machine) -> Record:

@@ -20,9 +20,10 @@ def text(plan: Record) -> str:
     ]
     for program in plan["programs"]:
         size = program["memory_bytes"]
+        share = "-" if size is None else f"{size / limit:.0%}"
         mark = "" if program["fits"] else "  DOES NOT FIT"
         lines.append(
-            f"{program['name']:<17}{size / GIB:>7.1f}{size / limit:>8.0%}"
+            f"{program['name']:<17}{_number(size, GIB, 1):>7}{share:>8}"
             f"{_number(program['flops'], 1e12, 2):>10}{_number(program['seconds'], 1, 3):>10}"
             f"{program['calls'] or '-':>7}  {program['detail']}{mark}"
         )
