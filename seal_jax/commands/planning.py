@@ -11,9 +11,9 @@ from seal_jax.commands.base import Command
 from seal_jax.planning.workload import Workload
 
 _LENGTHS = {
-    "prompt_tokens": "Tokens of a prompt for a self-edit.",
+    "longest_prompt": "Tokens of the longest prompt for a self-edit.",
     "edit_tokens": "Tokens of a self-edit, on average.",
-    "longest_edit": "Tokens of the longest self-edit that is sampled with others.",
+    "longest_edit": "Tokens of the longest self-edit of a batch.",
     "lines": "Training sequences of a self-edit, beside the passage.",
     "line_tokens": "Tokens of such a sequence.",
     "passage_tokens": "Tokens of a passage.",

@@ -81,8 +81,8 @@ def cache(settings: Settings, config: ModelConfig, machine: Machine) -> int:
     >>> from seal_jax.settings import Edits, Model
     >>> settings = Settings(edits=Edits(contexts_per_batch=50), model=Model(dtype="bfloat16"))
     >>> bytes_ = cache(settings, architectures.architecture("Qwen2.5-7B"), machines.GPU)
-    >>> bytes_ // 2**30  # 250 rows of 256 + 8192 tokens
-    112
+    >>> bytes_ // 2**30  # 250 rows of 512 + 8192 tokens
+    116
     """
     edits = settings.edits
     shards = machine.devices // settings.devices.model_axis
@@ -91,7 +91,7 @@ def cache(settings: Settings, config: ModelConfig, machine: Machine) -> int:
     axis = settings.devices.model_axis
     heads = config.num_kv_heads // (axis if config.num_kv_heads % axis == 0 else 1)
     a_token = 2 * config.num_layers * heads * config.head_dim * element(settings)
-    return rows * (256 + edits.max_new_tokens) * a_token
+    return rows * (512 + edits.max_new_tokens) * a_token
 
 
 def programs(
@@ -137,7 +137,7 @@ def _recipes(settings: Settings) -> list[tuple[str, Sft, int]]:
     found: list[tuple[str, Sft, int]] = []
     if settings.restem.rounds:
         sft = settings.restem.sft
-        wanted = min(256 + settings.edits.max_new_tokens, sft.buckets[-1])
+        wanted = min(512 + settings.edits.max_new_tokens, sft.buckets[-1])
         length = next(bucket for bucket in sft.buckets if bucket >= wanted)
         found.append(("M-step", sft, length))
     if settings.evaluation.form == "corpus":

@@ -249,13 +249,12 @@ def largest_candidates(settings, config, machine, devices, work, say) -> int | N
     mesh = parallel.DeviceMesh(tuple(devices), settings.devices.model_axis)
     shards, runs = mesh.data_shards, counts(settings, work)
 
-    def memory(count: int) -> float:
+    def memory(count: int) -> int:
         inner = dataclasses.replace(settings.inner, candidates=count)
         tried = dataclasses.replace(settings, inner=inner)
         shapes = round_programs.Shapes(config, mesh, tried.model.dtype)
-        program = round_programs.inner_program(tried, shapes, work, runs)
-        found = measured(program, tried, config, machine, say)
-        return found["memory_bytes"] if found["seconds"] is not None else float("inf")
+        program = round_programs.inner_program(tried, shapes, work, runs, largest=True)
+        return measured(program, tried, config, machine, say)["memory_bytes"]
 
     first = max(1, settings.inner.candidates // shards) * shards
     second = first // shards // 2 * shards or 2 * shards
@@ -266,12 +265,15 @@ def largest_candidates(settings, config, machine, devices, work, say) -> int | N
     if most > machine.memory:
         return low
     each = max(1.0, (most - least) / (high - low))
-    best, guess = high, high + int((machine.memory - most) / each) // shards * shards
-    while guess > best:
-        if memory(guess) <= machine.memory:
+    guess = high + int((machine.memory - most) / each) // shards * shards
+    while guess > high:
+        taken = memory(guess)
+        if taken <= machine.memory:
             return guess
-        guess = min(guess - shards, int(0.9 * guess)) // shards * shards
-    return best
+        each = max(each, (taken - most) / (guess - high))
+        steps = int((machine.memory - most) / each) // shards
+        guess = min(guess - shards, high + steps * shards)
+    return high
 
 
 def rows_that_fit(settings, config, machine, programs: list[Record]) -> str:

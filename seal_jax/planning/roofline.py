@@ -47,7 +47,7 @@ def programs(
     edits = settings.edits
     rows = edits.contexts_per_batch * edits.samples
     # A prompt is prefilled once for all of its samples.
-    prompt = -(-work.prompt_tokens // edits.samples)
+    prompt = -(-work.longest_prompt // edits.samples)
     found = {"sampling": decode(rows, prompt, counts.new_tokens, cache, counts.samplings)}
     if settings.reward.needs_inner_loop:
         mean = (work.lines * work.line_tokens + work.passage_tokens) / work.sequences
@@ -59,7 +59,7 @@ def programs(
         wide += answers.max_gold_tokens
         found["log-likelihoods"] = product(2 * numbers * asked * wide, 1, counts.asked)
     if settings.restem.rounds:
-        row = work.prompt_tokens + work.edit_tokens
+        row = work.longest_prompt + work.longest_edit
         flops = train * settings.restem.sft.batch_size * row
         found["M-step"] = product(flops, 1, counts.m_steps)
     return found

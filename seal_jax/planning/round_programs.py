@@ -116,8 +116,8 @@ def programs(
             likelihoods_program(settings, shapes, work, counts),
         ]
     sft = settings.restem.sft
-    usual = _bucket(work.prompt_tokens + work.edit_tokens, sft.buckets)
-    longest = _bucket(work.prompt_tokens + settings.edits.max_new_tokens, sft.buckets)
+    usual = _bucket(work.longest_prompt + work.longest_edit, sft.buckets)
+    longest = _bucket(work.longest_prompt + settings.edits.max_new_tokens, sft.buckets)
     found.append(m_step_program(settings, shapes, usual, counts.m_steps))
     if longest > usual:
         found.append(m_step_program(settings, shapes, longest, 0))
@@ -127,7 +127,7 @@ def programs(
 def sampling_program(settings: Settings, shapes: Shapes, work: Workload, counts: Counts) -> Program:
     """Sampling self-edits: prefill and decode."""
     edits = settings.edits
-    prompts, width = edits.contexts_per_batch, _bucket(work.prompt_tokens, edits.prompt_buckets)
+    prompts, width = edits.contexts_per_batch, _bucket(work.longest_prompt, edits.prompt_buckets)
     rows = prompts * edits.samples
 
     def lower():
@@ -150,8 +150,14 @@ def sampling_program(settings: Settings, shapes: Shapes, work: Workload, counts:
     )
 
 
-def inner_program(settings: Settings, shapes: Shapes, work: Workload, counts: Counts) -> Program:
-    """The inner update of K candidates, at the shapes of lines and of passages and the largest."""
+def inner_program(
+    settings: Settings, shapes: Shapes, work: Workload, counts: Counts, *, largest: bool = False
+) -> Program:
+    """The inner update of K candidates, at the shapes of lines and of passages and the largest.
+
+    Args:
+      largest: at the largest shape alone, which takes the memory that all take.
+    """
     recipe, devices = settings.inner, shapes.devices
     count, length = recipe.candidates, recipe.buckets[-1]
     shares = devices.shares(count)
@@ -160,6 +166,8 @@ def inner_program(settings: Settings, shapes: Shapes, work: Workload, counts: Co
         _step_bucket(tokens, recipe.buckets, recipe.spread)
         for tokens in (work.line_tokens, work.passage_tokens)
     )
+    if largest:
+        lines = passage = length
     used = sorted({lines, passage, length})
     weights = [0.0] * len(used)
     weights[used.index(lines)] += work.lines / work.sequences

@@ -2,8 +2,8 @@
 
 The lengths that are not set are those of the authors' published self-edits and of SQuAD, counted
 with a byte-level tokenizer of 49,152 tokens: 250 self-edits of 228 tokens and 7.7 lines on average
-(of 50 sampled together the longest has 1,468), with prompts of 207 tokens, passages of 175 and
-lines of 33 (title included), and questions of 19 tokens, 4.9 to a passage.
+(the longest of 50 has 1,468), for 50 prompts of up to 405 tokens; passages of 175 tokens and lines
+of 33 (title included), and questions of 19 tokens, 4.9 to a passage.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ class Workload:
     """Lengths in tokens, and numbers, of the texts of a run.
 
     Attributes:
-      prompt_tokens: of a prompt for a self-edit.
-      edit_tokens: of a self-edit, on average; longest_edit: of the longest that are sampled
-        together, which the sampling loop waits for.
+      longest_prompt: of the longest of those prompts for self-edits that are sampled together.
+      edit_tokens: of a self-edit, on average; longest_edit: of the longest of those that are
+        sampled together (the sampling loop waits for it) or trained on (rows are as wide as it).
       lines: training sequences of a self-edit beside the passage; line_tokens: of each.
       passage_tokens: of a passage.
       question_tokens: of a question; questions: of a passage.
     """
 
-    prompt_tokens: int = 207
+    longest_prompt: int = 405
     edit_tokens: int = 228
     longest_edit: int = 1468
     lines: int = 8
@@ -50,7 +50,7 @@ class Workload:
         asked = settings.data.max_questions or self.questions
         return dataclasses.replace(
             self,
-            prompt_tokens=min(self.prompt_tokens, settings.edits.prompt_buckets[-1]),
+            longest_prompt=min(self.longest_prompt, settings.edits.prompt_buckets[-1]),
             edit_tokens=min(self.edit_tokens, limit),
             longest_edit=min(max(self.longest_edit, self.edit_tokens), limit),
             lines=min(self.lines, settings.inner.max_sequences - 1),

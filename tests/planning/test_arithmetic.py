@@ -53,7 +53,7 @@ def test_250_rows_of_8192_tokens_are_refused_and_10_contexts_are_not():
     machine = machines.GPU
     # Keys and values of 28 layers x 4 heads x 128 in bf16.
     a_token = 2 * 28 * 4 * 128 * 2
-    assert arithmetic.cache(SETTINGS, QWEN, machine) == 50 * (256 + 8192) * a_token
+    assert arithmetic.cache(SETTINGS, QWEN, machine) == 50 * (512 + 8192) * a_token
 
 
 def test_the_smallest_machine_is_the_first_that_fits():

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import sys
 
 import jax
 import pytest
@@ -12,7 +13,7 @@ from seal_jax.planning import compiled, local, machines, planner, report
 from seal_jax.planning.workload import Workload
 
 RATES = machines.Rates(flops=1e10, bandwidth=1e10)
-WORK = Workload(prompt_tokens=300, edit_tokens=8, longest_edit=16, lines=3, line_tokens=20)
+WORK = Workload(longest_prompt=380, edit_tokens=8, longest_edit=16, lines=3, line_tokens=20)
 NAMES = ["sampling", "inner update", "answers", "log-likelihoods", "M-step"]
 
 
@@ -31,12 +32,12 @@ def settings(tiny_settings):
     return dataclasses.replace(tiny_settings, edits=edits, inner=inner)
 
 
-def _local(settings, memory=1 << 34, **options):
+def _local(settings, memory=1 << 34, work=WORK, **options):
     """A plan for one of the local devices with so much memory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
         patch.setattr(local, "memory_of", lambda device, count: memory)
-        return planner.plan(settings, work=WORK, **options)
+        return planner.plan(settings, work=work, **options)
 
 
 def test_every_program_of_a_round_has_memory_flops_and_time(settings):
@@ -47,7 +48,6 @@ def test_every_program_of_a_round_has_memory_flops_and_time(settings):
         assert program["memory_bytes"] > 0 and program["flops"] > 0 and program["seconds"] > 0
     # 2 contexts x 2 self-edits in groups of 8, and the unadapted model for them.
     assert [by_name[name]["calls"] for name in NAMES[:2]] == [1, settings.reward.replicates]
-    # Decoding: each of 16 steps reads the weights of 4 rows, at 2 FLOPs each, 15 after the prefill.
     seconds = sum(p["calls"] * p["seconds"] for p in found["programs"])
     assert found["round"]["seconds"] == pytest.approx(seconds)
     assert found["round"]["chip_hours"] == pytest.approx(seconds / 3600)
@@ -56,21 +56,15 @@ def test_every_program_of_a_round_has_memory_flops_and_time(settings):
     assert sum(line.startswith(tuple(NAMES)) for line in lines) == len(found["programs"])
 
 
-def test_the_inner_update_runs_its_steps(settings):
-    """Twice as many epochs are twice as many FLOPs of one program, with nothing compiled anew."""
-    found = _local(settings, largest=False)
-    asked = []
-    epochs = dataclasses.replace(settings.tuning, epochs=(6,), learning_rates=(1e-3,))
-    del epochs  # the table of steps would change with it
-    twice = dataclasses.replace(WORK, lines=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "_compile", lambda lowered: asked.append(lowered))
-        patch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
-        patch.setattr(local, "memory_of", lambda device, count: 1 << 34)
-        again = planner.plan(settings, work=twice, largest=False)
-    assert not asked
-    flops = [plan["programs"][1]["flops"] for plan in (found, again)]
-    assert flops[0] > 1.2 * flops[1]
+def test_the_inner_update_runs_its_steps(settings, monkeypatch):
+    """Fewer lines are fewer steps of the same program: nothing is compiled anew."""
+    long = _local(settings, largest=False)["programs"][1]
+    monkeypatch.setattr(compiled, "_compile", lambda lowered: pytest.fail("compiled anew"))
+    fewer = dataclasses.replace(WORK, lines=1)
+    short = _local(settings, work=fewer, largest=False)["programs"][1]
+    # 3 epochs of 4 sequences and of 2; those of the passage are as long as the line is short.
+    assert long["memory_bytes"] == short["memory_bytes"]
+    assert 1.3 < long["flops"] / short["flops"] < 2
 
 
 def test_what_does_not_fit_says_so_and_what_to_lower(settings):
@@ -81,29 +75,40 @@ def test_what_does_not_fit_says_so_and_what_to_lower(settings):
     assert any("the smallest machine that can" in note for note in small["notes"])
 
 
-def test_the_largest_number_of_candidates_fits_and_the_next_does_not(settings):
-    def memory(count):
-        inner = dataclasses.replace(settings.inner, candidates=count)
-        plan = _local(dataclasses.replace(settings, inner=inner), largest=False)
-        return plan["programs"][1]["memory_bytes"]
+@pytest.mark.parametrize(
+    "room, largest", [(0, None), (4 * 7, 4), (8 * 7, 8), (14 * 7, 14), (14 * 7 + 6, 14), (700, 97)]
+)
+def test_the_largest_number_of_candidates_fits_and_the_next_does_not(
+    settings, monkeypatch, room, largest
+):
+    """Of an inner update of 100 bytes and 7 a candidate, and of a jump of 20 bytes above 50."""
+    asked = []
 
-    limit = (memory(12) + memory(13)) // 2
-    found = _local(settings, memory=limit)
-    assert found["largest_candidates"] == 12
+    def measured(program, tried, *_):
+        count = tried.inner.candidates
+        asked.append(count)
+        return {"memory_bytes": 100 + 7 * count + 20 * (count > 50), "seconds": 1.0}
+
+    monkeypatch.setattr(planner, "measured", measured)
+    machine = dataclasses.replace(machines.GPU, memory=100 + room)
+    config = planner.architecture(settings.model.path)
+    found = planner.largest_candidates(
+        settings, config, machine, jax.local_devices()[:1], WORK, print
+    )
+    # 8 and 4 are compiled, then what they lead to, lowered until it fits.
+    assert found == largest and len(asked) <= 5
 
 
-def test_the_command_prints_json(settings, tmp_path, capsys):
+def test_the_command_prints_json(settings, capsys):
     path = settings.model.path
     flags = ["--config.model.path=" + path, "--topology=gpu:80gb", "--json=-"]
-    cli.main(["seal", "plan", "--config=configs/knowledge.py:smoke", *flags])
+    assert cli.main(["plan", "--config=configs/knowledge.py:smoke", *flags]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["machine"] == "gpu:80gb" and found["fits"]
     assert [program["name"] for program in found["programs"]] == NAMES
 
 
 def test_without_the_compiler_for_tpus_the_error_says_how_to_get_it(settings, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "libtpu", None)
     with pytest.raises(RuntimeError, match=r"libtpu: pip install 'seal_jax\[tpu\]'"):
         planner.plan(settings, "v5e:2x2")
@@ -111,7 +116,7 @@ def test_without_the_compiler_for_tpus_the_error_says_how_to_get_it(settings, mo
 
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
 def test_programs_compile_for_a_tpu_slice(settings, monkeypatch):
-    """The M-step and the likelihoods of a tiny model on a 2 x 2 mesh of a v5e slice."""
+    """The likelihoods under a tiny model on a 2 x 2 mesh of a v5e slice."""
     machine = machines.machine("v5e:2x2")
     devices = planner.tpu_devices(machine)
     assert len(devices) == machine.devices == 4
