@@ -6,9 +6,14 @@ start at once.
 
 from collections.abc import Mapping
 
-from seal_jax.commands import exports, reports, runs
+from seal_jax.commands import exports, planning, reports, runs
 from seal_jax.commands.base import Command, UsageError
 
 __all__ = ["COMMANDS", "Command", "UsageError"]
 
-COMMANDS: Mapping[str, Command] = {**runs.COMMANDS, **exports.COMMANDS, **reports.COMMANDS}
+COMMANDS: Mapping[str, Command] = {
+    **runs.COMMANDS,
+    **planning.COMMANDS,
+    **exports.COMMANDS,
+    **reports.COMMANDS,
+}

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from seal_jax import delta, parallel
 from seal_jax.model.config import ModelConfig
+from seal_jax.planning import architectures, arithmetic, machines
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.weights import exported, load, placement, tokenizer
 
@@ -68,6 +69,7 @@ def open_model(settings: Settings) -> OpenedModel:
       ValueError, FileNotFoundError, RuntimeError: with what to change.
     """
     devices = open_devices(settings)
+    check_memory(settings, devices)
     loaded = load_base(settings, devices.param_sharding)
     chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
     if chats and not loaded.tokenizer.chat_template:
@@ -104,6 +106,30 @@ def open_devices(settings: Settings) -> parallel.DeviceMesh:
         return parallel.all_devices(settings.devices.model_axis)
     except ValueError as error:
         raise SettingsError(str(error)) from None
+
+
+def check_memory(settings: Settings, devices: parallel.DeviceMesh) -> None:
+    """Refuses a run that cannot fit on accelerators which say how much memory they have.
+
+    Raises:
+      SettingsError: with what to lower, and the smallest machine that can.
+    """
+    device = devices.devices[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit", 0)
+    if device.platform == "cpu" or not limit or settings.task != "knowledge":
+        return
+    try:
+        config = architectures.architecture(settings.model.path)
+    except (ValueError, OSError):
+        return  # what is wrong with the path is said where the weights are read
+    machine = machines.Machine(
+        name=f"{len(devices.devices)} x {device.device_kind}",
+        devices=len(devices.devices),
+        memory=limit,
+        rates=machines.GPU.rates,
+        chips=len(devices.devices),
+    )
+    arithmetic.check_fits(settings, config, machine, machines.slices(""))
 
 
 def load_base(

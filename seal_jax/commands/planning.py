@@ -1,0 +1,70 @@
+"""The command that says what a run would cost."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from absl import flags
+
+from seal_jax import json_file
+from seal_jax.commands import base
+from seal_jax.commands.base import Command
+from seal_jax.planning.workload import Workload
+
+_LENGTHS = {
+    "longest_prompt": "Tokens of the longest prompt for a self-edit.",
+    "edit_tokens": "Tokens of a self-edit, on average.",
+    "longest_edit": "Tokens of the longest self-edit of a batch.",
+    "lines": "Training sequences of a self-edit, beside the passage.",
+    "line_tokens": "Tokens of such a sequence.",
+    "passage_tokens": "Tokens of a passage.",
+    "question_tokens": "Tokens of a question.",
+    "questions": "Questions of a passage.",
+}
+
+
+def _plan(values: flags.FlagValues) -> None:
+    from seal_jax.planning import planner, report
+    from seal_jax.programs import opened_model
+
+    opened_model.enable_compilation_cache()
+    quiet = values.json == "-"
+    found = planner.plan(
+        base.settings(values),
+        values.topology,
+        work=Workload(**{name: values[name].value for name in _LENGTHS}),
+        largest=values.largest,
+        say=(lambda line: None) if quiet else (lambda line: print(line, flush=True)),
+    )
+    if quiet:
+        print(json_file.encode(found, indent=1))
+    else:
+        print(f"\n{report.text(found)}")
+    if values.json and not quiet:
+        json_file.write_json(values.json, found)
+    if not found["fits"]:
+        raise base.UsageError("this run does not fit: see the notes of the plan.")
+
+
+def _define_plan(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "topology",
+        "",
+        "What to plan for: v5e:2x4 and the like (v4, v5e, v5p, v6e), gpu:80gb, or the devices that "
+        "are here (default).",
+        values,
+    )
+    flags.DEFINE_string("json", "", "File to write the plan to, as JSON; - prints it.", values)
+    flags.DEFINE_bool("largest", True, "Look for the largest inner.candidates.", values)
+    defaults = dataclasses.asdict(Workload())
+    for name, meaning in _LENGTHS.items():
+        flags.DEFINE_integer(name, defaults[name], meaning, 1, flag_values=values)
+
+
+COMMANDS: Mapping[str, Command] = {
+    "plan": Command(
+        summary="what a run takes in memory, time and chips, before it is paid for",
+        run=_plan,
+        define=_define_plan,
+        config="knowledge.py:demo",
+    ),
+}

@@ -1,0 +1,204 @@
+"""About how much memory a run needs, from sizes alone: nothing is compiled.
+
+Good to about a third: what a compiler keeps beside these arrays is not known here. It decides
+which machines are worth compiling for, and what `train` does not begin on an accelerator.
+"""
+
+import dataclasses
+import math
+
+import flax.traverse_util
+
+from seal_jax import delta as delta_lib
+from seal_jax import sharding
+from seal_jax.delta import DeltaSpec
+from seal_jax.model import decoder, token_loss
+from seal_jax.model.config import ModelConfig
+from seal_jax.planning.machines import GIB, Machine
+from seal_jax.settings import Settings, SettingsError, Sft
+
+_FLOAT = 4
+
+# What to lower where a program does not fit.
+LOWER = {
+    "sampling": "edits.contexts_per_batch or edits.max_new_tokens",
+    "inner update": "inner.candidates or the last of inner.buckets",
+    "M-step": "edits.max_new_tokens and the last of restem.sft.buckets",
+    "corpus training": "the last of corpus.buckets, or set corpus.kind to 'low_rank'",
+}
+
+
+def element(settings: Settings) -> int:
+    """Bytes of a weight."""
+    return 2 if settings.model.dtype == "bfloat16" else 4
+
+
+def split(config: ModelConfig, path: str, shape: tuple[int, ...], model_axis: int) -> int:
+    """Elements of a parameter, or of a delta's leaf, on one device."""
+    spec = sharding.spec(config, path, len(shape), model_axis)
+    return math.prod(shape) // (model_axis if sharding.MODEL in spec else 1)
+
+
+def weights(config: ModelConfig, model_axis: int, among=lambda path: True) -> int:
+    """Parameters of the model on one device, of those whose path is `among` the chosen ones."""
+    flat = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
+    return sum(
+        split(config, path, shape, model_axis) for path, shape in flat.items() if among(path)
+    )
+
+
+def delta_size(config: ModelConfig, spec: DeltaSpec, model_axis: int) -> int:
+    """Numbers in a delta on one device."""
+    flat = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
+    total = 0
+    for path in _targets(config, spec):
+        if spec.kind == "dense":
+            total += split(config, path, flat[path], model_axis)
+            continue
+        module, (layers, wide, out) = path.removesuffix("/kernel"), flat[path]
+        total += split(config, f"{module}/a", (layers, wide, spec.rank), model_axis)
+        total += split(config, f"{module}/b", (layers, spec.rank, out), model_axis)
+    return total
+
+
+def merged_twice(settings: Settings, config: ModelConfig, model_axis: int) -> int:
+    """Bytes on one device of the base weights that stay beside a policy merged with a delta."""
+    if not settings.restem.rounds:
+        return 0
+    chosen = set(_targets(config, settings.restem.sft.spec()))
+    return element(settings) * weights(config, model_axis, lambda path: path in chosen)
+
+
+def _targets(config: ModelConfig, spec: DeltaSpec) -> list[str]:
+    flat = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
+    return delta_lib.target_paths(flax.traverse_util.unflatten_dict(flat, sep="/"), spec)
+
+
+def cache(settings: Settings, config: ModelConfig, machine: Machine) -> int:
+    """Bytes on one device of the keys and values of a batch of self-edits.
+
+    >>> from seal_jax.planning import architectures, machines
+    >>> from seal_jax.settings import Edits, Model
+    >>> settings = Settings(edits=Edits(contexts_per_batch=50), model=Model(dtype="bfloat16"))
+    >>> bytes_ = cache(settings, architectures.architecture("Qwen2.5-7B"), machines.GPU)
+    >>> bytes_ // 2**30  # 250 rows of 512 + 8192 tokens
+    116
+    """
+    edits = settings.edits
+    shards = machine.devices // settings.devices.model_axis
+    prompts = edits.contexts_per_batch
+    rows = edits.samples * (prompts // shards if prompts % shards == 0 else prompts)
+    axis = settings.devices.model_axis
+    heads = config.num_kv_heads // (axis if config.num_kv_heads % axis == 0 else 1)
+    a_token = 2 * config.num_layers * heads * config.head_dim * element(settings)
+    return rows * (512 + edits.max_new_tokens) * a_token
+
+
+def programs(
+    settings: Settings, config: ModelConfig, machine: Machine, *, least: bool = False
+) -> dict[str, int]:
+    """Bytes on one device while each program of a run goes, by the program's name.
+
+    Args:
+      settings: of the run; devices.model_axis must divide the machine's devices.
+      config: of the model.
+      machine: what it runs on.
+      least: count weights, optimizer and cache alone, which no compiler can do without.
+    """
+    axis = settings.devices.model_axis
+    shards = machine.devices // axis
+    item = element(settings)
+    base = item * weights(config, axis)
+    layers = item * weights(config, axis, lambda path: path.startswith("layers/"))
+    beside = merged_twice(settings, config, axis)
+    logits = 0 if least else 2 * _FLOAT * token_loss.BLOCK * config.vocab_size // axis
+    inner = settings.inner
+    count = math.ceil(inner.candidates / shards)
+    rows, longest = count * inner.batch_size, inner.buckets[-1]
+    small = _FLOAT * delta_size(config, inner.lora.spec(), axis)
+    copied = 0 if least else layers  # the layers are split before the decode loop
+    found = {"sampling": base + beside + copied + cache(settings, config, machine)}
+    if settings.reward.needs_inner_loop:
+        # Before and after an update; two moments, and a gradient.
+        found["inner update"] = base + beside + 5 * count * small + logits
+        if not least:
+            found["inner update"] += _activations(settings, config, rows * longest, rows, longest)
+    for name, recipe, length in _recipes(settings):
+        state = 4 * _FLOAT * delta_size(config, recipe.spec(), axis)
+        found[name] = base + beside + state + logits
+        if not least:
+            rows = recipe.microbatch
+            found[name] += _activations(settings, config, rows * length, rows, length)
+    return found
+
+
+def _recipes(settings: Settings) -> list[tuple[str, Sft, int]]:
+    """What is trained data-parallel, with the longest row of each."""
+    found: list[tuple[str, Sft, int]] = []
+    if settings.restem.rounds:
+        sft = settings.restem.sft
+        wanted = min(512 + settings.edits.max_new_tokens, sft.buckets[-1])
+        length = next(bucket for bucket in sft.buckets if bucket >= wanted)
+        found.append(("M-step", sft, length))
+    if settings.evaluation.form == "corpus":
+        found.append(("corpus training", settings.corpus, settings.corpus.buckets[-1]))
+    return found
+
+
+def _activations(
+    settings: Settings, config: ModelConfig, tokens: int, rows: int, longest: int
+) -> int:
+    """Bytes of what a backward pass keeps: of each layer, and of the one that is computed anew."""
+    axis, item = settings.devices.model_axis, element(settings)
+    heads = config.num_heads // (axis if config.num_heads % axis == 0 else 1)
+    inside = 2 * _FLOAT * rows * heads * longest**2
+    inside += 4 * item * tokens * config.intermediate_size // axis
+    kept = tokens * config.hidden_size * item
+    if settings.model.remat == "dots":
+        kept += 4 * tokens * (config.hidden_size + config.intermediate_size // axis) * item
+    elif settings.model.remat == "none":
+        kept += inside
+    return config.num_layers * kept + inside
+
+
+def axes(devices: int, first: int = 1) -> list[int]:
+    """Sizes of the model axis to try on so many devices: as the config says, unless that is 1."""
+    if first > 1:
+        return [first]
+    return [size for size in range(1, devices + 1) if devices % size == 0]
+
+
+def smallest(settings: Settings, config: ModelConfig, machines: list[Machine]) -> str:
+    """The first machine on which the run fits by arithmetic, with its model axis; "" for none."""
+    for machine in machines:
+        for axis in axes(machine.devices):
+            if max(programs(with_axis(settings, axis), config, machine).values()) <= machine.memory:
+                return machine.name + f" (devices.model_axis={axis})" * (machine.devices > 1)
+    return ""
+
+
+def with_axis(settings: Settings, axis: int) -> Settings:
+    """The settings with another model axis."""
+    devices = dataclasses.replace(settings.devices, model_axis=axis)
+    return dataclasses.replace(settings, devices=devices)
+
+
+def check_fits(
+    settings: Settings, config: ModelConfig, machine: Machine, choices: list[Machine]
+) -> None:
+    """Refuses a run whose weights, optimizer and cache alone exceed its devices' memory.
+
+    Raises:
+      SettingsError: it does; says which program, what to lower and which machine would do.
+    """
+    needs = programs(settings, config, machine, least=True)
+    name, most = max(needs.items(), key=lambda item: item[1])
+    if most <= machine.memory:
+        return
+    fits = smallest(settings, config, choices)
+    raise SettingsError(
+        f"the run does not fit on {machine.name}: {name} takes over {most / GIB:.0f} GiB of a "
+        f"device's {machine.memory / GIB:.0f}. Lower {LOWER[name]}, raise devices.model_axis "
+        f"({settings.devices.model_axis}), or take "
+        + (f"a larger machine: the smallest that does is {fits}." if fits else "a larger machine.")
+    )

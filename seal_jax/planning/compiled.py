@@ -1,0 +1,110 @@
+"""Compiling a program for devices that may not be there, and keeping what the compiler said.
+
+A plan's programs take minutes each, so the compiler's figures are kept between plans, by what was
+compiled, for which devices and by which versions.
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import json
+import os
+import pathlib
+import re
+
+import jax
+import jaxlib
+
+from seal_jax.planning.machines import GIB
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """What the compiler says of a program, for one device.
+
+    Attributes:
+      arguments, outputs, temporaries, aliased: bytes; aliased are outputs in arguments' place.
+      needed: bytes that a program needs which the compiler refuses for lack of memory, or 0.
+      text: the compiled program's; "" where it was refused.
+    """
+
+    arguments: int = 0
+    outputs: int = 0
+    temporaries: int = 0
+    aliased: int = 0
+    needed: int = 0
+    text: str = ""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the program takes while it runs."""
+        parts = self.arguments + self.outputs + self.temporaries - self.aliased
+        return max(parts, self.needed)
+
+
+def compile_program(lowered, where: str) -> Compiled:
+    """Compiles a lowered program, or finds what the compiler said of it before.
+
+    Args:
+      lowered: a `jax.stages.Lowered`.
+      where: names the devices.
+
+    Raises:
+      Exception: the compiler's, unless the program only takes too much memory.
+    """
+    versions = [jax.__version__, jaxlib.__version__, _libtpu(), os.environ.get("XLA_FLAGS", "")]
+    content = "\n".join([where, *versions, lowered.as_text()])
+    path = folder() / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.json.gz"
+    if path.exists():
+        return Compiled(**json.loads(gzip.decompress(path.read_bytes())))
+    found = _compile(lowered)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_bytes(gzip.compress(json.dumps(dataclasses.asdict(found)).encode(), 3))
+    part.replace(path)
+    return found
+
+
+def folder() -> pathlib.Path:
+    """Where the figures are kept: $XDG_CACHE_HOME/seal_jax/plan, or in ~/.cache."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return pathlib.Path(root, "seal_jax", "plan")
+
+
+def _compile(lowered) -> Compiled:
+    try:
+        compiled = lowered.compile()
+    except Exception as error:
+        needed = memory_in_error(str(error))
+        if not needed:
+            raise
+        return Compiled(needed=needed)
+    memory = compiled.memory_analysis()
+    return Compiled(
+        arguments=memory.argument_size_in_bytes,
+        outputs=memory.output_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        aliased=memory.alias_size_in_bytes,
+        text=re.sub(r", metadata=\{[^}]*\}", "", compiled.as_text()),
+    )
+
+
+def memory_in_error(message: str) -> int:
+    """Bytes that the compiler says a program needs in an error about memory; 0 in others.
+
+    >>> memory_in_error("Ran out of memory in memory space hbm. Used 17.50G of 15.75G hbm.") >> 20
+    17920
+    >>> memory_in_error("some other error")
+    0
+    """
+    found = re.search(r"Used ([\d.]+)([MGT]) of [\d.]+[MGT] hbm", message)
+    units = {"M": GIB / 1024, "G": GIB, "T": GIB * 1024}
+    return int(float(found[1]) * units[found[2]]) if found else 0
+
+
+def _libtpu() -> str:
+    try:
+        import libtpu
+    except ImportError:
+        return ""
+    return str(getattr(libtpu, "__version__", "libtpu"))

@@ -1,0 +1,305 @@
+"""FLOPs, memory traffic and time of a compiled program, its loops counted as often as they run.
+
+The compiler's own analysis counts a loop's body once. Here the program's text is walked: a
+`while` whose condition compares a counter with a constant runs so often; for one that stops by
+itself the caller says how often. Of a `switch` the branches are weighted as the caller says.
+
+Time is a roofline of every instruction: the larger of its matrix products at the device's peak
+rate and its traffic at the memory's bandwidth. Where the compiler says how many cycles it expects
+an instruction to take (TPU), the clock's time of those is taken instead. Copies that run beside
+the computation are not added to it, but no straight piece of program takes less than its traffic.
+Collectives take their bytes over the links' bandwidth; their latency is not counted.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from seal_jax.model import token_loss
+from seal_jax.planning import hlo_text
+from seal_jax.planning.hlo_text import Computation, Instruction
+from seal_jax.planning.machines import Rates
+
+_FREE = {
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id",
+    "replica-id", "iota", "copy-done", "slice-done", "async-done", "async-update", "domain",
+    "all-reduce-done", "all-gather-done", "collective-permute-done", "opt-barrier", "send-done",
+    "recv-done", "add-dependency", "get-dimension-size",
+}  # fmt: skip
+_COLLECTIVES = {
+    "all-reduce": 2, "all-reduce-start": 2, "reduce-scatter": 1, "all-gather": 1,
+    "all-gather-start": 1, "all-to-all": 1, "collective-permute": 1,
+    "collective-permute-start": 1, "collective-broadcast": 1, "ragged-all-to-all": 1,
+}  # fmt: skip
+_SLICES = ("dynamic-slice", "slice", "gather")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a device does.
+
+    Attributes:
+      flops: of matrix products; traffic: bytes of main memory; links: bytes sent to other devices.
+      seconds: how long that takes.
+    """
+
+    flops: float = 0.0
+    traffic: float = 0.0
+    links: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*map(sum, zip(self._values(), other._values(), strict=True)))
+
+    def times(self, factor: float) -> "Cost":
+        return Cost(*(value * factor for value in self._values()))
+
+    def _values(self):
+        return self.flops, self.traffic, self.links, self.seconds
+
+
+class Program:
+    """A compiled program whose cost can be asked for.
+
+    Args:
+      text: of the compiled program.
+      rates: of the device.
+      branches: shares of the branches of the `switch` in the loop; () takes the dearest.
+    """
+
+    def __init__(self, text: str, rates: Rates, branches: Sequence[float] = ()):
+        self._computations, self._entry = hlo_text.read(text)
+        self._rates = rates
+        self._branches = branches
+        self._known: dict[tuple[str, bool], Cost] = {}
+        self.loop = Cost()
+
+    def cost(self, trips: int = 1, *, has_loop: bool = True) -> Cost:
+        """Of the whole program.
+
+        Args:
+          trips: how often the outermost loop runs that stops by itself.
+          has_loop: whether there is such a loop; otherwise all are sweeps over blocks of tokens.
+        """
+        self._known.clear()
+        self._trips = trips
+        return self._of(self._entry, not has_loop)
+
+    def _of(self, name: str, inside: bool) -> Cost:
+        """Of a computation; `inside` the loop that stops by itself."""
+        key = (name, inside)
+        if key not in self._known:
+            self._known[key] = self._sum(self._computations[name], inside)
+        return self._known[key]
+
+    def _sum(self, computation: Computation, inside: bool) -> Cost:
+        own, nested = Cost(), Cost()
+        for instruction in computation.instructions.values():
+            if instruction.op == "while":
+                nested += self._loop(instruction, inside)
+            elif instruction.op == "conditional":
+                nested += self._switch(instruction, inside)
+            elif instruction.op == "call":
+                nested += self._of(instruction.called("to_apply")[0], inside)
+            elif instruction.op not in _FREE:
+                own += self._straight(computation, instruction)
+        least = own.traffic / self._rates.bandwidth
+        links = own.links / self._rates.links if own.links else 0.0
+        return nested + dataclasses.replace(own, seconds=max(own.seconds, least) + links)
+
+    def _loop(self, instruction: Instruction, inside: bool) -> Cost:
+        (body,), (condition,) = instruction.called("body"), instruction.called("condition")
+        known = _trip_count(instruction, self._computations[condition])
+        if known is None and not inside:
+            self.loop = self._of(body, True)
+            return self.loop.times(self._trips)
+        if known is None:  # `token_loss` sweeps over the tokens; the longest vector is theirs
+            longest = max((a.dims[0] for a in instruction.arrays if len(a.dims) == 1), default=1)
+            known = math.ceil(longest / token_loss.BLOCK)
+        return self._of(body, inside).times(known)
+
+    def _switch(self, instruction: Instruction, inside: bool) -> Cost:
+        names = instruction.called("branch_computations") or [
+            *instruction.called("true_computation"),
+            *instruction.called("false_computation"),
+        ]
+        costs = [self._of(name, inside) for name in names]
+        if len(costs) != len(self._branches):
+            return max(costs, key=lambda cost: cost.seconds)
+        weighted = (cost.times(w) for cost, w in zip(costs, self._branches, strict=True))
+        return sum(weighted, Cost())
+
+    def _straight(self, computation: Computation, instruction: Instruction) -> Cost:
+        """Of one instruction without a loop in it."""
+        if instruction.op in _COLLECTIVES:
+            size = max((array.size for array in instruction.arrays), default=0)
+            return Cost(links=_COLLECTIVES[instruction.op] * size)
+        if instruction.op == "async-start":
+            return self._of(instruction.called("calls")[0], True)
+        traffic = float(self._traffic(computation, instruction))
+        if instruction.op in ("copy-start", "slice-start"):
+            return Cost(traffic=traffic)
+        flops = float(self._flops(computation, instruction))
+        cycles = re.search(r'"estimated_cycles":"(\d+)"', instruction.attributes)
+        if cycles and self._rates.clock:
+            busy = max(int(cycles[1]) / self._rates.clock, flops / self._rates.flops)
+        else:
+            busy = max(flops / self._rates.flops, traffic / self._rates.bandwidth)
+        return Cost(flops=flops, traffic=traffic, seconds=busy)
+
+    def _flops(self, computation: Computation, instruction: Instruction) -> int:
+        """Of an instruction's matrix products."""
+        if instruction.op == "fusion":
+            fused = self._computations[instruction.called("calls")[0]]
+            return sum(self._flops(fused, inner) for inner in fused.instructions.values())
+        if instruction.op not in ("dot", "convolution"):
+            return 0
+        left, right = (
+            computation.instructions[name].arrays[0].dims for name in instruction.operands
+        )
+        if instruction.op == "dot":
+            found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
+            summed = [left[int(axis)] for axis in (found[1] if found else "").split(",") if axis]
+            return 2 * math.prod(instruction.arrays[0].dims) * math.prod(summed)
+        return convolution_flops(left, right, instruction.arrays[0].dims, instruction.attributes)
+
+    def _traffic(self, computation: Computation, instruction: Instruction) -> int:
+        """Bytes of main memory that an instruction reads and writes."""
+        outputs = sum(array.traffic for array in instruction.arrays)
+        known = computation.instructions
+        read = [known[name].arrays for name in instruction.operands if name in known]
+        if instruction.op == "copy-start":
+            return sum(array.traffic for array in instruction.arrays[:2])
+        if instruction.op == "slice-start":
+            piece = instruction.arrays[1]
+            return piece.size + piece.traffic
+        if instruction.op in _SLICES:
+            return 2 * outputs
+        if instruction.op in ("dynamic-update-slice", "scatter"):
+            changed = read[1 if instruction.op == "dynamic-update-slice" else -1]
+            return 2 * sum(array.traffic for array in changed)
+        if instruction.op == "fusion":
+            fused = self._computations[instruction.called("calls")[0]]
+            inputs = sum(self._read_by(fused, number, arrays) for number, arrays in enumerate(read))
+            return inputs + self._written_by(fused, fused.root, instruction.arrays)
+        return outputs + sum(array.traffic for arrays in read for array in arrays)
+
+    def _read_by(self, fused: Computation, number: int, arrays) -> int:
+        """What a fusion reads of its operand: of one that is only sliced, the slices."""
+        whole = sum(array.traffic for array in arrays)
+        start = next(
+            i.name
+            for i in fused.instructions.values()
+            if i.op == "parameter" and i.number == number
+        )
+        total, names = 0, [start]
+        while names:
+            name = names.pop()
+            if name == fused.root:
+                return whole
+            for user in fused.instructions.values():
+                if name not in user.operands:
+                    continue
+                place = user.operands.index(name)
+                if user.op in ("bitcast", "reshape"):
+                    names.append(user.name)
+                elif user.op in _SLICES and place == 0:
+                    total += user.arrays[0].size
+                elif user.op == "dynamic-update-slice" and place == 0:
+                    continue  # changed in place
+                elif user.op == "fusion":
+                    inner = self._computations[user.called("calls")[0]]
+                    total += self._read_by(inner, place, arrays)
+                else:
+                    return whole
+        return min(total, whole)
+
+    def _written_by(self, fused: Computation, name: str, arrays) -> int:
+        """What a fusion writes: of an array that it changes in place, the part that it changes."""
+        whole = sum(array.traffic for array in arrays)
+        found = fused.instructions[name]
+        if found.op == "tuple":
+            return sum(
+                self._written_by(fused, operand, (array,))
+                for operand, array in zip(found.operands, arrays, strict=False)
+            )
+        while found.op in ("bitcast", "copy", "convert") and found.operands:
+            found = fused.instructions[found.operands[0]]
+        if found.op == "dynamic-update-slice":
+            return min(whole, fused.instructions[found.operands[1]].arrays[0].size)
+        if found.op == "fusion":
+            inner = self._computations[found.called("calls")[0]]
+            return self._written_by(inner, inner.root, arrays)
+        return whole
+
+
+def _trip_count(instruction: Instruction, condition: Computation) -> int | None:
+    """How often a loop runs that counts to a constant; None if it stops otherwise."""
+    found = re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.attributes)
+    if found:
+        return int(found[1])
+    return _limit(condition.instructions, condition.root)
+
+
+def _limit(instructions: Mapping[str, Instruction], name: str) -> int | None:
+    """The constant that a comparison `counter < constant` has on its right."""
+    root = instructions[name]
+    if root.op != "compare" or "direction=LT" not in root.attributes:
+        return None
+    left, right = (instructions[operand] for operand in root.operands)
+    if left.op != "get-tuple-element" or right.op != "constant":
+        return None
+    return right.number if right.number >= 0 else None
+
+
+def convolution_flops(left, right, out, attributes: str) -> int:
+    """FLOPs of a convolution, which is how TPU programs write matrix products.
+
+    Products with what lies between or outside the input's elements are not counted.
+
+    >>> convolution_flops((32, 1024), (1024, 2048), (32, 2048), ", dim_labels=bf_io->bf")
+    134217728
+    >>> 2 * 32 * 1024 * 2048
+    134217728
+    """
+    found = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", attributes)
+    if not found:
+        return 0
+    labels = found.groups()
+    window = re.search(r"window=\{([^}]*)\}", attributes)
+    fields = dict(part.split("=") for part in window[1].split()) if window else {}
+    groups = re.search(r"batch_group_count=(\d+)", attributes)
+    pairs = 1
+    for axis in sorted(label for label in labels[2] if label.isdigit()):
+        index = int(axis)
+
+        def field(name: str, default: str, index=index) -> str:
+            values = fields.get(name, "").split("x")
+            return values[index] if index < len(values) and values[index] else default
+
+        pairs *= _valid_pairs(
+            size=left[labels[0].index(axis)],
+            out=out[labels[2].index(axis)],
+            window=right[labels[1].index(axis)],
+            stride=int(field("stride", "1")),
+            pad=int(field("pad", "0_0").split("_")[0]),
+            spread=int(field("lhs_dilate", "1")),
+            dilate=int(field("rhs_dilate", "1")),
+        )
+    batch = left[labels[0].index("b")] // int(groups[1] if groups else 1)
+    features = right[labels[1].index("i")] * right[labels[1].index("o")]
+    return 2 * batch * features * pairs
+
+
+def _valid_pairs(*, size, out, window, stride, pad, spread, dilate) -> int:
+    """Pairs of an output position and a window position that meet an element of the input."""
+    if spread == stride == dilate == 1:
+        # For each window position the outputs o with 0 <= o + position - pad < size.
+        return sum(max(0, min(out, size + pad - k) - max(0, pad - k)) for k in range(window))
+    count = 0
+    for k in range(window):
+        for o in range(out):
+            place = o * stride + k * dilate - pad
+            count += 0 <= place <= (size - 1) * spread and place % spread == 0
+    return count

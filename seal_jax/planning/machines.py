@@ -1,0 +1,153 @@
+"""What devices can do: memory, rates, and the topologies that programs can be compiled for."""
+
+import dataclasses
+import math
+import re
+
+GIB = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Of one device.
+
+    Attributes:
+      flops: of matrix products, a second; bandwidth: of its main memory, bytes a second.
+      links: to other devices, bytes a second.
+      clock: cycles a second of the unit that the compiler's estimates are in; 0 where it gives
+        none.
+    """
+
+    flops: float
+    bandwidth: float
+    links: float = float("inf")
+    clock: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chip:
+    """A kind of device.
+
+    Attributes:
+      name: as topologies are named.
+      memory: bytes of one device.
+      rates: of one device.
+      devices: of a chip, as JAX counts them.
+    """
+
+    name: str
+    memory: int
+    rates: Rates
+    devices: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Devices of one kind that a run has.
+
+    Attributes:
+      name: such as "v5e:2x4".
+      devices: how many; memory: bytes of each; rates: of each.
+      chips: how many are paid for.
+    """
+
+    name: str
+    devices: int
+    memory: int
+    rates: Rates
+    chips: int
+
+
+def _tpu(
+    name: str, *, memory: int, tflops: int, gbytes: int, gbits: int, products: int, devices: int = 1
+) -> Chip:
+    """A TPU chip, from what is published of the whole of it.
+
+    Args:
+      memory: in GiB; tflops: bf16; gbytes: of memory bandwidth, a second; gbits: of all its links.
+      products: multiply-adds of its matrix units in a cycle, from which its clock follows.
+      devices: how many equal parts it has.
+    """
+    flops = tflops * 1e12
+    return Chip(
+        name=name,
+        memory=memory * GIB // devices,
+        rates=Rates(
+            flops=flops / devices,
+            bandwidth=gbytes * 1e9 / devices,
+            links=gbits * 1e9 / 8 / devices,
+            clock=flops / 2 / products,
+        ),
+        devices=devices,
+    )
+
+
+# docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e}; both directions of the links. Matrix units have
+# 128 x 128 multiply-adds. v6e has 256 x 256 and, going by how many cycles the compiler expects of
+# a large product, does 4 such in a cycle. Of v4 each of the two cores is a device to the compiler.
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        _tpu("v4", memory=32, tflops=275, gbytes=1228, gbits=2400, products=8 * 128**2, devices=2),
+        _tpu("v5e", memory=16, tflops=197, gbytes=819, gbits=1600, products=4 * 128**2),
+        _tpu("v5p", memory=95, tflops=459, gbytes=2765, gbits=4800, products=8 * 128**2),
+        _tpu("v6e", memory=32, tflops=918, gbytes=1640, gbits=3584, products=4 * 256**2),
+    )
+}
+
+# One H100 SXM (NVIDIA's data sheet); its 80 GB are 80e9 bytes.
+GPU = Machine(
+    name="gpu:80gb",
+    devices=1,
+    memory=80 * 10**9,
+    rates=Rates(flops=989e12, bandwidth=3.35e12),
+    chips=1,
+)
+
+# Slices that one can have, small ones first.
+SLICES = {
+    "v4": ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4"),
+    "v5e": ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8"),
+    "v5p": ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4"),
+    "v6e": ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8"),
+}
+
+
+def machine(topology: str) -> Machine:
+    """The machine of a topology's name.
+
+    Args:
+      topology: "gpu:80gb", or a kind of TPU and its chips, such as "v5e:2x4".
+
+    Raises:
+      ValueError: it is not one of these; the message lists them.
+
+    >>> machine("v5p:2x2x1").devices
+    4
+    """
+    if topology == GPU.name:
+        return GPU
+    kind, _, shape = topology.partition(":")
+    if kind not in CHIPS or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", shape):
+        raise ValueError(
+            f"--topology={topology}: expected {GPU.name}, or one of {', '.join(CHIPS)} with its "
+            "chips, such as v5e:2x4 or v5p:2x2x1; none plans for the devices that are here."
+        )
+    chip, chips = CHIPS[kind], math.prod(map(int, shape.split("x")))
+    return Machine(
+        name=topology,
+        devices=chips * chip.devices,
+        memory=chip.memory,
+        rates=chip.rates,
+        chips=chips,
+    )
+
+
+def slices(kind: str) -> list[Machine]:
+    """The machines of a kind, small ones first: of "v5e", of "gpu"; "" is all, by memory."""
+    if kind == "gpu":
+        return [GPU]
+    if kind:
+        return [machine(f"{kind}:{shape}") for shape in SLICES[kind]]
+    every = [GPU, *(machine(f"{kind}:{shape}") for kind in SLICES for shape in SLICES[kind])]
+    return sorted(every, key=lambda machine: machine.devices * machine.memory)

@@ -1,0 +1,296 @@
+"""A plan: what each program of a round takes on a machine, and what the round does."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from seal_jax import parallel
+from seal_jax.model.config import ModelConfig
+from seal_jax.planning import (
+    arithmetic,
+    compiled,
+    hlo_cost,
+    local,
+    machines,
+    roofline,
+    round_programs,
+)
+from seal_jax.planning.architectures import architecture
+from seal_jax.planning.machines import Machine
+from seal_jax.planning.workload import Workload, counts
+from seal_jax.settings import Settings, SettingsError
+
+Record = dict[str, Any]
+Say = Callable[[str], None]
+
+
+def plan(
+    settings: Settings,
+    topology: str = "",
+    *,
+    work: Workload | None = None,
+    largest: bool = True,
+    say: Say = lambda line: None,
+) -> Record:
+    """Plans a run: compiles every program of a round for a machine, and adds up what they take.
+
+    Args:
+      settings: of the run.
+      topology: see `machines.machine`; "" is the local devices.
+      work: how long texts are expected to be.
+      largest: whether the largest number of candidates is looked for, with two more compiles.
+      say: is told what is being compiled.
+
+    Returns:
+      The plan as JSON values: machine, model_axis, fits, programs (name, detail, memory_bytes,
+      flops, traffic_bytes, seconds, calls, ...), round, largest_candidates, smallest_machine,
+      notes.
+
+    Raises:
+      ValueError: the topology, the model or the task cannot be planned for.
+      RuntimeError: the compiler for TPUs is missing, or cannot make this topology.
+    """
+    if settings.task != "knowledge":
+        raise SettingsError("plan is for task='knowledge': few-shot runs cannot be planned yet.")
+    config = architecture(settings.model.path)
+    machine = machines.machine(topology) if topology else local.local_machine()
+    work = (work or Workload()).within(settings)
+    kind = "" if not topology else machine.name.partition(":")[0]
+    notes: list[str] = []
+    if machine.name == machines.GPU.name:
+        axis = settings.devices.model_axis
+        found = by_arithmetic(settings, config, machine, work)
+        notes.append(
+            "by arithmetic, nothing was compiled: memory to about a third, time a lower bound."
+        )
+    else:
+        devices = tpu_devices(machine) if topology else tuple(jax.devices())
+        axis, found = _first_that_fits(settings, config, machine, devices, work, say)
+        if axis != settings.devices.model_axis:
+            notes.append(
+                f"with devices.model_axis={settings.devices.model_axis} it does not fit: planned "
+                f"with {axis}, so set --config.devices.model_axis={axis}."
+            )
+        settings = arithmetic.with_axis(settings, axis)
+    record: Record = {
+        "machine": machine.name,
+        "devices": machine.devices,
+        "chips": machine.chips,
+        "device_memory_bytes": machine.memory,
+        "model": settings.model.path,
+        "model_axis": axis,
+        "texts": dataclasses.asdict(work),
+        "programs": found,
+        "fits": all(program["fits"] for program in found),
+    }
+    record["round"] = _round(found, machine)
+    if largest and machine.name != machines.GPU.name and settings.reward.needs_inner_loop:
+        record["largest_candidates"] = largest_candidates(
+            settings, config, machine, devices, work, say
+        )
+    record["smallest_machine"] = arithmetic.smallest(settings, config, machines.slices(kind))
+    refused = [program for program in found if not program["fits"]]
+    notes += [f"{program['name']} does not fit: lower {program['lower']}." for program in refused]
+    rows = rows_that_fit(settings, config, machine, found)
+    if rows:
+        notes.append(rows)
+    if refused:
+        any_kind = arithmetic.smallest(settings, config, machines.slices(""))
+        best = record["smallest_machine"] or any_kind
+        notes.append(
+            f"the smallest machine that can, by arithmetic: {best}."
+            if best
+            else "no machine that is known here can, by arithmetic."
+        )
+    record["notes"] = notes
+    return record
+
+
+def tpu_devices(machine: Machine) -> tuple[jax.Device, ...]:
+    """The devices of a TPU slice that need not be there.
+
+    Raises:
+      RuntimeError: the compiler is missing, or does not know the topology.
+    """
+    try:
+        import libtpu  # noqa: F401
+    except ImportError:
+        raise RuntimeError(
+            "planning for TPUs needs their compiler, the package libtpu: pip install "
+            "'seal_jax[tpu]' (or --topology=gpu:80gb, by arithmetic; without --topology for the "
+            "devices that are here)."
+        ) from None
+    from jax.experimental import topologies
+
+    # Or the library looks for a TPU on this machine, and refuses a second process.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    # A host has four chips; a slice of fewer is a part of one.
+    bounds = {"chips_per_host_bounds": (1, 1, 1)} if machine.chips == 1 else {}
+    try:
+        found = topologies.get_topology_desc(platform="tpu", topology_name=machine.name, **bounds)
+    except Exception as error:
+        raise RuntimeError(
+            f"the compiler does not take --topology={machine.name} ({str(error)[:200]}): try "
+            f"{', '.join(m.name for m in machines.slices(machine.name.partition(':')[0]))}."
+        ) from None
+    return tuple(found.devices)
+
+
+def _first_that_fits(settings, config, machine, devices, work, say):
+    """The smallest model axis on which everything fits, and the programs; else the last tried."""
+    sizes = arithmetic.axes(len(devices), settings.devices.model_axis)
+    needs = {
+        size: max(
+            arithmetic.programs(arithmetic.with_axis(settings, size), config, machine).values()
+        )
+        for size in sizes
+    }
+    # What is far too large by arithmetic is not worth minutes of compilation.
+    worth = [size for size in sizes if needs[size] < 1.3 * machine.memory] or sizes[-1:]
+    for size in worth:
+        tried = arithmetic.with_axis(settings, size)
+        found = _programs(tried, config, machine, devices, work, say)
+        if all(program["fits"] for program in found):
+            break
+    return size, found
+
+
+def _programs(settings, config, machine, devices, work, say) -> list[Record]:
+    """Every program of a round, compiled."""
+    mesh = parallel.DeviceMesh(tuple(devices), settings.devices.model_axis)
+    runs = counts(settings, work)
+    return [
+        measured(program, settings, config, machine, say)
+        for program in round_programs.programs(settings, config, mesh, work, runs)
+    ]
+
+
+def measured(
+    program: round_programs.Program,
+    settings: Settings,
+    config: ModelConfig,
+    machine: Machine,
+    say: Say,
+) -> Record:
+    """One program's memory, FLOPs and time on one device of the machine."""
+    say(f"compiling: {program.name} ({program.detail}), model axis {settings.devices.model_axis}")
+    where = f"{machine.name}, model axis {settings.devices.model_axis}"
+    found = compiled.compile_program(program.lower(), where)
+    cost = hlo_cost.Cost()
+    if found.text:
+        costs = hlo_cost.Program(found.text, machine.rates, program.branches)
+        cost = costs.cost(program.trips, has_loop=program.has_loop)
+    beside = arithmetic.merged_twice(settings, config, settings.devices.model_axis)
+    memory = found.memory + beside
+    return {
+        "name": program.name,
+        "detail": program.detail,
+        "memory_bytes": memory,
+        "arguments_bytes": found.arguments,
+        "temporaries_bytes": found.temporaries,
+        "merged_policy_bytes": beside,
+        "fits": memory <= machine.memory and not found.needed,
+        "flops": cost.flops,
+        "traffic_bytes": cost.traffic,
+        "links_bytes": cost.links,
+        "seconds": cost.seconds if found.text else None,
+        "calls": program.calls,
+        "lower": program.settings,
+    }
+
+
+def by_arithmetic(
+    settings: Settings, config: ModelConfig, machine: Machine, work: Workload
+) -> list[Record]:
+    """Every program of a round, from sizes alone."""
+    needs = arithmetic.programs(settings, config, machine)
+    times = roofline.programs(settings, config, machine, work, counts(settings, work))
+    records = []
+    for name in {**times, **needs}:
+        size, time = needs.get(name), times.get(name)
+        records.append(
+            {
+                "name": name,
+                "detail": "",
+                "memory_bytes": size,
+                "fits": size is None or size <= machine.memory,
+                "flops": time and time.flops,
+                "seconds": time and time.seconds,
+                "calls": time.calls if time else 0,
+                "lower": arithmetic.LOWER.get(name, ""),
+            }
+        )
+    return records
+
+
+def _round(programs: list[Record], machine: Machine) -> Record:
+    """Time and price of a round, None where a program has no time."""
+    used = [program for program in programs if program["calls"]]
+    if not used or any(program["seconds"] is None for program in used):
+        return {"seconds": None, "chip_hours": None, "flops": None}
+    seconds = sum(program["calls"] * program["seconds"] for program in used)
+    return {
+        "seconds": seconds,
+        "chip_hours": seconds * machine.chips / 3600,
+        "flops": machine.devices * sum(p["calls"] * p["flops"] for p in used),
+    }
+
+
+def largest_candidates(settings, config, machine, devices, work, say) -> int | None:
+    """The largest number of candidates whose inner update fits; None if not even one a share does.
+
+    Memory is taken to be linear in it, going by the settings' number and half or twice that; what
+    follows is compiled, and lowered until it fits.
+    """
+    mesh = parallel.DeviceMesh(tuple(devices), settings.devices.model_axis)
+    shards, runs = mesh.data_shards, counts(settings, work)
+
+    def memory(count: int) -> int:
+        inner = dataclasses.replace(settings.inner, candidates=count)
+        tried = dataclasses.replace(settings, inner=inner)
+        shapes = round_programs.Shapes(config, mesh, tried.model.dtype)
+        program = round_programs.inner_program(tried, shapes, work, runs, largest=True)
+        return measured(program, tried, config, machine, say)["memory_bytes"]
+
+    first = max(1, settings.inner.candidates // shards) * shards
+    second = first // shards // 2 * shards or 2 * shards
+    low, high = sorted((first, second))
+    least, most = memory(low), memory(high)
+    if least > machine.memory:
+        return None
+    if most > machine.memory:
+        return low
+    each = max(1.0, (most - least) / (high - low))
+    guess = high + int((machine.memory - most) / each) // shards * shards
+    while guess > high:
+        taken = memory(guess)
+        if taken <= machine.memory:
+            return guess
+        each = max(each, (taken - most) / (guess - high))
+        steps = int((machine.memory - most) / each) // shards
+        guess = min(guess - shards, high + steps * shards)
+    return high
+
+
+def rows_that_fit(settings, config, machine, programs: list[Record]) -> str:
+    """How many contexts may be sampled together, where not all of a round's can; else ""."""
+    edits = settings.edits
+    contexts = settings.restem.contexts_per_round
+    sampling = next(program for program in programs if program["name"] == "sampling")
+    cached = arithmetic.cache(settings, config, machine)
+    free = machine.memory - (sampling["memory_bytes"] - cached)
+    each = cached / edits.contexts_per_batch
+    most = int(free / each)
+    if most >= contexts:
+        return ""
+    rows = f"{contexts * edits.samples} rows of up to {edits.max_new_tokens:,} tokens"
+    if most < 1:
+        return f"{rows}: the cache of not even one context's fits; lower edits.max_new_tokens."
+    return (
+        f"{rows} do not fit in one cache: up to about {most} contexts fit together, and "
+        f"edits.contexts_per_batch={edits.contexts_per_batch}."
+    )

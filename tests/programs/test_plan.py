@@ -1,0 +1,133 @@
+"""The plan of a tiny run: on the devices that are here, and for a TPU slice that is not."""
+
+import dataclasses
+import importlib.util
+import json
+import sys
+
+import jax
+import pytest
+
+from seal_jax import cli
+from seal_jax.planning import compiled, local, machines, planner, report
+from seal_jax.planning.workload import Workload
+
+RATES = machines.Rates(flops=1e10, bandwidth=1e10)
+WORK = Workload(longest_prompt=380, edit_tokens=8, longest_edit=16, lines=3, line_tokens=20)
+NAMES = ["sampling", "inner update", "answers", "log-likelihoods", "M-step"]
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path_factory, monkeypatch):
+    """The compiler's figures of this session only; a machine whose rates do not vary."""
+    monkeypatch.setattr(compiled, "folder", lambda: tmp_path_factory.getbasetemp() / "plan")
+    monkeypatch.setattr(local, "measure", lambda device: RATES)
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_settings):
+    """The tiny run without those of its shapes that nothing of the plan needs."""
+    edits = dataclasses.replace(tiny_settings.edits, samples=2)
+    inner = dataclasses.replace(tiny_settings.inner, buckets=(32, 64))
+    return dataclasses.replace(tiny_settings, edits=edits, inner=inner)
+
+
+def _local(settings, memory=1 << 34, work=WORK, **options):
+    """A plan for one of the local devices with so much memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
+        patch.setattr(local, "memory_of", lambda device, count: memory)
+        return planner.plan(settings, work=work, **options)
+
+
+def test_every_program_of_a_round_has_memory_flops_and_time(settings):
+    found = _local(settings, largest=False)
+    by_name = {program["name"]: program for program in found["programs"]}
+    assert list(by_name)[:5] == NAMES and found["fits"]
+    for program in found["programs"]:
+        assert program["memory_bytes"] > 0 and program["flops"] > 0 and program["seconds"] > 0
+    # 2 contexts x 2 self-edits in groups of 8, and the unadapted model for them.
+    assert [by_name[name]["calls"] for name in NAMES[:2]] == [1, settings.reward.replicates]
+    seconds = sum(p["calls"] * p["seconds"] for p in found["programs"])
+    assert found["round"]["seconds"] == pytest.approx(seconds)
+    assert found["round"]["chip_hours"] == pytest.approx(seconds / 3600)
+    assert json.loads(json.dumps(found)) == found
+    lines = report.text(found).splitlines()
+    assert sum(line.startswith(tuple(NAMES)) for line in lines) == len(found["programs"])
+
+
+def test_the_inner_update_runs_its_steps(settings, monkeypatch):
+    """Fewer lines are fewer steps of the same program: nothing is compiled anew."""
+    long = _local(settings, largest=False)["programs"][1]
+    monkeypatch.setattr(compiled, "_compile", lambda lowered: pytest.fail("compiled anew"))
+    fewer = dataclasses.replace(WORK, lines=1)
+    short = _local(settings, work=fewer, largest=False)["programs"][1]
+    # 3 epochs of 4 sequences and of 2; those of the passage are as long as the line is short.
+    assert long["memory_bytes"] == short["memory_bytes"]
+    assert 1.3 < long["flops"] / short["flops"] < 2
+
+
+def test_what_does_not_fit_says_so_and_what_to_lower(settings):
+    most = max(p["memory_bytes"] for p in _local(settings, largest=False)["programs"])
+    small = _local(settings, memory=most - 1, largest=False)
+    assert not small["fits"]
+    assert any("does not fit: lower" in note for note in small["notes"])
+    assert any("the smallest machine that can" in note for note in small["notes"])
+
+
+@pytest.mark.parametrize(
+    "room, largest", [(0, None), (4 * 7, 4), (8 * 7, 8), (14 * 7, 14), (14 * 7 + 6, 14), (700, 97)]
+)
+def test_the_largest_number_of_candidates_fits_and_the_next_does_not(
+    settings, monkeypatch, room, largest
+):
+    """Of an inner update of 100 bytes and 7 a candidate, and of a jump of 20 bytes above 50."""
+    asked = []
+
+    def measured(program, tried, *_):
+        count = tried.inner.candidates
+        asked.append(count)
+        return {"memory_bytes": 100 + 7 * count + 20 * (count > 50), "seconds": 1.0}
+
+    monkeypatch.setattr(planner, "measured", measured)
+    machine = dataclasses.replace(machines.GPU, memory=100 + room)
+    config = planner.architecture(settings.model.path)
+    found = planner.largest_candidates(
+        settings, config, machine, jax.local_devices()[:1], WORK, print
+    )
+    # 8 and 4 are compiled, then what they lead to, lowered until it fits.
+    assert found == largest and len(asked) <= 5
+
+
+def test_the_command_prints_json(settings, capsys):
+    path = settings.model.path
+    flags = ["--config.model.path=" + path, "--topology=gpu:80gb", "--json=-"]
+    assert cli.main(["plan", "--config=configs/knowledge.py:smoke", *flags]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["machine"] == "gpu:80gb" and found["fits"]
+    assert [program["name"] for program in found["programs"]] == NAMES
+
+
+def test_without_the_compiler_for_tpus_the_error_says_how_to_get_it(settings, monkeypatch):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    with pytest.raises(RuntimeError, match=r"libtpu: pip install 'seal_jax\[tpu\]'"):
+        planner.plan(settings, "v5e:2x2")
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
+def test_programs_compile_for_a_tpu_slice(settings, monkeypatch):
+    """The likelihoods under a tiny model on a 2 x 2 mesh of a v5e slice."""
+    machine = machines.machine("v5e:2x2")
+    devices = planner.tpu_devices(machine)
+    assert len(devices) == machine.devices == 4
+    real = planner.round_programs.programs
+    monkeypatch.setattr(
+        planner.round_programs,
+        "programs",
+        lambda *args: [p for p in real(*args) if p.name == "log-likelihoods"],
+    )
+    settings = planner.arithmetic.with_axis(settings, 2)
+    config = planner.architecture(settings.model.path)
+    (found,) = planner._programs(settings, config, machine, devices, WORK, lambda line: None)
+    assert found["fits"] and found["flops"] > 0 and found["links_bytes"] > 0
+    assert found["seconds"] > found["links_bytes"] / machine.rates.links
