@@ -51,7 +51,7 @@ def plan(
 
     Raises:
       ValueError: the topology, the model or the task cannot be planned for.
-      RuntimeError: the compiler for TPUs is missing, or cannot make this topology.
+      SettingsError: the compiler for TPUs is missing, or cannot make this topology.
     """
     if settings.task != "knowledge":
         raise SettingsError("plan is for task='knowledge': few-shot runs cannot be planned yet.")
@@ -113,12 +113,12 @@ def tpu_devices(machine: Machine) -> tuple[jax.Device, ...]:
     """The devices of a TPU slice that need not be there.
 
     Raises:
-      RuntimeError: the compiler is missing, or does not know the topology.
+      SettingsError: the compiler is missing, or does not know the topology.
     """
     try:
         import libtpu  # noqa: F401
     except ImportError:
-        raise RuntimeError(
+        raise SettingsError(
             "planning for TPUs needs their compiler, the package libtpu: pip install "
             "'seal_jax[tpu]' (or --topology=gpu:80gb, by arithmetic; without --topology for the "
             "devices that are here)."
@@ -133,7 +133,7 @@ def tpu_devices(machine: Machine) -> tuple[jax.Device, ...]:
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=machine.name, **bounds)
     except Exception as error:
-        raise RuntimeError(
+        raise SettingsError(
             f"the compiler does not take --topology={machine.name} ({str(error)[:200]}): try "
             f"{', '.join(m.name for m in machines.slices(machine.name.partition(':')[0]))}."
         ) from None

@@ -87,7 +87,8 @@ def m_step(
     done = run.once(
         "policy", stage, lambda: {"version": version, "kept": len(rows), "steps": metrics}
     )
-    run.forget_steps()
+    if metrics:  # trained now: otherwise the state may be a later round's
+        run.forget_steps()
     losses = [step["loss"] for step in done["steps"]]
     for number, loss in enumerate(losses):
         run.measure(f"{stage}: M-step", {"loss": loss}, step=number)
