@@ -11,6 +11,7 @@ import pytest
 from seal_jax import cli
 from seal_jax.planning import compiled, local, machines, planner, report
 from seal_jax.planning.workload import Workload
+from seal_jax.settings import SettingsError
 
 RATES = machines.Rates(flops=1e10, bandwidth=1e10)
 WORK = Workload(longest_prompt=380, edit_tokens=8, longest_edit=16, lines=3, line_tokens=20)
@@ -110,7 +111,7 @@ def test_the_command_prints_json(settings, capsys):
 
 def test_without_the_compiler_for_tpus_the_error_says_how_to_get_it(settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
-    with pytest.raises(RuntimeError, match=r"libtpu: pip install 'seal_jax\[tpu\]'"):
+    with pytest.raises(SettingsError, match=r"libtpu: pip install 'seal_jax\[tpu\]'"):
         planner.plan(settings, "v5e:2x2")
 
 
