@@ -169,7 +169,12 @@ def _nvidia_smi(words, arguments):
 
 
 def _environment():
-    names = ("JAX_COMPILATION_CACHE_DIR", "JAX_LOCAL_DEVICE_IDS", "SEAL_TEST")
+    names = (
+        "JAX_COMPILATION_CACHE_DIR",
+        "JAX_LOCAL_DEVICE_IDS",
+        "SEAL_JAX_MULTI_HOST",
+        "SEAL_TEST",
+    )
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
