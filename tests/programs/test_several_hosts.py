@@ -171,7 +171,7 @@ def test_two_hosts_one_of_which_is_killed_leave_the_records_of_one_process(
     hosts.kill(1)
     assert hosts.wait(60)[0] == 75, hosts.text()
     print(f"host 0 ended {time.monotonic() - killed:.0f} s after host 1")
-    assert f"host 1 of 2 is absent (not heard of for {_ABSENT_SECONDS} s)" in hosts.text(0)
+    assert "host 1 of 2 is absent" in hosts.text(0)
     done = len(_segments(hosts.workdir))
     assert 6 <= done < len(_segments(alone))
 
