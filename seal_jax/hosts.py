@@ -5,11 +5,12 @@ records and deltas, over the devices' network (gloo on CPUs), and, through the c
 of `jax.distributed`, which runs on host 0, the names of the places that hosts have come to and
 their signs of life.
 
-A thread on each host gives such a sign every two seconds and looks for the others'. It ends the
-process, with a message that names the host, when one ended or was not heard of for
-SEAL_JAX_ABSENT_SECONDS (30); and when the host itself finished nothing for SEAL_JAX_STALL_MINUTES
-(60), with the stacks of all threads after half of that. Nothing is lost by that but the units of
-work in hand, and the same command on every host continues the run.
+That service ends all processes when it has not heard of one for SEAL_JAX_ABSENT_SECONDS (30), in
+threads that need no Python; `_explain_aborts` makes a message of it that names the host. A thread
+of our own ends a process when another host has said that it ended, and when the host itself
+finished nothing for SEAL_JAX_STALL_MINUTES (60), with the stacks of all threads after half of that.
+Nothing is lost by any of it but the units of work in hand, and the same command on every host
+continues the run.
 """
 
 import atexit
@@ -17,6 +18,7 @@ import contextlib
 import ctypes
 import faulthandler
 import json
+import math
 import os
 import signal
 import socket
@@ -62,6 +64,7 @@ class Hosts:
         self._waits = False
         self._beat = self._armed = time.monotonic()
         self._closed = threading.Event()
+        self._heard: dict[int, tuple[str, float]] = {}  # the last sign of each host, and when
 
     @property
     def alone(self) -> bool:
@@ -182,23 +185,21 @@ class Hosts:
 
     def _watch(self) -> None:
         """Gives signs of life and looks for the others'; ends the process where one is missing."""
-        start = time.monotonic()
-        heard = dict.fromkeys(range(self.count), ("", start))
+        self._heard = dict.fromkeys(range(self.count), ("", time.monotonic()))
         number = 0
         while not self._closed.wait(_PERIOD):
             number += 1
-            reached, alive, ended = True, {}, {}
             try:
                 _client().key_value_set(f"{_ALIVE}{self.rank}", f"{number}", allow_overwrite=True)
                 alive = dict(_client().key_value_dir_get(_ALIVE))
                 ended = dict(_client().key_value_dir_get(_ENDED))
             except jax.errors.JaxRuntimeError:
-                reached = False  # and so host 0 is not there
+                continue  # host 0 is not there, so JAX ends this process
             now = time.monotonic()
-            for rank, (known, _) in list(heard.items()):
+            for rank, (known, _) in list(self._heard.items()):
                 sign = alive.get(f"{_ALIVE}{rank}", "")
-                if sign != known and sign:
-                    heard[rank] = sign, now
+                if sign != known:
+                    self._heard[rank] = sign, now
             if self._closed.is_set():
                 return
             for key, value in ended.items():
@@ -206,18 +207,22 @@ class Hosts:
                 rank = int(key.removeprefix(_ENDED))
                 if rank != self.rank:
                     self._end(f"host {rank} of {self.count} has ended ({reason})", code)
-            limit = absent_seconds()
-            absent = [rank for rank, (_, last) in heard.items() if now - last > limit]
-            if absent:
-                self._end(_absent(absent if reached else [0], self.count, f"for {limit:g} s"))
             if self._waits:
                 self.beat()
             stalled = 60 * stall_minutes()
+            stuck = self._unheard(stalled + 10 * absent_seconds())
+            if stuck:  # its process is there, but runs no Python
+                self._end(_absent(stuck, self.count))
             if now - self._beat > stalled:
                 self._end(
                     f"host {self.rank} of {self.count} finished nothing for {stalled / 60:g} "
                     "minutes (SEAL_JAX_STALL_MINUTES; it has printed the stacks of its threads)"
                 )
+
+    def _unheard(self, seconds: float) -> list[int]:
+        """The hosts that were last heard of so long before the others."""
+        newest = max((last for _, last in self._heard.values()), default=0.0)
+        return [rank for rank, (_, last) in self._heard.items() if newest - last > seconds]
 
     def _arm(self) -> None:
         """Has the stacks printed if nothing is finished for half the time that is allowed."""
@@ -278,7 +283,7 @@ def join() -> Hosts:
         jax.distributed.initialize(
             **given,
             initialization_timeout=_JOIN_SECONDS,
-            heartbeat_timeout_seconds=int(4 * absent_seconds()),
+            heartbeat_timeout_seconds=math.ceil(absent_seconds()),
         )
         address = address or _state().coordinator_address
         _explain_aborts(lambda: _why_aborted(address))
@@ -405,18 +410,15 @@ def _unpacked(data: bytes, like: Any) -> Any:
     return jax.tree.unflatten(treedef, found)
 
 
-def _absent(ranks: list[int], count: int, how_long: str) -> str:
+def _absent(ranks: list[int], count: int) -> str:
     """What to say of hosts that are missing.
 
-    >>> _absent([1, 3], 4, "for 30 s")
-    'hosts 1 and 3 of 4 are absent (not heard of for 30 s)'
+    >>> _absent([1, 3], 4)
+    'hosts 1 and 3 of 4 are absent'
     """
     names = " and ".join(map(str, ranks))
     several = len(ranks) > 1
-    return (
-        f"host{'s' * several} {names} of {count} {'are' if several else 'is'} absent "
-        f"(not heard of {how_long})"
-    )
+    return f"host{'s' * several} {names} of {count} {'are' if several else 'is'} absent"
 
 
 def _say(text: str) -> None:
@@ -444,13 +446,24 @@ def _why_not_joined(given: Mapping[str, Any]) -> str:
 
 
 def _why_aborted(address: str) -> str | None:
-    """Whether JAX aborts because host 0, and the coordination service with it, is gone."""
+    """Whether JAX aborts because a host is missing, and which one it is."""
+    if not _joined:
+        return None
+    me = _joined[0]
+    absent = me._unheard(absent_seconds() / 2)
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
     except OSError:
-        return f"{_absent([0], jax.process_count(), 'any more')}. {_CONTINUES}"
-    return None
+        absent = absent or [0]
+    if not absent:
+        return None
+    text = f"{_absent(absent, me.count)}. {_CONTINUES}"
+    if me.rank == 0:  # the others find out from the service, which ends with this process
+        _say(text)
+        time.sleep(_PERIOD)
+        os._exit(EXIT_CODE)
+    return text
 
 
 def _explain_aborts(explain: Callable[[], str | None]) -> None:

@@ -28,7 +28,7 @@ def get_config(arg=None):
     settings = config_dict.from_config(json.loads({text!r}))
     return config_dict.to_config(settings).lock()
 """
-_ABSENT_SECONDS = 12
+_ABSENT_SECONDS = 15
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ class _Hosts:
 
     def wait_for_segments(self, count):
         """Until so many units of work are recorded."""
-        for _ in range(3000):
+        for _ in range(9000):
             if len(list(self.workdir.glob("ledger/[0-9]*.json"))) >= count:
                 return
             assert all(process.poll() is None for process in self.processes), self.text()
@@ -171,12 +171,12 @@ def test_two_hosts_one_of_which_is_killed_leave_the_records_of_one_process(
     hosts.kill(1)
     assert hosts.wait(60)[0] == 75, hosts.text()
     print(f"host 0 ended {time.monotonic() - killed:.0f} s after host 1")
-    assert f"host 1 of 2 is absent (not heard of for {_ABSENT_SECONDS} s)" in hosts.text(0)
+    assert "host 1 of 2 is absent" in hosts.text(0)
     done = len(_segments(hosts.workdir))
     assert 6 <= done < len(_segments(alone))
 
     hosts = start(2)
-    assert hosts.wait(240) == [0, 0], hosts.text()
+    assert hosts.wait(900) == [0, 0], hosts.text()
     assert f"continuing the run in {hosts.workdir}: {done} units" in hosts.text(0)
     assert not list(tmp_path.glob("nowhere*"))
     _assert_same(hosts.workdir, alone, record_property)
@@ -193,5 +193,5 @@ def test_four_hosts_that_lose_host_0_leave_the_records_of_one_process(
     for rank in (1, 2, 3):
         assert "host 0 of 4 is absent" in hosts.text(rank)
     hosts = start(4)
-    assert hosts.wait(400) == [0] * 4, hosts.text()
+    assert hosts.wait(900) == [0] * 4, hosts.text()
     _assert_same(hosts.workdir, alone, record_property)
