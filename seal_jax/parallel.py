@@ -231,27 +231,29 @@ def m_step(devices: DeviceMesh, static):
       devices: what it runs on.
       static: (ModelConfig, MStepSettings), as `restem.update` takes it.
     """
-    update = functools.partial(restem.update, static, axis_name=DATA)
     if devices.model_axis == 1:
         return jax.pmap(
-            update,
+            functools.partial(restem.update, static, axis_name=DATA),
             axis_name=DATA,
             in_axes=(None, None, 0, None),
             out_axes=None,
             devices=devices.devices,
             donate_argnums=1,
         )
+    alone = devices.data_shards == 1  # the partitioner refuses a sum over one shard
 
-    def of_shard(params, state, batch_D, total_steps):
+    def update(params, state, batch_D, total_steps):
         batch = jax.tree.map(lambda leaf: leaf[0], batch_D)
-        return update(params, state, batch, total_steps)
+        axis_name = None if alone else DATA
+        return restem.update(static, params, state, batch, total_steps, axis_name)
 
-    same = PartitionSpec()
-    mapped = _map(devices, of_shard, (same, same, PartitionSpec(DATA), same), same)
+    if not alone:
+        same = PartitionSpec()
+        update = _map(devices, update, (same, same, PartitionSpec(DATA), same), same)
 
     def program(params, state, batch_D, total_steps):
         where = devices.shardings(static[0], state)
-        state, metrics = mapped(params, state, batch_D, total_steps)
+        state, metrics = update(params, state, batch_D, total_steps)
         return jax.lax.with_sharding_constraint(state, where), metrics
 
     return jax.jit(program, donate_argnums=1)

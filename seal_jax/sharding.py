@@ -84,12 +84,12 @@ def spec(
     >>> from seal_jax.model.config import ModelConfig
     >>> config = ModelConfig(family="llama", vocab_size=49152, hidden_size=576, num_layers=30,
     ...                      intermediate_size=1536, num_heads=8, num_kv_heads=2, head_dim=64)
-    >>> spec(config, "layers/attn/q_proj/kernel", 3, model_axis=4)
-    PartitionSpec(None, None, 'model')
-    >>> spec(config, "layers/attn/k_proj/kernel", 3, model_axis=4)  # 4 does not divide 2 heads
-    PartitionSpec()
-    >>> spec(config, "layers/mlp/down_proj/a", 4, model_axis=4, first="data")
-    PartitionSpec('data', None, 'model')
+    >>> tuple(spec(config, "layers/attn/q_proj/kernel", 3, model_axis=4))
+    (None, None, 'model')
+    >>> tuple(spec(config, "layers/attn/k_proj/kernel", 3, model_axis=4))  # it has 2 heads
+    ()
+    >>> tuple(spec(config, "layers/mlp/down_proj/a", 4, model_axis=4, first="data"))
+    ('data', None, 'model')
     """
     rule = rule_of(path) if path else Rule("")
     axes = [first, *[None] * (ndim - 1)] if ndim else []

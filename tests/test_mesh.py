@@ -1,6 +1,6 @@
 """Meshes of the eight forced host devices: each trains, scores and updates as one device does.
 
-The tolerances are those of docs/scaling.md.
+The tolerances are those of docs/scaling.md. The mesh 8 x 1 is in test_parallel.py.
 """
 
 import re
@@ -33,7 +33,7 @@ SPEC = DeltaSpec(("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"), rank=2,
 # Without clipping the moments show the raw gradient, scale and all.
 SETTINGS = restem.MStepSettings(learning_rate=0.01, optimizer=optim.AdamW(max_grad_norm=1e9))
 LENGTHS = [(2 + k % 3, 3 + k % 2, 7) for k in range(8)]
-MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
+MESHES = [(1, 1), (4, 2), (2, 4), (1, 8)]
 
 
 def _devices(data, model):
@@ -71,13 +71,17 @@ def group(params):
         )
         for _ in range(8)
     ]
-    return jax.tree.map(np.asarray, deltas), batching.stack(problems), hparams, queries
+    return (
+        jax.tree.map(np.asarray, deltas),
+        batching.stack(problems),
+        hparams,
+        batching.stack(queries),
+    )
 
 
-def _train_and_score(devices, params, group):
-    """The trained deltas, their records, and the scores of their queries."""
-    deltas, problems, hparams, queries = group
-    share = 8 // devices.shares(8)
+def _schedules(shares):
+    """The settings of an inner update in so many shares, and the schedule of each."""
+    share = 8 // shares
     shapes = batching.step_shapes((8,), rows=share, spread=2)
     schedules = [
         batching.make_schedule(
@@ -90,14 +94,7 @@ def _train_and_score(devices, params, group):
         )[0]
         for first in range(0, 8, share)
     ]
-    static = (CONFIG, inner.InnerSettings(shapes))
-    placed = devices.place(CONFIG, params)
-    rows = devices.shard((deltas, problems, hparams))
-    trained, results = parallel.inner_update(devices, static, placed, *rows, schedules)
-    scores = evaluate.gold_log_likelihoods_of_candidates(
-        CONFIG, placed, trained, devices.shard(batching.stack(queries))
-    )
-    return trained, results, np.asarray(scores)
+    return inner.InnerSettings(shapes), schedules
 
 
 def _batches():
@@ -110,26 +107,29 @@ def _batches():
     return restem.epoch_batches(rows, batch_size=13, multiple=16, length=8, order=np.arange(26))
 
 
-def _m_step(devices, params):
-    """After each of two steps: state and metrics on the host, and the state on the devices."""
-    step = parallel.m_step(devices, (CONFIG, SETTINGS))
+def _state(params):
     state = restem.init(jax.random.key(0), params, SPEC, SETTINGS)
-    state = devices.place(CONFIG, jax.tree.map(np.array, state))
-    placed, found = devices.place(CONFIG, params), []
-    for batch in _batches():
-        assert (batch.weights_B == 0).sum() == 3
-        before = state
-        state, metrics = step(placed, state, devices.split(batch), np.int32(2))
-        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))  # donated
-        found.append((*jax.tree.map(np.array, (state, metrics)), state))
-    return found
+    return jax.tree.map(np.array, state)  # a copy, so that buffers can be donated
 
 
 @pytest.fixture(scope="module")
-def on_one(params, group):
-    """What one device makes of it; test_parallel.py compares a mesh with the plain functions."""
-    devices = _devices(1, 1)
-    return _train_and_score(devices, params, group), _m_step(devices, params)
+def trained_on_one(params, group):
+    """Trained deltas, their records, and the scores of their queries, without a mesh."""
+    settings, [schedule] = _schedules(1)
+    *candidates, queries = group
+    trained, results = inner.update_candidates((CONFIG, settings), params, *candidates, schedule)
+    scores = evaluate.gold_log_likelihoods_of_candidates(CONFIG, params, trained, queries)
+    return trained, results, np.asarray(scores)
+
+
+@pytest.fixture(scope="module")
+def m_step_on_one(params):
+    """State and metrics after each of two steps, without a mesh."""
+    update, found = jax.jit(restem.update, static_argnums=0), [(_state(params), None)]
+    for batch in _batches():
+        state, _ = found[-1]
+        found.append(update((CONFIG, SETTINGS), params, state, batch, np.int32(2)))
+    return jax.device_get(found[1:])
 
 
 def _leaves(tree):
@@ -137,9 +137,18 @@ def _leaves(tree):
 
 
 @pytest.mark.parametrize(("data", "model"), MESHES)
-def test_candidates_are_trained_and_scored_as_on_one_device(data, model, params, group, on_one):
-    (expected, expected_results, expected_scores), _ = on_one
-    trained, results, scores = _train_and_score(_devices(data, model), params, group)
+def test_candidates_are_trained_and_scored_as_on_one_device(
+    data, model, params, group, trained_on_one
+):
+    expected, expected_results, expected_scores = trained_on_one
+    devices = _devices(data, model)
+    settings, schedules = _schedules(devices.shares(8))
+    placed = devices.place(CONFIG, params)
+    *candidates, queries = devices.shard(group)
+    trained, results = parallel.inner_update(
+        devices, (CONFIG, settings), placed, *candidates, schedules
+    )
+    scores = evaluate.gold_log_likelihoods_of_candidates(CONFIG, placed, trained, queries)
     np.testing.assert_array_equal(results.taken_S, expected_results.taken_S)
     np.testing.assert_allclose(results.losses_S, expected_results.losses_S, rtol=1e-4, atol=1e-5)
     start = _leaves(group[0].tree)
@@ -165,49 +174,48 @@ def test_candidates_are_trained_and_scored_as_on_one_device(data, model, params,
 
 
 @pytest.mark.parametrize(("data", "model"), MESHES)
-def test_the_m_step_is_that_of_one_device(data, model, params, on_one, count_compiles):
-    _, expected = on_one
+def test_the_m_step_is_that_of_one_device(data, model, params, m_step_on_one, count_compiles):
     devices = _devices(data, model)
-    found = _m_step(devices, params)
-    for (state, metrics, _), (wanted, wanted_metrics, _) in zip(found, expected, strict=True):
-        for name, value in wanted_metrics.items():
+    step = parallel.m_step(devices, (CONFIG, SETTINGS))
+    placed, state = devices.place(CONFIG, params), devices.place(CONFIG, _state(params))
+    where, compiles = devices.shardings(CONFIG, state), []
+    for batch, (expected, expected_metrics) in zip(_batches(), m_step_on_one, strict=True):
+        assert (batch.weights_B == 0).sum() == 3
+        before, arguments = state, (devices.split(batch), np.int32(2))
+        count, (state, metrics) = count_compiles(step, placed, state, *arguments)
+        compiles.append(count)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))  # donated
+        for leaf, at in zip(jax.tree.leaves(state), jax.tree.leaves(where), strict=True):
+            assert leaf.sharding.is_equivalent_to(at, leaf.ndim)
+        for name, value in expected_metrics.items():
             np.testing.assert_allclose(metrics[name], value, rtol=1e-4)
-        for path, leaf in _leaves(wanted.opt_state[1].mu).items():
-            off = np.linalg.norm(_leaves(state.opt_state[1].mu)[path] - leaf)
-            assert off <= 1e-4 * np.linalg.norm(leaf), path
-        for path, leaf in _leaves(wanted.delta.tree).items():
-            off = np.linalg.norm(_leaves(state.delta.tree)[path] - leaf)
-            assert off < 1e-3 * SETTINGS.learning_rate * leaf.size**0.5, path
-    state = found[-1][-1]
-    where = devices.shardings(CONFIG, state)
-    for leaf, expected_at in zip(jax.tree.leaves(state), jax.tree.leaves(where), strict=True):
-        assert leaf.sharding.is_equivalent_to(expected_at, leaf.ndim)
-    again, _ = count_compiles(_m_step, devices, params)
-    assert again == 0  # what comes out of a step is placed as what went in
+        gradients, found = _leaves(state.opt_state[1].mu), _leaves(state.delta.tree)
+        for path, leaf in _leaves(expected.opt_state[1].mu).items():
+            assert np.linalg.norm(gradients[path] - leaf) <= 1e-4 * np.linalg.norm(leaf), path
+        for path, leaf in _leaves(expected.delta.tree).items():
+            moved = SETTINGS.learning_rate * leaf.size**0.5
+            assert np.linalg.norm(found[path] - leaf) < 1e-3 * moved, path
+    assert compiles[0] > 0 == compiles[1]  # what comes out of a step lies where what went in did
 
 
 def test_no_split_weight_is_gathered(params, group):
     """Compiled from shapes and shardings alone, as for a machine that is not there."""
     devices = _devices(2, 4)
     where = devices.shardings(CONFIG, params)
-    deltas, *rows = group[:3]
-    shapes = batching.step_shapes((8,), rows=4, spread=2)
-    schedule = batching.make_schedule(
-        LENGTHS[:4], epochs=2, batch_size=1, key=jax.random.key(1), shapes=shapes, rows=3
-    )[0]
-    schedules = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), schedule)
-    rows = [parallel.shapes(tree, devices.row_shardings(tree)) for tree in (*rows, schedules)]
-    static = (CONFIG, inner.InnerSettings(shapes))
-    program = parallel.inner_program(devices, static, devices.shares(8)).lower(
+    deltas, problems, hparams, _ = group
+    settings, schedules = _schedules(devices.shares(8))
+    rows = (problems, hparams, jax.tree.map(lambda *leaves: np.stack(leaves), *schedules))
+    program = parallel.inner_program(devices, (CONFIG, settings), devices.shares(8)).lower(
         parallel.shapes(params, where),
         parallel.shapes(deltas, devices.candidate_shardings(CONFIG, deltas)),
-        *rows,
+        *(parallel.shapes(tree, devices.row_shardings(tree)) for tree in rows),
+        None,  # nothing was learned before
     )
     gathered = re.findall(r"= \(?\w+\[([\d,]*)\]\S* all-gather\(", program.compile().as_text())
     split = [
         leaf.shape
         for path, leaf in _leaves(params).items()
-        if "model" in _leaves(where)[path].spec and leaf.ndim > 1
+        if "model" in _leaves(where)[path].spec and not path.endswith("bias")
     ]
     assert len(split) == 8
     for shape in split:

@@ -7,18 +7,24 @@ import jax
 import numpy as np
 import pytest
 
-from seal_jax import ledger, parallel
+from seal_jax import checkpoints, ledger, parallel
+from seal_jax import delta as delta_lib
+from seal_jax.delta import DeltaSpec
+from seal_jax.model.config import ModelConfig
 from seal_jax.programs import adapt, train
-from seal_jax.settings import SettingsError
+from seal_jax.programs.opened_model import OpenedModel
+from seal_jax.settings import Settings, SettingsError
 
 
 @pytest.fixture
 def run(tiny_settings, change, tmp_path, monkeypatch):
     """(data, model) -> the ledger's segments of a run of one round on so many devices."""
-    settings = change(
-        tiny_settings,
-        {"restem.rounds": 1, "evaluation.arms": ("base", "edit_before", "edit_after")},
-    )
+    short = {
+        "restem.rounds": 1,
+        "evaluation.arms": ("base", "edit_before", "edit_after"),
+        "inner.buckets": (128,),
+    }
+    settings = change(tiny_settings, short)
 
     def start(data, model):
         workdir = tmp_path / f"{data}x{model}"
@@ -72,6 +78,43 @@ def test_a_run_on_four_times_two_devices_has_the_records_of_one(run, record_prop
     record_property("share of sampled tokens that differ", differ / total)
     print(f"sampled tokens that differ: {differ} of {total}")
     assert differ < total / 2
+
+
+def test_a_checkpoint_is_restored_into_the_sharding_of_the_run(tmp_path, random_params):
+    """One that was written on 2 x 4 devices is read on 4 x 2; nothing is put on one device."""
+    config = ModelConfig(
+        family="llama",
+        vocab_size=64,
+        hidden_size=20,
+        intermediate_size=48,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=4,
+        head_dim=4,
+    )
+    params, spec = random_params(config, 0), DeltaSpec(("q_proj", "down_proj"), rank=2)
+
+    def opened(model):
+        devices = parallel.all_devices(model)
+        return OpenedModel(
+            settings=Settings(),
+            model=config,
+            tokenizer=None,
+            source="",
+            devices=devices,
+            base=devices.place(config, params),
+            stop_ids=(),
+        )
+
+    tree = delta_lib.init(jax.random.key(0), params, spec).tree
+    like = opened(2).delta_shapes(spec)
+    with checkpoints.Checkpoints(tmp_path) as saved:
+        saved.save(1, opened(4).place(tree))
+        restored = saved.restore(1, like)
+    jax.tree.map(np.testing.assert_array_equal, restored, tree)
+    for leaf in jax.tree.leaves(restored):
+        assert len(leaf.addressable_shards) == 8
+    assert restored["layers"]["attn"]["q_proj"]["b"].addressable_shards[0].data.shape == (2, 2, 8)
 
 
 def test_a_model_axis_that_does_not_divide_is_refused_before_the_weights_are_read(
