@@ -182,7 +182,7 @@ def test_two_hosts_one_of_which_is_killed_leave_the_records_of_one_process(
     _assert_same(hosts.workdir, alone, record_property)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_hosts_that_lose_host_0_leave_the_records_of_one_process(
     start, alone, record_property
 ):

@@ -56,7 +56,7 @@ def test_kills_and_a_sigterm_change_nothing(
     assert not (workdir / "steps").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_kills_change_nothing(undisturbed, start, command, outcome, tmp_path):
     """Killed before the first new segment (while it starts, too), or soon after one to three."""
     workdir, total = tmp_path / "run", _count(undisturbed)
