@@ -33,7 +33,7 @@ def _rivers(rivers_package):
 
 @pytest.fixture(scope="module")
 def seal(tiny_settings, tmp_path_factory):
-    """(command, workdir, *flags) -> exit code, with a config file of the tiny settings."""
+    """(command, workdir or None, *flags) -> exit code, under the tiny settings."""
     file = tmp_path_factory.mktemp("config") / "tiny.py"
     values = json.dumps(dataclasses.asdict(tiny_settings))
     file.write_text(
@@ -42,7 +42,8 @@ def seal(tiny_settings, tmp_path_factory):
     )
 
     def run(command, workdir, *flags):
-        return cli.main([command, f"--config={file}", f"--workdir={workdir}", "--quiet", *flags])
+        recorded = [f"--workdir={workdir}", "--quiet"] if workdir else []
+        return cli.main([command, f"--config={file}", *recorded, *flags])
 
     return run
 
@@ -140,6 +141,41 @@ def test_evaluate_repeats_the_evaluation(runs, seal, tmp_path):
         json.loads((folder / "results.json").read_text()) for folder in (tmp_path, runs / "own")
     )
     assert found["arms"] == expected["arms"]
+
+
+def test_a_continued_run_keeps_to_the_weights_that_are_recorded(runs, seal, tmp_path, monkeypatch):
+    import seal_jax_rivers
+
+    shutil.copytree(runs / "own", tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    monkeypatch.setattr(seal_jax_rivers, "gain_per_character", lambda rewards, *_: 0 * rewards)
+    assert seal("train", tmp_path / "run", *OWN) == 0
+    found = (tmp_path / "run" / "results.json").read_bytes()
+    assert found == (runs / "own" / "results.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_adapt_learns_a_text_as_the_domain_does(seal, tmp_path, monkeypatch, capsys):
+    import seal_jax_rivers
+
+    learned, plain = [], seal_jax_rivers.Rivers.passage_sequences
+
+    def passage_sequences(self, context):
+        learned.extend(plain(self, context))
+        return plain(self, context)
+
+    monkeypatch.setattr(seal_jax_rivers.Rivers, "passage_sequences", passage_sequences)
+    text = tmp_path / "text.txt"
+    text.write_text("rises: Hob Moss")
+    flags = (
+        f"--passage={text}",
+        "--title=river Lune",
+        "--question=Where does it rise?",
+        "--noedit",
+    )
+    assert seal("adapt", None, TASK, *flags) == 0
+    assert "after:" in capsys.readouterr().out
+    assert learned == ["river Lune\nrises: Hob Moss"]
 
 
 def test_compare_and_analyze_read_its_runs(runs, capsys):
