@@ -93,6 +93,23 @@ def _random_params(config: ModelConfig, seed: int):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_go():
+    """Compiled programs are dropped after a module, once they hold many memory maps.
+
+    Linux lets a process have 65,530 of them (vm.max_map_count); each program on the CPU takes some,
+    all of the tests' together more than that, and XLA aborts when there are none left.
+    """
+    yield
+    if _memory_maps() > 15_000:
+        jax.clear_caches()
+
+
+def _memory_maps() -> int:
+    maps = pathlib.Path("/proc/self/maps")
+    return len(maps.read_bytes().splitlines()) if maps.exists() else 0
+
+
 @pytest.fixture(scope="session")
 def tiny_models():
     """A tiny model of each family, by name."""
