@@ -8,6 +8,7 @@ from seal_jax.settings.checks import require
 CURES = (
     "none",
     "kl",
+    "distill",
     "replay",
     "rehearsal",
     "null_space",
@@ -36,10 +37,12 @@ class Continual:
         joined by "+", as in "kl+average":
         "kl": a penalty on KL(before || after) of the next token along the prompt that asked for
         the self-edit, times kl_weight, over its first kl_tokens tokens;
+        "distill": the same penalty along rehearsal_texts texts of rehearsal_tokens tokens, which
+        the model writes before the update without being asked for anything;
         "replay": replay_sequences training sequences of earlier self-edits are learned again with
         each new one (it keeps old data);
-        "rehearsal": rehearsal_texts texts of rehearsal_tokens tokens, which the model writes on
-        subjects of its own before the update, are learned with each self-edit;
+        "rehearsal": as many such texts, on subjects of the model's own, are learned with each
+        self-edit;
         "null_space": the update reads nothing from the input directions that earlier ones use, as
         far as these hold null_space_energy of their squared norm;
         "average": the merged weights are those before plus average_weight times the update;

@@ -266,3 +266,9 @@ def _backend(reader, tokens: list[str], cut: _Cut) -> tokenizers.Tokenizer:
             ]
         )
     return backend
+
+
+def start_of_text(tokenizer: Any) -> list[int]:
+    """The token with which a text of the model's own may begin: its first, or else its last."""
+    token = tokenizer.bos_token_id
+    return [tokenizer.eos_token_id if token is None else token]

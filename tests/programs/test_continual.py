@@ -16,7 +16,7 @@ from seal_jax.programs.continual import cures, run, updates
 from seal_jax.settings import Continual, SettingsError
 from seal_jax.tasks.base import Context, Question
 
-MIXED = "kl+null_space+average+low_rank+norm_cap"
+MIXED = "kl+distill+null_space+average+low_rank+norm_cap"
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +233,32 @@ def test_replay_chooses_by_the_seed():
     assert len({str(of) for of in drawn}) > 10
     assert cure.replayed(earlier[:1], seed=(0, 1)) == [[0]]
     assert cures.Cure("none", Continual()).replayed(earlier, seed=(0, 1)) == []
+
+
+def test_anchors_are_the_prompt_and_the_models_own_texts():
+    own = Continual(kl_tokens=3, rehearsal_texts=2, rehearsal_tokens=4, kl_weight=0.5)
+    total_K = delta_lib.Delta(
+        {"q_proj": {"a": np.zeros((2, 1, 3, 1))}}, DeltaSpec(("q_proj",), rank=1)
+    )
+    prompts, recalled = [[1, 2, 3, 4, 5]], [[[6, 7], [8, 9, 10, 11, 12]]]
+    expected = {
+        "kl": ([[1, 2, 3]], [3]),
+        "distill": ([[6, 7, 0, 0], [8, 9, 10, 11]], [2, 4]),
+        "kl+distill": ([[1, 2, 3, 0], [6, 7, 0, 0], [8, 9, 10, 11]], [3, 2, 4]),
+    }
+    for name, (tokens, lengths) in expected.items():
+        anchors_K = cures.Cure(name, own).past(total_K, prompts, recalled).anchors
+        assert anchors_K.tokens_AxT[0].tolist() == tokens
+        assert anchors_K.lengths_A.tolist() == [lengths, [0] * len(lengths)]
+        assert anchors_K.weight.tolist() == [0.5, 0.5]
+    assert cures.Cure("replay", own).past(total_K, prompts, recalled).anchors is None
+
+
+def test_what_distill_anchors_is_recorded(finished):
+    written = records(finished[0], "edits")
+    texts = written[f"continual {MIXED}/0/1"]["recalled"]
+    assert [len(of) for of in texts] == [1, 1] and any(text for (text,) in texts)
+    assert "recalled" not in written["continual none/0/1"]
 
 
 def test_every_setting_is_read(settings, change, tmp_path, monkeypatch, watch_settings):

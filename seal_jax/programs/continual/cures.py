@@ -44,20 +44,31 @@ class Cure:
         chosen = np.random.default_rng(list(seed)).choice(len(earlier), count, replace=False)
         return [earlier[i] for i in sorted(chosen)]
 
-    def past(self, total_K: Delta, prompts: Sequence[Tokens]) -> inner.Past:
+    def past(
+        self, total_K: Delta, prompts: Sequence[Tokens], recalled: Sequence[Sequence[Tokens]]
+    ) -> inner.Past:
         """What the inner update of K candidates is given of their past.
 
         Args:
           total_K: their earlier deltas, side by side.
           prompts: token ids of the prompts that asked for the self-edits, at most K of them.
+          recalled: token ids of the texts that each candidate wrote for "distill".
         """
         directions = None
         if self.has("null_space"):
             directions = _directions(self.settings.null_space_energy, total_K)
-        anchors = None
+        own = self.settings
+        texts_K: list[list[Tokens]] = [[] for _ in jax.tree.leaves(total_K)[0]]
+        rows, length = 0, 0
         if self.has("kl"):
-            count = len(jax.tree.leaves(total_K)[0])
-            anchors = _anchors(prompts, count, self.settings.kl_tokens, self.settings.kl_weight)
+            for texts, prompt in zip(texts_K, prompts, strict=False):
+                texts.append(prompt[: own.kl_tokens])
+            rows, length = 1, own.kl_tokens
+        if self.has("distill"):
+            for texts, more in zip(texts_K, recalled, strict=False):
+                texts += [text[: own.rehearsal_tokens] for text in more]
+            rows, length = rows + own.rehearsal_texts, max(length, own.rehearsal_tokens)
+        anchors = _anchors(texts_K, rows, length, own.kl_weight) if rows else None
         return inner.Past(frozen=total_K, directions=directions, anchors=anchors)
 
     def merged(self, params, total_K: Delta, deltas_K: Delta, finite_K, slot: int) -> Delta:
@@ -97,12 +108,14 @@ def _merge(static: tuple[int, float, float], params, total_K: Delta, deltas_K, f
     return jax.vmap(merge)(total_K, deltas_K, finite_K)
 
 
-def _anchors(prompts: Sequence[Tokens], count: int, length: int, weight: float) -> inner.Anchors:
-    """One anchor a candidate: the beginning of its prompt."""
+def _anchors(
+    texts_K: Sequence[Sequence[Tokens]], rows: int, length: int, weight: float
+) -> inner.Anchors:
+    """The anchors of K candidates, at most `rows` texts of at most `length` tokens for each."""
     each = []
-    for k in range(count):
-        tokens = list(prompts[k][:length]) if k < len(prompts) else []
-        row = np.zeros((1, length), np.int32)
-        row[0, : len(tokens)] = tokens
-        each.append(inner.Anchors(row, np.array([len(tokens)], np.int32), np.float32(weight)))
+    for texts in texts_K:
+        tokens, lengths = np.zeros((rows, length), np.int32), np.zeros(rows, np.int32)
+        for row, text in enumerate(texts):
+            tokens[row, : len(text)], lengths[row] = text, len(text)
+        each.append(inner.Anchors(tokens, lengths, np.float32(weight)))
     return batching.stack(each)

@@ -22,7 +22,7 @@ from seal_jax.programs.run import Run
 from seal_jax.programs.session import Session
 from seal_jax.progress import Progress
 from seal_jax.randomness import keys_for
-from seal_jax.settings import Inner
+from seal_jax.settings import Continual, Inner
 from seal_jax.tasks.base import Context
 from seal_jax.weights import tokenizer
 
@@ -121,15 +121,21 @@ def _update(group: Group, cure: Cure, total_K: Delta, step: int, stage: str, che
             return Delta(group.run.session.devices.shard(restored), total_K.spec)
         except CheckpointError as error:
             run.say(f"continual {key}: {error} The update is done again.")
-    lessons, prompts = _lessons(group, cure, written, step, stage)
+    lessons = _lessons(group, cure, written, step, stage)
+    session = run.session
+    past_K = cure.past(
+        total_K,
+        [session.edit_prompt(context) for context in group.at(step)],
+        [[session.encode(text) for text in texts] for texts in written.get("recalled", [])],
+    )
     deltas_K, results_K, tokens = inner_loop.train(
-        run.session,
+        session,
         group.params,
         lessons,
         order=("continual", step),
-        settings=_recipe(run.session, cure),
-        max_epochs=run.session.settings.max_epochs,
-        pasts_K=group.run.session.devices.shard(cure.past(total_K, prompts)),
+        settings=_recipe(session, cure),
+        max_epochs=session.settings.max_epochs,
+        pasts_K=session.devices.shard(past_K),
     )
     total_K = cure.merged(group.params, total_K, deltas_K, results_K.finite, step)
     results = jax.device_get(results_K)
@@ -176,27 +182,40 @@ def _describe(results: inner.InnerResult, k: int, sequences: Sequence[Tokens]) -
 
 
 def _write(group: Group, cure: Cure, total_K: Delta, step: int) -> Record:
-    """The self-edits of a step, and what is rehearsed with them, as texts."""
+    """The self-edits of a step, and what else the models write for their cure, as texts."""
     session, settings = group.run.session, group.run.session.settings
     own = cure.settings
     texts = write_edits(group, nothing(group) if own.writer == "start" else total_K, step)
-    rehearsed: list[list[str]] = [[] for _ in group.sequences]
+    record: Record = {"texts": texts}
     if cure.has("rehearsal"):
-        prompt = tokenizer.chat_prompt(session.tokenizer, _SUBJECT, settings.edits.prompt_style)
-        sample = dataclasses.replace(
-            settings.edits.sample_settings(session.stop_ids), max_new_tokens=own.rehearsal_tokens
-        )
-        rehearsed = generation.write(
-            session,
-            group.params,
-            total_K,
-            [[prompt] * own.rehearsal_texts for _ in group.sequences],
-            width=len(prompt),
-            draws=[("rehearsal", *group.name(k, step)) for k in range(len(group.sequences))],
-            sample=sample,
-            at_once=own.rehearsal_texts,
-        )
-    return {"texts": texts, "rehearsed": rehearsed}
+        style = settings.edits.prompt_style
+        prompt = tokenizer.chat_prompt(session.tokenizer, _SUBJECT, style)
+        record["rehearsed"] = _write_own(group, own, total_K, step, "rehearsal", prompt)
+    if cure.has("distill"):
+        prompt = tokenizer.start_of_text(session.tokenizer)
+        record["recalled"] = _write_own(group, own, total_K, step, "distill", prompt)
+    return record
+
+
+def _write_own(
+    group: Group, own: Continual, total_K: Delta, step: int, draw: str, prompt: Tokens
+) -> list[list[str]]:
+    """own.rehearsal_texts texts of each of the group's models after a prompt."""
+    session = group.run.session
+    sample = dataclasses.replace(
+        session.settings.edits.sample_settings(session.stop_ids),
+        max_new_tokens=own.rehearsal_tokens,
+    )
+    return generation.write(
+        session,
+        group.params,
+        total_K,
+        [[prompt] * own.rehearsal_texts for _ in group.sequences],
+        width=len(prompt),
+        draws=[(draw, *group.name(k, step)) for k in range(len(group.sequences))],
+        sample=sample,
+        at_once=own.rehearsal_texts,
+    )
 
 
 def write_edits(group: Group, total_K: Delta, step: int) -> list[str]:
@@ -239,7 +258,7 @@ def tokens_of(group: Group, k: int, step: int, text: str) -> tuple[Tokens, ...]:
 
 
 def _lessons(group: Group, cure: Cure, written: Record, step: int, stage: str):
-    """What each sequence learns at a step, and the prompts that asked for it."""
+    """What each sequence learns at a step."""
     run, session = group.run, group.run.session
     earlier = []
     for before in range(step):
@@ -254,14 +273,11 @@ def _lessons(group: Group, cure: Cure, written: Record, step: int, stage: str):
             for sequence in tokens_of(group, k, before, texts[k])
         ]
         seed = (session.settings.seed, zlib.crc32(b"replay"), group.first + k, step)
-        rehearsed = trials.tokenize(session, written["rehearsed"][k]).sequences
-        sequences = [
-            *tokens_of(group, k, step, text),
-            *cure.replayed(old, seed=seed),
-            *rehearsed,
-        ]
+        sequences = [*tokens_of(group, k, step, text), *cure.replayed(old, seed=seed)]
+        if cure.has("rehearsal"):
+            sequences += trials.tokenize(session, written["rehearsed"][k]).sequences
         lessons.append(lesson(group, k, [step], sequences))
-    return lessons, [session.edit_prompt(context) for context in group.at(step)]
+    return lessons
 
 
 def ask(group: Group, total_K: Delta | None, contexts: Sequence[Context]) -> list[list[Record]]:
@@ -328,6 +344,6 @@ def learn_at_once(group: Group, steps: Sequence[int], texts: Sequence[Sequence[s
         order=("continual", steps[0]),
         settings=dataclasses.replace(settings, max_sequences=settings.max_sequences * len(steps)),
         max_epochs=session.settings.max_epochs,
-        pasts_K=session.devices.shard(uncured.past(start_K, [])),
+        pasts_K=session.devices.shard(uncured.past(start_K, [], [])),
     )
     return uncured.merged(group.params, start_K, deltas_K, results_K.finite, steps[0])
