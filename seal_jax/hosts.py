@@ -6,7 +6,7 @@ of `jax.distributed`, which runs on host 0, the names of the places that hosts h
 their signs of life.
 
 That service ends all processes when it has not heard of one for SEAL_JAX_ABSENT_SECONDS (30), in
-threads that need no Python; `_explain_aborts` makes a message of it that names the host. A thread
+threads that need no Python; `aborts` makes a message of it that names the host. A thread
 of our own ends a process when another host has said that it ended, and when the host itself
 finished nothing for SEAL_JAX_STALL_MINUTES (60), with the stacks of all threads after half of that.
 Nothing is lost by any of it but the units of work in hand, and the same command on every host
@@ -15,12 +15,10 @@ continues the run.
 
 import atexit
 import contextlib
-import ctypes
 import faulthandler
 import json
 import math
 import os
-import signal
 import socket
 import sys
 import threading
@@ -33,17 +31,15 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from seal_jax import aborts, host_bytes, host_environment
+from seal_jax.host_environment import HostsError, absent_seconds, stall_minutes
 from seal_jax.interruption import EXIT_CODE
 
 _PLACES, _ALIVE, _ENDED = "seal_jax/at", "seal_jax/alive/", "seal_jax/ended/"
 _PERIOD = 2.0  # seconds between two signs of life
 _JOIN_SECONDS = 300
-_SMALLEST, _LARGEST = 1 << 16, 1 << 26  # bytes that go over the network at once
+_LARGEST = 1 << 26  # bytes that go over the network at once
 _CONTINUES = "What is recorded is safe, and the same command on every host continues the run."
-
-
-class HostsError(ValueError):
-    """The hosts cannot work together; the message says what to change."""
 
 
 class Hosts:
@@ -94,9 +90,9 @@ class Hosts:
         if self.alone:
             return [data]
         sizes = self._meet(name, len(data))
-        size = _padded(max(sizes))
+        size = host_bytes.padded(max(sizes))
         with self._together():
-            rows = multihost_utils.process_allgather(_bytes(data, size))
+            rows = multihost_utils.process_allgather(host_bytes.array(data, size))
         return [bytes(row[:size]) for row, size in zip(rows, sizes, strict=True)]
 
     def first(self, name: str, make: Callable[[], bytes]) -> bytes:
@@ -108,7 +104,7 @@ class Hosts:
         parts = []
         for start in range(0, total, _LARGEST):
             size = min(_LARGEST, total - start)
-            part = _bytes(data[start : start + size], _padded(size))
+            part = host_bytes.array(data[start : start + size], host_bytes.padded(size))
             with self._together():
                 part = multihost_utils.broadcast_one_to_all(part)
             parts.append(bytes(part[:size]))
@@ -130,7 +126,7 @@ class Hosts:
         if self.alone:
             return make()
         data = self.first(name, packed)
-        return made[0] if made else _unpacked(data, like)
+        return made[0] if made else host_bytes.unpacked(data, like)
 
     def agree(self, what: Mapping[str, Any]) -> None:
         """Checks that these values, by name, are the same on all hosts.
@@ -231,7 +227,7 @@ class Hosts:
 
     def _end(self, text: str, code: int = EXIT_CODE) -> NoReturn:
         """Tells the others and ends this process wherever it is."""
-        _say(f"{text}. {_CONTINUES}")
+        aborts.say(f"{text}. {_CONTINUES}")
         self._leave(code, text)
 
     def _leave(self, code: int, reason: str) -> NoReturn:
@@ -272,12 +268,12 @@ def join() -> Hosts:
     if _joined:
         return _joined[0]
     if not jax.distributed.is_initialized():
-        given = _given(os.environ)
+        given = host_environment.given(os.environ)
         if given is None:
             return Hosts()
         absent_seconds(), stall_minutes()
         address = given.get("coordinator_address")
-        _explain_aborts(lambda: _why_not_joined(given))
+        aborts.explain(lambda: _why_not_joined(given))
         # Its handler of SIGTERM would take the place of ours.
         jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(
@@ -286,7 +282,7 @@ def join() -> Hosts:
             heartbeat_timeout_seconds=math.ceil(absent_seconds()),
         )
         address = address or _state().coordinator_address
-        _explain_aborts(lambda: _why_aborted(address))
+        aborts.explain(lambda: _why_aborted(address))
     found = Hosts(jax.process_index(), jax.process_count())
     if found.alone:
         return found
@@ -329,87 +325,6 @@ def leave_after(error: BaseException) -> None:
         leave(1, f"{type(error).__name__}: {error}")
 
 
-def absent_seconds() -> float:
-    """How long a host may not be heard of."""
-    return _number("SEAL_JAX_ABSENT_SECONDS", 30.0)
-
-
-def stall_minutes() -> float:
-    """How long a host may finish nothing."""
-    return _number("SEAL_JAX_STALL_MINUTES", 60.0)
-
-
-def _number(name: str, default: float) -> float:
-    text = os.environ.get(name, "")
-    try:
-        value = float(text) if text else default
-    except ValueError:
-        value = 0.0
-    if value <= 0:
-        raise HostsError(f"{name}={text!r}: expected a number above 0, such as {default:g}.")
-    return value
-
-
-def _given(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """What `jax.distributed.initialize` is given; None for a process that is alone.
-
-    >>> _given({"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"})
-    ... # doctest: +NORMALIZE_WHITESPACE
-    {'coordinator_address': 'a:1', 'num_processes': 2, 'process_id': 1,
-     'cluster_detection_method': 'deactivate'}
-    """
-    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-    missing = [name for name in names if not environment.get(name)]
-    if not missing:
-        address, *numbers = (environment[name] for name in names)
-        if not all(number.isdecimal() for number in numbers) or int(numbers[1]) >= int(numbers[0]):
-            raise HostsError(
-                f"JAX_NUM_PROCESSES={numbers[0]!r} and JAX_PROCESS_ID={numbers[1]!r}: expected the "
-                "number of processes, and this one's from 0 on."
-            )
-        return {
-            "coordinator_address": address,
-            "num_processes": int(numbers[0]),
-            "process_id": int(numbers[1]),
-            "cluster_detection_method": "deactivate",
-        }
-    if environment.get("SEAL_JAX_MULTI_HOST", "0") not in ("", "0"):
-        return {}
-    if len(missing) < len(names):
-        raise HostsError(
-            f"{' and '.join(missing)} not set: a run on several hosts needs {', '.join(names)} on "
-            "each, or SEAL_JAX_MULTI_HOST=1 where JAX finds them by itself."
-        )
-    return None
-
-
-def _padded(size: int) -> int:
-    """A power of two, so that few sizes are compiled for.
-
-    >>> _padded(0), _padded(65537)
-    (65536, 131072)
-    """
-    return max(_SMALLEST, 1 << max(size - 1, 0).bit_length())
-
-
-def _bytes(data: bytes, size: int) -> np.ndarray:
-    padded = np.zeros(size, np.uint8)
-    padded[: len(data)] = np.frombuffer(data, np.uint8)
-    return padded
-
-
-def _unpacked(data: bytes, like: Any) -> Any:
-    """The tree of which the leaves' bytes were put one after another."""
-    leaves, treedef = jax.tree.flatten(like)
-    offset, found = 0, []
-    for leaf in leaves:
-        count = int(np.prod(leaf.shape))
-        host = np.frombuffer(data, leaf.dtype, count, offset).reshape(leaf.shape)
-        offset += host.nbytes
-        found.append(jax.device_put(host, leaf.sharding))
-    return jax.tree.unflatten(treedef, found)
-
-
 def _absent(ranks: list[int], count: int) -> str:
     """What to say of hosts that are missing.
 
@@ -419,11 +334,6 @@ def _absent(ranks: list[int], count: int) -> str:
     names = " and ".join(map(str, ranks))
     several = len(ranks) > 1
     return f"host{'s' * several} {names} of {count} {'are' if several else 'is'} absent"
-
-
-def _say(text: str) -> None:
-    """Writes a line past Python's buffers, whose locks another thread may hold."""
-    os.write(2, f"\nerror: {text}\n".encode())
 
 
 def _state() -> Any:
@@ -460,34 +370,7 @@ def _why_aborted(address: str) -> str | None:
         return None
     text = f"{_absent(absent, me.count)}. {_CONTINUES}"
     if me.rank == 0:  # the others find out from the service, which ends with this process
-        _say(text)
+        aborts.say(text)
         time.sleep(_PERIOD)
         os._exit(EXIT_CODE)
     return text
-
-
-def _explain_aborts(explain: Callable[[], str | None]) -> None:
-    """Says why JAX aborts the process, and ends it with the code of an interruption.
-
-    The client of the coordination service calls abort() in a thread of its own as soon as the
-    service is gone, and offers Python no way to be asked first.
-
-    Args:
-      explain: what to say; None leaves the abort alone.
-    """
-
-    def handle(_: int) -> None:
-        setsig(signal.SIGABRT, kind(0))  # the default again
-        text = explain()
-        if text:
-            _say(text)
-            os._exit(EXIT_CODE)
-
-    kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
-    setsig = ctypes.pythonapi.PyOS_setsig
-    setsig.argtypes, setsig.restype = [ctypes.c_int, kind], ctypes.c_void_p
-    _handlers.append(kind(handle))
-    setsig(signal.SIGABRT, _handlers[-1])
-
-
-_handlers: list[Any] = []  # C holds no reference to them

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from seal_jax import hosts
+from seal_jax import host_environment, hosts
 
 _ALL = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
 
@@ -23,14 +23,15 @@ _ALL = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS
 )
 def test_half_of_the_variables_or_wrong_ones_are_refused(variables, message):
     with pytest.raises(hosts.HostsError, match=message):
-        hosts._given(variables)
+        host_environment.given(variables)
 
 
 def test_without_variables_a_process_is_alone():
     for variables in ({}, {"SEAL_JAX_MULTI_HOST": "0"}):
-        assert hosts._given(variables) is None
-    assert hosts._given({"SEAL_JAX_MULTI_HOST": "1"}) == {}, "JAX finds the others by itself"
-    assert hosts._given(_ALL | {"SEAL_JAX_MULTI_HOST": "1"})["process_id"] == 3
+        assert host_environment.given(variables) is None
+    # JAX finds the others by itself
+    assert host_environment.given({"SEAL_JAX_MULTI_HOST": "1"}) == {}
+    assert host_environment.given(_ALL | {"SEAL_JAX_MULTI_HOST": "1"})["process_id"] == 3
     alone = hosts.join()
     assert alone.alone and (alone.rank, alone.count) == (0, 1)
     assert alone.exchange("here", b"x") == [b"x"]
