@@ -15,13 +15,14 @@ from seal_jax.delta import DeltaSpec
 from seal_jax.model import decoder, token_loss
 from seal_jax.model.config import ModelConfig
 from seal_jax.planning.machines import GIB, Machine
+from seal_jax.programs import memory
 from seal_jax.settings import Settings, SettingsError, Sft
 
 _FLOAT = 4
 
 # What to lower where a program does not fit.
 LOWER = {
-    "sampling": "edits.contexts_per_batch or edits.max_new_tokens",
+    "sampling": "edits.samples or edits.max_new_tokens",
     "inner update": "inner.candidates or the last of inner.buckets",
     "M-step": "edits.max_new_tokens and the last of restem.sft.buckets",
     "corpus training": "the last of corpus.buckets, or set corpus.kind to 'low_rank'",
@@ -74,8 +75,11 @@ def _targets(config: ModelConfig, spec: DeltaSpec) -> list[str]:
     return delta_lib.target_paths(flax.traverse_util.unflatten_dict(flat, sep="/"), spec)
 
 
-def cache(settings: Settings, config: ModelConfig, machine: Machine) -> int:
-    """Bytes on one device of the keys and values of a batch of self-edits.
+def cache(settings: Settings, config: ModelConfig, machine: Machine, contexts: int = 0) -> int:
+    """Bytes on one device of the keys and values of the self-edits of contexts sampled together.
+
+    Args:
+      contexts: how many; 0 is edits.contexts_per_batch.
 
     >>> from seal_jax.planning import architectures, machines
     >>> from seal_jax.settings import Edits, Model
@@ -83,10 +87,13 @@ def cache(settings: Settings, config: ModelConfig, machine: Machine) -> int:
     >>> bytes_ = cache(settings, architectures.architecture("Qwen2.5-7B"), machines.GPU)
     >>> bytes_ // 2**30  # 250 rows of 512 + 8192 tokens
     116
+    >>> bytes_ = cache(settings, architectures.architecture("Qwen2.5-7B"), machines.GPU, contexts=3)
+    >>> bytes_ // 2**30  # as a run does when these are too many
+    6
     """
     edits = settings.edits
     shards = machine.devices // settings.devices.model_axis
-    prompts = edits.contexts_per_batch
+    prompts = contexts or edits.contexts_per_batch
     rows = edits.samples * (prompts // shards if prompts % shards == 0 else prompts)
     axis = settings.devices.model_axis
     heads = config.num_kv_heads // (axis if config.num_kv_heads % axis == 0 else 1)
@@ -103,7 +110,8 @@ def programs(
       settings: of the run; devices.model_axis must divide the machine's devices.
       config: of the model.
       machine: what it runs on.
-      least: count weights, optimizer and cache alone, which no compiler can do without.
+      least: count weights, optimizer and the cache of the fewest contexts alone, which no compiler
+        can do without.
     """
     axis = settings.devices.model_axis
     shards = machine.devices // axis
@@ -117,7 +125,10 @@ def programs(
     rows, longest = count * inner.batch_size, inner.buckets[-1]
     small = _FLOAT * delta_size(config, inner.lora.spec(), axis)
     copied = 0 if least else layers  # the layers are split before the decode loop
-    found = {"sampling": base + beside + copied + cache(settings, config, machine)}
+    contexts = settings.edits.contexts_per_batch
+    fewest = shards if contexts % shards == 0 else 1  # as `memory.smaller_size` goes down to
+    cached = cache(settings, config, machine, fewest if least else contexts)
+    found = {"sampling": base + beside + copied + cached}
     if settings.reward.needs_inner_loop:
         # Before and after an update; two moments, and a gradient.
         found["inner update"] = base + beside + 5 * count * small + logits
@@ -130,6 +141,22 @@ def programs(
             rows = recipe.microbatch
             found[name] += _activations(settings, config, rows * length, rows, length)
     return found
+
+
+def split_sampling(settings: Settings, config: ModelConfig, machine: Machine) -> Settings:
+    """The settings with as few contexts sampled together as a run comes to.
+
+    A run tries edits.contexts_per_batch, and halves that until the device has room; here
+    arithmetic decides.
+    """
+    shards = machine.devices // settings.devices.model_axis
+    while programs(settings, config, machine)["sampling"] > machine.memory:
+        fewer = memory.smaller_size(settings.edits.contexts_per_batch, shards)
+        if fewer is None:
+            break
+        edits = dataclasses.replace(settings.edits, contexts_per_batch=fewer)
+        settings = dataclasses.replace(settings, edits=edits)
+    return settings
 
 
 def _recipes(settings: Settings) -> list[tuple[str, Sft, int]]:
@@ -172,7 +199,8 @@ def smallest(settings: Settings, config: ModelConfig, machines: list[Machine]) -
     """The first machine on which the run fits by arithmetic, with its model axis; "" for none."""
     for machine in machines:
         for axis in axes(machine.devices):
-            if max(programs(with_axis(settings, axis), config, machine).values()) <= machine.memory:
+            tried = split_sampling(with_axis(settings, axis), config, machine)
+            if max(programs(tried, config, machine).values()) <= machine.memory:
                 return machine.name + f" (devices.model_axis={axis})" * (machine.devices > 1)
     return ""
 

@@ -94,6 +94,14 @@ def plan(
     record["smallest_machine"] = arithmetic.smallest(settings, config, machines.slices(kind))
     refused = [program for program in found if not program["fits"]]
     notes += [f"{program['name']} does not fit: lower {program['lower']}." for program in refused]
+    sampled = arithmetic.split_sampling(settings, config, machine).edits.contexts_per_batch
+    if sampled < settings.edits.contexts_per_batch:
+        notes.append(
+            f"{settings.edits.contexts_per_batch} contexts at once do not fit: a run samples for "
+            f"{sampled} at once (or set edits.contexts_per_batch={sampled})."
+        )
+        edits = dataclasses.replace(settings.edits, contexts_per_batch=sampled)
+        settings = dataclasses.replace(settings, edits=edits)
     rows = rows_that_fit(settings, config, machine, found)
     if rows:
         notes.append(rows)
@@ -145,7 +153,11 @@ def _first_that_fits(settings, config, machine, devices, work, say):
     sizes = arithmetic.axes(len(devices), settings.devices.model_axis)
     needs = {
         size: max(
-            arithmetic.programs(arithmetic.with_axis(settings, size), config, machine).values()
+            arithmetic.programs(
+                arithmetic.split_sampling(arithmetic.with_axis(settings, size), config, machine),
+                config,
+                machine,
+            ).values()
         )
         for size in sizes
     }
@@ -162,6 +174,7 @@ def _first_that_fits(settings, config, machine, devices, work, say):
 def _programs(settings, config, machine, devices, work, say) -> list[Record]:
     """Every program of a round, compiled."""
     mesh = parallel.DeviceMesh(tuple(devices), settings.devices.model_axis)
+    settings = arithmetic.split_sampling(settings, config, machine)
     runs = counts(settings, work)
     return [
         measured(program, settings, config, machine, say)
@@ -207,6 +220,7 @@ def by_arithmetic(
     settings: Settings, config: ModelConfig, machine: Machine, work: Workload
 ) -> list[Record]:
     """Every program of a round, from sizes alone."""
+    settings = arithmetic.split_sampling(settings, config, machine)
     needs = arithmetic.programs(settings, config, machine)
     times = roofline.programs(settings, config, machine, work, counts(settings, work))
     records = []

@@ -146,7 +146,7 @@ def sampling_program(settings: Settings, shapes: Shapes, work: Workload, counts:
         lower=lower,
         calls=counts.samplings,
         trips=counts.new_tokens,
-        settings="edits.contexts_per_batch or edits.max_new_tokens",
+        settings="edits.samples or edits.max_new_tokens",
     )
 
 

@@ -1,7 +1,8 @@
-"""Too little memory on the device: fewer candidates at once, or an error that names settings.
+"""Too little memory on the device: fewer things at once, or an error that names settings.
 
-How many go at once is decided by the ledger alone, so that a run that was stopped goes on as it
-would have gone on undisturbed.
+Candidates are trained and asked, and contexts sampled for, so many at once as the settings say, or
+as the ledger does: it alone decides, so that a run that was stopped goes on as it would have gone
+on undisturbed.
 """
 
 import contextlib
@@ -19,21 +20,61 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_OF_CANDIDATES = (
-    "inner.max_sequences",
-    "the largest of inner.buckets",
-    "inner.lora.rank",
-    "answers.questions_at_once",
-    "answers.max_new_tokens",
+
+@dataclasses.dataclass(frozen=True)
+class AtOnce:
+    """Things that go through a program together.
+
+    Attributes:
+      things: their name in the ledger and in messages.
+      part, name: of the setting that says how many.
+      lower: settings to lower where there is no room for the fewest.
+    """
+
+    things: str
+    part: str
+    name: str
+    lower: tuple[str, ...]
+
+    def size(self, run: "Run") -> int:
+        """How many; the ledger says when it was halved."""
+        field = f"{self.things}_per_batch"
+        halved = [s.record[field] for s in run.ledger.segments("memory") if field in s.record]
+        return int(halved[-1]) if halved else self.given(run.session)
+
+    def given(self, session) -> int:
+        """How many by the settings."""
+        return getattr(getattr(session.settings, self.part), self.name)
+
+    def with_size(self, session, size: int):
+        """The session with another number in its settings."""
+        if self.given(session) == size:
+            return session
+        part = dataclasses.replace(getattr(session.settings, self.part), **{self.name: size})
+        settings = dataclasses.replace(session.settings, **{self.part: part})
+        return dataclasses.replace(session, settings=settings)
+
+
+CANDIDATES = AtOnce(
+    "candidates",
+    "inner",
+    "candidates",
+    (
+        "inner.max_sequences",
+        "the largest of inner.buckets",
+        "inner.lora.rank",
+        "answers.questions_at_once",
+        "answers.max_new_tokens",
+    ),
+)
+CONTEXTS = AtOnce(
+    "contexts", "edits", "contexts_per_batch", ("edits.samples", "edits.max_new_tokens")
 )
 
 
 def candidates(run: "Run") -> int:
-    """K: how many candidates go through a program at once; the ledger says when it was halved."""
-    halved = run.ledger.segments("memory")
-    if halved:
-        return int(halved[-1].record["candidates_per_batch"])
-    return run.session.settings.inner.candidates
+    """K: how many candidates go through a program at once."""
+    return CANDIDATES.size(run)
 
 
 def in_pieces(
@@ -42,38 +83,40 @@ def in_pieces(
     work: Callable[[Any, Sequence[Item]], Result],
     *,
     stage: str,
+    of: AtOnce = CANDIDATES,
 ) -> list[Result]:
-    """Works on a group in pieces of at most K; K is halved until the device has room for it.
+    """Works on a group in pieces; their size is halved until the device has room for it.
 
     Each halving is a "memory" record of the ledger, and holds for the rest of the run.
 
     Args:
-      work: gets the session whose settings.inner.candidates is K, and a piece.
+      work: gets the session in whose settings the size of a piece stands, and a piece.
       stage: names the group to the person at the terminal.
+      of: what the group consists of.
 
     Raises:
-      SettingsError: there is no room for the smallest K either.
+      SettingsError: there is no room for the smallest piece either.
     """
     while True:
-        size = candidates(run)
-        session = _with_candidates(run.session, size)
+        size = of.size(run)
+        session = of.with_size(run.session, size)
         try:
             return [work(session, group[i : i + size]) for i in range(0, len(group), size)]
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if not is_exhausted(error):
                 raise
-            smaller = _smaller(size, session.devices.data_shards)
+            smaller = smaller_size(size, session.devices.data_shards)
             if smaller is None:
-                raise _too_little(f"{stage}: {size} candidates at once", _OF_CANDIDATES) from error
+                raise _too_little(f"{stage}: {size} {of.things} at once", of.lower) from error
         # Out of the handler, so that what the failed attempt held is freed.
         run.ledger.append(
             "memory",
-            f"{smaller} candidates",
-            {"stage": stage, "candidates": size, "candidates_per_batch": smaller},
+            f"{smaller} {of.things}",
+            {"stage": stage, of.things: size, f"{of.things}_per_batch": smaller},
         )
         run.say(
-            f"{stage}: the device has too little memory for {size} candidates at once; from here "
-            f"on it is {smaller} (inner.candidates)"
+            f"{stage}: the device has too little memory for {size} {of.things} at once; from here "
+            f"on it is {smaller} ({of.part}.{of.name})"
         )
 
 
@@ -108,21 +151,15 @@ def _too_little(what: str, settings: Sequence[str]) -> SettingsError:
     )
 
 
-def _smaller(size: int, devices: int) -> int | None:
-    """About half of K candidates; None where fewer would not need less memory on a device.
+def smaller_size(size: int, devices: int) -> int | None:
+    """About half of so many; None where fewer would not need less memory on a device.
 
-    A number that the devices divide among them stays one: otherwise each has all candidates.
+    A number that the devices divide among them stays one: otherwise each has them all.
 
-    >>> _smaller(8, 1), _smaller(5, 1), _smaller(1, 1), _smaller(12, 4), _smaller(4, 4)
-    (4, 2, None, 4, None)
+    >>> smaller_size(8, 1), smaller_size(5, 1), smaller_size(1, 1)
+    (4, 2, None)
+    >>> smaller_size(12, 4), smaller_size(4, 4)
+    (4, None)
     """
     multiple = devices if size % devices == 0 else 1
     return size // 2 // multiple * multiple or None
-
-
-def _with_candidates(session, size: int):
-    settings = session.settings
-    if settings.inner.candidates == size:
-        return session
-    inner = dataclasses.replace(settings.inner, candidates=size)
-    return dataclasses.replace(session, settings=dataclasses.replace(settings, inner=inner))

@@ -26,7 +26,6 @@ from seal_jax.settings import Inner, Model, SettingsError
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
-_OF_SAMPLING = ("edits.contexts_per_batch", "edits.samples", "edits.max_new_tokens")
 Item = TypeVar("Item")
 
 
@@ -56,15 +55,21 @@ def sample(
         if settings.from_run:
             found = _stored_edits(run, batch, stage, samples)
         else:
-            with memory.needed_by(f"{stage}: {size} contexts at once", *_OF_SAMPLING):
-                found = writing.sample(
-                    run.session,
-                    params,
-                    batch,
-                    draw=draw or stage,
-                    samples=samples,
-                    automaton=automaton,
-                )
+            written = functools.partial(
+                writing.sample,
+                params=params,
+                draw=draw or stage,
+                samples=samples,
+                automaton=automaton,
+            )
+            pieces = memory.in_pieces(
+                run,
+                batch,
+                lambda session, piece: written(session, prompts=piece),
+                stage=f"{stage}: sample",
+                of=memory.CONTEXTS,
+            )
+            found = [edit for piece in pieces for edit in piece]
         return {"edits": [edit.record() for edit in found]}
 
     units = in_units(stage, prompts, size, work)

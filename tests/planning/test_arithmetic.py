@@ -46,14 +46,23 @@ def test_dense_deltas_of_7b_with_adam_need_over_110_gib():
     arithmetic.check_fits(SETTINGS, QWEN, machines.GPU, machines.slices(""))
 
 
-def test_250_rows_of_8192_tokens_are_refused_and_10_contexts_are_not():
-    together = dataclasses.replace(SETTINGS, edits=Edits(contexts_per_batch=50))
-    with pytest.raises(SettingsError, match=r"sampling takes over .* edits.contexts_per_batch"):
-        arithmetic.check_fits(together, QWEN, machines.GPU, machines.slices(""))
-    machine = machines.GPU
-    # Keys and values of 28 layers x 4 heads x 128 in bf16.
-    a_token = 2 * 28 * 4 * 128 * 2
+def test_250_rows_of_8192_tokens_do_not_fit_so_sampling_is_split():
+    machine, a_token = machines.GPU, 2 * 28 * 4 * 128 * 2  # layers x heads x 128 in bf16
     assert arithmetic.cache(SETTINGS, QWEN, machine) == 50 * (512 + 8192) * a_token
+    together = dataclasses.replace(SETTINGS, edits=Edits(contexts_per_batch=50))
+    assert arithmetic.programs(together, QWEN, machine)["sampling"] > machine.memory
+    split = arithmetic.split_sampling(together, QWEN, machine)
+    assert split.edits.contexts_per_batch == 12  # halved twice, as a run does
+    assert arithmetic.programs(split, QWEN, machine)["sampling"] <= machine.memory
+    assert arithmetic.split_sampling(SETTINGS, QWEN, machine) == SETTINGS
+    arithmetic.check_fits(together, QWEN, machine, machines.slices(""))
+
+
+def test_a_cache_of_one_context_that_does_not_fit_is_refused():
+    settings = dataclasses.replace(SETTINGS, edits=Edits(samples=200))
+    assert arithmetic.split_sampling(settings, QWEN, machines.GPU).edits.contexts_per_batch == 1
+    with pytest.raises(SettingsError, match=r"sampling takes over .* edits.max_new_tokens"):
+        arithmetic.check_fits(settings, QWEN, machines.GPU, machines.slices(""))
 
 
 def test_the_smallest_machine_is_the_first_that_fits():

@@ -143,6 +143,31 @@ def test_a_run_on_a_small_device_gives_the_results_of_a_smaller_k(
     assert halved.record["stage"] == "round 1: answers"
 
 
+def test_sampling_is_split_until_there_is_room(
+    undisturbed, settings, outcome, tmp_path, monkeypatch
+):
+    """Two contexts do not fit, one does: the same self-edits, and the same rest of the run."""
+    sample, sizes = writing.sample, []
+
+    def small(session, *arguments, **named):
+        sizes.append(session.settings.edits.contexts_per_batch)
+        if sizes[-1] > 1:
+            raise _EXHAUSTED
+        return sample(session, *arguments, **named)
+
+    monkeypatch.setattr(writing, "sample", small)
+    train.train(settings, str(tmp_path / "run"), quiet=True)
+    assert sizes[0] == 2 and set(sizes[1:]) == {1}, "what did not fit is not tried again"
+    with (
+        Ledger(tmp_path / "run" / "ledger", read_only=True) as found,
+        Ledger(undisturbed / "ledger", read_only=True) as wanted,
+    ):
+        [halved] = found.segments("memory")
+        edits = [[s.record for s in ledger.segments("edits")] for ledger in (found, wanted)]
+    assert halved.record == {"stage": "round 1: sample", "contexts": 2, "contexts_per_batch": 1}
+    assert edits[0] == edits[1]
+
+
 def test_sampling_and_the_m_step_name_their_own_settings(
     undisturbed, settings, tmp_path, monkeypatch
 ):
@@ -151,7 +176,7 @@ def test_sampling_and_the_m_step_name_their_own_settings(
 
     with monkeypatch.context() as patched:
         patched.setattr(writing, "sample", exhausted)
-        with pytest.raises(SettingsError, match=r"round 1: 2 contexts.*edits\.contexts_per_batch"):
+        with pytest.raises(SettingsError, match=r"round 1: sample: 1 contexts.*edits\.samples"):
             train.train(settings, str(tmp_path / "a"), quiet=True)
     shutil.copytree(undisturbed, tmp_path / "b")
     (tmp_path / "b" / "results.json").unlink()
@@ -162,5 +187,6 @@ def test_sampling_and_the_m_step_name_their_own_settings(
 
 
 def test_the_smaller_k_still_divides_over_the_devices():
-    assert [memory._smaller(16, 8), memory._smaller(24, 8), memory._smaller(8, 8)] == [8, 8, None]
-    assert [memory._smaller(6, 4), memory._smaller(3, 4), memory._smaller(1, 4)] == [3, 1, None]
+    smaller = memory.smaller_size
+    assert [smaller(16, 8), smaller(24, 8), smaller(8, 8)] == [8, 8, None]
+    assert [smaller(6, 4), smaller(3, 4), smaller(1, 4)] == [3, 1, None]
