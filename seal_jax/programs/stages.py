@@ -17,12 +17,12 @@ from seal_jax import (
 )
 from seal_jax.constrained import Automaton
 from seal_jax.ledger import Ledger
-from seal_jax.programs import answering, memory, trials, writing
+from seal_jax.programs import answering, memory, rewards, trials, writing
 from seal_jax.programs.run import Run, Unit
 from seal_jax.programs.session import Session
 from seal_jax.programs.trials import Candidate
 from seal_jax.programs.writing import Edit, Prompt
-from seal_jax.settings import Inner, Model, SettingsError
+from seal_jax.settings import Inner, Model, Reward, SettingsError
 from seal_jax.tasks.base import Context
 
 Record = dict[str, Any]
@@ -258,6 +258,7 @@ def try_all(
         [candidate.replicate for candidate in candidates],
         work,
         stage=stage,
+        show=functools.partial(_reward_so_far, run.session.settings.reward),
     )
     records: list[Record] = [
         found.get(i)
@@ -292,6 +293,14 @@ def try_all(
     return records, tokens
 
 
+def _reward_so_far(reward: Reward, tried: Iterable[Record]) -> dict[str, float]:
+    """The mean reward of the adapted models so far; functions of one's own are not asked twice."""
+    if not reward.needs_inner_loop or reward.function():
+        return {}
+    found = _mean(rewards.value(record["answers"], reward) for record in tried)
+    return {} if found is None else {"reward": found}
+
+
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
@@ -304,6 +313,7 @@ def in_batches(
     work: Callable[[Any, Sequence[int]], Record],
     *,
     stage: str,
+    show: Callable[[Iterable[Record]], dict[str, float]] = lambda tried: {},
 ) -> tuple[dict[int, Record], batching.Tokens]:
     """Tries candidates group by group; a group is of one replicate and of like cost.
 
@@ -315,6 +325,7 @@ def in_batches(
       replicates: of each candidate.
       work: tries the candidates of these numbers in a session that holds so many; returns
         {"trials": a record for each, "real_tokens", "computed_tokens"}.
+      show: figures of what was tried so far, for who is watching.
 
     Returns:
       The records of those that were tried by their number, and the tokens that were trained on and
@@ -352,5 +363,5 @@ def in_batches(
             records |= dict(zip(group, batch["trials"], strict=True))
             real += batch["real_tokens"]
             computed += batch["computed_tokens"]
-            progress.update(len(group))
+            progress.update(len(group), **show(records.values()))
     return records, batching.Tokens(real=real, computed=computed)

@@ -104,6 +104,7 @@ def try_all(
         [candidate.replicate for candidate in candidates],
         work,
         stage=stage,
+        show=lambda tried: {"solved": sum(bool(record.get("solved")) for record in tried)},
     )
     records = [
         found.get(i) or {**candidate.describe(), "reason": candidate.reason}

@@ -1,0 +1,205 @@
+"""How near a plan comes to a run on this machine: memory and time of each program of a round.
+
+    python -m benchmarks.plan_accuracy --config=configs/knowledge.py:demo --out=accuracy.json
+
+runs one round of the config on one CPU device in a fresh process, with every program of it timed
+and its largest resident set taken (Linux), and then plans the same settings for the lengths of the
+texts that the run wrote. The first call of each shape compiles, and is left out.
+"""
+
+import argparse
+import collections
+import dataclasses
+import functools
+import gc
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+GIB = 2**30
+_PROGRAMS = ("sampling", "inner update", "answers", "log-likelihoods", "M-step")
+
+
+class Watch:
+    """Wraps programs; `calls` has (seconds, bytes beyond the arguments, bytes of the arguments)
+    of each call, by the program's name and by the shapes of its arguments."""
+
+    def __init__(self):
+        self.calls = collections.defaultdict(lambda: collections.defaultdict(list))
+
+    def watched(self, name, program):
+        import jax
+
+        @functools.wraps(program)
+        def call(*arguments, **named):
+            leaves = [x for x in jax.tree.leaves((arguments, named)) if hasattr(x, "nbytes")]
+            shapes = str([(x.shape, str(x.dtype)) for x in leaves])
+            gc.collect()
+            _forget_peak()
+            before, start = _resident("VmRSS"), time.perf_counter()
+            out = jax.block_until_ready(program(*arguments, **named))
+            seconds = time.perf_counter() - start
+            held = sum(x.nbytes for x in leaves)
+            self.calls[name][shapes].append((seconds, _resident("VmHWM") - before, held))
+            return out
+
+        call.lower = program.lower
+        return call
+
+    def install(self) -> None:
+        """Puts the watched programs in the place of a run's."""
+        from seal_jax import evaluate, parallel, sampling
+
+        sampling.generate_jit = self.watched("sampling", sampling.generate_jit)
+        evaluate.answers_of_candidates = self.watched("answers", evaluate.answers_of_candidates)
+        evaluate.gold_log_likelihoods_of_candidates = self.watched(
+            "log-likelihoods", evaluate.gold_log_likelihoods_of_candidates
+        )
+        for name, factory in (("inner update", "inner_program"), ("M-step", "m_step")):
+            made = getattr(parallel, factory)
+            wrapped = functools.cache(lambda *args, n=name, f=made: self.watched(n, f(*args)))
+            setattr(parallel, factory, wrapped)
+
+    def found(self) -> dict[str, dict]:
+        """Of each program, at the shapes whose arguments are largest and that were called twice."""
+        of = {}
+        for name, by_shape in self.calls.items():
+            again = [calls[1:] for calls in by_shape.values() if len(calls) > 1]
+            if not again:
+                continue
+            largest = max(again, key=lambda calls: (calls[0][2], len(calls)))
+            of[name] = {
+                "calls": len(largest),
+                "seconds": statistics.median(call[0] for call in largest),
+                "least_seconds": min(call[0] for call in largest),
+                "most_seconds": max(call[0] for call in largest),
+                "memory_bytes": max(call[1] + call[2] for call in largest),
+            }
+        return of
+
+
+def _forget_peak() -> None:
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def _resident(name: str) -> int:
+    status = pathlib.Path("/proc/self/status").read_text()
+    return 1024 * int(next(row.split()[1] for row in status.splitlines() if row.startswith(name)))
+
+
+def measure(config: str, overrides: list[str]) -> dict:
+    """Runs a round, plans it, and returns both; to be called in a fresh process."""
+    from seal_jax.ledger import Ledger
+    from seal_jax.planning import planner
+    from seal_jax.programs import session, train
+
+    settings = _settings(config, overrides)
+    one = dataclasses.replace(settings.restem, rounds=1)
+    evaluation = dataclasses.replace(settings.evaluation, arms=("base",), contexts=1)
+    settings = dataclasses.replace(settings, restem=one, evaluation=evaluation)
+    watch = Watch()
+    watch.install()
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(3):  # the later runs' calls find everything compiled
+            given = dataclasses.replace(settings, seed=seed)
+            train.train(given, f"{folder}/{seed}", quiet=True)
+        with Ledger(f"{folder}/2/ledger", read_only=True) as records:
+            segments = records.segments("edits")
+    edits = [e for s in segments if s.key.startswith("round 1") for e in s.record["edits"]]
+    work = _lengths(session.open_session(settings), settings, edits)
+    plan = planner.plan(settings, work=work, largest=False)
+    return {"plan": plan, "measured": watch.found()}
+
+
+def _settings(config: str, overrides: list[str]):
+    import seal_jax
+
+    pairs = dict(entry.split("=", 1) for entry in overrides)
+    return seal_jax.configure(config, {key: json.loads(value) for key, value in pairs.items()})
+
+
+def _lengths(opened, settings, edits):
+    """The lengths of the run's own texts, as a plan wants them."""
+    from seal_jax.planning.workload import Workload
+    from seal_jax.programs import contexts, trials
+
+    by_id = {context.id: context for context in contexts.available(opened, "train").contexts}
+    said = [by_id[edit["context"]] for edit in edits]
+    lines, passages, counts = [], [], []
+    for context, edit in zip(said, edits, strict=True):
+        passage, *rest = _by_length(trials, opened, context, edit["text"])
+        passages.append(passage)
+        lines += rest
+        counts.append(len(rest))
+    questions = [len(opened.query(c, q)) for c in by_id.values() for q in c.questions]
+    mean = lambda values: max(1, round(statistics.mean(values)))  # noqa: E731
+    return Workload(
+        longest_prompt=max(len(opened.edit_prompt(context)) for context in said),
+        edit_tokens=mean([len(edit["tokens"]) for edit in edits]),
+        longest_edit=max(len(edit["tokens"]) for edit in edits),
+        lines=mean(counts),
+        line_tokens=mean(lines or [1]),
+        passage_tokens=mean(passages),
+        question_tokens=max(questions),
+        questions=mean([len(context.questions) for context in said]),
+    )
+
+
+def _by_length(trials, opened, context, text):
+    """Tokens of a self-edit's training sequences, the longest first."""
+    sequences = trials.tokenize(opened, opened.task.sequences(context, text)).sequences
+    return sorted((len(tokens) for tokens in sequences), reverse=True) or [1]
+
+
+def table(found: dict) -> str:
+    """Plan against measurement, a row a program."""
+    planned = {program["name"]: program for program in found["plan"]["programs"]}
+    lines = [
+        "| program | GiB, plan | measured | ratio "
+        "| s a call, plan | measured (least, most) | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in _PROGRAMS:
+        if name not in found["measured"]:
+            lines.append(f"| {name} | was not called twice at one shape | | | | | |")
+            continue
+        plan, real = planned[name], found["measured"][name]
+        memory = plan["memory_bytes"] - plan["merged_policy_bytes"]
+        lines.append(
+            f"| {name} | {memory / GIB:.2f} | {real['memory_bytes'] / GIB:.2f} "
+            f"| {memory / real['memory_bytes']:.2f} | {plan['seconds']:.3f} "
+            f"| {real['seconds']:.3f} ({real['least_seconds']:.3f}, {real['most_seconds']:.3f}; "
+            f"{real['calls']} calls) | {plan['seconds'] / real['seconds']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures in another process, whose allocator gives back what is freed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="configs/knowledge.py:demo")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON")
+    parser.add_argument("--out", required=True, help="file for plan and measurements, as JSON")
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.measure:
+        found = measure(flags.config, flags.set)
+        pathlib.Path(flags.out).write_text(json.dumps(found, indent=1))
+        print(table(found))
+        return
+    settings = {
+        "JAX_PLATFORMS": "cpu",
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+    }
+    command = [sys.executable, "-m", "benchmarks.plan_accuracy", "--measure", *sys.argv[1:]]
+    subprocess.run(command, check=True, env=os.environ | settings)
+
+
+if __name__ == "__main__":
+    main()
