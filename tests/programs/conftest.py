@@ -1,6 +1,8 @@
 """A tiny random checkpoint with a real tokenizer, tiny data, and settings that run in seconds."""
 
+import contextlib
 import dataclasses
+import functools
 import importlib.resources
 import json
 import pathlib
@@ -13,6 +15,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from seal_jax import parallel
 from seal_jax import settings as settings_lib
 from seal_jax.model import decoder
 from seal_jax.model.config import ModelConfig
@@ -35,6 +38,22 @@ _TEMPLATE = (
     "{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|model|>{% endif %}"
 )
+
+
+@contextlib.contextmanager
+def two_devices():
+    """Runs use two of the eight devices: what eight do not divide, each of them computes whole."""
+    devices = tuple(jax.local_devices()[:2])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "all_devices", functools.partial(parallel.DeviceMesh, devices))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_devices():
+    """Two of them, for every test of programs."""
+    with two_devices():
+        yield
 
 
 @pytest.fixture(scope="session")

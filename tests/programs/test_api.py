@@ -54,7 +54,7 @@ def test_the_tutorial_is_short():
     assert len(lines) <= 34  # of which three are the passage, and one its import
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_tutorial_runs_as_it_stands(smollm2_path, tmp_path):
     """In a process of its own, on one device: eight copies of the model would take too much."""
     script = tmp_path / "tutorial.py"

@@ -10,6 +10,8 @@ import pytest
 
 from seal_jax.programs import train
 
+from ..conftest import two_devices
+
 
 @pytest.fixture(scope="session")
 def settings(tiny_settings, change):
@@ -25,11 +27,16 @@ def settings(tiny_settings, change):
     )
 
 
+# As many as runs of this process use: the results are compared bit for bit.
+_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+
+
 @pytest.fixture(scope="session")
 def undisturbed(settings, tmp_path_factory):
     """The directory of a run that was left alone."""
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"
-    train.train(settings, str(workdir), quiet=True)
+    with two_devices():  # a fixture of the session is made before those of its first module
+        train.train(settings, str(workdir), quiet=True)
     return workdir
 
 
@@ -66,7 +73,7 @@ def start(command):
             [sys.executable, "-m", "seal_jax", *command(workdir)],
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | environment,
+            env=os.environ | _DEVICES | environment,
         )
         started.append(process)
         return process
