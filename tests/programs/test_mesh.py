@@ -16,6 +16,11 @@ from seal_jax.programs.opened_model import OpenedModel
 from seal_jax.settings import Settings, SettingsError
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_devices():
+    """All eight, here."""
+
+
 @pytest.fixture
 def run(tiny_settings, change, tmp_path, monkeypatch):
     """(data, model) -> the ledger's segments of a run of one round on so many devices."""

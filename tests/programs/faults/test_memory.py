@@ -144,27 +144,31 @@ def test_a_run_on_a_small_device_gives_the_results_of_a_smaller_k(
 
 
 def test_sampling_is_split_until_there_is_room(
-    undisturbed, settings, outcome, tmp_path, monkeypatch
+    undisturbed, settings, change, tmp_path, monkeypatch
 ):
-    """Two contexts do not fit, one does: the same self-edits, and the same rest of the run."""
+    """Four contexts do not fit, two do: the arithmetic of edits.contexts_per_batch of 2."""
     sample, sizes = writing.sample, []
 
     def small(session, *arguments, **named):
         sizes.append(session.settings.edits.contexts_per_batch)
-        if sizes[-1] > 1:
+        if sizes[-1] > 2:
             raise _EXHAUSTED
         return sample(session, *arguments, **named)
 
     monkeypatch.setattr(writing, "sample", small)
-    train.train(settings, str(tmp_path / "run"), quiet=True)
-    assert sizes[0] == 2 and set(sizes[1:]) == {1}, "what did not fit is not tried again"
+    few = change(settings, {"edits.contexts_per_batch": 4})
+    train.train(few, str(tmp_path / "run"), quiet=True)
+    assert sizes[0] == 4 and set(sizes[1:]) == {2}, "what did not fit is not tried again"
     with (
         Ledger(tmp_path / "run" / "ledger", read_only=True) as found,
         Ledger(undisturbed / "ledger", read_only=True) as wanted,
     ):
         [halved] = found.segments("memory")
-        edits = [[s.record for s in ledger.segments("edits")] for ledger in (found, wanted)]
-    assert halved.record == {"stage": "round 1: sample", "contexts": 2, "contexts_per_batch": 1}
+        edits = [
+            [edit for segment in ledger.segments("edits") for edit in segment.record["edits"]]
+            for ledger in (found, wanted)
+        ]
+    assert halved.record == {"stage": "round 1: sample", "contexts": 4, "contexts_per_batch": 2}
     assert edits[0] == edits[1]
 
 
@@ -176,7 +180,7 @@ def test_sampling_and_the_m_step_name_their_own_settings(
 
     with monkeypatch.context() as patched:
         patched.setattr(writing, "sample", exhausted)
-        with pytest.raises(SettingsError, match=r"round 1: sample: 1 contexts.*edits\.samples"):
+        with pytest.raises(SettingsError, match=r"round 1: sample: 2 contexts.*edits\.samples"):
             train.train(settings, str(tmp_path / "a"), quiet=True)
     shutil.copytree(undisturbed, tmp_path / "b")
     (tmp_path / "b" / "results.json").unlink()
