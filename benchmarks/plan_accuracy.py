@@ -110,10 +110,17 @@ def measure(config: str, overrides: list[str]) -> dict:
             train.train(given, f"{folder}/{seed}", quiet=True)
         with Ledger(f"{folder}/2/ledger", read_only=True) as records:
             segments = records.segments("edits")
+            batches = [s.record["trials"] for s in records.segments("batch")]
+        written = sum(file.stat().st_size for file in pathlib.Path(f"{folder}/2/ledger").iterdir())
     edits = [e for s in segments if s.key.startswith("round 1") for e in s.record["edits"]]
     work = _lengths(session.open_session(settings), settings, edits)
     plan = planner.plan(settings, work=work, largest=False)
-    return {"plan": plan, "measured": watch.found()}
+    return {
+        "plan": plan,
+        "measured": watch.found(),
+        "ledger_bytes": written,
+        "trials": sum(map(len, batches)),
+    }
 
 
 def _settings(config: str, overrides: list[str]):
