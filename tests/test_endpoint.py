@@ -314,7 +314,7 @@ def test_ctrl_c_stops_at_once_and_keeps_what_is_finished(ask, endpoint_server, t
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         ask(["a", "b"], concurrency=1, cache_dir=str(tmp_path))
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 4
     release.set()
     assert ask(["a"], cache_dir=str(tmp_path))[0].cached
 

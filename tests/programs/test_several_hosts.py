@@ -74,7 +74,7 @@ class _Hosts:
                 "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
                 "JAX_NUM_PROCESSES": str(count),
                 "JAX_PROCESS_ID": str(rank),
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+                "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=2"),
                 "SEAL_JAX_ABSENT_SECONDS": str(_ABSENT_SECONDS),
             }
             # Only host 0 is told of the directory that exists: the others write nothing.

@@ -157,7 +157,7 @@ def test_the_demo_model(smollm2):
     assert params["layers"]["attn"]["k_proj"]["kernel"].shape == (30, 576, 192)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.smollm2
 def test_demo_model_parity_with_transformers(smollm2, smollm2_path, hf_tensors):
     """Every tensor is bit for bit what transformers reads from the same file."""

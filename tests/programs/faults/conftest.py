@@ -28,7 +28,7 @@ def settings(tiny_settings, change):
 
 
 # As many as runs of this process use: the results are compared bit for bit.
-_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+_DEVICES = {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=2")}
 
 
 @pytest.fixture(scope="session")

@@ -191,7 +191,7 @@ def test_a_giant_chain_of_thought_takes_no_time():
     text = "so " * 200_000 + "\nStatements:\n" + "x" * 400_000
     started = time.perf_counter()
     assert parse.after_marker(text, "Statements:") == "x" * 400_000
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 30  # minutes, if it were quadratic
 
 
 CORPUS = [
