@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The tests: installs the package with its test extra into .venv, then runs pytest on the CPU.
-# Arguments are passed on, e.g. -m 'not slow' or tests/test_delta.py.
+# Two processes share the files with tests. Arguments are passed on, e.g. -m 'not slow',
+# tests/test_delta.py, or -n 0 for one process.
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -13,4 +14,4 @@ export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$root/.pytest_cac
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:-0.1}"
 export TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 cd "$root"
-exec python -m pytest "$@"
+exec python -m pytest -n 2 --dist loadfile "$@"
