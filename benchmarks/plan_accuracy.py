@@ -100,7 +100,7 @@ def measure(config: str, overrides: list[str]) -> dict:
 
     settings = _settings(config, overrides)
     one = dataclasses.replace(settings.restem, rounds=1)
-    evaluation = dataclasses.replace(settings.evaluation, arms=("base",), contexts=1)
+    evaluation = dataclasses.replace(settings.evaluation, arms=("base",), contexts=2)
     settings = dataclasses.replace(settings, restem=one, evaluation=evaluation)
     watch = Watch()
     watch.install()

@@ -13,6 +13,7 @@ from seal_jax import config_dict, settings
 _EVERY_CURE = (
     "none",
     "kl",
+    "distill",
     "replay",
     "rehearsal",
     "null_space",

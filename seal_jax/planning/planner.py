@@ -91,7 +91,7 @@ def plan(
         record["largest_candidates"] = largest_candidates(
             settings, config, machine, devices, work, say
         )
-    record["smallest_machine"] = arithmetic.smallest(settings, config, machines.slices(kind))
+    record["smallest_machine"] = _smallest(settings, config, machine, kind, record["fits"], axis)
     refused = [program for program in found if not program["fits"]]
     notes += [f"{program['name']} does not fit: lower {program['lower']}." for program in refused]
     sampled = arithmetic.split_sampling(settings, config, machine).edits.contexts_per_batch
@@ -115,6 +115,15 @@ def plan(
         )
     record["notes"] = notes
     return record
+
+
+def _smallest(settings, config, machine: Machine, kind: str, fits: bool, axis: int) -> str:
+    """The smallest machine of the kind by arithmetic, or this one, if it is smaller and does."""
+    found = arithmetic.smallest(settings, config, machines.slices(kind))
+    name = found.partition(" ")[0]
+    if fits and kind and (not name or machines.machine(name).devices > machine.devices):
+        return machine.name + f" (devices.model_axis={axis})" * (machine.devices > 1)
+    return found
 
 
 def tpu_devices(machine: Machine) -> tuple[jax.Device, ...]:
