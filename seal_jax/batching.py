@@ -298,3 +298,17 @@ def queries(
         answers_QxA[i, : len(answer)] = answer
         prompt_lengths_Q[i], answer_lengths_Q[i] = len(prompt), len(answer)
     return Queries(tokens_QxT, prompt_lengths_Q, answers_QxA, answer_lengths_Q)
+
+
+def smaller_size(size: int, devices: int) -> int | None:
+    """About half of so many; None where fewer would not need less memory on a device.
+
+    A number that the devices divide among them stays one: otherwise each has them all.
+
+    >>> smaller_size(8, 1), smaller_size(5, 1), smaller_size(1, 1)
+    (4, 2, None)
+    >>> smaller_size(12, 4), smaller_size(4, 4)
+    (4, None)
+    """
+    multiple = devices if size % devices == 0 else 1
+    return size // 2 // multiple * multiple or None

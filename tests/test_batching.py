@@ -282,3 +282,9 @@ def test_queries():
     np.testing.assert_array_equal(found.answers_QxA, [[5, 6], [7, 8], [0, 0]])
     np.testing.assert_array_equal(found.prompt_lengths_Q, [3, 1, 0])
     np.testing.assert_array_equal(found.answer_lengths_Q, [2, 2, 0])
+
+
+def test_half_as_many_still_divide_over_the_devices():
+    smaller = batching.smaller_size
+    assert [smaller(16, 8), smaller(24, 8), smaller(8, 8)] == [8, 8, None]
+    assert [smaller(6, 4), smaller(3, 4), smaller(1, 4)] == [3, 1, None]

@@ -9,13 +9,12 @@ import math
 
 import flax.traverse_util
 
+from seal_jax import batching, sharding
 from seal_jax import delta as delta_lib
-from seal_jax import sharding
 from seal_jax.delta import DeltaSpec
 from seal_jax.model import decoder, token_loss
 from seal_jax.model.config import ModelConfig
 from seal_jax.planning.machines import GIB, Machine
-from seal_jax.programs import memory
 from seal_jax.settings import Settings, SettingsError, Sft
 
 _FLOAT = 4
@@ -126,7 +125,7 @@ def programs(
     small = _FLOAT * delta_size(config, inner.lora.spec(), axis)
     copied = 0 if least else layers  # the layers are split before the decode loop
     contexts = settings.edits.contexts_per_batch
-    fewest = shards if contexts % shards == 0 else 1  # as `memory.smaller_size` goes down to
+    fewest = shards if contexts % shards == 0 else 1  # as `batching.smaller_size` goes down to
     cached = cache(settings, config, machine, fewest if least else contexts)
     found = {"sampling": base + beside + copied + cached}
     if settings.reward.needs_inner_loop:
@@ -151,7 +150,7 @@ def split_sampling(settings: Settings, config: ModelConfig, machine: Machine) ->
     """
     shards = machine.devices // settings.devices.model_axis
     while programs(settings, config, machine)["sampling"] > machine.memory:
-        fewer = memory.smaller_size(settings.edits.contexts_per_batch, shards)
+        fewer = batching.smaller_size(settings.edits.contexts_per_batch, shards)
         if fewer is None:
             break
         edits = dataclasses.replace(settings.edits, contexts_per_batch=fewer)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 
+from seal_jax import batching
 from seal_jax.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def in_pieces(
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if not is_exhausted(error):
                 raise
-            smaller = smaller_size(size, session.devices.data_shards)
+            smaller = batching.smaller_size(size, session.devices.data_shards)
             if smaller is None:
                 raise _too_little(f"{stage}: {size} {of.things} at once", of.lower) from error
         # Out of the handler, so that what the failed attempt held is freed.
@@ -149,17 +150,3 @@ def _too_little(what: str, settings: Sequence[str]) -> SettingsError:
         "model.dtype='bfloat16', or take a device with more. The settings are part of a run: "
         "start it in another --workdir."
     )
-
-
-def smaller_size(size: int, devices: int) -> int | None:
-    """About half of so many; None where fewer would not need less memory on a device.
-
-    A number that the devices divide among them stays one: otherwise each has them all.
-
-    >>> smaller_size(8, 1), smaller_size(5, 1), smaller_size(1, 1)
-    (4, 2, None)
-    >>> smaller_size(12, 4), smaller_size(4, 4)
-    (4, None)
-    """
-    multiple = devices if size % devices == 0 else 1
-    return size // 2 // multiple * multiple or None

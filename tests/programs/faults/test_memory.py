@@ -9,7 +9,7 @@ import pytest
 from seal_jax import parallel
 from seal_jax import settings as settings_lib
 from seal_jax.ledger import Ledger
-from seal_jax.programs import answering, memory, stages, train, writing
+from seal_jax.programs import answering, stages, train, writing
 from seal_jax.programs.run import Run
 from seal_jax.settings import SettingsError
 
@@ -188,9 +188,3 @@ def test_sampling_and_the_m_step_name_their_own_settings(
     monkeypatch.setattr(parallel, "m_step", lambda devices, static: exhausted)
     with pytest.raises(SettingsError, match=r"round 1: the M-step.*restem\.sft\.microbatch"):
         train.train(settings, str(tmp_path / "b"), quiet=True)
-
-
-def test_the_smaller_k_still_divides_over_the_devices():
-    smaller = memory.smaller_size
-    assert [smaller(16, 8), smaller(24, 8), smaller(8, 8)] == [8, 8, None]
-    assert [smaller(6, 4), smaller(3, 4), smaller(1, 4)] == [3, 1, None]
