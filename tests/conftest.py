@@ -99,8 +99,8 @@ def _random_params(config: ModelConfig, seed: int):
 def compiled_programs_go():
     """Compiled programs are dropped after a module, once they hold many memory maps.
 
-    Linux lets a process have 65,530 of them (vm.max_map_count); each program on the CPU takes some,
-    all of the tests' together more than that, and XLA aborts when there are none left.
+    Linux lets a process have 65,530 of them (vm.max_map_count). One process ran all tests and came
+    by over 13,000 in its first minutes; it ended inside of XLA's compiler, which aborts without.
     """
     yield
     if _memory_maps() > 15_000:

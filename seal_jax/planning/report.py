@@ -37,7 +37,7 @@ def text(plan: Record) -> str:
         most = plan["largest_candidates"]
         lines.append(f"largest inner.candidates that fits: {most or 'none'}")
     if plan["smallest_machine"]:
-        lines.append(f"smallest machine of the kind, by arithmetic: {plan['smallest_machine']}")
+        lines.append(f"smallest machine of the kind that does: {plan['smallest_machine']}")
     lines += [f"note: {note}" for note in plan["notes"]]
     return "\n".join(lines)
 

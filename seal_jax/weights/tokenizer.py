@@ -269,6 +269,13 @@ def _backend(reader, tokens: list[str], cut: _Cut) -> tokenizers.Tokenizer:
 
 
 def start_of_text(tokenizer: Any) -> list[int]:
-    """The token with which a text of the model's own may begin: its first, or else its last."""
+    """The token with which a text of the model's own may begin: its first, or else its last.
+
+    >>> import types
+    >>> start_of_text(types.SimpleNamespace(bos_token_id=0, eos_token_id=2))
+    [0]
+    >>> start_of_text(types.SimpleNamespace(bos_token_id=None, eos_token_id=2))
+    [2]
+    """
     token = tokenizer.bos_token_id
     return [tokenizer.eos_token_id if token is None else token]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from seal_jax.delta import DeltaSpec
-from seal_jax.planning import architectures, arithmetic, machines, roofline
+from seal_jax.planning import architectures, arithmetic, machines, planner, roofline
 from seal_jax.planning.workload import Workload, counts
 from seal_jax.programs import opened_model
 from seal_jax.settings import Corpus, Edits, Evaluation, Model, Reward, Settings, SettingsError
@@ -72,6 +72,17 @@ def test_the_smallest_machine_is_the_first_that_fits():
     assert smallest(SETTINGS, "v5p") == "v5p:2x2x1 (devices.model_axis=1)"
     assert smallest(DENSE, "v5p") == "v5p:2x2x1 (devices.model_axis=2)"
     assert smallest(SETTINGS, "gpu") == "gpu:80gb" and not smallest(DENSE, "gpu")
+
+
+@pytest.mark.parametrize("planned, fits, expected", [
+    ("v5e:1x1", True, "v5e:1x1"),  # the compiler says so, and arithmetic that it needs more
+    ("v5e:1x1", False, "v5e:2x2 (devices.model_axis=4)"),
+    ("v5e:4x4", True, "v5e:2x2 (devices.model_axis=4)"),
+])  # fmt: skip
+def test_the_planned_machine_is_the_smallest_if_it_does(planned, fits, expected):
+    llama = architectures.architecture("Llama-3.2-1B")
+    found = planner._smallest(SETTINGS, llama, machines.machine(planned), "v5e", fits, 1)
+    assert found == expected
 
 
 class _Device:
