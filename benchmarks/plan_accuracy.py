@@ -1,10 +1,11 @@
 """How near a plan comes to a run on this machine: memory and time of each program of a round.
 
-    python -m benchmarks.plan_accuracy --config=configs/knowledge.py:demo --out=accuracy.json
+    python -m benchmarks.plan_accuracy --config=configs/knowledge.py:smoke --out=accuracy.json
 
-runs one round of the config on one CPU device in a fresh process, with every program of it timed
-and its largest resident set taken (Linux), and then plans the same settings for the lengths of the
-texts that the run wrote. The first call of each shape compiles, and is left out.
+runs one round of the config three times, with other seeds, on one CPU device in a fresh process,
+with every program of it timed and its largest resident set taken (Linux), and then plans the same
+settings for the lengths of the texts that the last run wrote. The first call of each shape
+compiles, and is left out.
 """
 
 import argparse
