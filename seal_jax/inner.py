@@ -211,14 +211,13 @@ def update(
         targets_K = wanted_KxBxT[..., 1:].sum(axis=(1, 2))
         sums_K = lls_RxT1.reshape(tokens_KxBxT.shape[0], -1).sum(axis=1)
         losses_K = -sums_K / jnp.maximum(targets_K, 1)
-        total = losses_K.sum()  # each depends on its own delta alone
-        if anchors_K is not None:
-            divergence = functools.partial(_divergence, config, params)
-            after = anchor_states(anchors_K.tokens_AxT, variables(tree_K))
-            total += jnp.sum(
-                anchors_K.weight * jax.vmap(divergence)(before, after, anchors_K.lengths_A)
-            )
-        return total, losses_K
+        return losses_K.sum(), losses_K  # each depends on its own delta alone
+
+    def penalty(tree_K):
+        """Sum of the K candidates' penalties for what changed on their anchors."""
+        divergence = functools.partial(_divergence, config, params)
+        after = anchor_states(anchors_K.tokens_AxT, variables(tree_K))
+        return jnp.sum(anchors_K.weight * jax.vmap(divergence)(before, after, anchors_K.lengths_A))
 
     def gradient_at(shape):
         return jax.grad(functools.partial(losses, shape), has_aux=True)
@@ -231,6 +230,8 @@ def update(
         gradients_K, losses_K = jax.lax.switch(
             schedule.shapes_S[s], branches, training_K.tree, *batch
         )
+        if anchors_K is not None:
+            gradients_K = jax.tree.map(jnp.add, gradients_K, jax.grad(penalty)(training_K.tree))
         present_K = (batch[-1] > 0).any(axis=1)
         descend = functools.partial(_descend, settings.optimizer, s)
         training_K = jax.vmap(descend)(training_K, gradients_K, losses_K, present_K, hparams_K)
