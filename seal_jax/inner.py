@@ -213,7 +213,7 @@ def update(
         losses_K = -sums_K / jnp.maximum(targets_K, 1)
         return losses_K.sum(), losses_K  # each depends on its own delta alone
 
-    def penalty(tree_K):
+    def penalty(tree_K, anchors_K):
         """Sum of the K candidates' penalties for what changed on their anchors."""
         divergence = functools.partial(_divergence, config, params)
         after = anchor_states(anchors_K.tokens_AxT, variables(tree_K))
@@ -231,7 +231,8 @@ def update(
             schedule.shapes_S[s], branches, training_K.tree, *batch
         )
         if anchors_K is not None:
-            gradients_K = jax.tree.map(jnp.add, gradients_K, jax.grad(penalty)(training_K.tree))
+            more_K = jax.grad(penalty)(training_K.tree, anchors_K)
+            gradients_K = jax.tree.map(jnp.add, gradients_K, more_K)
         present_K = (batch[-1] > 0).any(axis=1)
         descend = functools.partial(_descend, settings.optimizer, s)
         training_K = jax.vmap(descend)(training_K, gradients_K, losses_K, present_K, hparams_K)

@@ -153,8 +153,7 @@ def split_sampling(settings: Settings, config: ModelConfig, machine: Machine) ->
         fewer = batching.smaller_size(settings.edits.contexts_per_batch, shards)
         if fewer is None:
             break
-        edits = dataclasses.replace(settings.edits, contexts_per_batch=fewer)
-        settings = dataclasses.replace(settings, edits=edits)
+        settings = with_contexts(settings, fewer)
     return settings
 
 
@@ -208,6 +207,12 @@ def with_axis(settings: Settings, axis: int) -> Settings:
     """The settings with another model axis."""
     devices = dataclasses.replace(settings.devices, model_axis=axis)
     return dataclasses.replace(settings, devices=devices)
+
+
+def with_contexts(settings: Settings, contexts: int) -> Settings:
+    """The settings with another number of contexts sampled together."""
+    edits = dataclasses.replace(settings.edits, contexts_per_batch=contexts)
+    return dataclasses.replace(settings, edits=edits)
 
 
 def check_fits(

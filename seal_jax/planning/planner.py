@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from seal_jax import parallel
+from seal_jax import batching, parallel
 from seal_jax.model.config import ModelConfig
 from seal_jax.planning import (
     arithmetic,
@@ -46,8 +46,8 @@ def plan(
 
     Returns:
       The plan as JSON values: machine, model_axis, fits, programs (name, detail, memory_bytes,
-      flops, traffic_bytes, seconds, calls, ...), round, largest_candidates, smallest_machine,
-      notes.
+      flops, traffic_bytes, seconds, calls, ...; of sampling also contexts, those at once), round,
+      largest_candidates, smallest_machine, notes.
 
     Raises:
       ValueError: the topology, the model or the task cannot be planned for.
@@ -94,14 +94,13 @@ def plan(
     record["smallest_machine"] = _smallest(settings, config, machine, kind, record["fits"], axis)
     refused = [program for program in found if not program["fits"]]
     notes += [f"{program['name']} does not fit: lower {program['lower']}." for program in refused]
-    sampled = arithmetic.split_sampling(settings, config, machine).edits.contexts_per_batch
+    sampled = found[0]["contexts"]
     if sampled < settings.edits.contexts_per_batch:
         notes.append(
             f"{settings.edits.contexts_per_batch} contexts at once do not fit: a run samples for "
             f"{sampled} at once (or set edits.contexts_per_batch={sampled})."
         )
-        edits = dataclasses.replace(settings.edits, contexts_per_batch=sampled)
-        settings = dataclasses.replace(settings, edits=edits)
+        settings = arithmetic.with_contexts(settings, sampled)
     rows = rows_that_fit(settings, config, machine, found)
     if rows:
         notes.append(rows)
@@ -181,14 +180,18 @@ def _first_that_fits(settings, config, machine, devices, work, say):
 
 
 def _programs(settings, config, machine, devices, work, say) -> list[Record]:
-    """Every program of a round, compiled."""
+    """Every program of a round, compiled; contexts are sampled as few at once as a run comes to."""
     mesh = parallel.DeviceMesh(tuple(devices), settings.devices.model_axis)
     settings = arithmetic.split_sampling(settings, config, machine)
-    runs = counts(settings, work)
-    return [
-        measured(program, settings, config, machine, say)
-        for program in round_programs.programs(settings, config, mesh, work, runs)
-    ]
+    while True:
+        runs, contexts = counts(settings, work), settings.edits.contexts_per_batch
+        sampling, *others = round_programs.programs(settings, config, mesh, work, runs)
+        first = measured(sampling, settings, config, machine, say) | {"contexts": contexts}
+        fewer = batching.smaller_size(contexts, mesh.data_shards)
+        if first["fits"] or fewer is None:
+            break
+        settings = arithmetic.with_contexts(settings, fewer)
+    return [first, *(measured(program, settings, config, machine, say) for program in others)]
 
 
 def measured(
@@ -235,8 +238,10 @@ def by_arithmetic(
     records = []
     for name in {**times, **needs}:
         size, time = needs.get(name), times.get(name)
+        own = {"contexts": settings.edits.contexts_per_batch} if name == "sampling" else {}
         records.append(
-            {
+            own
+            | {
                 "name": name,
                 "detail": "",
                 "memory_bytes": size,

@@ -76,6 +76,23 @@ def test_what_does_not_fit_says_so_and_what_to_lower(settings):
     assert any("the smallest machine that can" in note for note in small["notes"])
 
 
+def test_contexts_are_sampled_as_few_at_once_as_the_compiler_has_room_for(settings, monkeypatch):
+    """As a run does; whatever arithmetic thinks."""
+    whole = _local(settings, largest=False)["programs"][0]
+    assert whole["contexts"] == settings.edits.contexts_per_batch == 2
+    measured, room = planner.measured, whole["memory_bytes"] - 1
+
+    def only_sampling(program, *rest):
+        found = measured(program, *rest)
+        return found | {"fits": program.name != "sampling" or found["memory_bytes"] <= room}
+
+    monkeypatch.setattr(planner, "measured", only_sampling)
+    split = _local(settings, largest=False)
+    assert split["fits"] and split["programs"][0]["contexts"] == 1
+    assert split["programs"][0]["calls"] == 2 * whole["calls"]
+    assert any("2 contexts at once do not fit: a run samples for 1" in n for n in split["notes"])
+
+
 @pytest.mark.parametrize(
     "room, largest", [(0, None), (4 * 7, 4), (8 * 7, 8), (14 * 7, 14), (14 * 7 + 6, 14), (700, 97)]
 )
