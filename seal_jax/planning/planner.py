@@ -101,6 +101,12 @@ def plan(
             f"{sampled} at once (or set edits.contexts_per_batch={sampled})."
         )
         settings = arithmetic.with_contexts(settings, sampled)
+    shards = machine.devices // axis
+    if settings.edits.contexts_per_batch % shards:
+        notes.append(
+            f"{settings.edits.contexts_per_batch} contexts do not divide by {shards} devices: each "
+            "of them samples for all; take a multiple for edits.contexts_per_batch."
+        )
     rows = rows_that_fit(settings, config, machine, found)
     if rows:
         notes.append(rows)

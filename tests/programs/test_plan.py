@@ -93,6 +93,25 @@ def test_contexts_are_sampled_as_few_at_once_as_the_compiler_has_room_for(settin
     assert any("2 contexts at once do not fit: a run samples for 1" in n for n in split["notes"])
 
 
+def test_contexts_that_the_devices_cannot_divide_are_told(settings, monkeypatch):
+    monkeypatch.setattr(planner, "measured", lambda program, *_: _figures(program))
+    notes = {}
+    for contexts in (3, 4):
+        planned = planner.arithmetic.with_contexts(settings, contexts)
+        with monkeypatch.context() as patch:
+            patch.setattr(jax, "devices", lambda: jax.local_devices()[:4])
+            patch.setattr(local, "memory_of", lambda device, count: 1 << 34)
+            notes[contexts] = planner.plan(planned, work=WORK, largest=False)["notes"]
+    told = "3 contexts do not divide by 4 devices: each of them samples for all"
+    assert [told in " ".join(notes[contexts]) for contexts in (3, 4)] == [True, False]
+    assert "do not divide" not in " ".join(notes[4])
+
+
+def _figures(program):
+    """What the compiler might say of a program."""
+    return dict(name=program.name, memory_bytes=1 << 30, fits=True, flops=1, seconds=1, calls=1)
+
+
 @pytest.mark.parametrize(
     "room, largest", [(0, None), (4 * 7, 4), (8 * 7, 8), (14 * 7, 14), (14 * 7 + 6, 14), (700, 97)]
 )
