@@ -67,6 +67,17 @@ def test_the_own_gain_is_compared_with_the_uncured_ones():
     assert found["value"] == pytest.approx(5.75 / 6.25)
 
 
+def test_the_share_is_compared_with_the_uncured_one():
+    """With nothing lost after each own update, the share is 1; the uncured one is 4.25 / 6.25."""
+    uncured = np.array(MATRICES, float)
+    cured = uncured.copy()
+    cured[:, 2, 0] = cured[:, 1, 0]
+    found = retained.share_over_uncured(cured, uncured, **DRAWS)
+    assert found["value"] == pytest.approx(1 - 4.25 / 6.25)
+    # Of the sequences by themselves.
+    assert found["interval"] == pytest.approx([1 - 4.5 / 6, 1 - 4 / 6.5])
+
+
 def test_results_and_table():
     start = Start(answers=START, unrelated_S=[3.0, 3.0])
     arms = [
@@ -81,6 +92,8 @@ def test_results_and_table():
     assert (none["trained_tokens"], none["failed_updates"]) == (7, 1)
     assert "own_gain_of_uncured" not in none["summary"][METRIC]
     assert replay["summary"][METRIC]["own_gain_of_uncured"]["value"] == pytest.approx(1.0)
+    assert "share_over_uncured" not in none["summary"][METRIC]
+    assert replay["summary"][METRIC]["share_over_uncured"]["value"] == 0
     # A model whose loss is not finite is left out, and its pair with it.
     assert replay["unrelated"]["sequences"] == 1
     assert replay["unrelated"]["rise"]["interval"] is None

@@ -54,7 +54,8 @@ def results(
 
     Returns:
       {"continual": {cure: {"matrices": {metric: {"matrix", "standard_errors"}}, "summary": {metric:
-      see `retained.summary`; with "own_gain_of_uncured" where the cure "none" was run},
+      see `retained.summary`; where the cure "none" was run with "own_gain_of_uncured" and
+      "share_over_uncured"},
       "unrelated": {"loss", "rise"}, "keeps_old_data", "trained_tokens", "failed_updates"}},
       "bounds": {bound: {"end": {metric: mean}, "unrelated"}}}. Intervals resample sequences.
     """
@@ -81,9 +82,11 @@ def results(
         for metric, own in found[arm.name].items():
             summary[metric] = retained.summary(own, **statistics)
             if "none" in found and arm.name != "none":
-                summary[metric]["own_gain_of_uncured"] = retained.own_gain_kept(
-                    own, found["none"][metric], **statistics
-                )
+                uncured = found["none"][metric]
+                summary[metric] |= {
+                    "own_gain_of_uncured": retained.own_gain_kept(own, uncured, **statistics),
+                    "share_over_uncured": retained.share_over_uncured(own, uncured, **statistics),
+                }
         cures[arm.name] = {
             "matrices": {metric: retained.shown(own) for metric, own in found[arm.name].items()},
             "summary": summary,
@@ -98,21 +101,22 @@ def table(found: Mapping[str, Any]) -> str:
     """Cures and bounds for the terminal, in gold log-likelihood."""
     metric = "gold_log_likelihood"
     lines = [
-        f"{'cure':<22}{'start':>8}{'own':>8}{'end':>8}   {'retained share':<24}"
-        f"{'own gain of uncured':<22}rise of unrelated loss"
+        f"{'cure':<22}{'start':>8}{'own':>8}{'end':>8}   {'retained share':<22}"
+        f"{'over uncured':<22}{'own gain of uncured':<22}rise of unrelated loss"
     ]
     for name, cure in found["continual"].items():
         of = cure["summary"][metric]
-        kept = of.get("own_gain_of_uncured")
+        over, kept = of.get("share_over_uncured"), of.get("own_gain_of_uncured")
         mark = " (old data)" if cure["keeps_old_data"] else ""
         lines.append(
             f"{name + mark:<22}{of['start']:>8.2f}{of['own']:>8.2f}{of['end']:>8.2f}   "
-            f"{_shown(of['retained_share']):<24}{_shown(kept) if kept else '':<22}"
+            f"{_shown(of['retained_share']):<22}{_shown(over) if over else '':<22}"
+            f"{_shown(kept) if kept else '':<22}"
             f"{_shown(cure['unrelated']['rise'])}"
         )
     for name, bound in found["bounds"].items():
         rise = _shown(bound["unrelated"]["rise"]) if bound["unrelated"] else ""
-        lines.append(f"{name:<22}{'':>16}{bound['end'][metric]:>8.2f}{'':>49}{rise}".rstrip())
+        lines.append(f"{name:<22}{'':>16}{bound['end'][metric]:>8.2f}{'':>69}{rise}".rstrip())
     return "\n".join(lines)
 
 

@@ -97,6 +97,22 @@ def own_gain_kept(found: Matrices, uncured: Matrices, *, seed: int, draws: int) 
     )
 
 
+def share_over_uncured(found: Matrices, uncured: Matrices, *, seed: int, draws: int) -> Record:
+    """The retained share minus the uncured run's, on the same sequences."""
+    (start_S, own_S, end_S), (_, own_uncured_S, end_uncured_S) = ends(found), ends(uncured)
+    return _interval(
+        resampling.bootstrap(
+            lambda drawn: (
+                _ratio(end_S - start_S, own_S - start_S, drawn)
+                - _ratio(end_uncured_S - start_S, own_uncured_S - start_S, drawn)
+            ),
+            len(found),
+            seed=seed,
+            draws=draws,
+        )
+    )
+
+
 def difference(a_S: Sequence[float], b_S: Sequence[float], *, seed: int, draws: int) -> Record:
     """The mean of a - b over sequences, with its interval; without one for a single sequence."""
     value = float(np.mean(np.asarray(a_S) - np.asarray(b_S)))

@@ -49,19 +49,21 @@ def _summary(name: str, cures: Record, bounds: Record, sequences: int) -> Html:
                 label,
                 *(number(name, found[key]) for key in ("start", "own", "end")),
                 _share(found["retained_share"]),
+                _share(found.get("share_over_uncured")),
                 _share(found.get("own_gain_of_uncured")),
                 _share(of["unrelated"] and of["unrelated"]["rise"]),
             ]
         )
     for bound, of in bounds.items():
         rise = _share(of["unrelated"] and of["unrelated"]["rise"])
-        rows.append([f"bound: {bound}", "", "", number(name, of["end"][name]), "", "", rise])
+        rows.append([f"bound: {bound}", "", "", number(name, of["end"][name]), "", "", "", rise])
     heads = [
         "cure",
         "start",
         "after own update",
         "end",
         "retained share",
+        "share over uncured",
         "own gain of uncured",
         "rise of unrelated loss (nats a token)",
     ]
