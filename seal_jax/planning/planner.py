@@ -102,10 +102,11 @@ def plan(
         )
         settings = arithmetic.with_contexts(settings, sampled)
     shards = machine.devices // axis
-    if settings.edits.contexts_per_batch % shards:
+    contexts = settings.edits.contexts_per_batch
+    if contexts % shards and contexts * settings.edits.samples % shards:
         notes.append(
-            f"{settings.edits.contexts_per_batch} contexts do not divide by {shards} devices: each "
-            "of them samples for all; take a multiple for edits.contexts_per_batch."
+            f"{contexts} contexts do not divide by {shards} devices: each of them samples for all; "
+            "take a multiple for edits.contexts_per_batch."
         )
     rows = rows_that_fit(settings, config, machine, found)
     if rows:

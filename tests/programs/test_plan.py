@@ -96,15 +96,15 @@ def test_contexts_are_sampled_as_few_at_once_as_the_compiler_has_room_for(settin
 def test_contexts_that_the_devices_cannot_divide_are_told(settings, monkeypatch):
     monkeypatch.setattr(planner, "measured", lambda program, *_: _figures(program))
     notes = {}
-    for contexts in (3, 4):
+    for contexts in (2, 3, 4):  # 2 contexts have 4 self-edits
         planned = planner.arithmetic.with_contexts(settings, contexts)
         with monkeypatch.context() as patch:
             patch.setattr(jax, "devices", lambda: jax.local_devices()[:4])
             patch.setattr(local, "memory_of", lambda device, count: 1 << 34)
             notes[contexts] = planner.plan(planned, work=WORK, largest=False)["notes"]
     told = "3 contexts do not divide by 4 devices: each of them samples for all"
-    assert [told in " ".join(notes[contexts]) for contexts in (3, 4)] == [True, False]
-    assert "do not divide" not in " ".join(notes[4])
+    assert told in " ".join(notes[3])
+    assert not any("do not divide" in " ".join(notes[contexts]) for contexts in (2, 4))
 
 
 def _figures(program):
