@@ -119,6 +119,9 @@ def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Stage], list[str]]:
     for name, kinds in by_stage.items():
         if "edits" not in kinds:
             continue
+        if name.startswith("continual "):
+            notes.append(f"{name}: one self-edit at each step, so there is nothing to compare")
+            continue
         stage = _stage(name, kinds, seconds)
         if max(map(len, stage.texts)) < 2:
             notes.append(f"{name}: one self-edit a context, so there is nothing to compare")

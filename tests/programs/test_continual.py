@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+import shutil
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from seal_jax import settings as settings_lib
 from seal_jax.delta import DeltaSpec
 from seal_jax.programs import answering
 from seal_jax.programs.continual import cures, run, updates
+from seal_jax.reports.html import explorer, report, run_records, texts
 from seal_jax.settings import Continual, SettingsError
 from seal_jax.tasks.base import Context, Question
 
@@ -181,6 +184,41 @@ def test_a_lost_checkpoint_is_trained_again(settings, finished, tmp_path, monkey
     (lost / "checksums.json").write_text("{}")
     results = run.continual(settings, str(workdir), quiet=True)
     assert results["continual"] == finished[1]["continual"]
+
+
+def test_the_report_shows_who_wrote_what(finished, tmp_path):
+    """Passages with the self-edits that each sequence wrote about them, under every cure."""
+    workdir, results = finished
+    written = records(workdir, "edits")
+    page = report.write(str(workdir), str(tmp_path / "report.html")).read_text(encoding="utf-8")
+    assert "Continual self-edits" in page
+    places = [page.index(f"<caption>{cure}: ") for cure in ("none", MIXED, "replay+rehearsal")]
+    assert places == sorted(places)  # as the config has them
+    learned = records(workdir, "learned").items()
+    tokens = sum(one["real_tokens"] for key, one in learned if key.startswith("none/"))
+    assert re.search(rf"continual none</th>.*?>{tokens:,}<", page)
+    read = run_records.read(str(workdir))
+    shown = explorer.data(read, texts.find(read))
+    stages = {stage["name"]: stage for stage in shown["stages"]}
+    assert {"continual none", "continual start", f"continual {MIXED}"} <= set(stages)
+    found = {
+        (shown["contexts"][context["at"]]["id"], edit["number"]): edit["text"]
+        for context in stages["continual none"]["contexts"]
+        for edit in context["edits"]
+    }
+    assert found == {
+        (results["sequences"][2 * number + k][step], 2 * number + k): text
+        for number in (0, 1)
+        for step in (0, 1)
+        for k, text in enumerate(written[f"continual none/{number}/{step}"]["texts"])
+    }
+
+
+def test_the_report_of_a_run_in_progress(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    page = report.write(str(tmp_path / "run")).read_text(encoding="utf-8")
+    assert "No self-edit and no answer is recorded yet" in page
 
 
 def contexts(count):

@@ -18,7 +18,10 @@ _NOTE = (
 
 def continual(run: RunRecords) -> Html:
     """What a model that keeps learning still knows."""
-    cures = run.results.get("continual", {})
+    found = run.results.get("continual", {})
+    # In the order in which the config names them: a file of results is sorted.
+    named = [name for name in run.setting("continual.cures", ()) if name in found]
+    cures = {name: found[name] for name in [*named, *found]}
     if not cures:
         return Html("")
     sequences = len(run.results.get("sequences", []))

@@ -93,14 +93,31 @@ def _belonging(run: RunRecords, name: str) -> tuple[dict, Record, str]:
     elif name.startswith("eval edits "):
         return {}, {}, ""  # shown with the arms that learn from them
     found: dict[str, dict[int, Record]] = {}
-    for record in run.stages.get(of, {}).get("edits", []):
-        for edit in record["edits"]:
-            found.setdefault(edit["context"], {})[edit["index"]] = edit
+    for edit in _edits(run, of):
+        found.setdefault(edit["context"], {})[edit["index"]] = edit
     if source == "teacher":
         for record in run.stages.get("eval", {}).get("teacher", []):
             for id, written in record["texts"].items():
                 found[id] = {m: {"text": text} for m, text in enumerate(written)}
     return found, plain, source
+
+
+def _edits(run: RunRecords, stage: str) -> list[Record]:
+    """A stage's self-edits; those of the continual experiment are numbered by their sequences."""
+    records = run.stages.get(stage, {}).get("edits", [])
+    if not stage.startswith("continual "):
+        return [edit for record in records for edit in record["edits"]]
+    sequences = run.results.get("sequences", [])
+    if not sequences:
+        return []  # of an unfinished run they are not recorded
+    found, first = [], 0
+    for place, record in enumerate(records):  # one a step, group after group
+        step = place % len(sequences[0])
+        for number, text in enumerate(record["texts"], first):
+            found.append({"context": sequences[number][step], "index": number, "text": text})
+        if step + 1 == len(sequences[0]):
+            first += len(record["texts"])
+    return found
 
 
 def _selection(run: RunRecords, name: str) -> tuple[dict, dict]:

@@ -130,9 +130,9 @@ def cost(run: RunRecords) -> Html:
     seconds = run.timing.get("seconds", {})
     rows, totals = [], [0, 0, 0]
     for stage, kinds in run.stages.items():
-        batches = kinds.get("batch", [])
+        batches = [*kinds.get("batch", []), *kinds.get("learned", [])]
         numbers = [
-            sum(len(batch.get("trials", [])) for batch in batches),
+            sum(len(batch.get("trials", batch.get("updates", []))) for batch in batches),
             sum(batch.get("real_tokens", 0) for batch in batches),
             sum(batch.get("computed_tokens", 0) for batch in batches),
         ]
@@ -145,7 +145,7 @@ def cost(run: RunRecords) -> Html:
         rows.append(
             [
                 stage,
-                sum(len(record["edits"]) for record in kinds.get("edits", [])) or "",
+                sum(len(r.get("edits", r.get("texts", []))) for r in kinds.get("edits", [])) or "",
                 _progress(kinds),
                 *(f"{n:,}" if n else "" for n in numbers),
                 _duration(sum(own.values())) if own else "",

@@ -87,7 +87,10 @@ def read(workdir: str) -> RunRecords:
     if (path / "ledger").is_dir():
         with Ledger(path / "ledger", read_only=True) as ledger:
             for segment in ledger.segments():
-                of_stage = stages.setdefault(segment.key.split("/")[0], {})
+                name = segment.key.split("/")[0]
+                if segment.kind in ("learned", "retest"):
+                    name = f"continual {name}"  # where its self-edits are
+                of_stage = stages.setdefault(name, {})
                 of_stage.setdefault(segment.kind, []).append(segment.record)
     return RunRecords(
         path=path,
