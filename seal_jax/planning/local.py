@@ -1,5 +1,6 @@
 """The devices that are here: their memory, and their rates as measured now."""
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -9,9 +10,11 @@ import jax.numpy as jnp
 
 from seal_jax.planning.machines import Machine, Rates
 
+_PRODUCTS, _COPIES = 8, 4
+
 
 def local_machine() -> Machine:
-    """The local devices, with rates of one product and of one copy, measured in about a second."""
+    """The local devices, with rates measured in a second or two; see `measure`."""
     devices = jax.devices()
     return Machine(
         name=f"{len(devices)} x {devices[0].device_kind}",
@@ -31,23 +34,42 @@ def memory_of(device: jax.Device, count: int = 1) -> int:
 
 
 def measure(device: jax.Device) -> Rates:
-    """Rates of a product of 256 x 2048 x 2048 numbers, and of a copy of 64 MiB (CPU) or 1 GiB."""
+    """The rates that a model's programs could reach at most.
+
+    Of products of 64 (CPU) or 8192 rows with eight square kernels one after another, as a model's
+    layers are, and of four copies in place of 256 MiB (CPU) or 1 GiB. New memory for what a program
+    returns is not part of it: a CPU's pages cost several times as much when they are first used,
+    but a program's temporaries are used over and over.
+    """
     big = device.platform != "cpu"
-    rows, wide = (8192, 8192) if big else (256, 2048)
+    rows, wide = (8192, 8192) if big else (64, 2048)
     dtype = jnp.bfloat16 if big else jnp.float32
-    left, right = (jnp.ones((size, wide), dtype, device=device) for size in (rows, wide))
-    line = jnp.ones(1 << (28 if big else 24), jnp.float32, device=device)
-    product = _seconds(jax.jit(jnp.matmul), left, right)
-    copy = _seconds(jax.jit(lambda x: x + 1), line)
-    return Rates(flops=2 * rows * wide * wide / product, bandwidth=2 * line.nbytes / copy)
+    x = jnp.ones((rows, wide), dtype, device=device)
+    kernels = jnp.zeros((_PRODUCTS, wide, wide), dtype, device=device)
+    product = _seconds(_products, x, kernels)
+    line = jnp.zeros(1 << (28 if big else 26), jnp.float32, device=device)
+    traffic = 2 * _COPIES * line.nbytes
+    copies = _seconds(_copies, line, _COPIES)
+    return Rates(flops=2 * _PRODUCTS * rows * wide * wide / product, bandwidth=traffic / copies)
 
 
-def _seconds(function: Callable, *arguments) -> float:
-    """The median of seven calls."""
-    jax.block_until_ready(function(*arguments))
+@functools.partial(jax.jit, donate_argnums=0)
+def _products(x, kernels):
+    return jax.lax.scan(lambda x, kernel: (x @ kernel, None), x, kernels)[0]
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _copies(line, count):
+    # A count that the compiler does not know: it cannot make one copy of them.
+    return jax.lax.fori_loop(0, count, lambda _, line: line + 1, line)
+
+
+def _seconds(function: Callable, state, *arguments) -> float:
+    """The median of seven calls, each on what the call before returned."""
+    state = jax.block_until_ready(function(state, *arguments))
     times = []
     for _ in range(7):
         start = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
+        state = jax.block_until_ready(function(state, *arguments))
         times.append(time.perf_counter() - start)
     return sorted(times)[3]
