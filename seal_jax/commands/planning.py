@@ -28,10 +28,12 @@ def _plan(values: flags.FlagValues) -> None:
 
     opened_model.enable_compilation_cache()
     quiet = values.json == "-"
+    settings = base.settings(values)
+    given = {name: values[name].value for name in _LENGTHS if values[name].value is not None}
     found = planner.plan(
-        base.settings(values),
+        settings,
         values.topology,
-        work=Workload(**{name: values[name].value for name in _LENGTHS}),
+        work=dataclasses.replace(planner.expected(settings), **given),
         largest=values.largest,
         say=(lambda line: None) if quiet else (lambda line: print(line, flush=True)),
     )
@@ -55,9 +57,10 @@ def _define_plan(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("json", "", "File to write the plan to, as JSON; - prints it.", values)
     flags.DEFINE_bool("largest", True, "Look for the largest inner.candidates.", values)
-    defaults = dataclasses.asdict(Workload())
+    usual = dataclasses.asdict(Workload())
     for name, meaning in _LENGTHS.items():
-        flags.DEFINE_integer(name, defaults[name], meaning, 1, flag_values=values)
+        meaning += f" Default: {usual[name]}; of a few-shot run, as counted in its tasks."
+        flags.DEFINE_integer(name, None, meaning, 1, flag_values=values)
 
 
 COMMANDS: Mapping[str, Command] = {

@@ -12,6 +12,7 @@ from seal_jax.model.config import ModelConfig
 from seal_jax.planning import (
     arithmetic,
     compiled,
+    few_shot,
     hlo_cost,
     local,
     machines,
@@ -40,7 +41,7 @@ def plan(
     Args:
       settings: of the run.
       topology: see `machines.machine`; "" is the local devices.
-      work: how long texts are expected to be.
+      work: how long texts are expected to be; see `expected`.
       largest: whether the largest number of candidates is looked for, with two more compiles.
       say: is told what is being compiled.
 
@@ -53,13 +54,19 @@ def plan(
       ValueError: the topology, the model or the task cannot be planned for.
       SettingsError: the compiler for TPUs is missing, or cannot make this topology.
     """
-    if settings.task != "knowledge":
-        raise SettingsError("plan is for task='knowledge': few-shot runs cannot be planned yet.")
+    work = work or expected(settings)
     config = architecture(settings.model.path)
     machine = machines.machine(topology) if topology else local.local_machine()
-    work = (work or Workload()).within(settings)
     kind = "" if not topology else machine.name.partition(":")[0]
     notes: list[str] = []
+    if settings.task == "few_shot":
+        if settings.few_shot.constrained:
+            notes.append(
+                "recipes are planned as sampled freely: the tables of the constraint and "
+                "their lookups are not in it."
+            )
+        settings = few_shot.as_round(settings)
+    work = work.within(settings)
     if machine.name == machines.GPU.name:
         axis = settings.devices.model_axis
         found = by_arithmetic(settings, config, machine, work)
@@ -121,6 +128,19 @@ def plan(
         )
     record["notes"] = notes
     return record
+
+
+def expected(settings: Settings) -> Workload:
+    """How long the texts of a run are expected to be.
+
+    Raises:
+      SettingsError: a task domain of the user's own, of whose texts nothing is known.
+    """
+    if settings.task == "few_shot":
+        return few_shot.workload(settings)
+    if settings.task != "knowledge":
+        raise SettingsError(f"plan does not know how long texts of task={settings.task} are.")
+    return Workload()
 
 
 def _smallest(settings, config, machine: Machine, kind: str, fits: bool, axis: int) -> str:

@@ -57,7 +57,7 @@ def programs(
         wide = work.question_tokens
         found["answers"] = decode(asked, wide, counts.answer_tokens, 0, counts.asked)
         wide += answers.max_gold_tokens
-        found["log-likelihoods"] = product(2 * numbers * asked * wide, 1, counts.asked)
+        found["log-likelihoods"] = product(2 * numbers * asked * wide, 1, counts.believed)
     if settings.restem.rounds:
         row = work.longest_prompt + work.longest_edit
         flops = train * settings.restem.sft.batch_size * row

@@ -178,6 +178,8 @@ def inner_program(
         inner.InnerSettings(shapes=table, optimizer=recipe.optimizer, remat=settings.model.remat),
     )
     steps = settings.max_epochs * math.ceil(recipe.max_sequences / recipe.batch_size)
+    if settings.task == "few_shot":
+        steps = settings.few_shot.max_steps
 
     def lower():
         struct = jax.ShapeDtypeStruct
@@ -271,7 +273,7 @@ def likelihoods_program(
         name="log-likelihoods",
         detail=f"{count * rows} rows x {width + limit} tokens",
         lower=lower,
-        calls=counts.asked,
+        calls=counts.believed,
         has_loop=False,
         settings="inner.candidates or answers.questions_at_once",
     )

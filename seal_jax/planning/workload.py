@@ -23,6 +23,7 @@ class Workload:
       lines: training sequences of a self-edit beside the passage; line_tokens: of each.
       passage_tokens: of a passage.
       question_tokens: of a question; questions: of a passage.
+      golds: known answers of a passage, whose likelihood is asked for; 0 is one a question.
     """
 
     longest_prompt: int = 405
@@ -33,9 +34,11 @@ class Workload:
     passage_tokens: int = 175
     question_tokens: int = 19
     questions: int = 5
+    golds: int = 0
 
     def __post_init__(self):
-        wrong = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) < 1]
+        fields = [field.name for field in dataclasses.fields(self)]
+        wrong = [name for name in fields if getattr(self, name) < (name != "golds")]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} must be at least 1.")
 
@@ -82,7 +85,8 @@ class Counts:
     Attributes:
       samplings: batches of contexts; new_tokens: steps of each one's loop.
       updates: groups of K candidates; inner_steps: optimizer steps of each.
-      asked: times that K models are asked, once for each group and once without a delta.
+      asked: times that K models are asked, once for each group and once without a delta;
+        believed: that they are asked for the likelihood of known answers.
       answer_tokens: steps of the loop that answers.
       m_steps: optimizer steps of the M-step.
     """
@@ -92,6 +96,7 @@ class Counts:
     updates: int
     inner_steps: int
     asked: int
+    believed: int
     answer_tokens: int
     m_steps: int
 
@@ -108,15 +113,22 @@ def counts(settings: Settings, work: Workload) -> Counts:
     tried = settings.reward.needs_inner_loop
     updates = settings.reward.replicates * math.ceil(contexts * edits.samples / inner.candidates)
     plain = math.ceil(contexts / inner.candidates)
-    parts = math.ceil(work.questions / settings.answers.questions_at_once)
+    parts, known = (
+        math.ceil(number / settings.answers.questions_at_once)
+        for number in (work.questions, work.golds or work.questions)
+    )
+    steps = inner.epochs * math.ceil(work.sequences / inner.batch_size)
+    if settings.task == "few_shot":
+        steps = min(steps, settings.few_shot.max_steps)
     kept = {"all": edits.samples, "weighted": edits.samples, "top_k": restem.top_k}
     rows = contexts * kept.get(restem.rule, 1)
     return Counts(
         samplings=math.ceil(contexts / edits.contexts_per_batch),
         new_tokens=work.longest_edit,
         updates=updates * tried,
-        inner_steps=inner.epochs * math.ceil(work.sequences / inner.batch_size),
+        inner_steps=steps,
         asked=(updates + plain) * parts * tried,
+        believed=(updates + plain) * known * tried,
         answer_tokens=settings.answers.max_new_tokens,
         m_steps=restem.sft.epochs * math.ceil(rows / restem.sft.batch_size),
     )
