@@ -56,13 +56,12 @@ def input_directions(delta: Delta, energy: float) -> Tree:
     """
 
     def directions(a, b):
-        q, r = jnp.linalg.qr(a)
-        u, strengths_LxR, _ = jnp.linalg.svd(r @ b, full_matrices=False)
+        u, strengths_LxR, _ = _decomposed(a, b)
         squares_LxR = strengths_LxR**2
         before_LxR = jnp.cumsum(squares_LxR, axis=-1) - squares_LxR
         total_Lx1 = squares_LxR.sum(axis=-1, keepdims=True)
         kept_LxR = (before_LxR < energy * total_Lx1) & (squares_LxR > 1e-12 * total_Lx1)
-        return {"a": (q @ u) * kept_LxR[:, None, :]}
+        return {"a": u * kept_LxR[:, None, :]}
 
     return _map_modules(delta.tree, directions)
 
@@ -85,11 +84,10 @@ def truncated(delta: Delta, rank: int) -> Delta:
     """Each module's change in its best approximation of a rank, as factors of the same shape."""
 
     def truncate(a, b):
-        q, r = jnp.linalg.qr(a)
-        u, strengths, v = jnp.linalg.svd(r @ b, full_matrices=False)
+        u, strengths, v = _decomposed(a, b)
         kept = jnp.arange(strengths.shape[-1]) < rank
         strengths = jnp.where(kept, strengths, 0.0)
-        factors = q @ (u * strengths[:, None, :]), v * kept[:, None]
+        factors = u * strengths[:, None, :], v * kept[:, None]
         missing = a.shape[-1] - strengths.shape[-1]  # where a layer is narrower than the rank
         return {
             "a": jnp.pad(factors[0], [(0, 0), (0, 0), (0, missing)]),
@@ -117,6 +115,25 @@ def norm_capped(delta: Delta, params: Tree, limit: float) -> Delta:
         factor_L = jnp.minimum(1.0, most_L / jnp.maximum(norm_L, 1e-30))
         found |= {(*path, "a"): a, (*path, "b"): b * factor_L[:, None, None]}
     return Delta(flax.traverse_util.unflatten_dict(found), delta.spec)
+
+
+def _decomposed(a, b):
+    """The singular value decomposition (u, strengths, v) of each layer's A B.
+
+    On a CPU one matrix is decomposed at a time, for all layers and candidates. Several calls on
+    batches may run side by side there, and each waits inside the threads that it hands its own
+    batch to: with few cores they wait for each other for ever.
+    """
+    one = _decomposed_layer
+    if jax.default_backend() == "cpu":
+        one = jax.custom_batching.sequential_vmap(one)
+    return jax.vmap(one)(a, b)
+
+
+def _decomposed_layer(a, b):
+    q, r = jnp.linalg.qr(a)
+    u, strengths, v = jnp.linalg.svd(r @ b, full_matrices=False)
+    return q @ u, strengths, v
 
 
 def _modules(tree: Tree) -> dict[tuple[str, ...], Tree]:

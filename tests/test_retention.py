@@ -1,5 +1,7 @@
 """What is done to a delta so that earlier ones keep their effect, against numpy."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -125,3 +127,30 @@ def test_a_change_is_capped_by_its_kernels_norm(random_pair):
     )
     free = retention.norm_capped(delta, params, 100.0)
     np.testing.assert_allclose(change(free), change(delta), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda delta: retention.truncated(delta, 1).tree,
+        lambda delta: retention.input_directions(delta, 0.9),
+    ],
+    ids=["truncated", "input_directions"],
+)
+def test_a_cpu_decomposes_one_matrix_at_a_time(function):
+    """Batches that are decomposed side by side wait for each other for ever, with few cores."""
+    rng = np.random.default_rng(5)
+    shapes = {"a": (3, 4, 6, 2), "b": (3, 4, 2, 5)}  # three candidates of four layers
+    leaves = {name: np.float32(rng.normal(size=shape)) for name, shape in shapes.items()}
+    deltas_K = Delta({"layers": {"attn": {"q_proj": leaves}}}, SPEC)
+    program = jax.jit(jax.vmap(function))
+    calls = re.findall(r"@lapack_\w+\(.*", program.lower(deltas_K).as_text())
+    assert len(calls) >= 2 and not any(re.search(r"tensor<\d+x\d+x\d+x", call) for call in calls)
+    found_K = program(deltas_K)
+    for k in range(3):
+        alone = function(jax.tree.map(lambda leaf, k=k: leaf[k], deltas_K))
+        jax.tree.map(
+            lambda found, expected, k=k: np.testing.assert_allclose(found[k], expected, atol=1e-5),
+            found_K,
+            alone,
+        )
