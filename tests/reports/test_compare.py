@@ -1,6 +1,5 @@
 """Finished runs compared: pairing by id, refusals, seeds pooled, corrected intervals, compute."""
 
-import copy
 import json
 import math
 import pathlib
@@ -8,67 +7,12 @@ import pathlib
 import pytest
 from scipy import special
 
-from seal_jax import cli, ledger, run_dir, statistics
+from seal_jax import cli, run_dir, statistics
 from seal_jax.programs import per_context
 from seal_jax.reports import compare, compare_table, finished_run
 from seal_jax.reports.finished_run import CompareError
-from seal_jax.tasks.base import Context
 
-_CONFIG = {
-    "seed": 0,
-    "data": {"eval_path": "eval.json", "max_questions": 2},
-    "inner": {"epochs": 3, "lora": {"rank": 32}},
-}
-
-
-def _contexts(count=4, article_of=lambda c: f"article {c // 2}"):
-    return [Context(id=f"c{c}", title=article_of(c), text="", questions=()) for c in range(count)]
-
-
-def _answers(lls, correct=None):
-    """[C][1][Q] answer records from log-likelihoods [C][Q]; right where that is above -1."""
-    return [
-        [
-            [
-                {
-                    "question": f"c{c}-q{q}",
-                    "text": "",
-                    "correct": ll > -1 if correct is None else correct[c][q],
-                    "empty": ll < -9,
-                    "gold_log_likelihood": ll,
-                }
-                for q, ll in enumerate(of)
-            ]
-        ]
-        for c, of in enumerate(lls)
-    ]
-
-
-@pytest.fixture
-def write_run(tmp_path):
-    """(name, {arm: answers}, **changes) -> the path of a finished run, by the real writers."""
-
-    def write(name, answers_of, contexts=None, config=(), batches=1, **results):
-        contexts = contexts or _contexts()
-        resolved = copy.deepcopy(_CONFIG) | dict(config)
-        with run_dir.open_run(tmp_path / name, resolved) as directory:
-            with ledger.Ledger(directory.ledger_path) as records:
-                records.append("selection", "round 1", {"real_tokens": 1000})
-                for number in range(batches):
-                    batch = {"trials": [{}, {}, {}], "real_tokens": 50, "computed_tokens": 80}
-                    records.append("batch", f"round 1/{number}", batch)
-            timing = {"seconds": {"round 1": 3.0, "total": 12.5}, "resumed": False}
-            run_dir.write_json(directory.timing_path, timing)
-            found = {
-                "arms": {name: {} for name in answers_of},
-                "contexts": per_context.per_context(contexts, answers_of),
-                "versions": {"jax": "0.10.2"},
-            }
-            run_dir.write_json(directory.results_path, found | results)
-        return str(tmp_path / name)
-
-    return write
-
+from .conftest import CONFIG, some_answers, some_contexts
 
 _BASE = [[-5.0, -6.0], [-4.0, -0.5], [-7.0], [-3.0, -2.0]]
 _BETTER = [[-4.0, -6.0], [-2.0, -0.5], [-6.0], [-3.0, -0.5]]
@@ -83,7 +27,7 @@ def test_per_context_results_keep_ungraded_apart_from_wrong_and_average_edits():
         [answer("q0", True, -1.0), answer("q1", None, -2.0), answer("q2", False, None, True)],
         [answer("q0", False, -3.0), answer("q1", None, -4.0), answer("q2", None, -6.0)],
     ]
-    [context] = _contexts(1)
+    [context] = some_contexts(1)
     found = per_context.per_context([context], {"edit_before": [edits]})
     assert found == {
         "c0": {
@@ -104,10 +48,10 @@ def test_per_context_results_keep_ungraded_apart_from_wrong_and_average_edits():
 
 
 def test_runs_pair_by_id_whatever_their_order(write_run):
-    one = write_run("one", {"base": _answers(_BASE)})
+    one = write_run("one", {"base": some_answers(_BASE)})
     # The other run lists contexts and questions backwards.
-    reversed_answers = [[edit[::-1] for edit in of] for of in _answers(_BETTER)][::-1]
-    other = write_run("other", {"base": reversed_answers}, contexts=_contexts()[::-1])
+    reversed_answers = [[edit[::-1] for edit in of] for of in some_answers(_BETTER)][::-1]
+    other = write_run("other", {"base": reversed_answers}, contexts=some_contexts()[::-1])
     found = compare.compare([one, other], draws=500)
     accuracy, nats = found["between"]["intervals"]
     # 7 questions; gains 1, 0, 2, 0, 1, 0, 1.5; of the answers above -1 there are 1 and 2.
@@ -123,8 +67,8 @@ def test_runs_pair_by_id_whatever_their_order(write_run):
 
 
 def test_intervals_are_those_of_the_statistics_and_correction_is_over_all(write_run):
-    one = write_run("one", {"base": _answers(_BASE), "passage": _answers(_BETTER)})
-    other = write_run("other", {"base": _answers(_BETTER), "passage": _answers(_BETTER)})
+    one = write_run("one", {"base": some_answers(_BASE), "passage": some_answers(_BETTER)})
+    other = write_run("other", {"base": some_answers(_BETTER), "passage": some_answers(_BETTER)})
     found = compare.compare([one, other], draws=800, seed=3, level=0.9)
     shown = found["between"]["intervals"]
     assert [(of["second"]["arm"], of["metric"]) for of in shown] == [
@@ -149,9 +93,9 @@ def test_a_corrected_interval_by_hand(write_run):
     # and 0.5, sqrt(2 / 1 * 0.5) / 2 = 0.5. Half of the resamples have t 0, the others have no
     # spread, so a third of 0.5 counts: t is -3 or 3, less than Student's with one degree of
     # freedom, which is Cauchy's quantile tan(pi (p - 1/2)).
-    contexts = _contexts(2)
-    one = write_run("one", {"base": _answers([[-3.0], [-3.0]])}, contexts=contexts)
-    other = write_run("other", {"base": _answers([[-3.0], [-2.0]])}, contexts=contexts)
+    contexts = some_contexts(2)
+    one = write_run("one", {"base": some_answers([[-3.0], [-3.0]])}, contexts=contexts)
+    other = write_run("other", {"base": some_answers([[-3.0], [-2.0]])}, contexts=contexts)
     found = compare.compare([one, other], draws=400)
     accuracy, nats = found["between"]["intervals"]
     reach = 0.5 * math.tan(math.pi * (0.975 - 0.5))
@@ -164,10 +108,10 @@ def test_a_corrected_interval_by_hand(write_run):
 
 def test_ungraded_answers_are_left_out_pairwise(write_run):
     one = write_run(
-        "one", {"base": _answers(_BASE, [[None, True], [False, False], [True], [True, False]])}
+        "one", {"base": some_answers(_BASE, [[None, True], [False, False], [True], [True, False]])}
     )
     other = write_run(
-        "other", {"base": _answers(_BASE, [[True, False], [True, False], [None], [True, True]])}
+        "other", {"base": some_answers(_BASE, [[True, False], [True, False], [None], [True, True]])}
     )
     # The other run lists its questions backwards.
     results = json.loads((pathlib.Path(other) / "results.json").read_text())
@@ -190,7 +134,7 @@ def test_ungraded_answers_are_left_out_pairwise(write_run):
 
 def test_nothing_graded_leaves_the_other_metric(write_run):
     none = [[None] * len(of) for of in _BASE]
-    runs = [write_run(name, {"base": _answers(_BASE, none)}) for name in ("one", "other")]
+    runs = [write_run(name, {"base": some_answers(_BASE, none)}) for name in ("one", "other")]
     found = compare.compare(runs, draws=300)
     assert [of["metric"] for of in found["between"]["intervals"]] == ["gold_log_likelihood"]
     assert found["arms"][runs[0]]["base"]["accuracy"] is None
@@ -198,8 +142,8 @@ def test_nothing_graded_leaves_the_other_metric(write_run):
 
 
 def test_arms_that_only_one_run_has_are_compared_with_the_others(write_run):
-    one = write_run("one", {"base": _answers(_BASE), "passage": _answers(_BASE)})
-    other = write_run("other", {"base": _answers(_BASE), "edit_after": _answers(_BETTER)})
+    one = write_run("one", {"base": some_answers(_BASE), "passage": some_answers(_BASE)})
+    other = write_run("other", {"base": some_answers(_BASE), "edit_after": some_answers(_BETTER)})
     pairs = [
         (of["second"]["arm"], of["first"]["arm"])
         for of in compare.compare([one, other], draws=300)["between"]["intervals"]
@@ -211,7 +155,7 @@ def _seeds(write_run, name, gains, seeds, **config):
     runs = []
     for seed, gain in zip(seeds, gains, strict=True):
         values = [[ll + gain for ll in of] for of in _BASE]
-        answers = {"base": _answers(_BASE), "edit_after": _answers(values)}
+        answers = {"base": some_answers(_BASE), "edit_after": some_answers(values)}
         runs.append(write_run(f"{name}{seed}", answers, config={"seed": seed, **config}))
     return ",".join(runs)
 
@@ -255,7 +199,7 @@ def test_other_seeds_are_drawn_apart(write_run):
 
 
 def test_arms_keep_the_order_of_the_runs_table(write_run):
-    answers = {name: _answers(_BASE) for name in ("base", "passage", "edit_before")}
+    answers = {name: some_answers(_BASE) for name in ("base", "passage", "edit_before")}
     pairs = [{"names": ["passage", "base"]}, {"names": ["edit_before", "base"]}]
     runs = [write_run(name, answers, pairs=pairs) for name in ("one", "other")]
     found = compare.compare(runs, draws=300)
@@ -263,7 +207,7 @@ def test_arms_keep_the_order_of_the_runs_table(write_run):
 
 
 def test_long_names_of_arms_stand_apart_from_their_run(write_run):
-    answers = {name: _answers(_BASE) for name in ("base", "edit_before_policy")}
+    answers = {name: some_answers(_BASE) for name in ("base", "edit_before_policy")}
     runs = [write_run(name, answers) for name in ("one", "other")]
     table = compare_table.table(compare.compare(runs, draws=300))
     assert "edit_before_policy  R1" in table
@@ -273,7 +217,7 @@ def test_one_setting_of_several_seeds_compares_its_arms(write_run):
     runs = []
     for seed, shift in enumerate((0.0, -2.0, -4.0)):  # of both arms: a seed is drawn for both
         base, edit = ([[ll + shift + gain for ll in of] for of in _BASE] for gain in (0.0, 0.5))
-        answers = {"base": _answers(base), "edit_after": _answers(edit)}
+        answers = {"base": some_answers(base), "edit_after": some_answers(edit)}
         runs.append(write_run(f"a{seed}", answers, config={"seed": seed}))
     found = compare.compare([",".join(runs)], draws=300)
     assert found["between"]["intervals"] == []
@@ -285,9 +229,9 @@ def test_one_setting_of_several_seeds_compares_its_arms(write_run):
 def test_config_compute_and_empty_answers_are_told(write_run):
     config = {"inner": {"epochs": 3, "lora": {"rank": 16}}, "extra": None}
     empty = [[-10.0, -6.0], *_BASE[1:]]
-    one = write_run("one", {"base": _answers(_BASE)})
+    one = write_run("one", {"base": some_answers(_BASE)})
     other = write_run(
-        "other", {"base": _answers(empty)}, config=config, batches=2, grader="local-1"
+        "other", {"base": some_answers(empty)}, config=config, batches=2, grader="local-1"
     )
     found = compare.compare([one, other], draws=300)
     assert found["config_differences"] == {
@@ -315,9 +259,11 @@ def test_config_compute_and_empty_answers_are_told(write_run):
 
 
 def test_differing_contexts_name_ids_and_the_setting(write_run):
-    one = write_run("one", {"base": _answers(_BASE)})
+    one = write_run("one", {"base": some_answers(_BASE)})
     config = {"data": {"eval_path": "other.json", "max_questions": 2}, "seed": 7}
-    other = write_run("other", {"base": _answers(_BASE[:3])}, contexts=_contexts(3), config=config)
+    other = write_run(
+        "other", {"base": some_answers(_BASE[:3])}, contexts=some_contexts(3), config=config
+    )
     with pytest.raises(CompareError) as refused:
         compare.compare([one, other])
     message = str(refused.value)
@@ -329,21 +275,21 @@ def test_differing_contexts_name_ids_and_the_setting(write_run):
 
 
 def test_differing_questions_name_ids(write_run):
-    one = write_run("one", {"base": _answers(_BASE)})
+    one = write_run("one", {"base": some_answers(_BASE)})
     longer = [[*_BASE[0], -1.0], *_BASE[1:]]
-    other = write_run("other", {"base": _answers(longer)})
+    other = write_run("other", {"base": some_answers(longer)})
     with pytest.raises(CompareError) as refused:
         compare.compare([one, other])
     assert "questions of context c0, only in one: c0-q2" in str(refused.value)
     assert "the data files have changed" in str(refused.value)
-    seeded = write_run("seeded", {"base": _answers(longer)}, config={"seed": 7})
+    seeded = write_run("seeded", {"base": some_answers(longer)}, config={"seed": 7})
     with pytest.raises(CompareError, match="choose contexts and differ: seed: 0 and 7"):
         compare.compare([one, seeded])
 
 
 def test_differing_graders_are_refused(write_run):
-    one = write_run("one", {"base": _answers(_BASE)})
-    other = write_run("other", {"base": _answers(_BASE)}, grader="judge-2")
+    one = write_run("one", {"base": some_answers(_BASE)})
+    other = write_run("other", {"base": some_answers(_BASE)}, grader="judge-2")
     with pytest.raises(CompareError, match=r"one: local-1, .*other: judge-2"):
         compare.compare([one, other])
 
@@ -356,27 +302,27 @@ def test_differing_graders_are_refused(write_run):
     ],
 )
 def test_runs_that_are_no_seeds_of_one_setting_are_refused(write_run, second, message):
-    one = write_run("one", {"base": _answers(_BASE)})
-    other = write_run("other", {"base": _answers(_BASE)}, config=second)
+    one = write_run("one", {"base": some_answers(_BASE)})
+    other = write_run("other", {"base": some_answers(_BASE)}, config=second)
     with pytest.raises(CompareError, match=message):
         compare.compare([f"{one},{other}"])
 
 
 def test_seeds_beside_a_single_run_are_refused(write_run):
     several = _seeds(write_run, "a", (0.0, 0.25), (1, 2))
-    one = write_run("one", {"base": _answers(_BASE)})
+    one = write_run("one", {"base": some_answers(_BASE)})
     with pytest.raises(CompareError, match="is one run, others are several seeds"):
         compare.compare([several, one])
 
 
 def test_runs_that_cannot_be_read_are_refused(write_run, tmp_path):
-    one = write_run("one", {"base": _answers(_BASE)})
+    one = write_run("one", {"base": some_answers(_BASE)})
     (tmp_path / "folder").mkdir()
-    planted = write_run("planted", {"base": _answers(_BASE)})
+    planted = write_run("planted", {"base": some_answers(_BASE)})
     results = tmp_path / "planted" / "results.json"
     results.write_text(json.dumps({"planted_reward": {}}))
     started = tmp_path / "started"
-    run_dir.open_run(started, _CONFIG).close()
+    run_dir.open_run(started, CONFIG).close()
     for runs, message in (
         ([one], "give two runs or more"),
         ([one, one], "was given twice"),
@@ -393,8 +339,8 @@ def test_runs_that_cannot_be_read_are_refused(write_run, tmp_path):
 
 
 def test_the_command_prints_and_writes_json(write_run, tmp_path, capsys):
-    one = write_run("one", {"base": _answers(_BASE)})
-    other = write_run("other", {"base": _answers(_BETTER)})
+    one = write_run("one", {"base": some_answers(_BASE)})
+    other = write_run("other", {"base": some_answers(_BETTER)})
     file = tmp_path / "found.json"
     arguments = ["compare", one, "--draws=300", other, f"--json={file}", "--seed=2"]
     assert cli.main(arguments) == 0
