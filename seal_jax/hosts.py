@@ -68,16 +68,24 @@ class Hosts:
 
     def beat(self) -> None:
         """Says that something was finished; the watch waits for that, not for the whole."""
-        if not self.alone:
-            self._beat = time.monotonic()
-            if self._beat - self._armed > _PERIOD:
-                self._arm()
+        self._beat = time.monotonic()
+        if (self.is_at_work or not self.alone) and self._beat - self._armed > _PERIOD:
+            self._arm()
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """A run, which all hosts begin and end together."""
+        """A run, which all hosts begin and end together.
+
+        Several hosts are watched from when they join; one alone only has its stacks printed.
+        """
         self.is_at_work = True
-        yield
+        if self.alone:
+            self._arm()
+        try:
+            yield
+        finally:
+            if self.alone:
+                faulthandler.cancel_dump_traceback_later()
         self.barrier("the end of a run")
         self.is_at_work = False
 
@@ -223,7 +231,8 @@ class Hosts:
     def _arm(self) -> None:
         """Has the stacks printed if nothing is finished for half the time that is allowed."""
         self._armed = time.monotonic()
-        faulthandler.dump_traceback_later(30 * stall_minutes(), file=sys.stderr)
+        if sys.__stderr__:
+            faulthandler.dump_traceback_later(30 * stall_minutes(), file=sys.__stderr__)
 
     def _end(self, text: str, code: int = EXIT_CODE) -> NoReturn:
         """Tells the others and ends this process wherever it is."""

@@ -38,6 +38,46 @@ def test_without_variables_a_process_is_alone():
     assert alone.first_tree("there", lambda: {"a": 1}, None) == {"a": 1}
 
 
+_ALONE = """
+    import time
+    from seal_jax import hosts
+
+    hosts._PERIOD = 0.0
+
+    def works(beats):
+        for _ in range(10):
+            time.sleep(0.1)
+            if beats:
+                me.beat()
+
+    me = hosts.join()
+    me.beat()
+    time.sleep(0.8)  # before a run nothing is expected
+    with me.at_work():
+        works(beats=True)
+        print("slow", flush=True)
+        works(beats=False)
+        me.beat()
+    print("over", flush=True)
+    me.beat()
+    time.sleep(0.8)
+"""
+
+
+def test_a_process_alone_shows_its_stacks_where_a_run_finishes_nothing():
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(_ALONE)],
+        env=os.environ | {"SEAL_JAX_STALL_MINUTES": "0.02"},  # the stacks after 0.6 s
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    before, during = found.stdout.split("slow")
+    assert "Timeout" not in before and "in works" in during
+    assert "Timeout" not in during.split("over")[1]
+
+
 @pytest.mark.parametrize("value", ["soon", "0", "-1"])
 def test_a_time_out_is_a_number_above_0(monkeypatch, value):
     monkeypatch.setenv("SEAL_JAX_ABSENT_SECONDS", value)
