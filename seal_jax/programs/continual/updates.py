@@ -137,7 +137,8 @@ def _update(group: Group, cure: Cure, total_K: Delta, step: int, stage: str, che
         max_epochs=session.settings.max_epochs,
         pasts_K=session.devices.shard(past_K),
     )
-    total_K = cure.merged(group.params, total_K, deltas_K, results_K.finite, step)
+    merged_K = cure.merged(group.params, total_K, deltas_K, results_K.finite, step)
+    total_K = session.devices.shard(merged_K)  # where a continued run puts it
     results = jax.device_get(results_K)
     checkpoints.save(step, total_K.tree)
     checkpoints.wait()
