@@ -136,7 +136,8 @@ def test_what_is_refused_and_why(text, reason):
 def test_the_bounds_are_included():
     for name, values in (("learning_rate", (1e-5, 1e-2)), ("num_train_epochs", (1, 10))):
         for value in values:
-            recipes.parse(_with(**{name: value}), LIMITS)
+            found = recipes.parse(_with(**{name: value}), LIMITS)
+            assert value in (found.learning_rate, found.epochs)
 
 
 def test_a_whole_learning_rate_is_a_number():
