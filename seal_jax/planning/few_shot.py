@@ -49,7 +49,7 @@ def workload(settings: Settings) -> Workload:
     """Lengths of the run's prompts, of its recipes and of the examples that the oracle makes.
 
     Raises:
-      SettingsError: a task that the run names is not where it looks.
+      SettingsError: none of the tasks that the run names is where it looks, or no example fits.
       ArcError: see `arc.load`.
     """
     few_shot = settings.few_shot
