@@ -139,7 +139,10 @@ def expected(settings: Settings) -> Workload:
     if settings.task == "few_shot":
         return few_shot.workload(settings)
     if settings.task != "knowledge":
-        raise SettingsError(f"plan does not know how long texts of task={settings.task} are.")
+        raise SettingsError(
+            f"plan does not know how long texts of task={settings.task} are: call "
+            "seal_jax.planning.planner.plan(settings, work=Workload(...)) with their lengths."
+        )
     return Workload()
 
 
