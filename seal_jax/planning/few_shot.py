@@ -54,13 +54,7 @@ def workload(settings: Settings) -> Workload:
     """
     few_shot = settings.few_shot
     tasks, evaluated = _tasks(settings), _tasks(settings, "eval")
-    oracle = recipe.parse(few_shot.oracle, few_shot.limits())
-    families = {name: getattr(oracle, name) for name in ("basic", "size", "chain", "repeat")}
-    data = examples.DataSettings(
-        **families, leave_out=few_shot.leave_out, max_examples=few_shot.max_examples
-    )
-    made = [examples.training_examples(task.demonstrations, data, seed=_SEED) for task in tasks]
-    lengths = [[_example(example, few_shot.form) for example in of] for of in made]
+    lengths = _lengths(settings, tasks)
     # Longer ones are left out of a run as well.
     fitting = [[n for n in of if n <= settings.inner.buckets[-1]] for of in lengths]
     if not any(fitting):
@@ -81,6 +75,35 @@ def workload(settings: Settings) -> Workload:
         questions=_mean(_prompts(task, settings) for task in tasks),
         golds=_mean(len(task.tests) for task in tasks),
     )
+
+
+def note(settings: Settings) -> str:
+    """How long the examples are that a run and its evaluation learn from, and how many do not fit.
+
+    They are counted in one draw.
+    """
+    tasks = [*_tasks(settings), *_tasks(settings, "eval")]
+    lengths = [length for of in _lengths(settings, tasks) for length in of]
+    limit = settings.inner.buckets[-1]
+    over = sum(length > limit for length in lengths)
+    left_out = f"{over:,} are longer than" if over else "all fit"
+    return (
+        f"the longest of the {len(lengths):,} examples that the oracle makes of the training and "
+        f"evaluation tasks has {max(lengths):,} tokens; {left_out} the last of inner.buckets "
+        f"({limit:,})" + (", and would be left out." if over else ".")
+    )
+
+
+def _lengths(settings: Settings, tasks: Sequence[ArcTask]) -> list[list[int]]:
+    """Tokens of the examples that the oracle makes of each task."""
+    few_shot = settings.few_shot
+    oracle = recipe.parse(few_shot.oracle, few_shot.limits())
+    families = {name: getattr(oracle, name) for name in ("basic", "size", "chain", "repeat")}
+    data = examples.DataSettings(
+        **families, leave_out=few_shot.leave_out, max_examples=few_shot.max_examples
+    )
+    made = [examples.training_examples(task.demonstrations, data, seed=_SEED) for task in tasks]
+    return [[_example(example, few_shot.form) for example in of] for of in made]
 
 
 def _tasks(settings: Settings, split: str = "train") -> Sequence[ArcTask]:

@@ -60,6 +60,7 @@ def plan(
     kind = "" if not topology else machine.name.partition(":")[0]
     notes: list[str] = []
     if settings.task == "few_shot":
+        notes.append(few_shot.note(settings))
         if settings.few_shot.constrained:
             notes.append(
                 "recipes are planned as sampled freely: the tables of the constraint and "

@@ -1,6 +1,7 @@
 """The continual experiment on a tiny random model: three sequences of two passages."""
 
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -212,13 +213,41 @@ def test_the_report_shows_who_wrote_what(finished, tmp_path):
         for step in (0, 1)
         for k, text in enumerate(written[f"continual none/{number}/{step}"]["texts"])
     }
+    asked = records(workdir, "retest")
+    by_id = {
+        shown["contexts"][context["at"]]["id"]: context
+        for context in stages["continual none"]["contexts"]
+    }
+    for sequence, step in itertools.product(range(3), range(2)):
+        number, k = divmod(sequence, 2)
+        context = by_id[results["sequences"][sequence][step]]
+        [edit] = [edit for edit in context["edits"] if edit["number"] == sequence]
+        [trial] = edit["trials"]
+        plain = asked[f"start/{number}"]["rows"][k][step]
+        after = asked[f"none/{number}/{step}"]["rows"][k][step]
+        for answers, expected in ((context["base"], plain), (trial["answers"], after)):
+            values = [answer["gold_log_likelihood"] for answer in expected]
+            np.testing.assert_allclose([likely for *_, likely in answers], values, atol=6e-4)
+        mean = np.mean([answer["gold_log_likelihood"] for answer in after])
+        assert edit["reward"] == pytest.approx(mean)
+        assert trial["steps"] > 0
 
 
 def test_the_report_of_a_run_in_progress(finished, tmp_path):
+    """Killed within the second update of "none": what is there is shown."""
     shutil.copytree(finished[0], tmp_path / "run")
     (tmp_path / "run" / "results.json").unlink()
-    page = report.write(str(tmp_path / "run")).read_text(encoding="utf-8")
-    assert "No self-edit and no answer is recorded yet" in page
+    with ledger.Ledger(finished[0] / "ledger", read_only=True) as found:
+        keys = [segment.key for segment in found.segments()]
+    kept = keys.index("continual none/0/1") + 1
+    for path in sorted((tmp_path / "run" / "ledger").glob("*.json"))[kept:]:
+        path.unlink()
+    read = run_records.read(str(tmp_path / "run"))
+    [stage] = explorer.data(read, texts.find(read))["stages"]
+    assert stage["name"] == "continual none"
+    tried = [len(edit["trials"]) for context in stage["contexts"] for edit in context["edits"]]
+    assert sorted(tried) == [0, 0, 1, 1]
+    assert "not finished" in report.write(str(tmp_path / "run")).read_text(encoding="utf-8")
 
 
 def contexts(count):

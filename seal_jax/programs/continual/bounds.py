@@ -72,7 +72,7 @@ def _texts(group: Group) -> list[list[str]]:
     total_K = updates.nothing(group)
 
     def work(step: int) -> Record:
-        return {"texts": updates.write_edits(group, total_K, step)}
+        return updates.write_edits(group, total_K, step)
 
     return [
         group.run.once(

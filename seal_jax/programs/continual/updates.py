@@ -186,8 +186,7 @@ def _write(group: Group, cure: Cure, total_K: Delta, step: int) -> Record:
     """The self-edits of a step, and what else the models write for their cure, as texts."""
     session, settings = group.run.session, group.run.session.settings
     own = cure.settings
-    texts = write_edits(group, nothing(group) if own.writer == "start" else total_K, step)
-    record: Record = {"texts": texts}
+    record = write_edits(group, nothing(group) if own.writer == "start" else total_K, step)
     if cure.has("rehearsal"):
         style = settings.edits.prompt_style
         prompt = tokenizer.chat_prompt(session.tokenizer, _SUBJECT, style)
@@ -219,8 +218,9 @@ def _write_own(
     )
 
 
-def write_edits(group: Group, total_K: Delta, step: int) -> list[str]:
-    """One self-edit of each sequence's passage at a step, by the group's models."""
+def write_edits(group: Group, total_K: Delta, step: int) -> Record:
+    """One self-edit of each sequence's passage at a step, by the group's models: "texts", and for
+    readers of the ledger whose they are."""
     session, settings = group.run.session, group.run.session.settings
     prompts = [session.edit_prompt(context) for context in group.at(step)]
     buckets = settings.edits.prompt_buckets
@@ -235,7 +235,12 @@ def write_edits(group: Group, total_K: Delta, step: int) -> list[str]:
         sample=settings.edits.sample_settings(session.stop_ids),
         at_once=1,
     )
-    return [text for (text,) in written]
+    return {
+        "step": step,
+        "sequences": list(range(group.first, group.first + len(prompts))),
+        "contexts": [context.id for context in group.at(step)],
+        "texts": [text for (text,) in written],
+    }
 
 
 def lesson(

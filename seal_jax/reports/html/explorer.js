@@ -157,7 +157,7 @@
     const facts = [];
     if (!data.few_shot) {
       const answers = edit.trials.flatMap((trial) => trial.answers || []);
-      const graded = answers.filter((answer) => answer[2] !== null);
+      const graded = answers.filter((answer) => typeof answer[2] === "boolean");
       const right = graded.filter((answer) => answer[2]).length;
       if (graded.length) facts.push(`${right} of ${graded.length} answers right`);
     } else {
@@ -233,13 +233,16 @@
   }
 
   function answerLine(who, [, text, correct, nats, why]) {
+    const likely = make("span", "nats",
+      nats === null ? "–" : `${number(nats, "gold_log_likelihood")} nats`);
+    if (text === null) return make("div", "answer", make("span", "who", who), likely);
     const [name, sign] = correct === null ? ["", "? ungraded"] : correct ? ["right", "✓ right"] : ["wrong", "✗ wrong"];
     const verdict = make("span", `verdict ${name}`, sign);
     if (why) verdict.title = why;
     const empty = text.trim() === "";
     return make("div", "answer", make("span", "who", who), verdict,
       make("span", "said", empty ? make("em", "", "(empty)") : text.trim().replace(/\s*\n\s*/g, " ↵ ")),
-      make("span", "nats", nats === null ? "–" : `${number(nats, "gold_log_likelihood")} nats`));
+      likely);
   }
 
   // --- grids -------------------------------------------------------------------------------

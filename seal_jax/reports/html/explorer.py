@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from seal_jax.programs import rewards
+from seal_jax.reports.html import continual_records
 from seal_jax.reports.html.arm_names import kinds
-from seal_jax.reports.html.run_records import RunRecords
+from seal_jax.reports.html.run_records import RunRecords, is_continual
 from seal_jax.reports.html.texts import Texts
 from seal_jax.settings import Reward
 
@@ -47,9 +48,10 @@ def _stage(run: RunRecords, texts: Texts, name: str, known: dict[str, Record]) -
     written, plain, source = _belonging(run, name)
     scores, weights = _selection(run, name)
     trials: dict[str, dict[int, list[Record]]] = {}
-    for trial in run.trials(name):
+    for trial in _trials(run, name):
         trials.setdefault(trial["context"], {}).setdefault(trial["index"], []).append(trial)
-    ids = dict.fromkeys([*written, *trials, *([] if source else plain)])
+    own = [] if source or is_continual(name) else plain
+    ids = dict.fromkeys([*written, *trials, *own])
     contexts = []
     for id in ids:
         about = known.setdefault(id, _about(run, texts, id))
@@ -85,6 +87,8 @@ def _stage(run: RunRecords, texts: Texts, name: str, known: dict[str, Record]) -
 def _belonging(run: RunRecords, name: str) -> tuple[dict, Record, str]:
     """A stage's self-edits by context and number, unadapted answers, and an arm's source."""
     plain, source, of = run.merged(name, "unadapted"), "", name
+    if is_continual(name):
+        plain = continual_records.unadapted(run)
     arm = kinds(run).get(name.removeprefix("eval "))
     if arm and name.startswith("eval ") and run.trials(name):
         source = arm.source
@@ -103,21 +107,16 @@ def _belonging(run: RunRecords, name: str) -> tuple[dict, Record, str]:
 
 
 def _edits(run: RunRecords, stage: str) -> list[Record]:
-    """A stage's self-edits; those of the continual experiment are numbered by their sequences."""
+    """A stage's self-edits."""
+    if is_continual(stage):
+        return continual_records.edits(run, stage)
     records = run.stages.get(stage, {}).get("edits", [])
-    if not stage.startswith("continual "):
-        return [edit for record in records for edit in record["edits"]]
-    sequences = run.results.get("sequences", [])
-    if not sequences:
-        return []  # of an unfinished run they are not recorded
-    found, first = [], 0
-    for place, record in enumerate(records):  # one a step, group after group
-        step = place % len(sequences[0])
-        for number, text in enumerate(record["texts"], first):
-            found.append({"context": sequences[number][step], "index": number, "text": text})
-        if step + 1 == len(sequences[0]):
-            first += len(record["texts"])
-    return found
+    return [edit for record in records for edit in record["edits"]]
+
+
+def _trials(run: RunRecords, stage: str) -> list[Record]:
+    """A stage's inner loops."""
+    return continual_records.trials(run, stage) if is_continual(stage) else run.trials(stage)
 
 
 def _selection(run: RunRecords, name: str) -> tuple[dict, dict]:
@@ -134,6 +133,8 @@ def _selection(run: RunRecords, name: str) -> tuple[dict, dict]:
 
 
 def _unit(run: RunRecords, selected: bool) -> str:
+    if run.continual:
+        return "gold_log_likelihood"
     kind = run.setting("few_shot.reward" if run.few_shot else "reward.kind", "gold_log_likelihood")
     if selected or run.few_shot or kind in ("accuracy", "gold_log_likelihood", "mix"):
         return str(kind)

@@ -115,6 +115,8 @@ def _header(run: RunRecords, links: Sequence[tuple[str, str]]) -> Html:
     state = "finished" if run.finished else "not finished: what is recorded so far"
     if run.few_shot:
         kind = "curate" if run.config.get("on") else "few-shot learning on ARC"
+    elif run.continual:
+        kind = "continual self-edits"
     else:
         kind = "knowledge incorporation"
     return tag(

@@ -49,6 +49,11 @@ class RunRecords:
         """Whether its contexts are ARC tasks."""
         return self.config.get("task") == "few_shot"
 
+    @property
+    def continual(self) -> bool:
+        """Whether it is of the continual experiment."""
+        return any(map(is_continual, self.stages))
+
     def setting(self, key: str, default: Any = None) -> Any:
         """A setting by its dotted key."""
         found: Any = self.config
@@ -70,6 +75,11 @@ class RunRecords:
         """All trials of a stage."""
         batches = self.stages.get(stage, {}).get("batch", [])
         return [trial for batch in batches for trial in batch["trials"]]
+
+
+def is_continual(stage: str) -> bool:
+    """Whether a stage is a cure or a bound of the continual experiment."""
+    return stage.startswith("continual ")
 
 
 def read(workdir: str) -> RunRecords:

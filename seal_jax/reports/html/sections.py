@@ -30,6 +30,11 @@ _HIGHLIGHTS = (
     "inner.lora.rank",
     "inner.learning_rate",
     "inner.epochs",
+    "continual.sequences",
+    "continual.passages",
+    "continual.writer",
+    "continual.cures",
+    "continual.bounds",
     "evaluation.contexts",
     "evaluation.edits",
     "data.train_path",
@@ -37,13 +42,17 @@ _HIGHLIGHTS = (
     "policy_from",
     "seed",
 )
+# Settings that are of one kind of run, and say nothing of another.
 _ONLY_FEW_SHOT = ("few_shot.",)
+_ONLY_CONTINUAL = ("continual.",)
+_ONLY_ROUNDS = ("restem.", "reward.", "evaluation.", "edits.samples")
 _ONLY_KNOWLEDGE = ("prompts.", "data.", "reward.kind", "restem.contexts", "evaluation.contexts")
 
 
 def head(run: RunRecords) -> Html:
     """What the run was: settings that matter, model, versions."""
     others = _ONLY_KNOWLEDGE if run.few_shot else _ONLY_FEW_SHOT
+    others += _ONLY_ROUNDS if run.continual else _ONLY_CONTINUAL
     shown = {
         key: run.setting(key)
         for key in _HIGHLIGHTS

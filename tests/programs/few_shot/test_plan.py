@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import statistics
 
 import jax
@@ -90,6 +91,30 @@ def test_every_task_has_room_for_its_longest_prompt(settings, tasks, tmp_path):
     assert more.longest_prompt == found.longest_prompt  # only training tasks are asked about
 
 
+def test_examples_that_do_not_fit_are_counted(settings, tasks, tmp_path):
+    """Those of the evaluation as well, which trains on its tasks too."""
+    inner = dataclasses.replace(settings.inner, buckets=(1024,))
+    enough = dataclasses.replace(settings, inner=inner)
+    assert "all fit the last of inner.buckets (1,024)." in few_shot.note(enough)
+    usual = _longest(few_shot.note(enough))
+    (task, *_) = sorted(tasks["eval"].iterdir())
+    larger = json.loads(task.read_text())
+    larger["train"][0]["output"] = [[1] * 10] * 10  # 110 cells and ends of lines
+    (tmp_path / "a.json").write_text(json.dumps(larger))
+    few = dataclasses.replace(settings.few_shot, eval=str(tmp_path))
+    wide = dataclasses.replace(enough, few_shot=few)
+    longest = _longest(few_shot.note(wide))
+    assert longest > usual + 90
+    inner = dataclasses.replace(settings.inner, buckets=(longest - 1,))
+    told = few_shot.note(dataclasses.replace(wide, inner=inner))
+    (over,) = re.findall(r"tokens; (\d+) are longer .* would be left out", told)
+    assert 1 <= int(over) <= settings.few_shot.max_examples
+
+
+def _longest(note):
+    return int(re.search(r"has ([\d,]+) tokens", note)[1].replace(",", ""))
+
+
 def test_a_round_has_every_task_and_no_more_steps_than_are_allowed(settings):
     as_round = few_shot.as_round(settings)
     work = Workload(lines=3, questions=12, golds=1)
@@ -153,6 +178,7 @@ def test_a_plan_says_what_it_leaves_out(settings, monkeypatch):
         "sampling", "inner update", "answers", "log-likelihoods", "M-step",
     ]  # fmt: skip
     assert any("planned as sampled freely" in note for note in constrained["notes"])
+    assert few_shot.note(settings) in constrained["notes"]
     free = dataclasses.replace(settings.few_shot, constrained=False)
     found = planner.plan(dataclasses.replace(settings, few_shot=free), largest=False)
     assert not any("sampled freely" in note for note in found["notes"])
