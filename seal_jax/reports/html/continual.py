@@ -79,8 +79,12 @@ def _share(found: Record | None) -> object:
     if not found or found["value"] is None:
         return ""
     interval = found["interval"]
-    beside = tag("small", " [{:.2f}, {:.2f}]".format(*interval)) if interval else ""
-    return join([f"{found['value']:.2f}", beside])
+    beside = tag("small", f" [{', '.join(map(_two_digits, interval))}]") if interval else ""
+    return join([_two_digits(found["value"]), beside])
+
+
+def _two_digits(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def _matrix(cure: str, name: str, found: Record, scale: tuple[float, float]) -> Html:
@@ -90,7 +94,7 @@ def _matrix(cure: str, name: str, found: Record, scale: tuple[float, float]) -> 
     for r, (values, errors) in enumerate(
         zip(found["matrix"], found["standard_errors"], strict=True)
     ):
-        cells: list[object] = [f"after edit {r}" if r else "before any edit"]
+        cells: list[object] = [f"after edit {r}" if r else "before"]
         for value, error in zip(values, errors, strict=True):
             if value is None:
                 cells.append("")

@@ -235,7 +235,10 @@
   function answerLine(who, [, text, correct, nats, why]) {
     const likely = make("span", "nats",
       nats === null ? "–" : `${number(nats, "gold_log_likelihood")} nats`);
-    if (text === null) return make("div", "answer", make("span", "who", who), likely);
+    if (text === null) {  // nothing but its likelihood was asked for
+      likely.classList.add("alone");
+      return make("div", "answer", make("span", "who", who), likely);
+    }
     const [name, sign] = correct === null ? ["", "? ungraded"] : correct ? ["right", "✓ right"] : ["wrong", "✗ wrong"];
     const verdict = make("span", `verdict ${name}`, sign);
     if (why) verdict.title = why;
