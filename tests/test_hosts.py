@@ -136,7 +136,7 @@ def _talk(how, **variables):
                 "JAX_COORDINATOR_ADDRESS": address,
                 "JAX_NUM_PROCESSES": "2",
                 "JAX_PROCESS_ID": str(rank),
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+                "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=2"),
                 "SEAL_JAX_ABSENT_SECONDS": "60",
             }
             | variables,

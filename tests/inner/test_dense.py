@@ -44,6 +44,8 @@ def test_it_is_trained_like_the_weights_themselves(tiny_llama):
     )
     start, problem = (jax.tree.map(lambda leaf: leaf[0], part) for part in arguments[:2])
 
+    @jax.jit
+    @jax.value_and_grad
     def loss_of(tree, tokens_T):
         merged = delta_lib.merge(tiny_llama.params, Delta(tree, SPEC))
         hidden_TxD = decoder.hidden_states(tiny_llama.config, merged, tokens_T[None])[0]
@@ -55,8 +57,8 @@ def test_it_is_trained_like_the_weights_themselves(tiny_llama):
     losses = []
     for rank in RANKS:
         tokens_T = problem.tokens_NxT[rank, : problem.lengths_N[rank]]
-        loss, gradient = jax.value_and_grad(loss_of)(tree, tokens_T)
-        changes, state = optimizer.update(gradient, state)
+        loss, gradient = loss_of(tree, tokens_T)
+        changes, state = jax.jit(optimizer.update)(gradient, state)
         tree = optax.apply_updates(tree, changes)
         losses.append(loss)
     np.testing.assert_allclose(result.losses_S[0], losses, rtol=1e-4)

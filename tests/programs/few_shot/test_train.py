@@ -144,7 +144,7 @@ def test_no_test_output_is_trained_on(lessons):
             assert not row.search(tokenizer.decode(tokens))
 
 
-@pytest.mark.parametrize("units", [2, 9])
+@pytest.mark.parametrize("units", [pytest.param(2, marks=pytest.mark.long), 9])
 def test_a_run_that_was_stopped_ends_with_the_same_results(
     finished, few_shot_settings, tmp_path, units
 ):
