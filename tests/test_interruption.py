@@ -53,7 +53,15 @@ def test_a_signal_is_granted_by_the_next_check(number, ended):
     interruption.check()  # what was asked for is over
 
 
-def test_ctrl_c_is_not_ours(ended):
+@pytest.fixture
+def pythons_ctrl_c():
+    """Python's own handler, though shells have what they start in the background ignore Ctrl-C."""
+    found = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, found)
+
+
+def test_ctrl_c_is_not_ours(ended, pythons_ctrl_c):
     with interruption.heard(ended):
         with pytest.raises(KeyboardInterrupt):
             _send(signal.SIGINT)
