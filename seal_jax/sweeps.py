@@ -112,7 +112,7 @@ def run(
         records.append({"settings": point, "workdir": path, "figures": figures(results)})
     outcome = {"points": records}
     json_file.write_json(os.path.join(workdir, "sweep.json"), outcome)
-    say("\n" + table(records))
+    say(f"\n{_caption(results)}\n{table(records)}")
     return outcome
 
 
@@ -139,6 +139,13 @@ def figures(results: Mapping[str, Any]) -> dict[str, float | None]:
     for cure, of in results.get("continual", {}).items():
         found[cure] = of["summary"]["gold_log_likelihood"]["retained_share"]["value"]
     return found
+
+
+def _caption(results: Mapping[str, Any]) -> str:
+    """What `figures` are."""
+    if results.get("continual"):
+        return "retained share under each cure"
+    return "gold log-likelihood of each arm, in nats"
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:

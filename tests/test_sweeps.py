@@ -47,7 +47,8 @@ def test_every_point_is_run_once(config, program, tmp_path):
     assert [point["figures"]["base"] for point in outcome["points"]] == [-8, -9, -16, -17]
     assert config.inner.lora.rank == Settings().inner.lora.rank  # it was not changed
     rows = said[-1].strip().splitlines()
-    assert rows[0].split() == ["base"]
+    assert rows[0] == "gold log-likelihood of each arm, in nats"
+    assert rows[1].split() == ["base"]
     assert rows[-1].split() == ["inner.lora.rank=16,seed=1", "-17.000"]
     # Again: nothing is left to do, and the outcome is the same.
     assert sweeps.run(GRID, config, workdir, program, say=said.append) == outcome
@@ -85,6 +86,7 @@ def test_figures_of_the_continual_experiment():
     share = {"retained_share": {"value": 0.5}}
     results = {"continual": {"kl": {"summary": {"gold_log_likelihood": share}}}}
     assert sweeps.figures(results) == {"kl": 0.5}
+    assert sweeps._caption(results) == "retained share under each cure"
 
 
 def test_a_missing_figure_is_a_dash():
