@@ -136,3 +136,10 @@ def unknown_key(key: str) -> str:
         return f"{key!r} is a group of settings: set one of its keys, such as {inside[0]!r}."
     near = difflib.get_close_matches(key, all_keys(), n=1, cutoff=0.0)[0]
     return f"unknown setting {key!r}: did you mean {near!r}?"
+
+
+def recorded(settings: Settings) -> dict[str, Any]:
+    """The settings as a run records them: without those that may change when it goes on."""
+    found = dataclasses.asdict(settings)
+    del found["metrics"]
+    return found

@@ -120,7 +120,7 @@ def _finished(path: str, settings: Settings) -> dict[str, Any] | None:
     """The results of a finished run of these settings in a directory."""
     if not os.path.exists(os.path.join(path, "results.json")):
         return None
-    given = json.loads(json_file.encode(config_dict.to_config(settings).to_dict()))
+    given = json.loads(json_file.encode(config_dict.recorded(settings)))
     stored = {key: value for key, value in run_dir.read_config(path).items() if key in given}
     if run_dir.differing_keys(stored, given):
         return None

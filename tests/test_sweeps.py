@@ -1,11 +1,10 @@
 """Sweeps: grids of settings, a run a point, one table."""
 
 import json
-import pathlib
 
 import pytest
 
-from seal_jax import config_dict, json_file, sweeps
+from seal_jax import config_dict, json_file, run_dir, sweeps
 from seal_jax.settings import Settings, SettingsError
 
 GRID = {"inner.lora.rank": (8, 16), "seed": (0, 1)}
@@ -23,12 +22,11 @@ class Program:
         self.runs = []
 
     def __call__(self, settings, workdir):
-        pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
         self.runs.append((settings.inner.lora.rank, settings.seed, workdir))
         value = -float(settings.inner.lora.rank) - settings.seed
         results = {"arms": {"base": {"gold_log_likelihood": value}}}
-        resolved = json.loads(json_file.encode(config_dict.to_config(settings).to_dict()))
-        json_file.write_json(f"{workdir}/config.json", {"seal_jax_run": 1, "config": resolved})
+        recorded = config_dict.recorded(settings) | {"policy_from": ""}
+        run_dir.open_run(workdir, recorded, overwrite=True).close()
         json_file.write_json(f"{workdir}/results.json", results)
         return results
 

@@ -1,7 +1,6 @@
 """What every recorded job shares: the run directory, the ledger, and results at the end."""
 
 import contextlib
-import dataclasses
 import platform
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import Any
 
 import jax
 
-from seal_jax import hosts, ledger, metrics, run_dir, storage
+from seal_jax import config_dict, hosts, ledger, metrics, run_dir, storage
 from seal_jax.programs import failures, opened_model, session
 from seal_jax.programs.run import Run
 from seal_jax.settings import Settings
@@ -44,8 +43,7 @@ def run_job(
     """
     joined = hosts.join()
     opened_model.enable_compilation_cache()
-    resolved = dataclasses.asdict(settings) | given
-    del resolved["metrics"]  # they may change when a run goes on
+    resolved = config_dict.recorded(settings) | given
     with contextlib.ExitStack() as stack:
         stack.enter_context(joined.at_work())
         stack.enter_context(failures.explained(workdir))
