@@ -9,7 +9,15 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from seal_jax.reports.html import continual, explorer, figures, run_records, sections, texts
+from seal_jax.reports.html import (
+    about,
+    continual,
+    explorer,
+    figures,
+    run_records,
+    sections,
+    texts,
+)
 from seal_jax.reports.html.markup import Html, join, tag
 from seal_jax.reports.html.run_records import ReportError, RunRecords
 
@@ -58,7 +66,7 @@ def page(run: RunRecords) -> str:
     script, style = (_own(name) for name in ("explorer.js", "page.css"))
     found = explorer.data(run, texts.find(run))
     shown = {
-        ("about", "Run"): sections.head(run),
+        ("about", "Run"): about.head(run),
         ("arms", "Arms"): sections.arms(run),
         ("learning", "Learning"): figures.learning(run),
         ("reliability", "Reward"): sections.reliability(sections.analysis(run)),
