@@ -195,7 +195,7 @@ def llama(config):
     config.inner.warmup_steps = 11
     config.inner.decay = "cosine"
     config.inner.candidates = 8
-    config.inner.buckets = (384, 512, 768, 1024, 2048, 3072)  # see plan
+    config.inner.buckets = (384, 512, 768, 1024, 2048, 3072)  # `plan` says what fits
     config.answers.prompt_style = "chat"
     config.answers.max_new_tokens = 1024
     config.answers.max_gold_tokens = 1024

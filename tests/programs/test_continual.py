@@ -193,6 +193,8 @@ def test_the_report_shows_who_wrote_what(finished, tmp_path):
     written = records(workdir, "edits")
     page = report.write(str(workdir), str(tmp_path / "report.html")).read_text(encoding="utf-8")
     assert "Continual self-edits" in page
+    assert "continual self-edits · " in page  # the head, with settings of this kind of run alone
+    assert "<dt>continual.cures</dt>" in page and "<dt>restem.rounds</dt>" not in page
     places = [page.index(f"<caption>{cure}: ") for cure in ("none", MIXED, "replay+rehearsal")]
     assert places == sorted(places)  # as the config has them
     learned = records(workdir, "learned").items()
@@ -248,6 +250,31 @@ def test_the_report_of_a_run_in_progress(finished, tmp_path):
     tried = [len(edit["trials"]) for context in stage["contexts"] for edit in context["edits"]]
     assert sorted(tried) == [0, 0, 1, 1]
     assert "not finished" in report.write(str(tmp_path / "run")).read_text(encoding="utf-8")
+
+
+def test_records_that_do_not_say_whose_they_are_are_left_out(finished, tmp_path):
+    """As the first versions wrote them: the rest of the page is there."""
+    (tmp_path / "run").mkdir()
+    for name in ("config.json", "results.json"):
+        shutil.copy(finished[0] / name, tmp_path / "run" / name)
+    with (
+        ledger.Ledger(finished[0] / "ledger", read_only=True) as found,
+        ledger.Ledger(tmp_path / "run" / "ledger") as old,
+    ):
+        for segment in found.segments():
+            record = segment.record
+            if segment.kind == "edits" and not segment.key.endswith("/1"):
+                record = {"texts": record["texts"]}
+            old.append(segment.kind, segment.key, record)
+    read = run_records.read(str(tmp_path / "run"))
+    stages = {stage["name"]: stage for stage in explorer.data(read, texts.find(read))["stages"]}
+    tried = [
+        len(edit["trials"])
+        for context in stages["continual none"]["contexts"]
+        for edit in context["edits"]
+    ]
+    assert tried == [1] * 3  # the second step of each sequence
+    assert "retained share" in report.write(str(tmp_path / "run")).read_text(encoding="utf-8")
 
 
 def contexts(count):

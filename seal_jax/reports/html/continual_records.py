@@ -12,6 +12,7 @@ def edits(run: RunRecords, stage: str) -> list[Record]:
     return [
         {"context": id, "index": sequence, "text": text}
         for record in run.stages.get(stage, {}).get("edits", [])
+        if _named(record)
         for id, sequence, text in zip(
             record["contexts"], record["sequences"], record["texts"], strict=True
         )
@@ -26,7 +27,7 @@ def trials(run: RunRecords, stage: str) -> list[Record]:
     for written, learned, asked in zip(
         *(of.get(kind, []) for kind in ("edits", "learned", "retest")), strict=False
     ):
-        for k, update in enumerate(learned["updates"]):
+        for k, update in enumerate(learned["updates"] if _named(written) else ()):
             answers = _whole(asked["rows"][k][written["step"]])
             own = {"context": written["contexts"][k], "index": written["sequences"][k]}
             found.append(update | own | {"replicate": 0, "answers": answers})
@@ -41,8 +42,14 @@ def unadapted(run: RunRecords) -> dict[str, list[Record]]:
         id: _whole(rows[sequence][record["step"]])
         for of in run.stages.values()
         for record in of.get("edits", [])
+        if _named(record)
         for id, sequence in zip(record["contexts"], record["sequences"], strict=True)
     }
+
+
+def _named(record: Record) -> bool:
+    """Whether a record says whose its self-edits are; the first versions' records do not."""
+    return "contexts" in record
 
 
 def _whole(answers: list[Record]) -> list[Record]:
