@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import special
 
-from seal_jax import statistics
+from seal_jax.stats import statistics
 
 _QUESTIONS = 8  # at most; each context has 3 to 8
 _TRUTH = 1e-12  # an interval that ends on the truth covers it

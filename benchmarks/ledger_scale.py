@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from seal_jax.ledger import Ledger
+from seal_jax.runs.ledger import Ledger
 
 
 def write(folder: str, segments: int, kib: float) -> float:

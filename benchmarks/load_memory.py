@@ -39,7 +39,7 @@ _SETTINGS = {
 
 def make_checkpoint(folder: pathlib.Path, size: int, seed: int = 0) -> None:
     """Writes config.json and `_FILES` safetensors of about `size` bytes, without a tokenizer."""
-    from seal_jax.model.config import ModelConfig
+    from seal_jax.core.model.config import ModelConfig
     from seal_jax.weights import names
 
     def shapes(layers: int) -> dict[str, tuple[int, ...]]:
@@ -83,7 +83,7 @@ def load(folder: pathlib.Path) -> dict[str, float]:
     import jax.numpy as jnp
     import safetensors.numpy
 
-    from seal_jax.model.config import ModelConfig
+    from seal_jax.core.model.config import ModelConfig
     from seal_jax.weights import names
     from seal_jax.weights import safetensors as checkpoint
 

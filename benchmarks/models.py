@@ -112,9 +112,9 @@ def load_ours(spec: Spec):
     import jax
     import jax.numpy as jnp
 
-    from seal_jax import parallel
-    from seal_jax.model import decoder
-    from seal_jax.model.config import ModelConfig
+    from seal_jax.core import parallel
+    from seal_jax.core.model import decoder
+    from seal_jax.core.model.config import ModelConfig
     from seal_jax.weights import load
 
     if spec.model == SMOLLM2:
@@ -176,8 +176,8 @@ def _tiny_tensors(spec: Spec):
     """The tiny model's parameters by transformers' names."""
     import torch
 
-    from seal_jax.model import decoder
-    from seal_jax.model.config import ModelConfig
+    from seal_jax.core.model import decoder
+    from seal_jax.core.model.config import ModelConfig
 
     params = tiny_params(decoder.param_shapes(ModelConfig.from_hf(hf_config(TINY))), "float32")
     layers = params["layers"]

@@ -10,11 +10,11 @@ import numpy as np
 
 from benchmarks import machine, models
 from benchmarks.problems import MAX_SEQUENCES
-from seal_jax import batching, evaluate, inner, optim, sampling
-from seal_jax import delta as delta_lib
-from seal_jax.delta import Delta, DeltaSpec
-from seal_jax.model import decoder
-from seal_jax.randomness import key_for
+from seal_jax.core import batching, evaluate, inner, optim, sampling
+from seal_jax.core import delta as delta_lib
+from seal_jax.core.delta import Delta, DeltaSpec
+from seal_jax.core.model import decoder
+from seal_jax.core.randomness import key_for
 
 _SPREAD = 2
 

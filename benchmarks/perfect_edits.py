@@ -16,8 +16,8 @@ import re
 import sys
 from collections.abc import Sequence
 
-from seal_jax.tasks.base import Context
 from seal_jax.tasks.knowledge import squad
+from seal_jax.tasks.protocol import Context
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(])")
 

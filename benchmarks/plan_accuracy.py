@@ -55,7 +55,7 @@ class Watch:
 
     def install(self) -> None:
         """Puts the watched programs in the place of a run's."""
-        from seal_jax import evaluate, parallel, sampling
+        from seal_jax.core import evaluate, parallel, sampling
 
         sampling.generate_jit = self.watched("sampling", sampling.generate_jit)
         evaluate.answers_of_candidates = self.watched("answers", evaluate.answers_of_candidates)
@@ -96,9 +96,9 @@ def _resident(name: str) -> int:
 
 def measure(config: str, overrides: list[str]) -> dict:
     """Runs a round, plans it, and returns both; to be called in a fresh process."""
-    from seal_jax.ledger import Ledger
+    from seal_jax.loop import session, train
     from seal_jax.planning import planner
-    from seal_jax.programs import session, train
+    from seal_jax.runs.ledger import Ledger
 
     settings = _settings(config, overrides)
     one = dataclasses.replace(settings.restem, rounds=1)
@@ -137,8 +137,8 @@ def _settings(config: str, overrides: list[str]):
 
 def _lengths(opened, settings, edits):
     """The lengths of the run's own texts, as a plan wants them."""
+    from seal_jax.loop import contexts, trials
     from seal_jax.planning.workload import Workload
-    from seal_jax.programs import contexts, trials
 
     by_id = {context.id: context for context in contexts.available(opened, "train").contexts}
     said = [by_id[edit["context"]] for edit in edits]

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seal_jax import batching
-from seal_jax.tasks.base import Context, Question
+from seal_jax.core import batching
 from seal_jax.tasks.knowledge import parse, squad
 from seal_jax.tasks.knowledge.task import KnowledgeTask
+from seal_jax.tasks.protocol import Context, Question
 from seal_jax.weights import demo_model, tokenizer
 
 MAX_SEQUENCES = 64

@@ -5,9 +5,9 @@ import time
 
 from benchmarks import machine, models
 from configs import knowledge
-from seal_jax import config_dict
-from seal_jax.programs import session as session_lib
-from seal_jax.programs import trials, writing
+from seal_jax.loop import session as session_lib
+from seal_jax.loop import trials, writing
+from seal_jax.settings import config_dict
 
 _CONTEXTS = 2
 _EPOCHS = 1

@@ -8,7 +8,8 @@ docs/continual.md.
 
 import ml_collections
 
-from seal_jax import config_dict, settings
+from seal_jax import settings
+from seal_jax.settings import config_dict
 
 _EVERY_CURE = (
     "none",

@@ -8,8 +8,9 @@ command), `smoke`, and `llama3.2-1b`. See their functions, and docs/arc.md.
 
 import ml_collections
 
-from seal_jax import config_dict, settings
-from seal_jax.tasks.few_shot import recipe
+from seal_jax import settings
+from seal_jax.settings import config_dict
+from seal_jax.tasks.arc import recipe
 
 
 def _recipe(families: str, rate: float, epochs: int, *, outputs_only: bool = True) -> str:

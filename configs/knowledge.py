@@ -10,7 +10,8 @@ follow, and `cpt-smoke`. See their functions.
 
 import ml_collections
 
-from seal_jax import config_dict, settings
+from seal_jax import settings
+from seal_jax.settings import config_dict
 
 _ALL_ARMS = (
     "base",

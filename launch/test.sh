@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests: installs the package with its test extra into .venv, then runs pytest on the CPU.
 # Two processes share the files with tests. Arguments are passed on, e.g. -m 'not slow',
-# tests/test_delta.py, or -n 0 for one process.
+# tests/core/test_delta.py, or -n 0 for one process.
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

@@ -9,16 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seal_jax.api import Learned as Learned
-    from seal_jax.api import answers as answers
-    from seal_jax.api import configure as configure
-    from seal_jax.api import learn as learn
-    from seal_jax.api import mean_gold_log_likelihood as mean_gold_log_likelihood
-    from seal_jax.api import merged as merged
-    from seal_jax.api import open as open
-    from seal_jax.api import passage as passage
-    from seal_jax.api import save_adapter as save_adapter
-    from seal_jax.api import self_edits as self_edits
+    from seal_jax.api import (
+        Learned,
+        answers,
+        configure,
+        learn,
+        mean_gold_log_likelihood,
+        merged,
+        open,
+        passage,
+        save_adapter,
+        self_edits,
+    )
 
 __all__ = [
     "Learned",

@@ -11,14 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from seal_jax import config_dict, config_files
-from seal_jax import delta as delta_lib
-from seal_jax.delta import Delta
-from seal_jax.programs import answering, export, opened_model, trials, writing
-from seal_jax.programs import session as session_lib
-from seal_jax.programs.session import Session
-from seal_jax.settings import Settings, SettingsError
-from seal_jax.tasks.base import Context, Question
+from seal_jax.core import delta as delta_lib
+from seal_jax.core.delta import Delta
+from seal_jax.loop import answering, export, opened_model, trials, writing
+from seal_jax.loop import session as session_lib
+from seal_jax.loop.session import Session
+from seal_jax.settings import Settings, SettingsError, config_dict, config_files
+from seal_jax.tasks.protocol import Context, Question
 from seal_jax.weights.exported import Addition
 
 

@@ -37,10 +37,10 @@ from etils.epath import backend as epath_backend  # noqa: E402
 from fsspec.registry import _registry as fsspec_registry  # noqa: E402
 from object_store import ObjectStore  # noqa: E402
 
-from seal_jax import checkpoints, ledger, run_dir  # noqa: E402
-from seal_jax import delta as delta_lib  # noqa: E402
-from seal_jax.model import decoder  # noqa: E402
-from seal_jax.model.config import ModelConfig, RopeScaling  # noqa: E402
+from seal_jax.core import delta as delta_lib  # noqa: E402
+from seal_jax.core.model import decoder  # noqa: E402
+from seal_jax.core.model.config import ModelConfig, RopeScaling  # noqa: E402
+from seal_jax.runs import checkpoints, ledger, run_dir  # noqa: E402
 from seal_jax.weights import demo_model  # noqa: E402
 
 _SIZES = dict(

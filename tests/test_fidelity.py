@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from seal_jax import config_dict
-from seal_jax.settings import Settings
+from seal_jax.settings import Settings, config_dict
 
 _DOCUMENT = pathlib.Path(__file__).parent.parent / "docs" / "fidelity.md"
 _TEXT = _DOCUMENT.read_text(encoding="utf-8")

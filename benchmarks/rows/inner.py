@@ -2,7 +2,7 @@
 
 from benchmarks import contest, machine
 from benchmarks.bench import NO_TORCH, Bench
-from seal_jax import batching
+from seal_jax.core import batching
 
 GROUP = "inner update"
 TOLERANCE = 2e-3  # nats a token, between final losses

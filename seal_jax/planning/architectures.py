@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model.config import ModelConfig
 
 
 def known() -> dict[str, dict]:

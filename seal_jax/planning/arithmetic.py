@@ -9,11 +9,11 @@ import math
 
 import flax.traverse_util
 
-from seal_jax import batching, sharding
-from seal_jax import delta as delta_lib
-from seal_jax.delta import DeltaSpec
-from seal_jax.model import decoder, token_loss
-from seal_jax.model.config import ModelConfig
+from seal_jax.core import batching, sharding
+from seal_jax.core import delta as delta_lib
+from seal_jax.core.delta import DeltaSpec
+from seal_jax.core.model import decoder, token_loss
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.planning.machines import GIB, Machine
 from seal_jax.settings import Settings, SettingsError, Sft
 

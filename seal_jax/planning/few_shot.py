@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 
 from seal_jax.planning.workload import Workload
 from seal_jax.settings import Settings, SettingsError
-from seal_jax.tasks.few_shot import arc, examples, prompt, recipe, votes
-from seal_jax.tasks.few_shot.arc import ArcTask
+from seal_jax.tasks.arc import arc, examples, prompt, recipe, votes
+from seal_jax.tasks.arc.arc import ArcTask
 
 _TOKEN = re.compile(r" ?[A-Za-z]+|[0-9]|\n+|[^\w\s]+|\s|\w")
 _CHAT = 40

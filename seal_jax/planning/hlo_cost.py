@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from seal_jax.model import token_loss
+from seal_jax.core.model import token_loss
 from seal_jax.planning import hlo_text
 from seal_jax.planning.hlo_text import Computation, Instruction
 from seal_jax.planning.machines import Rates

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from seal_jax import batching, parallel
-from seal_jax.model.config import ModelConfig
+from seal_jax.core import batching, parallel
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.planning import (
     arithmetic,
     compiled,

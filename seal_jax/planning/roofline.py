@@ -6,7 +6,7 @@ backward, and 2 more where the backward pass computes its layer anew.
 
 import dataclasses
 
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.planning import arithmetic
 from seal_jax.planning.machines import Machine
 from seal_jax.planning.workload import Counts, Workload

@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seal_jax import batching, evaluate, inner, parallel, restem, sampling
-from seal_jax.delta import Delta
-from seal_jax.model import decoder
-from seal_jax.model.config import ModelConfig
+from seal_jax.core import batching, evaluate, inner, parallel, restem, sampling
+from seal_jax.core.delta import Delta
+from seal_jax.core.model import decoder
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.planning.workload import Counts, Workload
 from seal_jax.settings import Settings, Sft
 

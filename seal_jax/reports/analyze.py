@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax import best_of_m, reliability, storage
-from seal_jax.reliability import Array
 from seal_jax.reports import scores
 from seal_jax.reports.scores import Stage
-from seal_jax.resampling import Estimate
+from seal_jax.runs import storage
 from seal_jax.settings import Reward
+from seal_jax.stats import best_of_m, reliability
+from seal_jax.stats.reliability import Array
+from seal_jax.stats.resampling import Estimate
 
 Record = dict[str, Any]
 

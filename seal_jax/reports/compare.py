@@ -8,10 +8,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from seal_jax import statistics
 from seal_jax.reports import finished_run
 from seal_jax.reports.finished_run import CompareError, FinishedRun, Setting
-from seal_jax.statistics import Interval
+from seal_jax.stats import statistics
+from seal_jax.stats.statistics import Interval
 
 # Settings that decide what is asked; the last three leave out what is too long.
 _CHOOSE_CONTEXTS = (

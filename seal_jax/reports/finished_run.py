@@ -8,8 +8,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from seal_jax import run_dir, storage
-from seal_jax.ledger import Ledger
+from seal_jax.runs import run_dir, storage
+from seal_jax.runs.ledger import Ledger
 
 DEFAULT_GRADER = "local-1"  # of runs that recorded none
 GRIDS = "exact grids"  # what grades few-shot learning: no opinion, so it has no version

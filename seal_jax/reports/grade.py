@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from seal_jax.tasks.knowledge.grading import calibration
-from seal_jax.tasks.knowledge.grading.grade import Decision, decide
+from seal_jax.judges.local import calibration
+from seal_jax.judges.local.grade import Decision, decide
 
 
 def grade_rows(rows_path: str, *, show: bool, write: Callable[[str], Any] = print) -> dict:

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax import run_dir, storage
-from seal_jax.ledger import Ledger, LedgerError, Segment
-from seal_jax.programs import arm_kinds
-from seal_jax.reliability import Array
-from seal_jax.reports import few_shot_trials
-from seal_jax.tasks.knowledge import scored
+from seal_jax.loop import arm_kinds
+from seal_jax.reports import few_shot_trials, scored
+from seal_jax.runs import run_dir, storage
+from seal_jax.runs.ledger import Ledger, LedgerError, Segment
+from seal_jax.stats.reliability import Array
 
 Record = dict[str, Any]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax import restem
-from seal_jax.restem import SelectionRule
-from seal_jax.tasks.knowledge import scored
-from seal_jax.tasks.knowledge.scored import Entry, ScoredError
+from seal_jax.core import restem
+from seal_jax.core.restem import SelectionRule
+from seal_jax.reports import scored
+from seal_jax.reports.scored import Entry, ScoredError
 
 
 def select(path: str, rule: SelectionRule, *, seed: int = 0, out: str = "") -> list[dict[str, Any]]:

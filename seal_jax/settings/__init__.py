@@ -26,15 +26,7 @@ from seal_jax.settings.learning import (
     Sft,
 )
 from seal_jax.settings.metrics import Metrics
-from seal_jax.settings.outcomes import (
-    ARMS,
-    Evaluation,
-    Grading,
-    Restem,
-    Reward,
-    Teacher,
-    Tuning,
-)
+from seal_jax.settings.outcomes import ARMS, Evaluation, Grading, Restem, Reward, Teacher, Tuning
 from seal_jax.settings.texts import Answers, Data, Edits, Prompts
 
 __all__ = [

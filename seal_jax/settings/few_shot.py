@@ -4,8 +4,8 @@ import dataclasses
 from typing import Literal
 
 from seal_jax.settings.checks import require
-from seal_jax.tasks.few_shot import recipe, votes
-from seal_jax.tasks.few_shot.grids import Form
+from seal_jax.tasks.arc import recipe, votes
+from seal_jax.tasks.arc.grids import Form
 
 # The oracle recipe of SEAL (arXiv 2506.10943, section 4.2).
 ORACLE = recipe.write(

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Literal
 
-from seal_jax import optim, restem
-from seal_jax.delta import DeltaSpec
-from seal_jax.model import decoder
+from seal_jax.core import optim, restem
+from seal_jax.core.delta import DeltaSpec
+from seal_jax.core.model import decoder
 from seal_jax.settings.checks import ascending, require
 
 ATTENTION = ("q_proj", "v_proj")

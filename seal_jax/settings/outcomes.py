@@ -5,10 +5,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from seal_jax import restem
-from seal_jax.endpoint import EndpointSettings
+from seal_jax.core import restem
 from seal_jax.settings import object_reference
 from seal_jax.settings.checks import ascending, require
+from seal_jax.settings.endpoint import EndpointSettings
 from seal_jax.settings.learning import Sft
 
 
@@ -209,7 +209,7 @@ class Evaluation:
       seed: chooses them; not the run's seed, so that runs of several seeds are asked the same.
       questions: how many are asked in all (chosen by `seed`), in the form "corpus"; 0 is all.
       edits: self-edits of a context in the self-edit arms.
-      arms: what is compared; see programs/arms.py. "base" is the untouched model, "prompt" has the
+      arms: what is compared; see loop/arms.py. "base" is the untouched model, "prompt" has the
         passage in the question's prompt (a ceiling), "passage" trains on the passage alone and
         "passage_steps" with as many optimizer steps as "edit_before"; "edit_before" learns its own
         self-edits, "edit_after" is SEAL; "edit_after_base" and "edit_before_policy" swap editor and

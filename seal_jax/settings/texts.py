@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from seal_jax import sampling
+from seal_jax.core import sampling
 from seal_jax.settings.checks import ascending, require
 from seal_jax.tasks.knowledge import splits
 

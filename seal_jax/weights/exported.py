@@ -19,10 +19,10 @@ import flax.traverse_util
 import numpy as np
 from etils import epath
 
-from seal_jax import directory_lock, json_file
-from seal_jax.delta import Delta
-from seal_jax.model import decoder
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.delta import Delta
+from seal_jax.core.model import decoder
+from seal_jax.core.model.config import ModelConfig
+from seal_jax.runs import directory_lock, json_file
 from seal_jax.weights.names import WeightsError
 
 MARK = "seal_jax_export.json"

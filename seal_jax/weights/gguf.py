@@ -13,7 +13,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import names, placement
 from seal_jax.weights.names import WeightsError
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from etils import epath
 
-from seal_jax import delta as delta_lib
-from seal_jax.model.config import ModelConfig
+from seal_jax.core import delta as delta_lib
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import demo_model, exported, gguf, hub, peft, safetensors, tokenizer
 from seal_jax.weights.names import WeightsError
 from seal_jax.weights.placement import ShardingOf

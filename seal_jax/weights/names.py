@@ -13,8 +13,8 @@ from typing import Any, Literal
 import flax.traverse_util
 import numpy as np
 
-from seal_jax.model import decoder
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model import decoder
+from seal_jax.core.model.config import ModelConfig
 
 Naming = Literal["hf", "gguf"]
 Shape = tuple[int, ...]

@@ -18,9 +18,9 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
-from seal_jax.delta import Delta, DeltaSpec
-from seal_jax.model import decoder
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.delta import Delta, DeltaSpec
+from seal_jax.core.model import decoder
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import hub
 from seal_jax.weights.names import WeightsError
 

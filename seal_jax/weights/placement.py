@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights.names import Index, Leaf, Shape
 
 # The model, the path of a parameter, joined by "/", and its shape → where it goes.

@@ -12,7 +12,7 @@ import ml_dtypes  # noqa: F401  (teaches numpy the name "bfloat16")
 import safetensors.numpy
 from etils import epath
 
-from seal_jax.model.config import FAMILIES, ModelConfig
+from seal_jax.core.model.config import FAMILIES, ModelConfig
 from seal_jax.weights import names, placement, tensor_file
 from seal_jax.weights.names import WeightsError
 

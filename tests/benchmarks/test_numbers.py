@@ -5,7 +5,7 @@ import pytest
 from benchmarks import contest, machine, models
 from benchmarks.report import Report
 from benchmarks.rows import decode, inner
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model.config import ModelConfig
 
 
 def _config(**changes):

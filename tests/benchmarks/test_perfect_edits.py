@@ -3,7 +3,8 @@
 import importlib.resources
 
 from benchmarks import perfect_edits
-from seal_jax.tasks.knowledge import squad, teacher
+from seal_jax.judges import teacher
+from seal_jax.tasks.knowledge import squad
 
 DEMO = importlib.resources.files("seal_jax.tasks.knowledge") / "data" / "demo_eval.json"
 

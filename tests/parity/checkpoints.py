@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import names
 
 _SMALL = {

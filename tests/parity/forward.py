@@ -5,8 +5,8 @@ import functools
 import jax
 import numpy as np
 
-from seal_jax import batching, sampling
-from seal_jax.model import decoder
+from seal_jax.core import batching, sampling
+from seal_jax.core.model import decoder
 
 from . import checkpoints
 

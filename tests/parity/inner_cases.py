@@ -10,8 +10,8 @@ import zlib
 import jax
 import numpy as np
 
-from seal_jax import batching, inner, optim
-from seal_jax.delta import Delta, DeltaSpec
+from seal_jax.core import batching, inner, optim
+from seal_jax.core.delta import Delta, DeltaSpec
 
 from . import checkpoints
 

@@ -7,9 +7,9 @@ import pytest
 import tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from seal_jax import delta as delta_lib
 from seal_jax import settings as settings_lib
-from seal_jax.programs import export, session
+from seal_jax.core import delta as delta_lib
+from seal_jax.loop import export, session
 from seal_jax.weights import safetensors
 from seal_jax.weights.exported import Addition
 from seal_jax.weights.load import load_model

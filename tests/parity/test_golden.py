@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from seal_jax import optim
+from seal_jax.core import optim
 
 from . import checkpoints, forward, golden, inner_cases
 

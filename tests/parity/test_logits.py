@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from seal_jax.model import decoder
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model import decoder
+from seal_jax.core.model.config import ModelConfig
 
 from . import checkpoints, forward
 

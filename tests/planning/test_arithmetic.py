@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from seal_jax.delta import DeltaSpec
+from seal_jax.core.delta import DeltaSpec
+from seal_jax.loop import opened_model
 from seal_jax.planning import architectures, arithmetic, machines, planner, roofline
 from seal_jax.planning.workload import Workload, counts
-from seal_jax.programs import opened_model
 from seal_jax.settings import Corpus, Edits, Evaluation, Model, Reward, Settings, SettingsError
 
 GIB = machines.GIB

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 
-from seal_jax import ledger, run_dir
-from seal_jax.programs import per_context
-from seal_jax.tasks.base import Context
+from seal_jax.loop import per_context
+from seal_jax.runs import ledger, run_dir
+from seal_jax.tasks.protocol import Context
 
 CONFIG = {
     "seed": 0,

@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 
-from seal_jax import ledger, run_dir
-from seal_jax.programs import per_context
-from seal_jax.programs.knowledge_task import make_task
+from seal_jax.loop import per_context
+from seal_jax.runs import ledger, run_dir
 from seal_jax.settings import Data, FewShot, Reward, Settings
+from seal_jax.tasks.registry import make_task
 
 _WORDS = (
     "harbour lantern valley copper river guild winter bridge orchard comet ledger mill tower "

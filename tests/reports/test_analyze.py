@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from seal_jax import cli, ledger, reliability
+from seal_jax import cli
 from seal_jax.reports import analysis_table, analyze, scores
+from seal_jax.runs import ledger
+from seal_jax.stats import reliability
 
 CONTEXTS, EDITS, QUESTIONS, REPLICATES = 4, 3, 2, 2
 

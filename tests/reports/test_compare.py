@@ -7,10 +7,12 @@ import pathlib
 import pytest
 from scipy import special
 
-from seal_jax import cli, run_dir, statistics
-from seal_jax.programs import per_context
+from seal_jax import cli
+from seal_jax.loop import per_context
 from seal_jax.reports import compare, compare_table, finished_run
 from seal_jax.reports.finished_run import CompareError
+from seal_jax.runs import run_dir
+from seal_jax.stats import statistics
 
 from .conftest import CONFIG, some_answers, some_contexts
 

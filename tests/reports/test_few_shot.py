@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from seal_jax import cli, ledger, run_dir
-from seal_jax.programs.few_shot import arms
+from seal_jax import cli
+from seal_jax.loop.few_shot import arms
 from seal_jax.reports import analyze, compare, scores
 from seal_jax.reports.finished_run import CompareError
+from seal_jax.runs import ledger, run_dir
 
 _CONFIG = {"seed": 0, "task": "few_shot", "few_shot": {"eval": "tasks", "eval_tasks": ["a", "b"]}}
 _EDITS = 2

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from seal_jax import cli, run_dir
+from seal_jax import cli
 from seal_jax.reports.html import report, run_records
+from seal_jax.runs import run_dir
 
 from . import made_runs
 

@@ -4,8 +4,8 @@ import gguf
 import numpy as np
 import pytest
 
-from seal_jax.model.config import ModelConfig
-from seal_jax.model.decoder import param_shapes
+from seal_jax.core.model.config import ModelConfig
+from seal_jax.core.model.decoder import param_shapes
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from seal_jax import directory_lock
-from seal_jax.delta import Delta, DeltaSpec
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.delta import Delta, DeltaSpec
+from seal_jax.core.model.config import ModelConfig
+from seal_jax.runs import directory_lock
 from seal_jax.weights import exported
 from seal_jax.weights.exported import ExportError, Mark
 from seal_jax.weights.names import WeightsError

@@ -4,7 +4,7 @@ import gguf as gguf_package
 import numpy as np
 import pytest
 
-from seal_jax.model.config import ModelConfig, RopeScaling
+from seal_jax.core.model.config import ModelConfig, RopeScaling
 from seal_jax.weights import gguf
 from seal_jax.weights.names import WeightsError
 

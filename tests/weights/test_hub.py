@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from huggingface_hub import errors
 
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import hub, peft, tokenizer
 from seal_jax.weights import safetensors as checkpoint
 from seal_jax.weights.load import load_model

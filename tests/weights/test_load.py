@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import safetensors as checkpoint
 from seal_jax.weights import tokenizer as tokenization
 from seal_jax.weights.load import load_model

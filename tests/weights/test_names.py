@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import names
 
 COMMON = {

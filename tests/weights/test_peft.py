@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from seal_jax import delta as delta_lib
-from seal_jax.delta import Delta, DeltaSpec
-from seal_jax.model.config import ModelConfig
+from seal_jax.core import delta as delta_lib
+from seal_jax.core.delta import Delta, DeltaSpec
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import peft
 from seal_jax.weights.names import WeightsError
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from seal_jax import parallel
-from seal_jax.model.config import ModelConfig
+from seal_jax.core import parallel
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import names, placement
 
 P = PartitionSpec

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from seal_jax.model.config import ModelConfig
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import tokenizer as tokenization
 from seal_jax.weights.names import WeightsError
 

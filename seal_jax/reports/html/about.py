@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from seal_jax import run_dir
 from seal_jax.reports.finished_run import GRIDS
 from seal_jax.reports.html.markup import Html, details, section, table, tag
 from seal_jax.reports.html.run_records import RunRecords
+from seal_jax.runs import run_dir
 
 Record = dict[str, Any]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from seal_jax.programs import arm_kinds
-from seal_jax.programs.arm_kinds import Kind
+from seal_jax.loop import arm_kinds
+from seal_jax.loop.arm_kinds import Kind
 from seal_jax.reports.finished_run import METRICS
 from seal_jax.reports.html.run_records import RunRecords
 

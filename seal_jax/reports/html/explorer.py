@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax.programs import rewards
+from seal_jax.loop import rewards
 from seal_jax.reports.html import continual_records
 from seal_jax.reports.html.arm_names import kinds
 from seal_jax.reports.html.run_records import RunRecords, is_continual

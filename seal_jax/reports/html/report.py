@@ -9,15 +9,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from seal_jax.reports.html import (
-    about,
-    continual,
-    explorer,
-    figures,
-    run_records,
-    sections,
-    texts,
-)
+from seal_jax.reports.html import about, continual, explorer, figures, run_records, sections, texts
 from seal_jax.reports.html.markup import Html, join, tag
 from seal_jax.reports.html.run_records import ReportError, RunRecords
 

@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from seal_jax import run_dir
-from seal_jax.ledger import Ledger
+from seal_jax.runs import run_dir
+from seal_jax.runs.ledger import Ledger
 
 Record = dict[str, Any]
 

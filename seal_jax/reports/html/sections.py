@@ -3,12 +3,12 @@
 import itertools
 from typing import Any
 
-from seal_jax import statistics
 from seal_jax.reports import scores
 from seal_jax.reports.html import charts
 from seal_jax.reports.html.arm_names import kinds, metric, metrics, number, range_of
 from seal_jax.reports.html.markup import Html, details, join, section, table, tag
 from seal_jax.reports.html.run_records import RunRecords
+from seal_jax.stats import statistics
 
 Record = dict[str, Any]
 

@@ -4,11 +4,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from seal_jax import config_dict
-from seal_jax.programs.knowledge_task import make_task
 from seal_jax.reports.html.run_records import RunRecords
-from seal_jax.settings import Settings
-from seal_jax.tasks.few_shot import arc
+from seal_jax.settings import Settings, config_dict
+from seal_jax.tasks.arc import arc
+from seal_jax.tasks.registry import make_task
 
 _GIVEN = ("policy_from", "policy_version", "split", "on")  # what a run's config has beside settings
 

@@ -16,9 +16,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from seal_jax.tasks.base import Context
 from seal_jax.tasks.knowledge import parse, prompt
-from seal_jax.tasks.knowledge.grading.words import words
+from seal_jax.tasks.knowledge.words import words
+from seal_jax.tasks.protocol import Context
 
 _ENTITIES_PLACEHOLDERS = frozenset({"title", "passage"})
 _RELATION_PLACEHOLDERS = frozenset({"title", "passage", "entities"})

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from seal_jax.tasks.base import Context
 from seal_jax.tasks.knowledge.squad import DataError, same_key
+from seal_jax.tasks.protocol import Context
 
 Part = Literal["all", "development", "test", "paper", "like_paper"]
 PARTS: tuple[Part, ...] = ("all", "development", "test", "paper", "like_paper")

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from seal_jax.tasks.base import Context, Question, Skipped
 from seal_jax.tasks.knowledge.parse import is_blank
+from seal_jax.tasks.protocol import Context, Question, Skipped
 
 _SIGNS = "#%&*/@\\§†‡"  # Unicode counts these as punctuation
 _NAMES = {dict: "an object", list: "a list", str: "a string", type(None): "null"}

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 
-from seal_jax.tasks.base import Context, Question, Split
 from seal_jax.tasks.knowledge import parse, prompt, splits, squad
 from seal_jax.tasks.knowledge.squad import DataError, Skipped
+from seal_jax.tasks.protocol import Context, Question, Split
 
 _READING_PLACEHOLDERS = frozenset({"title", "passage", "question"})
 

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from seal_jax import batching, json_file
+from seal_jax.core import batching
+from seal_jax.judges.local import grade
+from seal_jax.runs import json_file
 from seal_jax.tasks.knowledge import prompt, squad
-from seal_jax.tasks.knowledge.grading import grade
 from seal_jax.tasks.knowledge.task import KnowledgeTask
 
 LONG = " ".join(f"word{i}" for i in range(10_000))

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from seal_jax.tasks.base import Context, Question
 from seal_jax.tasks.knowledge import entity_graph, prompt
+from seal_jax.tasks.protocol import Context, Question
 
 SHIP = Context(
     id="ostravelle-000",

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from seal_jax.tasks.base import Context, Question
-from seal_jax.tasks.knowledge import prompt, rubric
+from seal_jax.judges import rubric
+from seal_jax.tasks.knowledge import prompt
+from seal_jax.tasks.protocol import Context, Question
 
 CONTEXT = Context(
     "1", "Rome", "Rome fell in 476.", (Question("q", "CANARY question?", "CANARY answer"),)

@@ -5,9 +5,8 @@ import math
 
 import pytest
 
-from seal_jax.reports import analyze, select
-from seal_jax.restem import SelectionRule
-from seal_jax.tasks.knowledge import scored
+from seal_jax.core.restem import SelectionRule
+from seal_jax.reports import analyze, scored, select
 
 
 def completion(text, reward=None, baseline=0.25, **other):

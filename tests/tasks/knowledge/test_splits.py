@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from seal_jax.tasks.base import Context, Question
 from seal_jax.tasks.knowledge import splits, squad
 from seal_jax.tasks.knowledge.squad import DataError
+from seal_jax.tasks.protocol import Context, Question
 
 
 def _contexts(*sizes, questions=1):

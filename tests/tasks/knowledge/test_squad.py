@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from seal_jax.tasks.base import Context, Question
 from seal_jax.tasks.knowledge import squad
+from seal_jax.tasks.protocol import Context, Question
 
 
 def _qa(question_id, question="Who?", *answers):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from seal_jax.tasks import base
+from seal_jax.tasks import protocol as base
 from seal_jax.tasks.knowledge import prompt, squad
 from seal_jax.tasks.knowledge.task import KnowledgeTask
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from seal_jax.endpoint import EndpointSettings
-from seal_jax.tasks.knowledge import teacher
-from seal_jax.tasks.knowledge.teacher import Taught, TeacherError
+from seal_jax.judges import teacher
+from seal_jax.judges.teacher import Taught, TeacherError
+from seal_jax.settings.endpoint import EndpointSettings
 
 PROMPTS = {"rome-0": "About Rome:\n", "oslo-0": "About Oslo:", "lima-0": "About Lima:"}
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from seal_jax.settings import Settings
-from seal_jax.tasks.base import Context, Question, Skipped, Split
+from seal_jax.tasks.protocol import Context, Question, Skipped, Split
 
 _ASKED = {
     "length_km": "How many kilometres long is it?",
@@ -29,7 +29,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 class Rivers:
-    """The `seal_jax.tasks.base.Task`: a context is a river's data sheet.
+    """The `seal_jax.tasks.protocol.Task`: a context is a river's data sheet.
 
     Its prompts are worded so that they do as a chat's turn and as a text to continue. A self-edit
     is taken apart into sentences, each a training sequence under the river's name.

@@ -17,9 +17,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
-from seal_jax.tasks.base import Context
 from seal_jax.tasks.knowledge.squad import DataError, Passage, Skipped
 from seal_jax.tasks.knowledge.tfds.squad_passages import squad_passages_dataset_builder as dataset
+from seal_jax.tasks.protocol import Context
 
 PREFIX = "tfds:"
 _OFFICIAL = {f"{PREFIX}{dataset.Builder.name}/{split}": split for split in dataset.URLS}

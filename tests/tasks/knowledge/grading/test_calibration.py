@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from seal_jax.tasks.knowledge.grading import calibration, grade
-from seal_jax.tasks.knowledge.grading.calibration import Table
-from seal_jax.tasks.knowledge.grading.features import NAMES
-from seal_jax.tasks.knowledge.grading.grade import WEIGHTS, decide
+from seal_jax.judges.local import calibration, grade
+from seal_jax.judges.local.calibration import Table
+from seal_jax.judges.local.features import NAMES
+from seal_jax.judges.local.grade import WEIGHTS, decide
 
 
 def _table(values_N, judged_N, questions, ruled_N=None):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seal_jax.tasks.knowledge.grading.denial import denied
+from seal_jax.judges.local.denial import denied
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from seal_jax.tasks.knowledge.grading.features import NAMES, Compared, answer_of, features
+from seal_jax.judges.local.features import NAMES, Compared, answer_of, features
 
 
 def _features(gold, prediction, question=""):

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from seal_jax.tasks.base import Verdict
-from seal_jax.tasks.knowledge.grading import grade
-from seal_jax.tasks.knowledge.grading.features import NAMES
+from seal_jax.judges.local import grade
+from seal_jax.judges.local.features import NAMES
+from seal_jax.tasks.protocol import Verdict
 
 ARCHES, CAPITAL = "How many arches has the bridge?", "Where was the treaty signed?"
 SALT, LANDED, DUG = "Is the lake salty?", "When did they land?", "How long is the tunnel?"

@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 
-from seal_jax.endpoint import EndpointError, EndpointSettings
-from seal_jax.tasks.base import Answered, Verdict
-from seal_jax.tasks.knowledge.grading import grade as local
-from seal_jax.tasks.knowledge.grading import judge
-from seal_jax.tasks.knowledge.grading.judge import EndpointGrader, LocalGrader
+from seal_jax.judges import judge
+from seal_jax.judges.endpoint import EndpointError
+from seal_jax.judges.judge import EndpointGrader, LocalGrader
+from seal_jax.judges.local import grade as local
+from seal_jax.settings.endpoint import EndpointSettings
 from seal_jax.tasks.knowledge.prompt import PromptError
+from seal_jax.tasks.protocol import Answered, Verdict
 
 RIGHT, WRONG = Verdict(correct=True, empty=False), Verdict(correct=False, empty=False)
 

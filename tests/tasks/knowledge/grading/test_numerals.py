@@ -2,7 +2,7 @@
 
 import pytest
 
-from seal_jax.tasks.knowledge.grading import numerals
+from seal_jax.tasks.knowledge import numerals
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seal_jax.tasks.knowledge.grading.variants import insert
+from seal_jax.judges.local.variants import insert
 
 WHO = "Who sailed?"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seal_jax.tasks.knowledge.grading import lexicon, words
+from seal_jax.tasks.knowledge import lexicon, words
 
 
 @pytest.mark.parametrize(

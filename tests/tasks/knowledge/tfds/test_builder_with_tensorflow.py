@@ -7,9 +7,7 @@ import tensorflow_datasets as tfds
 
 pytest.importorskip("tensorflow", reason="TFDS's DatasetBuilderTestCase needs TensorFlow")
 
-from seal_jax.tasks.knowledge.tfds.squad_passages import (
-    squad_passages_dataset_builder as dataset,
-)
+from seal_jax.tasks.knowledge.tfds.squad_passages import squad_passages_dataset_builder as dataset
 
 
 class SquadPassagesTest(tfds.testing.DatasetBuilderTestCase):

@@ -1,0 +1,1 @@
+"""The method on arrays: no files, no tokenizer, no settings, no text."""

@@ -1,0 +1,259 @@
+"""The decoder language model as functions over a parameter tree.
+
+The tree is plain nested dicts; the layers' leaves are stacked on a leading axis L:
+
+    {"embed": {"embedding": [V, D]},
+     "layers": {"attn_norm", "attn": {"q_proj": {"kernel": [L, D, H*Dh]}, ...}, "mlp_norm", "mlp"},
+     "final_norm": {"scale": [D]},
+     "head": {"kernel": [D, V]}}            # absent when the embeddings are tied
+
+`delta` arguments are the variables of `seal_jax.core.delta.variables`: a tree with the same module
+paths. Training and prefill scan over the stacked layers; decoding loops over split ones.
+"""
+
+import functools
+from typing import Any, Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from seal_jax.core.model import packing as packing_lib
+from seal_jax.core.model import token_loss
+from seal_jax.core.model.config import ModelConfig
+from seal_jax.core.model.layers import Block, Embed, Head, RMSNorm, rope_angles
+from seal_jax.core.model.packing import Packing
+
+Params = dict[str, Any]
+
+
+class KVCache(flax.struct.PyTreeNode):
+    """Keys and values of every layer. Prompts are right-aligned, so all rows share one slot.
+
+    Attributes:
+      keys, values: L-tuples of [B, S, G, Dh].
+      starts_B: the first used slot of each row; the position of slot s is s - start.
+    """
+
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
+    starts_B: jax.Array
+
+
+def init(config: ModelConfig, key, dtype=jnp.float32) -> Params:
+    """Random parameters of the tree that the module's docstring shows."""
+    key_embed, key_layers, key_head = jax.random.split(key, 3)
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    x = jnp.zeros((1, 1, config.hidden_size), jnp.float32)
+    rope = rope_angles(config, tokens)
+    mask = jnp.ones((1, 1, 1, 1), bool)
+
+    def init_layer(key_layer):
+        return Block(config).init(key_layer, x, rope, mask)["params"]
+
+    params = {
+        "embed": Embed(config).init(key_embed, tokens)["params"],
+        "layers": jax.vmap(init_layer)(jax.random.split(key_layers, config.num_layers)),
+        "final_norm": RMSNorm(config.norm_eps).init(key_head, x)["params"],
+    }
+    if not config.tie_embeddings:
+        params["head"] = Head(config).init(key_head, x)["params"]
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+
+
+@functools.cache
+def param_shapes(config: ModelConfig) -> Params:
+    """The parameter tree with the shape of each leaf in its place."""
+    shapes = jax.eval_shape(functools.partial(init, config), jax.random.key(0))
+    return jax.tree.map(lambda leaf: leaf.shape, shapes)
+
+
+Remat = Literal["none", "dots", "full"]
+
+
+def hidden_states(
+    config,
+    params,
+    tokens_BxT,
+    *,
+    delta=None,
+    packing: Packing | None = None,
+    remat: Remat = "none",
+):
+    """Final hidden states of right-padded rows; a row's padding cannot reach its real tokens.
+
+    Args:
+      tokens_BxT: token ids.
+      delta: None, or delta variables (one candidate's, or K candidates' grouped rows).
+      packing: of the rows, to compute on their real tokens only; None computes on all B x T.
+      remat: what the backward pass computes anew: nothing, everything of a layer but the outputs
+        of its large matrix products ("dots"), or the layer ("full"; the least memory).
+
+    Returns:
+      [B, T, D], or [P, D] with a packing, after the final norm.
+    """
+    tokens = tokens_BxT.shape[1]
+    mask = jnp.tril(jnp.ones((1, 1, tokens, tokens), bool))
+    positions = jnp.broadcast_to(jnp.arange(tokens), tokens_BxT.shape)
+    x, _ = _scan_layers(
+        config, params, tokens_BxT, positions, mask, delta, packing=packing, remat=remat
+    )
+    return x
+
+
+def prefill(config, params, tokens_BxT, lengths_B, cache_len: int, *, delta=None):
+    """Runs right-aligned prompts and opens a cache for what follows them.
+
+    Args:
+      tokens_BxT: prompts, right-aligned (padding on the left).
+      lengths_B: their true lengths; padding is masked by length.
+      cache_len: S, at least T plus the number of tokens to come.
+
+    Returns:
+      (logits [B, V] float32 of the token after each prompt, KVCache).
+    """
+    tokens = tokens_BxT.shape[1]
+    starts_B = tokens - lengths_B
+    slots = jnp.arange(tokens)
+    positions_BxT = jnp.maximum(slots[None] - starts_B[:, None], 0)
+    causal_TxT = slots[None, :] <= slots[:, None]
+    real_BxT = slots[None] >= starts_B[:, None]
+    mask = (causal_TxT[None] & real_BxT[:, None])[:, None]
+    x, (keys, values) = _scan_layers(config, params, tokens_BxT, positions_BxT, mask, delta)
+    room = [(0, 0), (0, 0), (0, cache_len - tokens), (0, 0), (0, 0)]
+    cache = KVCache(
+        keys=tuple(jnp.pad(keys, room)),
+        values=tuple(jnp.pad(values, room)),
+        starts_B=starts_B,
+    )
+    return logits(config, params, x[:, -1], delta=delta), cache
+
+
+def split_layers(config: ModelConfig, tree: Params | None) -> list[Params]:
+    """Per-layer trees of the `layers` part of parameters or delta variables.
+
+    `{"attn": {"q_proj": {"kernel": [L, D, F]}}}` becomes L times
+    `{"attn": {"q_proj": {"kernel": [D, F]}}}`. Slicing once before a decode loop keeps the loop
+    from copying every layer at every token.
+    """
+    layers = (tree or {}).get("layers", {})
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], layers) for i in range(config.num_layers)]
+
+
+def decode_step(config, params, layers, tokens_B, slot, cache: KVCache, *, delta=None, deltas=None):
+    """One token further for every row.
+
+    Args:
+      params: the whole tree (its embedding, final norm and head are used).
+      layers: `split_layers(params)`; deltas: `split_layers(delta)`, or None.
+      tokens_B: the tokens to read; slot: the scalar cache slot they are written to.
+
+    Returns:
+      (logits [B, V] float32, updated cache).
+    """
+    rope = rope_angles(config, (slot - cache.starts_B)[:, None])
+    slots = jnp.arange(cache.keys[0].shape[1])
+    mask_Bx1x1xS = ((slots[None] >= cache.starts_B[:, None]) & (slots <= slot))[:, None, None]
+    x = _embed(config, params, tokens_B[:, None], delta)
+    keys, values = [], []
+    for i, layer in enumerate(layers):
+        variables = {"params": layer, "delta": deltas[i] if deltas else {}}
+        layer_cache = (cache.keys[i], cache.values[i])
+        x, (k, v) = Block(config).apply(variables, x, rope, mask_Bx1x1xS, layer_cache, slot)
+        keys.append(k)
+        values.append(v)
+    x = _final_norm(config, params, x, delta)
+    cache = cache.replace(keys=tuple(keys), values=tuple(values))
+    return logits(config, params, x[:, 0], delta=delta), cache
+
+
+def logits(config: ModelConfig, params: Params, hidden, *, delta=None):
+    """[..., V] float32 logits of final hidden states [..., D]."""
+    if config.tie_embeddings:
+        variables = {"params": params["embed"], "delta": (delta or {}).get("embed", {})}
+        return Embed(config).apply(variables, hidden, method=Embed.attend)
+    variables = {"params": params["head"], "delta": (delta or {}).get("head", {})}
+    return Head(config).apply(variables, hidden)
+
+
+def log_likelihoods(
+    config,
+    params,
+    tokens_BxT,
+    *,
+    wanted_BxT=None,
+    delta=None,
+    packing: Packing | None = None,
+    remat: Remat = "none",
+):
+    """[B, T-1] float32: log p(token t+1 | tokens ..t) of right-padded rows.
+
+    Args:
+      tokens_BxT, delta, packing, remat: see `hidden_states`.
+      wanted_BxT: bool; where false, the log-likelihood *of* that token is not computed but 0. The
+        first column means nothing. None is everywhere.
+    """
+    hidden = hidden_states(config, params, tokens_BxT, delta=delta, packing=packing, remat=remat)
+    targets = jnp.roll(tokens_BxT, -1, axis=1)
+    wanted = jnp.ones(tokens_BxT.shape, bool) if wanted_BxT is None else wanted_BxT
+    wanted = jnp.roll(wanted, -1, axis=1).at[:, -1].set(False)
+    if packing is not None:
+        targets, wanted = packing_lib.pack(packing, targets), packing_lib.pack(packing, wanted)
+    if set(delta or {}) <= {"layers"}:
+        head = params["embed"]["embedding"] if config.tie_embeddings else params["head"]["kernel"]
+        lls = token_loss.log_likelihoods(
+            config.tie_embeddings,
+            head,
+            hidden.reshape(-1, hidden.shape[-1]),
+            targets.reshape(-1),
+            wanted.reshape(-1),
+        ).reshape(targets.shape)
+    else:  # the head itself is being trained
+        lls = target_log_probs(logits(config, params, hidden, delta=delta), targets)
+        lls = jnp.where(wanted, lls, 0.0)
+    lls_BxT = lls if packing is None else packing_lib.unpack(packing, lls)
+    return lls_BxT[:, :-1]
+
+
+def target_log_probs(logits, targets):
+    """[...] log-probabilities of targets [...] under logits [..., V], by a gather and one sum."""
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def _embed(config, params, tokens, delta):
+    variables = {"params": params["embed"], "delta": (delta or {}).get("embed", {})}
+    return Embed(config).apply(variables, tokens)
+
+
+def _final_norm(config, params, x, delta):
+    variables = {"params": params["final_norm"], "delta": (delta or {}).get("final_norm", {})}
+    return RMSNorm(config.norm_eps).apply(variables, x)
+
+
+def _scan_layers(
+    config, params, tokens, positions, mask, delta, *, packing=None, remat: Remat = "none"
+):
+    """Embeds and runs all layers; returns normed states and stacked keys and values."""
+    rope = rope_angles(config, positions)
+
+    def layer(x, layer_trees):
+        layer_params, layer_delta = layer_trees
+        variables = {"params": layer_params, "delta": layer_delta}
+        return Block(config).apply(variables, x, rope, mask, packing=packing)
+
+    if remat != "none":
+        policies = jax.checkpoint_policies
+        saved = policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+        layer = jax.checkpoint(layer, policy=saved, prevent_cse=False)
+    tokens = tokens if packing is None else packing_lib.pack(packing, tokens)
+    x = _embed(config, params, tokens, delta)
+    trees = (params["layers"], (delta or {}).get("layers", {}))
+    x, keys_values = jax.lax.scan(layer, x, trees)
+    return _final_norm(config, params, x, delta), keys_values
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Number of parameters of the model."""
+    shapes = jax.tree.leaves(param_shapes(config), is_leaf=lambda leaf: isinstance(leaf, tuple))
+    return sum(functools.reduce(int.__mul__, shape, 1) for shape in shapes)

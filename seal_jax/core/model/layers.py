@@ -1,0 +1,226 @@
+"""Flax Linen layers of the decoder. Each reads its `delta` variables when they are present.
+
+Dims: B rows, T query tokens, S key tokens, D model width, H query heads, G key/value heads,
+Dh head width, F features out, R rank, K candidates.
+
+Where a `packing` is given, x is the packed row [P, D] of the B rows (see `model.packing`).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from seal_jax.core.model import packing as packing_lib
+from seal_jax.core.model.config import ModelConfig, RopeScaling
+from seal_jax.core.model.packing import Packing
+
+_init_kernel = nn.initializers.lecun_normal()
+
+
+def low_rank(x, a, b):
+    """The low-rank part of a projection, in float32 (as PEFT keeps adapters on a bf16 base).
+
+    Args:
+      x: [B, T, in].
+      a: [in, R], or [K, in, R] where row r belongs to candidate r // (B / K).
+      b: [R, out] or [K, R, out].
+
+    Returns:
+      [B, T, out] float32.
+    """
+    x = x.astype(jnp.float32)
+    if a.ndim == 2:
+        return x @ a @ b
+    x_KxNxD = x.reshape(a.shape[0], -1, x.shape[-1])
+    return (x_KxNxD @ a @ b).reshape(*x.shape[:-1], b.shape[-1])
+
+
+def _changed(module: nn.Module, name: str, value):
+    """A parameter plus its dense delta, if it has one."""
+    change = module.get_variable("delta", name)
+    return value if change is None else (value + change).astype(value.dtype)
+
+
+class Projection(nn.Module):
+    """A linear map with optional bias, dense delta and low-rank delta."""
+
+    features: int
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x, packing: Packing | None = None):
+        kernel = self.param("kernel", _init_kernel, (x.shape[-1], self.features))
+        y = x @ _changed(self, "kernel", kernel)
+        a, b = self.get_variable("delta", "a"), self.get_variable("delta", "b")
+        if a is not None and packing is None:
+            y = y + low_rank(x, a, b).astype(y.dtype)
+        elif a is not None:
+            change = low_rank(packing_lib.unpack(packing, x), a, b)
+            y = y + packing_lib.pack(packing, change).astype(y.dtype)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            y = y + _changed(self, "bias", bias)
+        return y
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm (Zhang and Sennrich, 2019), computed in float32."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))
+        x_f32 = x.astype(jnp.float32)
+        y = x_f32 * jax.lax.rsqrt(jnp.mean(x_f32**2, axis=-1, keepdims=True) + self.eps)
+        return y.astype(x.dtype) * _changed(self, "scale", scale)
+
+
+class Embed(nn.Module):
+    """Token embedding; `attend` is the output head of models with tied embeddings."""
+
+    config: ModelConfig
+
+    def setup(self):
+        shape = (self.config.vocab_size, self.config.hidden_size)
+        table = self.param("embedding", nn.initializers.normal(0.02), shape)
+        self.table_VxD = _changed(self, "embedding", table)
+
+    def __call__(self, tokens):
+        return self.table_VxD[tokens]
+
+    def attend(self, x):
+        return jnp.einsum("...d,vd->...v", x, self.table_VxD, preferred_element_type=jnp.float32)
+
+
+class Head(nn.Module):
+    """The output head of models with untied embeddings; logits are float32."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (x.shape[-1], self.config.vocab_size)
+        kernel = _changed(self, "kernel", self.param("kernel", _init_kernel, shape))
+        return jnp.einsum("...d,dv->...v", x, kernel, preferred_element_type=jnp.float32)
+
+
+class Attention(nn.Module):
+    """Causal grouped-query attention with rotary positions and an optional key/value cache."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x, rope, mask, cache=None, slot=None, packing: Packing | None = None):
+        """Attends over the block's own tokens, or over a cache into which they are written.
+
+        Args:
+          x: [B, T, D], or [P, D] with a packing.
+          rope: (cos, sin), each [B, T, Dh/2] float32, of the tokens' positions.
+          mask: [B, 1, T, S] bool, true where a query may look at a key.
+          cache: None (S = T), or (keys, values), each [B, S, G, Dh].
+          slot: scalar; where in the cache the T tokens are written.
+          packing: of the B rows, without a cache.
+
+        Returns:
+          (y like x, (keys, values)): the updated cache, or the tokens' own keys and values.
+        """
+        c = self.config
+
+        def heads(name, count):
+            y = Projection(count * c.head_dim, c.attention_bias, name=name)(x, packing)
+            y = y if packing is None else packing_lib.unpack(packing, y)
+            return y.reshape(*y.shape[:2], count, c.head_dim)
+
+        q_BxTxHxDh = heads("q_proj", c.num_heads)
+        k_BxTxGxDh = heads("k_proj", c.num_kv_heads)
+        v_BxTxGxDh = heads("v_proj", c.num_kv_heads)
+        if c.qk_norm:
+            q_BxTxHxDh = RMSNorm(c.norm_eps, name="q_norm")(q_BxTxHxDh)
+            k_BxTxGxDh = RMSNorm(c.norm_eps, name="k_norm")(k_BxTxGxDh)
+        q_BxTxHxDh = rotate(q_BxTxHxDh, *rope)
+        k, v = rotate(k_BxTxGxDh, *rope), v_BxTxGxDh
+        if cache is not None:
+            k = jax.lax.dynamic_update_slice(cache[0], k, (0, slot, 0, 0))
+            v = jax.lax.dynamic_update_slice(cache[1], v, (0, slot, 0, 0))
+        y = attend(q_BxTxHxDh, k, v, mask)
+        y = y.reshape(*y.shape[:2], c.num_heads * c.head_dim)
+        y = y if packing is None else packing_lib.pack(packing, y)
+        return Projection(c.hidden_size, c.attention_out_bias, name="o_proj")(y, packing), (k, v)
+
+
+class MLP(nn.Module):
+    """SwiGLU feed-forward layer (Shazeer, 2020)."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x, packing: Packing | None = None):
+        gate = Projection(self.config.intermediate_size, name="gate_proj")(x, packing)
+        up = Projection(self.config.intermediate_size, name="up_proj")(x, packing)
+        return Projection(self.config.hidden_size, name="down_proj")(nn.silu(gate) * up, packing)
+
+
+class Block(nn.Module):
+    """One pre-norm decoder layer. See `Attention` for the arguments."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x, rope, mask, cache=None, slot=None, packing: Packing | None = None):
+        c = self.config
+        normed = RMSNorm(c.norm_eps, name="attn_norm")(x)
+        y, keys_values = Attention(c, name="attn")(normed, rope, mask, cache, slot, packing)
+        x = x + y
+        x = x + MLP(c, name="mlp")(RMSNorm(c.norm_eps, name="mlp_norm")(x), packing)
+        return x, keys_values
+
+
+def attend(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, mask):
+    """Attention in blocks of queries where T = S: a block reads no key that lies behind it.
+
+    At most 8 blocks of at least 64 queries; the causal half of the work that they save is most of
+    it from 4 blocks on.
+    """
+    tokens, keys = q_BxTxHxDh.shape[1], k_BxSxGxDh.shape[1]
+    block = max(64, -(-tokens // 8)) if tokens == keys else tokens
+    if tokens <= block:
+        return jax.nn.dot_product_attention(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, mask=mask)
+    blocks = []
+    for first in range(0, tokens, block):
+        last = min(first + block, tokens)
+        blocks.append(
+            jax.nn.dot_product_attention(
+                q_BxTxHxDh[:, first:last],
+                k_BxSxGxDh[:, :last],
+                v_BxSxGxDh[:, :last],
+                mask=mask[:, :, first:last, :last],
+            )
+        )
+    return jnp.concatenate(blocks, axis=1)
+
+
+def rope_angles(config: ModelConfig, positions_BxT):
+    """Cosines and sines of rotary positions (Su et al., 2021), each [B, T, Dh/2] float32."""
+    half = config.head_dim // 2
+    inverse = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    if config.rope_scaling is not None:
+        inverse = _scale_frequencies(inverse, config.rope_scaling)
+    angles = positions_BxT[..., None].astype(jnp.float32) * inverse
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def _scale_frequencies(inverse, scaling: RopeScaling):
+    """Llama 3's: long wavelengths are stretched by `factor`, short ones kept, blended between."""
+    turns = scaling.original_max_positions * inverse / (2 * jnp.pi)
+    blend = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    blend = jnp.clip(blend, 0.0, 1.0)
+    return (1 - blend) * inverse / scaling.factor + blend * inverse
+
+
+def rotate(x_BxTxHxDh, cos_BxTxDh2, sin_BxTxDh2):
+    """Rotates the two halves of each head (the Hugging Face layout)."""
+    first, second = jnp.split(x_BxTxHxDh.astype(jnp.float32), 2, axis=-1)
+    cos, sin = cos_BxTxDh2[:, :, None], sin_BxTxDh2[:, :, None]
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x_BxTxHxDh.dtype)

@@ -1,0 +1,393 @@
+"""The outer loop's mathematics: ReST-EM (Singh et al., 2024), as SEAL uses it (section 3.1).
+
+E-step: of M self-edits per context, sampled from the policy and rewarded by what they teach,
+`select` says with what weight each is kept. M-step: `update` maximises the log-likelihood of the
+kept ones; it is written per device shard, with its collectives behind `axis_name`.
+
+Dims: C contexts, M self-edits of a context, B rows of one shard, T tokens, A allowed
+tokens of a constraint.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seal_jax.core import constrained, optim
+from seal_jax.core import delta as delta_lib
+from seal_jax.core.delta import Delta, DeltaSpec
+from seal_jax.core.model import decoder
+from seal_jax.core.model.config import ModelConfig
+
+Rule = Literal[
+    "best_of_m",
+    "top_k",
+    "threshold",
+    "positive_only",
+    "weighted",
+    "random",
+    "longest",
+    "all",
+]
+RULES: tuple[Rule, ...] = get_args(Rule)
+
+# Rewards this close are equal: means of the same accuracies in another order differ by 1e-16.
+_ROUNDING = 1e-9
+
+METRICS = ("loss", "grad_norm", "learning_rate")  # of an M-step's steps
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectionRule:
+    """Which self-edits the M-step is trained on.
+
+    Attributes:
+      name: "best_of_m" keeps the best of each context; "top_k" its k best; "threshold" every one
+        whose reward exceeds its context's baseline by more than `threshold`, "positive_only" every
+        one that exceeds it at all; "weighted" all, each with its share of the softmax of the
+        context's rewards over `temperature`; "random" one of each context, whatever its reward,
+        and "longest" the longest, whatever its reward (controls); "all" every one that has a
+        reward.
+      k: for "top_k".
+      threshold: for "threshold", in units of the reward.
+      temperature: for "weighted", in units of the reward: one that is better by `temperature`
+        weighs e times as much.
+    """
+
+    name: Rule = "best_of_m"
+    k: int = 1
+    threshold: float = 0.0
+    temperature: float = 0.1
+
+    def __post_init__(self):
+        if self.name not in RULES:
+            raise ValueError(
+                f"selection rule must be one of {', '.join(RULES)}, not {self.name!r}."
+            )
+        if self.k < 1:
+            raise ValueError(f"selection k must be at least 1, not {self.k}.")
+        if not math.isfinite(self.threshold):
+            raise ValueError(f"selection threshold must be a finite number, not {self.threshold}.")
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise ValueError(
+                f"selection temperature must be a finite number above 0, not {self.temperature}."
+            )
+
+
+# (rewards_CxM, baselines_C, lengths_CxM) -> weights [C, M]: a selection rule as a function. Each is
+# an array of its own, float64; see `select` for what they hold. Weights are finite, 0 or more, and
+# 0 where the reward is NaN.
+Selector = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
+
+
+def select(
+    rewards_CxM,
+    rule: SelectionRule | Selector,
+    *,
+    baselines_C=None,
+    lengths_CxM=None,
+    seed: int = 0,
+) -> np.ndarray:
+    """E-step: weights of the self-edits, 0 for dropped ones.
+
+    Args:
+      rewards_CxM: rewards; NaN where a self-edit has none, which is never kept.
+      rule: see SelectionRule; ties are broken by the first index. Or a function, see Selector.
+      baselines_C: each context's reward without an edit; for "threshold" and "positive_only".
+        [C, M] where each self-edit has its own. Nothing exceeds a baseline of NaN.
+      lengths_CxM: for "longest", in any unit.
+      seed: for "random".
+
+    Returns:
+      [C, M] float32: 1 for kept ones; with the rule "weighted", shares that sum to 1 within a
+      context (or to 0, where no self-edit has a reward); or what the function gives.
+
+    Raises:
+      ValueError: the rule needs what is not given, or the function's weights cannot be used.
+
+    >>> select(np.array([[0.2, 0.6, 0.6], [0.0, np.nan, np.nan]]), SelectionRule("best_of_m"))
+    array([[0., 1., 0.],
+           [1., 0., 0.]], dtype=float32)
+    """
+    rewards_CxM = np.asarray(rewards_CxM, np.float64)
+    if not isinstance(rule, SelectionRule):
+        return _weights_of(rule, rewards_CxM, baselines_C, lengths_CxM)
+    valid_CxM = ~np.isnan(rewards_CxM)
+    if rule.name == "all":
+        kept_CxM = valid_CxM
+    elif rule.name == "weighted":
+        return _shares(rewards_CxM, rule.temperature)
+    elif rule.name in ("threshold", "positive_only"):
+        if baselines_C is None:
+            raise ValueError(f"the selection rule {rule.name!r} needs baselines_C.")
+        baselines = np.asarray(baselines_C, np.float64)
+        gains_CxM = rewards_CxM - (baselines[:, None] if baselines.ndim == 1 else baselines)
+        least = rule.threshold if rule.name == "threshold" else 0.0
+        kept_CxM = np.where(np.isnan(gains_CxM), -np.inf, gains_CxM) > least + _ROUNDING
+    else:
+        if rule.name == "random":
+            scores_CxM = np.random.default_rng(seed).random(rewards_CxM.shape)
+        elif rule.name == "longest":
+            if lengths_CxM is None:
+                raise ValueError("the selection rule 'longest' needs lengths_CxM.")
+            scores_CxM = np.asarray(lengths_CxM, np.float64)
+        else:
+            scores_CxM = np.round(rewards_CxM / _ROUNDING)
+        count = rule.k if rule.name == "top_k" else 1
+        scores_CxM = np.where(valid_CxM, scores_CxM, 0.0)
+        order_CxM = np.lexsort((-scores_CxM, ~valid_CxM), axis=1)  # stable: ties by index
+        kept_CxM = np.zeros(rewards_CxM.shape, bool)
+        np.put_along_axis(kept_CxM, order_CxM[:, :count], True, axis=1)
+        kept_CxM &= valid_CxM
+    return kept_CxM.astype(np.float32)
+
+
+def _weights_of(selector: Selector, rewards_CxM, baselines_C, lengths_CxM) -> np.ndarray:
+    """The checked weights that a function gives."""
+    name = getattr(selector, "__name__", repr(selector))
+    if baselines_C is None or lengths_CxM is None:
+        raise ValueError(f"the selection function {name} needs baselines_C and lengths_CxM.")
+    given = (np.array(of, np.float64) for of in (rewards_CxM, baselines_C, lengths_CxM))
+    returned = selector(*given)
+    try:
+        weights_CxM = np.asarray(returned, np.float32)
+    except (TypeError, ValueError):
+        weights_CxM = np.empty(0, np.float32)
+    impossible = ~((weights_CxM >= 0) & np.isfinite(weights_CxM))
+    if weights_CxM.shape != rewards_CxM.shape:
+        shape = f", of shape {weights_CxM.shape}" if weights_CxM.size else ""
+        wrong = f"it gave {type(returned).__name__}{shape}"
+    elif impossible.any():
+        wrong = f"one is {weights_CxM[impossible][0]}"
+    elif weights_CxM[np.isnan(rewards_CxM)].any():
+        wrong = "a self-edit without a reward has a weight"
+    else:
+        return weights_CxM
+    raise ValueError(
+        f"the selection function {name} must give an array {rewards_CxM.shape} of finite weights, "
+        f"0 or more, and 0 where a reward is NaN: {wrong}."
+    )
+
+
+def _shares(rewards_CxM: np.ndarray, temperature: float) -> np.ndarray:
+    """Softmax of each context's rewards; 0 for NaN."""
+    filled_CxM = np.where(np.isnan(rewards_CxM), -np.inf, rewards_CxM)
+    best_Cx1 = filled_CxM.max(axis=1, keepdims=True, initial=-np.inf)
+    relative_CxM = filled_CxM - np.where(np.isfinite(best_Cx1), best_Cx1, 0.0)
+    weights_CxM = np.exp(relative_CxM / temperature)
+    sums_Cx1 = weights_CxM.sum(axis=1, keepdims=True)
+    return (weights_CxM / np.where(sums_Cx1 > 0, sums_Cx1, 1.0)).astype(np.float32)
+
+
+class Batch(flax.struct.PyTreeNode):
+    """Rows "prompt, self-edit, end of sequence", right-padded.
+
+    A self-edit that was cut at the length limit has no end of sequence: it did not end there.
+
+    Attributes:
+      tokens_BxT: token ids.
+      mask_BxT: bool; true at the self-edit's tokens and its end of sequence.
+      weights_B: E-step weights; 0 for padding rows.
+      allowed_BxTxA: None, or for self-edits that were sampled under a constraint the tokens that
+        were allowed in the place of each of theirs, padded with -1: the likelihood is then that of
+        the policy under the constraint, from which they were drawn.
+    """
+
+    tokens_BxT: jax.Array
+    mask_BxT: jax.Array
+    weights_B: jax.Array
+    allowed_BxTxA: jax.Array | None = None
+
+
+class MStepState(flax.struct.PyTreeNode):
+    """State of one M-step: the policy's delta, the optimizer's moments, steps taken."""
+
+    delta: Delta
+    opt_state: tuple
+    step: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class MStepSettings:
+    """What is compiled into the M-step.
+
+    Attributes:
+      learning_rate, warmup_steps, decay, optimizer: as in `optim`; decay is a name of optim.DECAYS.
+      microbatch: rows of one shard that go through the model at once; gradients are summed.
+      remat: what the backward pass computes anew; see `decoder.hidden_states`.
+    """
+
+    learning_rate: float = 3e-4
+    warmup_steps: int = 0
+    decay: str = "linear"
+    optimizer: optim.AdamW = optim.AdamW()
+    microbatch: int = 1
+    remat: decoder.Remat = "none"
+
+
+def init(key, params, spec: DeltaSpec, settings: MStepSettings) -> MStepState:
+    """A fresh state whose delta changes nothing."""
+    delta = delta_lib.init(key, params, spec)
+    opt_state = settings.optimizer.init(delta.tree)
+    return MStepState(delta=delta, opt_state=opt_state, step=jnp.int32(0))
+
+
+def gradient(static, params, delta: Delta, batch: Batch, axis_name: str | None):
+    """Loss and raw gradient of one batch, spread over `axis_name`.
+
+    The loss is the weighted mean over all target tokens of all shards: weighted sums and their
+    denominator are summed over the axis before they are divided, so shards may hold unequal
+    weights, or nothing at all.
+
+    Returns:
+      (loss in nats a token, gradient tree), the same on every shard.
+    """
+    config, settings = static
+    rows = batch.weights_B.shape[0]
+    if rows % settings.microbatch:
+        raise ValueError(f"{rows} rows a device do not divide by microbatch={settings.microbatch}.")
+    micro = jax.tree.map(lambda leaf: leaf.reshape(-1, settings.microbatch, *leaf.shape[1:]), batch)
+
+    def weighted_loss(tree, part: Batch):
+        variables = delta_lib.variables(Delta(tree, delta.spec))
+        log_likelihoods = decoder.log_likelihoods
+        if part.allowed_BxTxA is not None:
+            log_likelihoods = functools.partial(
+                constrained.log_likelihoods, allowed_BxTxA=part.allowed_BxTxA
+            )
+        lls_BxT1 = log_likelihoods(
+            config,
+            params,
+            part.tokens_BxT,
+            wanted_BxT=part.mask_BxT & (part.weights_B > 0)[:, None],
+            delta=variables,
+            remat=settings.remat,
+        )
+        targets_BxT1 = part.mask_BxT[:, 1:] * part.weights_B[:, None]
+        return -jnp.sum(lls_BxT1 * targets_BxT1), jnp.sum(targets_BxT1)
+
+    def add(sums, part):
+        (loss, tokens), grad = jax.value_and_grad(weighted_loss, has_aux=True)(delta.tree, part)
+        return jax.tree.map(jnp.add, sums, (loss, tokens, grad)), None
+
+    zeros = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, delta.tree))
+    sums, _ = jax.lax.scan(add, zeros, micro)
+    if axis_name is not None:
+        sums = jax.lax.psum(sums, axis_name)
+    loss, tokens, grad = sums
+    tokens = jnp.maximum(tokens, 1e-9)
+    return loss / tokens, jax.tree.map(lambda leaf: leaf / tokens, grad)
+
+
+def update(
+    static: tuple[ModelConfig, MStepSettings],
+    params: decoder.Params,
+    state: MStepState,
+    batch: Batch,
+    total_steps,
+    axis_name: str | None = None,
+) -> tuple[MStepState, dict[str, jax.Array]]:
+    """M-step: one optimizer step on the kept self-edits, per device shard.
+
+    Args:
+      static: the model's config and the settings, both hashable.
+      params: the policy that the M-step starts from; it does not change.
+      state: replicated over `axis_name`.
+      batch: this shard's rows.
+      total_steps: int32 scalar; the length of the whole M-step, for the schedule.
+      axis_name: the mapped axis that the batch is spread over, or None.
+
+    Returns:
+      The new state and the metrics METRICS ("loss" in nats a token), equal on every shard.
+    """
+    _, settings = static
+    loss, grad = gradient(static, params, state.delta, batch, axis_name)
+    rate = optim.learning_rate(
+        settings.learning_rate,
+        state.step,
+        total=total_steps,
+        warmup=settings.warmup_steps,
+        decay=optim.DECAYS.index(settings.decay),
+    )
+    tree, opt_state = settings.optimizer.apply(grad, state.opt_state, state.delta.tree, rate)
+    norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(grad)))
+    metrics = dict(zip(METRICS, (loss, norm, rate), strict=True))
+    delta = Delta(tree, state.delta.spec)
+    return MStepState(delta=delta, opt_state=opt_state, step=state.step + 1), metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One kept self-edit as tokens: the loss is on those after the prompt.
+
+    Attributes:
+      allowed: None, or where the self-edit was sampled under a constraint what its tokens were
+        chosen from, as `constrained.allowed_along` gives it: one row for each.
+    """
+
+    tokens: tuple[int, ...]
+    prompt_length: int
+    weight: float = 1.0
+    allowed: tuple[tuple[int, ...], ...] | None = None
+
+
+def epoch_batches(
+    rows: list[Row], *, batch_size: int, multiple: int, length: int, order: np.ndarray
+) -> list[Batch]:
+    """One epoch of batches on the host; rows of weight 0 are dropped, padding rows weigh 0.
+
+    Args:
+      rows: kept self-edits.
+      batch_size: effective batch over all devices.
+      multiple: what a batch's rows are padded to a multiple of (devices x microbatch).
+      length: T, at least the longest row.
+      order: a permutation of the rows of positive weight.
+
+    Raises:
+      ValueError: rows with and without a constraint, or of constraints that are padded otherwise.
+
+    >>> row = Row(tokens=(1, 2, 3), prompt_length=1)
+    >>> [b.weights_B.tolist() for b in epoch_batches([row] * 3, batch_size=2, multiple=2, length=4,
+    ...                                              order=np.arange(3))]
+    [[1.0, 1.0], [1.0, 0.0]]
+    """
+    rows = [row for row in rows if row.weight > 0]
+    width = _allowed_width(rows)
+    batches = []
+    for first in range(0, len(rows), batch_size):
+        chosen = [rows[i] for i in order[first : first + batch_size]]
+        count = math.ceil(len(chosen) / multiple) * multiple
+        tokens_BxT = np.zeros((count, length), np.int32)
+        mask_BxT = np.zeros((count, length), bool)
+        weights_B = np.zeros(count, np.float32)
+        allowed_BxTxA = None if width is None else np.full((count, length, width), -1, np.int32)
+        for i, row in enumerate(chosen):
+            tokens_BxT[i, : len(row.tokens)] = row.tokens
+            mask_BxT[i, row.prompt_length : len(row.tokens)] = True
+            weights_B[i] = row.weight
+            if allowed_BxTxA is not None and row.allowed:
+                allowed_BxTxA[i, row.prompt_length : len(row.tokens)] = row.allowed
+        batches.append(Batch(tokens_BxT, mask_BxT, weights_B, allowed_BxTxA))
+    return batches
+
+
+def _allowed_width(rows: list[Row]) -> int | None:
+    """A of all rows, or None where none was sampled under a constraint."""
+    free = [row.allowed is None for row in rows]
+    if all(free):
+        return None
+    widths = {len(allowed) for row in rows for allowed in row.allowed or ()}
+    if any(free) or len(widths) > 1:
+        raise ValueError("the rows of an M-step must all have been sampled under one constraint.")
+    for row in rows:
+        if len(row.allowed or ()) != len(row.tokens) - row.prompt_length:
+            raise ValueError(
+                "a row's allowed tokens must be given for each token after its prompt."
+            )
+    return widths.pop() if widths else 1

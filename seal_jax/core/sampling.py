@@ -1,0 +1,200 @@
+"""Batched sampling with a key/value cache: prompts in, token ids out.
+
+All rows advance together in one loop with one scalar stop predicate; finished rows emit nothing.
+Row r's token at position t is drawn with `fold_in(keys[r], t)`, so a row's text does not depend on
+its neighbours. With an automaton (see `constrained`) only texts that it accepts are written.
+
+Dims: P prompts, B rows (P times samples per prompt), T prompt tokens, N new tokens, V vocabulary,
+A allowed tokens of an automaton's state.
+"""
+
+import dataclasses
+import functools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from seal_jax.core import constrained
+from seal_jax.core.model import decoder
+from seal_jax.core.model.config import ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleSettings:
+    """How to decode.
+
+    Attributes:
+      max_new_tokens: N.
+      temperature: 0 is greedy.
+      top_p: nucleus mass (Holtzman et al., 2020), over the whole vocabulary, or over the allowed
+        tokens where there is an automaton; 1 keeps everything.
+      top_k: number of tokens kept before top_p; 0 keeps everything.
+      stop_ids: tokens that end a row; they count into its length.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop_ids: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}.")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be 0 (greedy) or more, not {self.temperature}.")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1], not {self.top_p}.")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 (off) or more, not {self.top_k}.")
+
+
+class Samples(flax.struct.PyTreeNode):
+    """What was written.
+
+    Attributes:
+      tokens_BxN: new tokens; what lies past a row's length means nothing.
+      lengths_B: number of tokens written, the stop token included.
+      stopped_B: bool; the row ended with a stop token rather than at the limit.
+    """
+
+    tokens_BxN: jax.Array
+    lengths_B: jax.Array
+    stopped_B: jax.Array
+
+
+def generate(
+    static: tuple[ModelConfig, SampleSettings],
+    params: decoder.Params,
+    prompts_PxT,
+    lengths_P,
+    keys_B,
+    *,
+    delta=None,
+    samples_per_prompt: int = 1,
+    automaton: constrained.Automaton | None = None,
+) -> Samples:
+    """Continues prompts; each prompt is prefilled once, however many samples it has.
+
+    Args:
+      static: the model's config and the settings, both hashable.
+      params: policy parameters.
+      prompts_PxT: right-aligned prompts; lengths_P their true lengths. A prompt of length 0 is
+        padding: its rows write nothing.
+      keys_B: a PRNG key per row (row r continues prompt r // samples_per_prompt).
+      delta: None, or grouped delta variables: row r belongs to candidate r // (B / K).
+      samples_per_prompt: B / P.
+      automaton: None, or what every row has to keep to: tokens are drawn from the policy's
+        distribution renormalised over the allowed ones, and the automaton's stop tokens, not the
+        settings', end a row. A row that reaches the limit first is a text cut off
+        (`constrained.check_limit` says what limit suffices).
+    """
+    config, settings = static
+    cache_len = prompts_PxT.shape[1] + settings.max_new_tokens
+    logits_PxV, cache = decoder.prefill(
+        config, params, prompts_PxT, lengths_P, cache_len, delta=delta
+    )
+    repeat = functools.partial(jnp.repeat, repeats=samples_per_prompt, axis=0)
+    logits_BxV, cache = jax.tree.map(repeat, (logits_PxV, cache))
+    layers = decoder.split_layers(config, params)
+    deltas = decoder.split_layers(config, delta)
+    stop_ids = jnp.asarray(settings.stop_ids, jnp.int32)
+    first_slot = prompts_PxT.shape[1]
+
+    def write(t, logits_BxV, states_B, tokens_BxN, lengths_B, done_B):
+        keys_now_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, t)
+        if automaton is None:
+            tokens_B = choose(logits_BxV, keys_now_B, settings)
+        else:
+            logits_BxA = constrained.allowed_logits(automaton, states_B, logits_BxV)
+            tokens_B = automaton.tokens_SxA[states_B, choose(logits_BxA, keys_now_B, settings)]
+            states_B = constrained.advance(automaton, states_B, tokens_B)
+        tokens_BxN = tokens_BxN.at[:, t].set(jnp.where(done_B, 0, tokens_B))
+        lengths_B = lengths_B + ~done_B
+        if automaton is None:
+            stops_B = (tokens_B[:, None] == stop_ids).any(axis=1)
+        else:
+            stops_B = constrained.ended(automaton, states_B)
+        return tokens_B, states_B, tokens_BxN, lengths_B, stops_B & ~done_B
+
+    def step(carry):
+        t, tokens_B, states_B, tokens_BxN, lengths_B, stopped_B, done_B, cache = carry
+        slot = first_slot + t - 1
+        logits_BxV, cache = decoder.decode_step(
+            config, params, layers, tokens_B, slot, cache, delta=delta, deltas=deltas
+        )
+        tokens_B, states_B, tokens_BxN, lengths_B, stops_B = write(
+            t, logits_BxV, states_B, tokens_BxN, lengths_B, done_B
+        )
+        t, stopped_B, done_B = t + 1, stopped_B | stops_B, done_B | stops_B
+        return t, tokens_B, states_B, tokens_BxN, lengths_B, stopped_B, done_B, cache
+
+    num_rows = logits_BxV.shape[0]
+    tokens_BxN = jnp.zeros((num_rows, settings.max_new_tokens), jnp.int32)
+    lengths_B = jnp.zeros(num_rows, jnp.int32)
+    done_B = repeat(lengths_P) == 0
+    states_B = None if automaton is None else jnp.full(num_rows, constrained.START, jnp.int32)
+    tokens_B, states_B, tokens_BxN, lengths_B, stopped_B = write(
+        0, logits_BxV, states_B, tokens_BxN, lengths_B, done_B
+    )
+    done_B = done_B | stopped_B
+    carry = (jnp.int32(1), tokens_B, states_B, tokens_BxN, lengths_B, stopped_B, done_B, cache)
+
+    def unfinished(carry):
+        return (carry[0] < settings.max_new_tokens) & ~carry[6].all()
+
+    carry = jax.lax.while_loop(unfinished, step, carry)
+    return Samples(tokens_BxN=carry[3], lengths_B=carry[4], stopped_B=carry[5])
+
+
+generate_jit = jax.jit(generate, static_argnums=0, static_argnames="samples_per_prompt")
+
+
+def choose(logits_BxV, keys_B, settings: SampleSettings):
+    """The next token of each row: the argmax, or one draw from the truncated distribution."""
+    if settings.temperature == 0:
+        return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
+    probs_BxV = truncate(logits_BxV, settings)
+    cumulative_BxV = jnp.cumsum(probs_BxV, axis=-1)
+    uniform_B = jax.vmap(lambda key: jax.random.uniform(key))(keys_B)
+    reach_Bx1 = (uniform_B * cumulative_BxV[:, -1])[:, None]
+    # A prefix sum in float32 may step down by an ulp, so a token of probability 0 is ruled out.
+    drawn_B = jnp.argmax((cumulative_BxV > reach_Bx1) & (probs_BxV > 0), axis=-1)
+    return drawn_B.astype(jnp.int32)
+
+
+def truncate(logits_BxV, settings: SampleSettings):
+    """Unnormalised probabilities [B, V] after temperature, top-k and top-p, in that order.
+
+    Both cuts keep every token at least as probable as a threshold, so tokens of equal probability
+    stay or go together. The thresholds are exact: they are found by bisecting the bits of a
+    non-negative float32, whose order is that of the numbers.
+    """
+    probs_BxV = jax.nn.softmax(logits_BxV.astype(jnp.float32) / settings.temperature, axis=-1)
+    if settings.top_k:
+        probs_BxV = _keep(probs_BxV, lambda kept_BxV: kept_BxV.sum(-1) >= settings.top_k)
+    if settings.top_p < 1:
+        goal_B = settings.top_p * probs_BxV.sum(-1)
+        probs_BxV = _keep(
+            probs_BxV, lambda kept_BxV: jnp.where(kept_BxV, probs_BxV, 0).sum(-1) >= goal_B
+        )
+    return probs_BxV
+
+
+def _keep(probs_BxV, enough):
+    """Zeroes what lies below the highest threshold at which enough is kept."""
+    low_B = jnp.zeros(probs_BxV.shape[0], jnp.int32)
+    high_B = jnp.full_like(low_B, 0x3F800001)  # just above 1.0: never enough is assumed of it
+
+    def at_least(bits_B):
+        return probs_BxV >= jax.lax.bitcast_convert_type(bits_B, jnp.float32)[:, None]
+
+    def halve(_, bounds):
+        low_B, high_B = bounds
+        middle_B = low_B + (high_B - low_B) // 2
+        good_B = enough(at_least(middle_B))
+        return jnp.where(good_B, middle_B, low_B), jnp.where(good_B, high_B, middle_B)
+
+    low_B, _ = jax.lax.fori_loop(0, 30, halve, (low_B, high_B))
+    return jnp.where(at_least(low_B), probs_BxV, 0.0)

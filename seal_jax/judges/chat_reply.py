@@ -1,0 +1,167 @@
+"""What an OpenAI-compatible endpoint's HTTP reply says: a completion, or what went wrong.
+
+A function of the reply alone; nothing here sends, waits or knows the settings.
+"""
+
+import datetime
+import email.utils
+import json
+import math
+import unicodedata
+from typing import Any, Literal
+
+from seal_jax.judges.completion_cache import Stored
+
+_PASSING = {408, 409, 425, 429}  # and 500 upwards
+_HOPELESS = {401, 402, 403, 404, 405}  # and redirections: no prompt can do better
+_NO_QUOTA = b"insufficient_quota"  # a 429 that waiting does not cure
+_DETAIL_LENGTH = 300
+
+
+class Problem(Exception):
+    """Why a request gave no completion.
+
+    Attributes:
+      scope: what cannot succeed: this "request" (another may), this "prompt", or "all" prompts.
+      reason: for the person who reads it.
+      status: of the reply; 0 where there was none.
+      wait: seconds that the endpoint asks to wait before the next request.
+    """
+
+    def __init__(
+        self,
+        scope: Literal["request", "prompt", "all"],
+        reason: str,
+        *,
+        status: int = 0,
+        wait: float = 0.0,
+    ):
+        super().__init__(reason)
+        self.scope = scope
+        self.reason = reason
+        self.status = status
+        self.wait = wait
+
+
+def read(
+    status: int, body: bytes, *, retry_after: str = "", location: str = "", secret: str = ""
+) -> Stored:
+    """The completion in a reply.
+
+    Args:
+      status: of the reply.
+      body: its body.
+      retry_after, location: headers of the reply; "" where absent.
+      secret: a text that no reason may repeat, even where the endpoint does; "" for none.
+
+    Raises:
+      Problem: there is none.
+
+    >>> read(200, b'{"choices": [{"message": {"content": "Yes"}}], "usage": {"prompt_tokens": 9}}')
+    Stored(text='Yes', truncated=False, prompt_tokens=9, completion_tokens=0)
+    """
+    if 200 <= status < 300:
+        return _completion(body, status, secret)
+    reason = f"status {status}{_detail(body, secret)}"
+    if (status == 429 and _NO_QUOTA in body) or status in _HOPELESS:
+        raise Problem("all", reason, status=status)
+    if 300 <= status < 400:
+        moved = f"status {status}, moved to {plain(location, secret)!r}"
+        raise Problem("all", moved, status=status)
+    if status in _PASSING or status >= 500:
+        raise Problem("request", reason, status=status, wait=seconds_to_wait(retry_after))
+    raise Problem("prompt", reason, status=status)
+
+
+def seconds_to_wait(retry_after: str, now: datetime.datetime | None = None) -> float:
+    """Seconds that a Retry-After header asks for; 0 where it says nothing that can be read.
+
+    Args:
+      retry_after: a number of seconds, or a date as HTTP writes it.
+      now: the time that a date is compared with; the clock's if None.
+
+    >>> seconds_to_wait("20"), seconds_to_wait("soon")
+    (20.0, 0.0)
+    """
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            date = email.utils.parsedate_to_datetime(retry_after)
+        except ValueError:
+            return 0.0
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=datetime.UTC)
+        seconds = (date - (now or datetime.datetime.now(datetime.UTC))).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+
+
+def whole(text: str) -> str:
+    """The text with each half of a surrogate pair, which UTF-8 cannot hold, as a question mark.
+
+    >>> whole("a\\ud800b")
+    'a?b'
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def plain(text: str, secret: str = "") -> str:
+    """A text from outside as one short line without control characters and without `secret`.
+
+    >>> plain("Incorrect\\n key:\\x1b abc", secret="abc")
+    'Incorrect key: [the key]'
+    """
+    text = text.replace(secret, "[the key]") if secret else text
+    line = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split())
+    return line if len(line) <= _DETAIL_LENGTH else f"{line[:_DETAIL_LENGTH]}…"
+
+
+def _completion(body: bytes, status: int, secret: str) -> Stored:
+    """The first choice of a reply that says that it succeeded."""
+    try:
+        reply = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Problem("request", "the reply is not JSON", status=status) from None
+    try:
+        choice = reply["choices"][0]
+        message = choice["message"]
+        text = message["content"]
+    except (KeyError, IndexError, TypeError):
+        reason = f"the reply has no choices[0].message.content{_detail(body, secret)}"
+        raise Problem("request", reason, status=status) from None
+    truncated = choice.get("finish_reason") == "length"
+    if truncated and not text:
+        reason = "the length limit was reached before any text: raise max_tokens"
+        raise Problem("prompt", reason, status=status)
+    if text is None:
+        why = message.get("refusal") or f"finish_reason {choice.get('finish_reason')!r}"
+        reason = f"the reply has no text ({plain(str(why), secret)})"
+        raise Problem("prompt", reason, status=status)
+    if not isinstance(text, str):
+        reason = f"the reply's content is of type {type(text).__name__}, not a text"
+        raise Problem("request", reason, status=status)
+    usage = reply.get("usage")
+    return Stored(
+        whole(text), truncated, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    )
+
+
+def _count(usage: Any, name: str) -> int:
+    """A count of tokens; 0 where the endpoint does not say."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if type(value) is int and 0 <= value < 2**63 else 0
+
+
+def _detail(body: bytes, secret: str) -> str:
+    """ ": " and what the endpoint says of the error; "" if it says nothing."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = body.decode("utf-8", "replace")
+    for name in ("error", "message", "detail"):
+        if isinstance(said, dict) and said.get(name):
+            said = said[name]
+    if isinstance(said, dict):
+        said = "" if "choices" in said else json.dumps(said)
+    text = plain(str(said), secret)
+    return f": {text}" if text else ""

@@ -1,0 +1,328 @@
+"""Completions from any OpenAI-compatible chat endpoint: for judges and for teachers.
+
+What can pass (a full server, a dropped connection, a reply that is no JSON) is tried again; what
+cannot pass for any prompt (a refused key, a wrong address) stops everything at once; what is wrong
+with one prompt is the reason of that prompt alone.
+"""
+
+import asyncio
+import collections
+import dataclasses
+import hashlib
+import importlib
+import json
+import os
+import random
+import urllib.parse
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from seal_jax.judges import chat_reply
+from seal_jax.judges.chat_reply import Problem
+from seal_jax.judges.completion_cache import CacheError, CompletionCache, Stored
+from seal_jax.settings.endpoint import EndpointSettings
+
+_FORM = 1  # of requests and cache keys; another number asks everything anew
+_FIRST_WAIT, _LONGEST_BACK_OFF = 0.5, 30.0  # seconds
+_LONGEST_WAIT = 300.0  # seconds that an endpoint may ask us to wait; beyond it the prompt fails
+
+
+class EndpointError(RuntimeError):
+    """No prompt can be completed; the message says which setting or variable to change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """A prompt's completion, or why there is none.
+
+    Attributes:
+      text: what the model wrote; None if nothing could be had.
+      reason: why not; None if it could.
+      cached: whether it was on the disk already.
+      truncated: whether it ends at the length limit.
+      requests: how many requests were sent for it by this call.
+      prompt_tokens, completion_tokens: as the endpoint counted them when it was asked for; 0 where
+        it did not say.
+    """
+
+    text: str | None
+    reason: str | None
+    cached: bool
+    truncated: bool = False
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+def complete(
+    settings: EndpointSettings,
+    prompts: Sequence[str],
+    *,
+    system: str = "",
+    report: Callable[[Completion], None] | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> list[Completion]:
+    """Asks the endpoint to complete every prompt, each as a user's turn of its own.
+
+    A prompt that comes n times is asked n times, and the cache tells the n samples apart.
+    Failures are not cached.
+
+    Args:
+      settings: the endpoint.
+      prompts: what it is asked.
+      system: the system's turn before each prompt; "" for none.
+      report: called with each completion as soon as it is there, in any order.
+      sleep: waits for a number of seconds.
+
+    Returns:
+      A completion a prompt, in the order of the prompts.
+
+    Raises:
+      EndpointError: no prompt can be completed: settings are missing, the key is refused, nothing
+        is at the address, or the account has no quota left. What was finished is in the cache.
+    """
+    if not settings.base_url or not settings.model:
+        missing = "base_url" if not settings.base_url else "model"
+        example = "https://api.openai.com/v1" if missing == "base_url" else "gpt-4.1"
+        raise EndpointError(f"the endpoint's {missing} is not set: set it, e.g. to {example!r}.")
+    if not settings.cache_dir:
+        return _Call(settings, prompts, system, None, report, sleep).run()
+    try:
+        with CompletionCache(settings.cache_dir) as cache:
+            return _Call(settings, prompts, system, cache, report, sleep).run()
+    except CacheError as error:
+        raise EndpointError(str(error)) from None
+
+
+def cost(completions: Iterable[Completion]) -> dict[str, int]:
+    """What completions took: how many there are, and requests and tokens that were paid for.
+
+    The tokens of cached completions were paid for earlier and are not among them; nor are those of
+    replies that could not be read, which the endpoint may have charged for.
+
+    >>> cost([Completion("Yes", None, False, requests=2, prompt_tokens=90, completion_tokens=1),
+    ...       Completion("No", None, True, prompt_tokens=80, completion_tokens=1),
+    ...       Completion(None, "status 400", False, requests=1)])
+    {'completions': 3, 'cached': 1, 'failed': 1, 'requests': 3, 'prompt_tokens': 90, \
+'completion_tokens': 1}
+    """
+    completions = list(completions)
+    paid = [completion for completion in completions if not completion.cached]
+    return {
+        "completions": len(completions),
+        "cached": len(completions) - len(paid),
+        "failed": sum(completion.text is None for completion in completions),
+        "requests": sum(completion.requests for completion in paid),
+        "prompt_tokens": sum(completion.prompt_tokens for completion in paid),
+        "completion_tokens": sum(completion.completion_tokens for completion in paid),
+    }
+
+
+class _Unreachable(Problem):
+    """No connection was made: perhaps there is no endpoint at the address."""
+
+
+class _Call:
+    """One call of `complete`: what its requests share."""
+
+    def __init__(
+        self,
+        settings: EndpointSettings,
+        prompts: Sequence[str],
+        system: str,
+        cache: CompletionCache | None,
+        report: Callable[[Completion], None] | None,
+        sleep: Callable[[float], Awaitable[None]],
+    ):
+        self._settings = settings
+        self._prompts = [chat_reply.whole(prompt) for prompt in prompts]
+        self._system = chat_reply.whole(system)
+        self._keys = _cache_keys(settings, self._system, self._prompts)
+        self._cache = cache
+        self._report = report
+        self._sleep = sleep
+        self._done: dict[int, Completion] = {}
+        self._jitter = random.Random()
+        self._secret = ""
+        self._answered = False  # whether the endpoint has replied to anything
+        self._resume_at = 0.0  # no request before then: the endpoint asked to wait
+
+    def run(self) -> list[Completion]:
+        """All completions, the cached ones first; sends nothing if there are no others."""
+        missing = []
+        for index, key in enumerate(self._keys):
+            if self._cache and (stored := self._cache.get(key)):
+                self._finish(index, _completion(stored, cached=True))
+            else:
+                missing.append(index)
+        if missing:
+            self._secret = _api_key(self._settings.api_key_env)
+            try:
+                asyncio.run(self._ask(missing))
+            except BaseExceptionGroup as group:  # the first failure cancelled the other workers
+                raise group.exceptions[0] from None
+        return [self._done[index] for index in range(len(self._prompts))]
+
+    def _finish(self, index: int, completion: Completion) -> None:
+        self._done[index] = completion
+        if self._report:
+            self._report(completion)
+
+    async def _ask(self, missing: Sequence[int]) -> None:
+        """Completes the missing prompts, in order, by `concurrency` workers."""
+        http, waiting = _http_library(), iter(missing)
+        headers = {"Content-Type": "application/json"}
+        if self._secret:
+            headers["Authorization"] = f"Bearer {self._secret}"
+
+        async def work() -> None:
+            for index in waiting:
+                self._finish(index, await self._complete(http, client, index))
+
+        # Reading the certificates takes longer than a local model's verdict, which needs none.
+        secure = urllib.parse.urlsplit(self._settings.base_url).scheme != "http"
+        async with (
+            http.AsyncClient(headers=headers, timeout=None, verify=secure) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(min(self._settings.concurrency, len(missing))):
+                group.create_task(work())
+
+    async def _complete(self, http: Any, client: Any, index: int) -> Completion:
+        """One prompt's completion, or why its last attempt failed."""
+        attempts, clock = self._settings.attempts, asyncio.get_running_loop().time
+        attempt, not_before = 0, 0.0
+        while True:
+            attempt += 1
+            if (wait := max(not_before, self._resume_at) - clock()) > 0:
+                await self._sleep(wait)
+            try:
+                stored = await self._request(http, client, self._prompts[index])
+                if self._cache:
+                    stored = self._cache.put(self._keys[index], self._settings.model, stored)
+                return _completion(stored, requests=attempt)
+            except Problem as problem:
+                last = attempt == attempts
+                unreachable = isinstance(problem, _Unreachable) and not self._answered
+                if problem.scope == "all" or (last and unreachable):
+                    raise EndpointError(_what_to_change(self._settings, problem)) from None
+                reason = problem.reason
+                if problem.wait > _LONGEST_WAIT:
+                    reason += f", and the endpoint asks to wait {problem.wait:.0f} s"
+                    last = True
+                elif problem.wait:  # every worker waits, not only this one
+                    self._resume_at = max(self._resume_at, clock() + problem.wait)
+                if problem.scope == "request" and not last:
+                    not_before = clock() + self._back_off(attempt)
+                    continue
+                tries = f" ({attempt} attempts)" if attempt > 1 else ""
+                return Completion(None, reason + tries, False, requests=attempt)
+
+    def _back_off(self, attempt: int) -> float:
+        """Seconds to wait after an attempt: twice as long each time, and never the same."""
+        longest = min(_FIRST_WAIT * 2 ** (attempt - 1), _LONGEST_BACK_OFF)
+        return longest * self._jitter.uniform(0.5, 1.0)
+
+    async def _request(self, http: Any, client: Any, prompt: str) -> Stored:
+        """Sends one request and reads its reply."""
+        settings = self._settings
+        turns = [{"role": "system", "content": self._system}] if self._system else []
+        turns.append({"role": "user", "content": prompt})
+        body: dict[str, Any] = {"model": settings.model, "messages": turns}
+        if settings.max_tokens:
+            body["max_tokens"] = settings.max_tokens
+        if settings.temperature >= 0:
+            body["temperature"] = settings.temperature
+        try:
+            async with asyncio.timeout(settings.timeout):  # of the whole exchange, not of a read
+                reply = await client.post(settings.url, content=json.dumps(body).encode())
+        except TimeoutError:
+            raise Problem("request", f"no reply within {settings.timeout:g} s (timeout)") from None
+        except http.RequestError as error:
+            kind = _Unreachable if isinstance(error, http.ConnectError) else Problem
+            why = chat_reply.plain(str(error), self._secret) or type(error).__name__
+            raise kind("request", f"the connection failed: {why}") from None
+        self._answered = True
+        return chat_reply.read(
+            reply.status_code,
+            reply.content,
+            retry_after=reply.headers.get("Retry-After", ""),
+            location=reply.headers.get("Location", ""),
+            secret=self._secret,
+        )
+
+
+def _completion(stored: Stored, *, cached: bool = False, requests: int = 0) -> Completion:
+    return Completion(
+        stored.text,
+        None,
+        cached,
+        truncated=stored.truncated,
+        requests=requests,
+        prompt_tokens=stored.prompt_tokens,
+        completion_tokens=stored.completion_tokens,
+    )
+
+
+def _cache_keys(settings: EndpointSettings, system: str, prompts: Sequence[str]) -> list[str]:
+    """A key a prompt: a hash of all that its completion depends on."""
+    seen: collections.Counter[str] = collections.Counter()
+    keys = []
+    for prompt in prompts:
+        what = [
+            _FORM,
+            settings.url,
+            settings.model,
+            system,
+            prompt,
+            settings.max_tokens,
+            settings.temperature,
+            seen[prompt],  # the how manieth sample it is
+        ]
+        seen[prompt] += 1
+        keys.append(hashlib.sha256(json.dumps(what).encode()).hexdigest())
+    return keys
+
+
+def _api_key(variable: str) -> str:
+    """The key in an environment variable; "" where there is none."""
+    key = os.environ.get(variable, "").strip() if variable else ""
+    if not (key.isascii() and key.isprintable()):
+        raise EndpointError(
+            f"the environment variable {variable} holds something that no key has (a line break, "
+            "or a character that is not ASCII): set it to the key alone."
+        )
+    return key
+
+
+def _what_to_change(settings: EndpointSettings, problem: Problem) -> str:
+    """The message for what no prompt can get past."""
+    variable = settings.api_key_env
+    asked = f"the endpoint {settings.base_url} cannot complete anything ({problem.reason}): "
+    if problem.status in (401, 402, 403, 429):
+        if not variable:
+            return asked + "it wants a key; set api_key_env to the variable that holds it."
+        if not os.environ.get(variable, "").strip():
+            return asked + f"set the environment variable {variable} to your key (api_key_env)."
+        if problem.status in (402, 429):
+            return asked + f"the account of the key in {variable} has no credit or quota left."
+        return asked + (
+            f"check the key in the environment variable {variable} (api_key_env), and that it may "
+            f"use model {settings.model!r}."
+        )
+    if problem.status == 404:
+        return asked + (
+            f"check base_url (requests went to {settings.url}) and model ({settings.model!r})."
+        )
+    if problem.status:
+        return asked + f"check base_url (requests went to {settings.url})."
+    return asked + "check base_url, and that the server runs and can be reached."
+
+
+def _http_library() -> Any:
+    try:
+        return importlib.import_module("httpx2")
+    except ImportError:
+        raise EndpointError(
+            "asking an endpoint needs the package httpx2: pip install 'seal_jax[endpoint]'"
+        ) from None

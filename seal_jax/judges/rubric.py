@@ -1,0 +1,145 @@
+"""A rubric: a judge scores a self-edit by reading it, without an inner loop.
+
+The judge sees the title, the passage and the self-edit, and never a question or a gold answer. It
+gives 1 to 5 for coverage, faithfulness and self-containedness; the score is their mean. Cheaper
+than an inner loop, and only a proxy for what the self-edit teaches.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from seal_jax.judges import endpoint
+from seal_jax.settings.endpoint import EndpointSettings
+from seal_jax.tasks.knowledge import prompt
+from seal_jax.tasks.protocol import Context
+
+LOWEST, HIGHEST = 1.0, 5.0
+CRITERIA = ("Coverage", "Faithfulness", "Self-containedness")
+
+_PLACEHOLDERS = frozenset({"title", "passage", "self_edit"})
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
+# "4", "4.5", "4/5" and "4 out of 5"; not the scale "1-5" or "1 to 5", and not "4 of 10".
+_NUMBER = (
+    r"(?<![\d.,/+-])(?P<{name}>\d+(?:\.\d+)?)(?![\d%])(?!\.\d)(?!\s*(?:[-\u2013]|to\b)\s*\d)"
+    r"(?!\s*(?:/|(?:out\s+)?of)\s*(?!5\b)\d)(?:\s*(?:/|out\s+of|of)\s*5\b)?"
+)
+# Between a label and its number: markup, a scale in brackets, and one sign or "is". Bounded, or a
+# reply of nothing but asterisks would take quadratic time.
+_BETWEEN = (
+    r"[\"'*_`]{0,5}\s?(?:\([^()\n]{0,40}\)|\[[^\[\]\n]{0,40}\])?[\"'*_`\s]{0,5}"
+    r"(?:[:=\uff1a|]|is\b|-|\u2013)[\"'*_`\s(\[]{0,9}"
+)
+_CRITERIA = {
+    "coverage": r"\bcoverage",
+    "faithfulness": r"\bfaithful(?:ness)?",
+    "self_containedness": r"\bself[\s_-]*contain(?:ed)?(?:ness|ment)?",
+}
+# A number that is a verdict and no part of a sentence: "3", "4/5: most facts", "I give it a 2".
+_VERDICT = (
+    rf"\A[\W_]*{_NUMBER.format(name='n')}[\"'*_`\])]*\s*(?:[.,:;\n\u2013-]|\Z)"
+    rf"|\b(?:I|I['\u2019](?:d|ll)|would|will|notes|they)\s(?:give|gave|rate|score|deserve)[ds]?\b"
+    rf"[^.\n\d]{{0,40}}?{_NUMBER.format(name='m')}"
+)
+_OVERALL = r"\b(?:overall|total|final|mean|average)?[\s_]*(?:score|rating|grade|overall)"
+
+
+class Scored(NamedTuple):
+    """A self-edit's score, or None and why there is none."""
+
+    score: float | None
+    reason: str | None
+
+
+def load_template(prompts_dir: str | os.PathLike | None = None) -> str:
+    """Reads `rubric.txt`; see `prompt.load_template`.
+
+    Raises:
+      PromptError: the template cannot be used.
+    """
+    return prompt.load_template("rubric", _PLACEHOLDERS, prompts_dir)
+
+
+def rubric_prompt(template: str, context: Context, self_edit: str) -> str:
+    """The judge's prompt about a self-edit."""
+    values = {"title": context.title, "passage": context.text, "self_edit": self_edit}
+    return prompt.render(template, values)
+
+
+def parse_score(reply: str) -> float | None:
+    """The score of a judge's reply, from 1 to 5; None where it gives none.
+
+    In this order: the mean of the three criteria, where each has a number; three numbers and
+    nothing else; an overall score; the only number there is, where it reads as a verdict. A
+    criterion that is scored twice counts with its last score. Two criteria of three are no score,
+    and neither is a number off the scale: it is not known what was meant.
+
+    >>> parse_score("**Coverage (1-5):** 4/5\\nFaithfulness: 5\\nSelf-containedness: 3")
+    4.0
+    >>> parse_score("3"), parse_score("Score: 2 out of 5"), parse_score("Good."), parse_score("8")
+    (3.0, 2.0, None, None)
+    """
+    lines = _THOUGHTS.sub("", reply).splitlines()
+    text = "\n".join(" ".join(line.split()) for line in lines if line.strip())
+    scores = {name: _labelled(label, text) for name, label in _CRITERIA.items()}
+    given = [score for score in scores.values() if score is not None]
+    if len(given) == len(scores):
+        return _mean(given)
+    numbers = [float(match["n"]) for match in re.finditer(_NUMBER.format(name="n"), text)]
+    if len(numbers) == len(scores) and not re.search(r"[^\W\d_]", text):
+        return _mean(numbers)
+    overall = _labelled(_OVERALL, text)
+    if overall is not None:
+        return _mean([overall])
+    if len(numbers) == 1 and not given and re.search(_VERDICT, text, re.IGNORECASE):
+        return _mean(numbers)
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class EndpointRubric:
+    """A model behind an OpenAI-compatible endpoint that scores self-edits.
+
+    Attributes:
+      settings: the endpoint; its cache keeps the replies.
+      template: the rubric, with {title}, {passage} and {self_edit}.
+    """
+
+    settings: EndpointSettings
+    template: str = dataclasses.field(default_factory=load_template)
+
+    def score(self, pairs: Sequence[tuple[Context, str]]) -> list[Scored]:
+        """A score of each self-edit.
+
+        Raises:
+          EndpointError: the endpoint cannot complete anything.
+        """
+        prompts = [rubric_prompt(self.template, context, text) for context, text in pairs]
+        return [
+            _read(completion.text, completion.reason)
+            for completion in endpoint.complete(self.settings, prompts)
+        ]
+
+
+def _read(reply: str | None, reason: str | None) -> Scored:
+    if reply is None:
+        return Scored(None, f"the judge did not reply: {reason}")
+    score = parse_score(reply)
+    shown = " ".join(reply.split())[:80]
+    return Scored(score, None if score is not None else f"the judge gave no score: {shown!r}")
+
+
+def _labelled(label: str, text: str) -> float | None:
+    """The last number that follows a label."""
+    pattern = f"{label}{_BETWEEN}{_NUMBER.format(name='n')}"
+    found = [match["n"] for match in re.finditer(pattern, text, re.IGNORECASE)]
+    return float(found[-1]) if found else None
+
+
+def _mean(scores: list[float]) -> float | None:
+    """The mean of scores; None where one is off the scale."""
+    if not all(LOWEST <= score <= HIGHEST for score in scores):
+        return None
+    return sum(scores) / len(scores)

@@ -1,0 +1,178 @@
+"""The continual experiment: sequences of passages learned one after another, under every cure."""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from seal_jax.loop import contexts, memory, policies
+from seal_jax.loop.continual import bounds, outcomes, updates
+from seal_jax.loop.continual.cures import Cure
+from seal_jax.loop.continual.outcomes import Arm
+from seal_jax.loop.continual.updates import Group
+from seal_jax.loop.job import run_job
+from seal_jax.loop.policies import Policy
+from seal_jax.loop.run import Run
+from seal_jax.loop.session import Session
+from seal_jax.runtime import hosts
+from seal_jax.settings import Settings, SettingsError
+from seal_jax.tasks.knowledge import splits
+from seal_jax.tasks.protocol import Context
+
+# Settings on which the memory of a group depends.
+_OF_GROUPS = (
+    "inner.candidates",
+    "continual.passages",
+    "inner.lora.rank",
+    "the largest of inner.buckets",
+)
+
+
+def continual(
+    settings: Settings,
+    workdir: str,
+    *,
+    policy_from: str = "",
+    policy_version: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Runs or continues the continual experiment in `workdir`; see `job.run_job`.
+
+    Args:
+      policy_from: the directory of a finished run whose policy every sequence starts from; "" is
+        the base model.
+      policy_version: the policy after that round instead of the last one.
+
+    Returns:
+      What it wrote to results.json; see `outcomes.results`. "sequences" has the passages' ids.
+
+    Raises:
+      SettingsError: of another task, or too few passages; and as `run_job` does.
+    """
+    if settings.task != "knowledge":
+        raise SettingsError("continual is for knowledge incorporation: set task to 'knowledge'.")
+    if not hosts.join().alone:
+        raise SettingsError(
+            "continual runs on one host: each of its updates starts from the one before."
+        )
+
+    def work(run: Run[Session]) -> dict[str, Any]:
+        policy = Policy(run, 0)
+        if policy_from:
+            policy = policies.restore_policy(run, policy_from, policy_version)
+        return _experiment(run, policy.params)
+
+    return run_job(
+        settings,
+        workdir,
+        work,
+        overwrite=overwrite,
+        quiet=quiet,
+        policy_from=policy_from,
+        policy_version=policy_version,
+    )
+
+
+def draw_sequences(
+    available: Sequence[Context], *, sequences: int, passages: int, seed: int
+) -> list[list[Context]]:
+    """Sequences of passages with questions; further sequences change none of the others.
+
+    Raises:
+      SettingsError: there are too few passages.
+    """
+    asked = [context for context in available if context.questions]
+    if passages > len(asked):
+        raise SettingsError(
+            f"continual.passages is {passages}, but there are {len(asked)} passages with "
+            "questions: lower it, or give a larger data.eval_path."
+        )
+    name = zlib.crc32(b"continual sequences")
+    return [
+        [
+            asked[i]
+            for i in np.random.default_rng([seed, name, s]).permutation(len(asked))[:passages]
+        ]
+        for s in range(sequences)
+    ]
+
+
+def _experiment(run: Run[Session], params) -> dict[str, Any]:
+    own = run.session.settings.continual
+    drawn = draw_sequences(
+        contexts.available(run.session, "eval").contexts,
+        sequences=own.sequences,
+        passages=own.passages,
+        seed=run.session.settings.seed,
+    )
+    groups = _groups(run, params, drawn)
+    run.say(
+        f"{own.sequences} sequences of {own.passages} passages; cures: {', '.join(own.cures)}; "
+        f"bounds: {', '.join(own.bounds) or 'none'}"
+    )
+    start = bounds.start(groups)
+    arms = [_cured(run, groups, Cure(name, own)) for name in own.cures]
+    arms += [bounds.BOUNDS[name](groups) for name in own.bounds]
+    results = outcomes.results(
+        start,
+        arms,
+        metrics=("accuracy", "gold_log_likelihood") if own.answers else ("gold_log_likelihood",),
+        seed=run.session.settings.seed,
+        draws=run.session.settings.evaluation.bootstrap_draws,
+    )
+    run.say("\n" + outcomes.table(results))
+    return results | {"sequences": [[context.id for context in sequence] for sequence in drawn]}
+
+
+def _groups(run: Run[Session], params, drawn: Sequence[list[Context]]) -> list[Group]:
+    """The sequences, inner.candidates at a time."""
+    session, settings = run.session, run.session.settings
+    flat = [context for sequence in drawn for context in sequence]
+    session.check_positions(flat)
+    texts = splits.choose(
+        contexts.available(session, "train").contexts,
+        settings.continual.unrelated,
+        seed=None,
+        name="unrelated texts",
+    )
+    limit = settings.continual.unrelated_tokens
+    unrelated = [session.encode(context.text)[:limit] for context in texts]
+    size = settings.inner.candidates
+    return [
+        Group(
+            run=run,
+            params=params,
+            number=number,
+            first=first,
+            sequences=list(drawn[first : first + size]),
+            width=session.query_width(flat),
+            unrelated=unrelated,
+        )
+        for number, first in enumerate(range(0, len(drawn), size))
+    ]
+
+
+def _cured(run: Run[Session], groups: Sequence[Group], cure: Cure) -> Arm:
+    """The sequences under a cure."""
+    steps = groups[0].steps
+    total = steps * sum(len(group.sequences) for group in groups)
+    with (
+        run.stage(f"continual {cure.name}", total, "update") as progress,
+        memory.needed_by(f"continual {cure.name}", *_OF_GROUPS),
+    ):
+        records = [updates.run_group(group, cure, progress) for group in groups]
+    learned = [
+        run.ledger.find("learned", f"{cure.name}/{group.number}/{step}") or {}
+        for group in groups
+        for step in range(steps)
+    ]
+    return Arm(
+        name=cure.name,
+        steps=[[row for of in records for row in of[i]["rows"]] for i in range(steps)],
+        unrelated_S=[loss for of in records for loss in of[-1]["unrelated"]],
+        keeps_old_data=cure.keeps_old_data,
+        trained_tokens=sum(record["real_tokens"] for record in learned),
+        failed=sum(one["reason"] is not None for record in learned for one in record["updates"]),
+    )

@@ -1,0 +1,66 @@
+"""Errors of the machine under a run, in words: a full or read-only disk, too little memory."""
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from seal_jax.loop import memory
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+# What libraries that write files themselves make of it (TensorStore, under Orbax).
+_FULL_IN_WORDS = re.compile(r"ENOSPC|EDQUOT|No space left on device|Disk quota exceeded")
+_CONTINUES = "What was recorded is safe, and the same command continues the run"
+
+
+@contextlib.contextmanager
+def explained(workdir: str) -> Iterator[None]:
+    """Says what to do about the errors of a block that works in `workdir`.
+
+    Raises:
+      OSError: the disk is full, or the directory cannot be written to.
+      SettingsError: the device has too little memory.
+    """
+    try:
+        with memory.needed_by("the run"):
+            yield
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _FULL or (number is None and _FULL_IN_WORDS.search(str(error))):
+            raise OSError(_full(workdir)) from error
+        if number in _CLOSED and _is_within(getattr(error, "filename", None), workdir):
+            raise OSError(
+                f"--workdir={workdir} cannot be written to ({error}): make it writable or give "
+                f"another. {_CONTINUES}, if there is one."
+            ) from error
+        raise
+
+
+def _full(workdir: str) -> str:
+    """What to say of a full disk."""
+    mount = _mount_point(Path(workdir).absolute())
+    free = shutil.disk_usage(mount).free
+    return (
+        f"no space is left for --workdir={workdir}: the file system at {mount} is full, or your "
+        f"quota on it is used up ({free / 2**20:.1f} MiB are free there now). {_CONTINUES} when "
+        "there is room."
+    )
+
+
+def _mount_point(path: Path) -> Path:
+    """Where the file system begins that holds a path, or the part of it that exists."""
+    while not os.path.ismount(path) and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _is_within(filename: object, workdir: str) -> bool:
+    if not isinstance(filename, str | os.PathLike):
+        return False
+    root = os.path.abspath(workdir)
+    path = os.path.abspath(filename)
+    return os.path.commonpath([root, path]) in (root, path)

@@ -1,0 +1,106 @@
+"""What every recorded job shares: the run directory, the ledger, and results at the end."""
+
+import contextlib
+import platform
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import jax
+
+from seal_jax.loop import failures, opened_model, session
+from seal_jax.loop.run import Run
+from seal_jax.runs import ledger, run_dir, storage
+from seal_jax.runs.shared_ledger import SharedLedger
+from seal_jax.runtime import hosts, metrics
+from seal_jax.settings import Settings, config_dict
+
+
+def run_job(
+    settings: Settings,
+    workdir: str,
+    work: Callable[[Run], dict[str, Any]],
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+    open_session: Callable[[Settings], Any] = session.open_session,
+    **given: Any,
+) -> dict[str, Any]:
+    """Runs or continues a job in `workdir`; returns what it wrote to results.json.
+
+    Args:
+      settings: of the run.
+      workdir: its directory.
+      work: does the job and returns its results, with all of its records in the run's ledger.
+      overwrite: whether a finished run, or one of another config, may be deleted.
+      quiet: print nothing. Of several hosts (see `hosts`) host 0 alone prints, and writes.
+      open_session: loads the model and the task; `work` finds them as run.session.
+      **given: what else the job depends on; a run is only continued with the same.
+
+    Raises:
+      ValueError, OSError, RuntimeError: with what to change.
+      Interrupted: a signal asked for the end; what is done is recorded.
+    """
+    joined = hosts.join()
+    opened_model.enable_compilation_cache()
+    resolved = config_dict.recorded(settings) | given
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(joined.at_work())
+        stack.enter_context(failures.explained(workdir))
+        directory = None
+        if joined.rank == 0:
+            directory = stack.enter_context(run_dir.open_run(workdir, resolved, overwrite))
+        joined.agree(
+            dict(run_dir.flatten(resolved))
+            | {"devices": len(jax.local_devices())}
+            | {f"version of {name}": version for name, version in versions().items()}
+        )
+        opened = open_session(settings)
+        joined.barrier("the model is loaded")
+        records: ledger.Ledger | SharedLedger
+        if directory and joined.alone:
+            records = ledger.Ledger(directory.ledger_path)
+        else:
+            records = SharedLedger(joined, directory.ledger_path if directory else None)
+        stack.enter_context(records)
+        writers = None
+        if directory:
+            writers = stack.enter_context(metrics.open_writers(settings.metrics, workdir, resolved))
+        checkpoints_path = directory.checkpoints_path if directory else storage.locate(workdir)
+        with Run(
+            opened, records, checkpoints_path, quiet or joined.rank > 0, writers, joined
+        ) as run:
+            start = time.perf_counter()
+            if directory and directory.resumed:
+                run.say(f"continuing the run in {workdir}: {len(records)} units of work are done")
+            on = "" if joined.alone else f" of each of {joined.count} hosts"
+            run.say(f"model: {opened.source}, on {opened.devices}{on}")
+            results = work(run)
+            run.forget_steps()
+            run.seconds["total"] = time.perf_counter() - start
+        results |= {
+            "seed": settings.seed,
+            "model": opened.source,
+            "versions": versions(),
+            "config": resolved,
+        }
+        seconds = {name: round(value, 3) for name, value in run.seconds.items()}
+        if directory:
+            run_dir.write_json(
+                directory.timing_path, {"seconds": seconds, "resumed": directory.resumed}
+            )
+            run_dir.write_json(directory.results_path, results)
+            run.say(f"\nresults: {directory.results_path}")
+    return results
+
+
+def versions() -> dict[str, str]:
+    """What the results were computed with."""
+    found = {"python": platform.python_version(), "device": jax.local_devices()[0].device_kind}
+    for package in ("jax", "jaxlib", "flax", "optax", "transformers", "seal_jax"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

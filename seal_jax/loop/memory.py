@@ -1,0 +1,152 @@
+"""Too little memory on the device: fewer things at once, or an error that names settings.
+
+Candidates are trained and asked, and contexts sampled for, so many at once as the settings say, or
+as the ledger does: it alone decides, so that a run that was stopped goes on as it would have gone
+on undisturbed.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import jax
+
+from seal_jax.core import batching
+from seal_jax.settings import SettingsError
+
+if TYPE_CHECKING:
+    from seal_jax.loop.run import Run
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class AtOnce:
+    """Things that go through a program together.
+
+    Attributes:
+      things: their name in the ledger and in messages.
+      part, name: of the setting that says how many.
+      lower: settings to lower where there is no room for the fewest.
+    """
+
+    things: str
+    part: str
+    name: str
+    lower: tuple[str, ...]
+
+    def size(self, run: "Run") -> int:
+        """How many; the ledger says when it was halved."""
+        field = f"{self.things}_per_batch"
+        halved = [s.record[field] for s in run.ledger.segments("memory") if field in s.record]
+        return int(halved[-1]) if halved else self.given(run.session)
+
+    def given(self, session) -> int:
+        """How many by the settings."""
+        return getattr(getattr(session.settings, self.part), self.name)
+
+    def with_size(self, session, size: int):
+        """The session with another number in its settings."""
+        if self.given(session) == size:
+            return session
+        part = dataclasses.replace(getattr(session.settings, self.part), **{self.name: size})
+        settings = dataclasses.replace(session.settings, **{self.part: part})
+        return dataclasses.replace(session, settings=settings)
+
+
+CANDIDATES = AtOnce(
+    "candidates",
+    "inner",
+    "candidates",
+    (
+        "inner.max_sequences",
+        "the largest of inner.buckets",
+        "inner.lora.rank",
+        "answers.questions_at_once",
+        "answers.max_new_tokens",
+    ),
+)
+CONTEXTS = AtOnce(
+    "contexts", "edits", "contexts_per_batch", ("edits.samples", "edits.max_new_tokens")
+)
+
+
+def candidates(run: "Run") -> int:
+    """K: how many candidates go through a program at once."""
+    return CANDIDATES.size(run)
+
+
+def in_pieces(
+    run: "Run",
+    group: Sequence[Item],
+    work: Callable[[Any, Sequence[Item]], Result],
+    *,
+    stage: str,
+    of: AtOnce = CANDIDATES,
+) -> list[Result]:
+    """Works on a group in pieces; their size is halved until the device has room for it.
+
+    Each halving is a "memory" record of the ledger, and holds for the rest of the run.
+
+    Args:
+      work: gets the session in whose settings the size of a piece stands, and a piece.
+      stage: names the group to the person at the terminal.
+      of: what the group consists of.
+
+    Raises:
+      SettingsError: there is no room for the smallest piece either.
+    """
+    while True:
+        size = of.size(run)
+        session = of.with_size(run.session, size)
+        try:
+            return [work(session, group[i : i + size]) for i in range(0, len(group), size)]
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if not is_exhausted(error):
+                raise
+            smaller = batching.smaller_size(size, session.devices.data_shards)
+            if smaller is None:
+                raise _too_little(f"{stage}: {size} {of.things} at once", of.lower) from error
+        # Out of the handler, so that what the failed attempt held is freed.
+        run.ledger.append(
+            "memory",
+            f"{smaller} {of.things}",
+            {"stage": stage, of.things: size, f"{of.things}_per_batch": smaller},
+        )
+        run.say(
+            f"{stage}: the device has too little memory for {size} {of.things} at once; from here "
+            f"on it is {smaller} ({of.part}.{of.name})"
+        )
+
+
+@contextlib.contextmanager
+def needed_by(what: str, *settings: str) -> Iterator[None]:
+    """Tells whose memory it was that the device did not have, and which settings to lower.
+
+    Raises:
+      SettingsError: the block ran out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not is_exhausted(error):
+            raise
+        raise _too_little(what, settings) from error
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an error says that the device, or the host, has no memory left."""
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return "RESOURCE_EXHAUSTED" in str(error)
+    return isinstance(error, MemoryError)
+
+
+def _too_little(what: str, settings: Sequence[str]) -> SettingsError:
+    lower = f"Lower {', '.join(settings)}; or set" if settings else "Set"
+    return SettingsError(
+        f"{what}: the device has too little memory. {lower} model.remat='full' or "
+        "model.dtype='bfloat16', or take a device with more. The settings are part of a run: "
+        "start it in another --workdir."
+    )

@@ -1,0 +1,182 @@
+"""A run of a session: its ledger, checkpoints, clock, terminal and metrics."""
+
+import itertools
+import operator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Generic, Self, TypeVar
+
+from seal_jax.core import delta, parallel
+from seal_jax.loop.opened_model import OpenedModel
+from seal_jax.runs import remote_checkpoints, storage
+from seal_jax.runs.checkpoints import Checkpoints
+from seal_jax.runs.ledger import Ledger
+from seal_jax.runs.shared_ledger import SharedLedger
+from seal_jax.runs.step_checkpoints import StepCheckpoints
+from seal_jax.runs.storage import Location
+from seal_jax.runtime import interruption
+from seal_jax.runtime.hosts import Hosts
+from seal_jax.runtime.metrics import Compiles, Writers
+from seal_jax.runtime.progress import Progress
+
+Record = dict[str, Any]
+Unit = tuple[str, Callable[[], Record]]  # its key in the ledger, and what makes its record
+SessionT = TypeVar("SessionT", bound=OpenedModel)
+
+
+class Run(Generic[SessionT]):
+    """A session with its ledger, checkpoints and clock; what the stages share.
+
+    Attributes:
+      steps: the state of the training that is under way.
+    """
+
+    def __init__(
+        self,
+        session: SessionT,
+        ledger: Ledger | SharedLedger,
+        checkpoints_path: Location,
+        quiet: bool,
+        metrics: Writers | None = None,
+        hosts: Hosts | None = None,
+    ):
+        self.session = session
+        self.ledger = ledger
+        self.quiet = quiet
+        self.hosts = hosts or Hosts()
+        self._metrics = metrics or Writers([])
+        self._compiles = Compiles()
+        self.seconds: dict[str, float] = {}
+        self._path = checkpoints_path
+        self._checkpoints: dict[str, Checkpoints] = {}
+        self.steps = StepCheckpoints(checkpoints_path.parent / "steps", self.say)
+        self._kept: tuple[tuple, Any] | None = None
+
+    def checkpoints(self, line: str) -> Checkpoints:
+        """The checkpoints of a line of policies: "" is SEAL's own, others are controls."""
+        if line not in self._checkpoints:
+            path = self._path.parent / f"{self._path.name}-{line}" if line else self._path
+            self._checkpoints[line] = remote_checkpoints.open_at(path, keep=None)
+        return self._checkpoints[line]
+
+    def discard_checkpoints(self, line: str) -> None:
+        """Deletes the checkpoints of a line that nothing needs any more."""
+        opened = self.checkpoints(line)
+        opened.close()
+        storage.remove(opened.shown)
+        del self._checkpoints[line]
+
+    def keep_one(self, key: tuple, make: Callable[[], Any]) -> Any:
+        """What `make` gives for this tuple of objects; made anew after another one was asked for.
+
+        Objects are compared by identity and held on to, so that no later one can pass for them.
+        """
+        kept = self._kept
+        same = kept and len(kept[0]) == len(key) and all(map(operator.is_, kept[0], key))
+        if not same:
+            self._kept = None  # freed before the next one is made
+            self._kept = (key, make())
+        return self._kept[1]
+
+    def close(self) -> None:
+        """Finishes what is being written."""
+        for opened in (*self._checkpoints.values(), self.steps):
+            opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def once(
+        self, kind: str, key: str, work: Callable[[], Record], *, together: bool = False
+    ) -> Record:
+        """The record of a unit of work, from the ledger or done now, by host 0.
+
+        Args:
+          together: every host does it: there are other units of work in it.
+
+        Raises:
+          Interrupted: it is not done, and a signal asked for the end of the run.
+        """
+        found = self.ledger.find(kind, key)
+        if found is not None:
+            return found
+        interruption.check()
+        made = work() if together or self.hosts.rank == 0 else None
+        if made is not None and self.hosts.rank == 0:
+            self.ledger.append(kind, key, made)
+        return self._recorded(kind, key)
+
+    def each(self, kind: str, units: Sequence[Unit]) -> Iterator[Record]:
+        """The records of units of work of one kind, in order.
+
+        Those that are not in the ledger are divided over the hosts: as many as there are hosts are
+        done at a time, one by each, and recorded in order before the next ones.
+
+        Raises:
+          Interrupted: some are not done, and a signal asked for the end of the run.
+        """
+        for first, (key, _) in enumerate(units):
+            found = self.ledger.find(kind, key)
+            if found is None:
+                interruption.check()
+                left = (unit for unit in units[first:] if self.ledger.find(kind, unit[0]) is None)
+                share = list(itertools.islice(left, self.hosts.count))
+                for own, work in share[self.hosts.rank : self.hosts.rank + 1]:
+                    self.ledger.append(kind, own, work())
+                found = self._recorded(kind, key)
+            yield found
+
+    def _recorded(self, kind: str, key: str) -> Record:
+        """The record of a unit of work that one of the hosts has done now."""
+        self.hosts.beat()
+        self.ledger.sync()
+        found = self.ledger.find(kind, key)
+        assert found is not None, "every host takes the same units in the same order"
+        return found
+
+    def from_first(self, name: str, make: Callable[[], delta.Tree], like: delta.Tree) -> delta.Tree:
+        """A tree that host 0 makes, on every host; see `Hosts.first_tree`."""
+        return self.hosts.first_tree(name, make, like)
+
+    def forget_steps(self) -> None:
+        """Deletes the state of the last training, once its result is recorded."""
+        if self.hosts.rank == 0:
+            self.steps.clear()
+
+    def measure(
+        self, stage: str, values: Mapping[str, float | None], *, step: int | None = None
+    ) -> None:
+        """Writes figures for charts, under "stage/name".
+
+        Args:
+          step: place on the horizontal axis; None is the number of units of work that are done.
+        """
+        named = {f"{stage}/{name}": value for name, value in values.items()}
+        self._metrics.write(len(self.ledger) if step is None else step, named)
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Progress]:
+        """Times a stage, shows its progress, and measures its speed, compiles and memory."""
+        start, compiles, units = time.perf_counter(), self._compiles.count, len(self.ledger)
+        with Progress(total, name, unit=unit, quiet=self.quiet, beat=self.hosts.beat) as progress:
+            yield progress
+        seconds = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        if len(self.ledger) > units:  # otherwise all of it was done before
+            self.measure(
+                name,
+                {
+                    "seconds": seconds,
+                    f"{unit}s an hour": 3600 * total / max(seconds, 1e-9),
+                    "compiles": self._compiles.count - compiles,
+                    "peak bytes of a device": parallel.peak_memory(),
+                },
+            )
+
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            print(line, flush=True)

@@ -1,0 +1,229 @@
+"""Run directories: one run each, continued by the same config, never overwritten by accident."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from seal_jax.runs import json_file, lease, storage
+from seal_jax.runs.directory_lock import DirectoryLock
+from seal_jax.runs.storage import Location
+
+_MARK = "seal_jax_run"
+_FORMAT = 1
+_MAX_DIFFERENCES = 12
+
+
+class RunDirError(ValueError):
+    """The directory cannot be used for this run; the message says why and what to change."""
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """An open run directory; this process is its only writer until `close`.
+
+    Attributes:
+      path: the directory.
+      config: the resolved config, as stored in config.json.
+      resumed: whether the directory held an unfinished run of this config.
+    """
+
+    path: Location
+    config: dict[str, Any]
+    resumed: bool
+    lock: DirectoryLock | lease.Lease = field(repr=False)
+
+    @property
+    def results_path(self) -> Location:
+        """results.json: its presence says that the run is finished, so it is written last."""
+        return self.path / "results.json"
+
+    @property
+    def timing_path(self) -> Location:
+        """timing.json: wall-clock figures, which may differ between equal runs."""
+        return self.path / "timing.json"
+
+    @property
+    def ledger_path(self) -> Location:
+        """The ledger's directory."""
+        return self.path / "ledger"
+
+    @property
+    def checkpoints_path(self) -> Location:
+        """The checkpoints' directory."""
+        return self.path / "checkpoints"
+
+    def close(self) -> None:
+        """Lets other processes use the directory."""
+        self.lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_run(
+    workdir: str | os.PathLike[str], resolved_config: dict[str, Any], overwrite: bool = False
+) -> RunDir:
+    """Makes, continues or replaces the run in `workdir`.
+
+    A directory that is new or empty gets a config.json. One with an unfinished run of an equal
+    config is continued, also with `overwrite`, so that a killed run goes on by the same command
+    whatever its flags. One that has recorded nothing yet takes a new config. A finished run, or a
+    run of another config, is refused, or deleted where `overwrite` is set. A directory with other
+    content is refused always.
+
+    Args:
+      workdir: a path on a local disk, whose missing parents are made, or at gs://.
+      resolved_config: every setting of the run as JSON values; tuples equal lists.
+      overwrite: whether a run that cannot be continued may be deleted.
+
+    Returns:
+      The open directory. Use it in a `with` block, or call its `close`.
+
+    Raises:
+      RunDirError: `workdir` holds something else, a finished run, or a run of another config (the
+        message names the differing keys, dotted).
+      DirectoryInUseError: another process has the run open.
+      StorageError: the object store cannot be used.
+    """
+    path = storage.locate(workdir)
+    config = json.loads(json_file.encode(resolved_config))
+    if storage.exists(path) and not storage.is_folder(path):
+        raise RunDirError(f"--workdir={path} is a file: give a directory.")
+    storage.make_folder(path)
+    if not _is_new(path):
+        _read_mark(path)
+    lock = lease.hold(path)
+    try:
+        return RunDir(path, config, _prepare(path, config, overwrite), lock)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """The resolved config of the run in `workdir`; RunDirError where there is no run."""
+    config: dict[str, Any] = _read_mark(storage.locate(workdir))["config"]
+    return config
+
+
+def differing_keys(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """What differs between two configs, a line each, in sorted order.
+
+    >>> differing_keys({"seed": 0, "inner": {"rank": 32}}, {"seed": 0, "inner": {"rank": 16}})
+    ['inner.rank: stored 32, now 16']
+    """
+    flat_stored, flat_given = dict(flatten(stored)), dict(flatten(given))
+    lines = []
+    for key in sorted(flat_stored.keys() | flat_given.keys()):
+        before = _show(flat_stored[key]) if key in flat_stored else "nothing"
+        now = _show(flat_given[key]) if key in flat_given else "nothing"
+        if before != now:
+            lines.append(f"{key}: stored {before}, now {now}")
+    return lines
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a nested config with their dotted keys.
+
+    >>> dict(flatten({"seed": 0, "inner": {"rank": 32}}))
+    {'seed': 0, 'inner.rank': 32}
+    """
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from flatten(item, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+def _prepare(path: Location, config: dict[str, Any], overwrite: bool) -> bool:
+    """Brings the locked directory to where the run may go on; returns whether it resumes one."""
+    if _is_new(path):
+        json_file.remove_temporaries(path)
+        _write_mark(path, config)
+        return False
+    mark = _read_mark(path)
+    if mark.get("clearing"):
+        _clear(path, mark)
+        _write_mark(path, config)
+        return False
+    differences = differing_keys(mark["config"], config)
+    finished = storage.exists(path / "results.json")
+    if not differences and not finished:
+        json_file.remove_temporaries(path)
+        return True
+    started = _has_segments(path / "ledger")
+    if not overwrite and (started or finished):
+        raise RunDirError(_refusal(path, finished, differences))
+    _clear(path, mark)
+    _write_mark(path, config)
+    return False
+
+
+def _refusal(path: Location, finished: bool, differences: list[str]) -> str:
+    ways = "Give another --workdir, or --overwrite to delete that run and start anew."
+    if finished:
+        return f"{path} holds a finished run ({path / 'results.json'}). {ways}"
+    shown = differences[:_MAX_DIFFERENCES]
+    if len(differences) > len(shown):
+        shown.append(f"and {len(differences) - len(shown)} more")
+    return (
+        f"{path} holds an unfinished run of another config; these keys differ:\n  "
+        + "\n  ".join(shown)
+        + f"\nSet them back to continue that run. {ways}"
+    )
+
+
+def _has_segments(ledger: Location) -> bool:
+    if not storage.is_folder(ledger):
+        return False
+    return any(c.name[0].isdigit() and c.suffix == ".json" for c in storage.children(ledger))
+
+
+def _is_new(path: Location) -> bool:
+    """Whether nothing but our own lock and unfinished files is there."""
+    return all(
+        lease.is_hold(child.name) or json_file.is_temporary(child.name)
+        for child in storage.children(path)
+    )
+
+
+def _read_mark(path: Location) -> dict[str, Any]:
+    """The content of config.json, which shows that `path` is a run directory."""
+    try:
+        mark = json.loads(storage.read_bytes(path / "config.json"))
+    except storage.StorageError:
+        raise
+    except (OSError, ValueError):
+        mark = None
+    if not isinstance(mark, dict) or _MARK not in mark or not isinstance(mark.get("config"), dict):
+        raise RunDirError(
+            f"{path} holds files but no seal_jax run (no config.json of one). Nothing in it was "
+            "changed: give a --workdir that is new, empty or a run's."
+        )
+    if mark[_MARK] != _FORMAT:
+        raise RunDirError(
+            f"{path} holds a run in format {mark[_MARK]}, this version reads format {_FORMAT}: use "
+            "the seal_jax version that made it, or another --workdir."
+        )
+    return mark
+
+
+def _write_mark(path: Location, config: dict[str, Any]) -> None:
+    json_file.write_json(path / "config.json", {_MARK: _FORMAT, "config": config})
+
+
+def _clear(path: Location, mark: dict[str, Any]) -> None:
+    """Deletes a run but for its mark, which says until the end that the rest is to go."""
+    json_file.write_json(path / "config.json", {**mark, "clearing": True})
+    for child in storage.children(path):
+        if child.name != "config.json" and not lease.is_hold(child.name):
+            storage.remove(child)
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

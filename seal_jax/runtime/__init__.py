@@ -1,0 +1,1 @@
+"""What the process lives in: hosts, signals, progress, metrics."""

@@ -1,0 +1,117 @@
+"""Config files: where they are, what they offer, and where each value of a config is from."""
+
+import importlib.util
+import inspect
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from seal_jax.runs import run_dir
+from seal_jax.settings import Settings, SettingsError, config_dict
+
+
+def folder() -> pathlib.Path:
+    """The repository's configs/, or those of the installed package.
+
+    Raises:
+      SettingsError: there are none.
+    """
+    beside = pathlib.Path(__file__).resolve().parent.parent / "configs"
+    if beside.is_dir():
+        return beside
+    found = importlib.util.find_spec("seal_jax.configs")
+    if found is None or not found.submodule_search_locations:
+        raise SettingsError("no default config was found: give --config=FILE.")
+    return pathlib.Path(next(iter(found.submodule_search_locations)))
+
+
+def default(name: str) -> str:
+    """FILE:VARIANT with the whole path of a file in `folder`."""
+    return str(folder() / name)
+
+
+def load(path: str) -> ModuleType:
+    """A config file as a module.
+
+    Raises:
+      SettingsError: there is no such file, or it cannot be imported.
+    """
+    spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
+    if spec is None or spec.loader is None or not pathlib.Path(path).is_file():
+        raise SettingsError(f"--config={path}: expected a Python file with a get_config.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def listing(where: pathlib.Path, only: str = "") -> str:
+    """Every variant of the config files in a folder with the first line of its docstring.
+
+    Args:
+      where: the folder.
+      only: FILE shows that file's; FILE:VARIANT the whole docstring of one.
+
+    Raises:
+      SettingsError: there is nothing of that name.
+    """
+    wanted_file, _, wanted = only.partition(":")
+    lines: list[str] = []
+    for path in sorted(where.glob("*.py")):
+        module = load(str(path))
+        variants: Mapping[str, Any] = getattr(module, "VARIANTS", {})
+        if not variants or wanted_file not in ("", path.name):
+            continue
+        if wanted in variants:
+            return inspect.getdoc(variants[wanted]) or ""
+        if wanted:
+            raise SettingsError(f"no variant {wanted!r} in {path.name}: {', '.join(variants)}.")
+        lines += ["", f"{path.name}: {_first_line(module)}"]
+        width = max(map(len, variants)) + 2
+        lines += [f"  {name:<{width}}{_first_line(of)}" for name, of in variants.items()]
+        sweeps = getattr(module, "SWEEPS", {})
+        if sweeps:
+            lines.append(f"  sweeps (--sweep=NAME): {', '.join(sweeps)}")
+    if not lines:
+        raise SettingsError(f"no config file {wanted_file!r} in {where}.")
+    return "\n".join(lines[1:])
+
+
+def _first_line(documented: Any) -> str:
+    return (inspect.getdoc(documented) or "").partition("\n")[0]
+
+
+def origins(
+    config: Mapping[str, Any], file: str, overrides: Sequence[str]
+) -> Iterator[tuple[str, Any, str]]:
+    """Every setting with its value and where that is from.
+
+    Args:
+      config: as nested dicts, with overrides.
+      file: FILE[:VARIANT] that it was made by.
+      overrides: dotted keys that the command line sets.
+
+    Yields:
+      (dotted key, value, "override", FILE:VARIANT or "default"); a value counts as the file's where
+      it differs from the default.
+    """
+    path, _, variant = file.partition(":")
+    module = load(path)
+    preset = module.get_config(variant) if variant else module.get_config()
+    of_file = dict(run_dir.flatten(preset.to_dict()))
+    of_default = dict(run_dir.flatten(config_dict.to_config(Settings()).to_dict()))
+    name = pathlib.Path(path).name + (f":{variant}" if variant else "")
+    for key, value in run_dir.flatten(dict(config)):
+        if key in overrides:
+            yield key, value, "override"
+        else:
+            yield key, value, name if of_file[key] != of_default[key] else "default"
+
+
+def shown(found: Iterator[tuple[str, Any, str]]) -> str:
+    """`origins` as lines "key = value  # origin"; defaults have no remark."""
+    rows = [(f"{key} = {value!r}", origin) for key, value, origin in found]
+    width = min(60, max(len(text) for text, _ in rows))
+    return "\n".join(
+        text if origin == "default" else f"{text:<{width}}  # {origin}" for text, origin in rows
+    )

@@ -1,0 +1,164 @@
+"""Sweeps: a config file's grids of settings, each point a run of its own under one directory.
+
+A config file declares them as `SWEEPS = {"dose": {"inner.epochs": (1, 3), "inner.learning_rate":
+(1e-3, 3e-3)}}`; `--sweep=dose` then runs all four combinations.
+"""
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from seal_jax.runs import json_file, run_dir
+from seal_jax.settings import Settings, SettingsError, config_dict
+
+Point = dict[str, Any]
+
+
+def points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
+    """Every combination of a grid's values, the last key's changing first.
+
+    Raises:
+      SettingsError: the grid is empty, or a key has no values or is no setting.
+
+    >>> points({"seed": (0, 1), "inner.epochs": (3,)})
+    [{'seed': 0, 'inner.epochs': 3}, {'seed': 1, 'inner.epochs': 3}]
+    """
+    if not grid or not all(grid.values()):
+        raise SettingsError("a sweep needs settings, and values for each of them.")
+    known = set(config_dict.all_keys())
+    for key in grid:
+        if key not in known:
+            raise SettingsError(config_dict.unknown_key(key))
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def directory(point: Point) -> str:
+    """The name of a point's directory.
+
+    >>> directory({"inner.lora.rank": 8, "inner.buckets": (16, 32)})
+    'inner.lora.rank=8,inner.buckets=16-32'
+    """
+    parts = []
+    for key, value in point.items():
+        text = "-".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+        parts.append(f"{key}={''.join(c if c.isalnum() or c in '-_.+' else '_' for c in text)}")
+    return ",".join(parts)
+
+
+def settings_of(config: ml_collections.ConfigDict, found: Sequence[Point]) -> list[Settings]:
+    """The settings of each point; all are checked before any is run.
+
+    Raises:
+      SettingsError: a point is impossible, or two have one directory; it is named.
+    """
+    names = [directory(point) for point in found]
+    if len(set(names)) < len(names):
+        raise SettingsError("two points of the sweep have one directory: their values look alike.")
+    settings = []
+    for point in found:
+        changed = ml_collections.ConfigDict(config.to_dict())
+        for key, value in point.items():
+            group, _, leaf = key.rpartition(".")
+            node = changed
+            for part in filter(None, group.split(".")):
+                node = node[part]
+            with node.ignore_type():
+                node[leaf] = value
+        try:
+            settings.append(config_dict.from_config(changed))
+        except SettingsError as error:
+            raise SettingsError(f"the sweep's point {directory(point)}: {error}") from None
+    return settings
+
+
+def run(
+    grid: Mapping[str, Sequence[Any]],
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    start: Callable[[Settings, str], dict[str, Any]],
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Runs every point of a grid that is not finished, and compares them.
+
+    Args:
+      grid: values of each setting.
+      config: that the points change.
+      workdir: a directory; each point's run has its own in it.
+      start: runs or continues one run and returns its results.
+      overwrite: do finished points again.
+      say: is told what is done.
+
+    Returns:
+      What it wrote to sweep.json in workdir: {"points": a record {"settings", "workdir", "figures"}
+      of each point}; see `figures`.
+
+    Raises:
+      SettingsError: see `points` and `settings_of`; nothing was run.
+    """
+    found = points(grid)
+    each = settings_of(config, found)
+    records = []
+    for number, (point, settings) in enumerate(zip(found, each, strict=True), start=1):
+        path = os.path.join(workdir, directory(point))
+        results = None if overwrite else _finished(path, settings)
+        say(f"\npoint {number} of {len(found)}: {directory(point)}{' (done)' if results else ''}")
+        results = results or start(settings, path)
+        records.append({"settings": point, "workdir": path, "figures": figures(results)})
+    outcome = {"points": records}
+    json_file.write_json(os.path.join(workdir, "sweep.json"), outcome)
+    say(f"\n{_caption(results)}\n{table(records)}")
+    return outcome
+
+
+def _finished(path: str, settings: Settings) -> dict[str, Any] | None:
+    """The results of a finished run of these settings in a directory."""
+    if not os.path.exists(os.path.join(path, "results.json")):
+        return None
+    given = json.loads(json_file.encode(config_dict.recorded(settings)))
+    stored = {key: value for key, value in run_dir.read_config(path).items() if key in given}
+    if run_dir.differing_keys(stored, given):
+        return None
+    with open(os.path.join(path, "results.json"), encoding="utf-8") as file:
+        results: dict[str, Any] = json.load(file)
+    return results
+
+
+def figures(results: Mapping[str, Any]) -> dict[str, float | None]:
+    """What a table of runs shows of one: each arm's gold log-likelihood, or each cure's share kept.
+
+    >>> figures({"arms": {"base": {"accuracy": 0.2, "gold_log_likelihood": -9.0}}})
+    {'base': -9.0}
+    """
+    found = {arm: of["gold_log_likelihood"] for arm, of in results.get("arms", {}).items()}
+    for cure, of in results.get("continual", {}).items():
+        found[cure] = of["summary"]["gold_log_likelihood"]["retained_share"]["value"]
+    return found
+
+
+def _caption(results: Mapping[str, Any]) -> str:
+    """What `figures` are."""
+    if results.get("continual"):
+        return "retained share under each cure"
+    return "gold log-likelihood of each arm, in nats"
+
+
+def table(records: Sequence[Mapping[str, Any]]) -> str:
+    """The points as rows, their figures as columns."""
+    columns = list(dict.fromkeys(name for record in records for name in record["figures"]))
+    names = [directory(record["settings"]) for record in records]
+    width = max(map(len, names)) + 2
+    lines = [" " * width + "".join(f"{column:>{len(column) + 3}}" for column in columns)]
+    for name, record in zip(names, records, strict=True):
+        cells = []
+        for column in columns:
+            value = record["figures"].get(column)
+            text = "-" if value is None else f"{value:.3f}"
+            cells.append(f"{text:>{len(column) + 3}}")
+        lines.append(f"{name:<{width}}" + "".join(cells))
+    return "\n".join(lines)

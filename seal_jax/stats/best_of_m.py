@@ -1,0 +1,117 @@
+"""What keeping the best of M self-edits gains, where the choice and the test share nothing.
+
+The best of M by noisy scores looks good on the scores that chose it: the maximum of noise is
+positive. So the choice is made on some replicates or questions and the chosen self-edit is measured
+on the others, averaged over every choice of what is held out.
+
+Dims as in `reliability`: C contexts, M self-edits, Q questions, R replicates.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from seal_jax.stats import statistics
+from seal_jax.stats.reliability import Array, best
+from seal_jax.stats.resampling import Estimate
+
+HeldOut = Literal["nothing", "replicates", "questions", "both"]
+
+
+class Gain(NamedTuple):
+    """The measured reward of the chosen self-edits, of all of them, and the difference.
+
+    Attributes:
+      chosen: mean over contexts of what the chosen self-edit scores.
+      mean: mean over contexts of what their self-edits score.
+      gain: chosen - mean, with its interval over contexts.
+    """
+
+    chosen: float
+    mean: float
+    gain: Estimate
+
+
+def gain(
+    choosing: Sequence[Array],
+    measured: Sequence[Array],
+    held_out: HeldOut,
+    *,
+    seed: int = 0,
+    draws: int = 10_000,
+    level: float = 0.95,
+) -> Gain:
+    """The gain of the best self-edit by one reward in another reward (or in itself).
+
+    Args:
+      choosing: for each context [M, Q, R] without NaN. A reward without replicates or questions
+        has R or Q of 1, and nothing of it is held out.
+      measured: the same self-edits' cells of the reward that is measured; of the same questions
+        and replicates, or without.
+      held_out: what the choice may not use. "replicates": one replicate, where the choice is made
+        on the R - 1 others; "questions": one question, where the choice is made on the Q - 1
+        others in every replicate; "both": one replicate of one question, where the choice is made
+        on the others of both; "nothing": the in-sample figure, which is no estimate of a gain.
+        Averaged over all that can be held out. Where self-edits tie, each has its share.
+      seed, draws, level: of the interval; see `statistics.paired_bootstrap`.
+
+    Returns:
+      NaN in every field where no context has two self-edits, and two questions or replicates where
+      they are held out; contexts without are left out.
+
+    >>> cells = [np.array([[[1.0, 0.0]], [[0.0, 1.0]]])] * 2  # each self-edit wins once
+    >>> gain(cells, cells, "nothing").chosen, gain(cells, cells, "replicates").chosen
+    (0.5, 0.0)
+    """
+    pairs = [
+        (_chosen(a, b, held_out), float(b.mean()))
+        for a, b in zip(choosing, measured, strict=True)
+        if len(b) >= 2 and _can_hold_out(a, b, held_out)
+    ]
+    if not pairs:
+        return Gain(np.nan, np.nan, Estimate(np.nan, np.nan, np.nan))
+    chosen_C, mean_C = np.array(pairs).T
+    if len(pairs) == 1:
+        estimate = Estimate(float(chosen_C[0] - mean_C[0]), np.nan, np.nan)
+    else:
+        estimate = Estimate(
+            *statistics.paired_bootstrap(chosen_C, mean_C, seed=seed, draws=draws, level=level)
+        )
+    return Gain(float(chosen_C.mean()), float(mean_C.mean()), estimate)
+
+
+def _can_hold_out(choosing_MxQxR: Array, measured_MxQxR: Array, held_out: HeldOut) -> bool:
+    _, questions, replicates = np.maximum(choosing_MxQxR.shape, measured_MxQxR.shape)
+    return bool(
+        (held_out not in ("questions", "both") or questions >= 2)
+        and (held_out not in ("replicates", "both") or replicates >= 2)
+    )
+
+
+def _chosen(choosing_MxQxR: Array, measured_MxQxR: Array, held_out: HeldOut) -> float:
+    """The mean score of the chosen self-edit over all that can be held out."""
+    by_question = held_out in ("questions", "both")
+    by_replicate = held_out in ("replicates", "both")
+    # Sums over what is left when a question's row and a replicate's column are taken away.
+    cells, axes = choosing_MxQxR, (1, 2)
+    scores = cells.sum(axis=axes, keepdims=True)
+    without_question = by_question and cells.shape[1] > 1
+    without_replicate = by_replicate and cells.shape[2] > 1
+    if without_question:
+        scores = scores - cells.sum(axis=2, keepdims=True)
+    if without_replicate:
+        scores = scores - cells.sum(axis=1, keepdims=True)
+    if without_question and without_replicate:
+        scores = scores + cells
+    averaged = tuple(
+        axis for axis, own in zip(axes, (by_question, by_replicate), strict=True) if not own
+    )
+    tested = measured_MxQxR.mean(axis=averaged, keepdims=True)
+    scores, tested = np.broadcast_arrays(scores, tested)
+    means = [
+        tested[best(scores[:, q, r]), q, r].mean()
+        for q in range(tested.shape[1])
+        for r in range(tested.shape[2])
+    ]
+    return float(np.mean(means))

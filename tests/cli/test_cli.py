@@ -1,0 +1,219 @@
+"""The command line: dispatch, overrides, and errors for the person at the terminal."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from seal_jax import cli
+from seal_jax.cli import adapt
+from seal_jax.loop import evaluate, export, train
+from seal_jax.loop.few_shot import curate
+from seal_jax.loop.few_shot import train as few_shot
+from seal_jax.runtime import interruption
+from seal_jax.settings import config_files
+
+_SMOKE = config_files.default("knowledge.py:smoke")
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """What the programs were called with, in place of their work."""
+    calls = []
+    for module, name in ((train, "train"), (evaluate, "evaluate")):
+        monkeypatch.setattr(
+            module, name, lambda *args, name=name, **named: calls.append((name, args, named))
+        )
+    return calls
+
+
+def test_overrides_reach_the_program(called):
+    arguments = ["--workdir=w", "--config.inner.lora.rank=16", "--config.inner.buckets=(8,16)"]
+    assert cli.main(["train", *arguments, "--overwrite"]) == 0
+    [(name, (settings, workdir), named)] = called
+    assert (name, workdir, named) == ("train", "w", {"overwrite": True, "quiet": False})
+    assert settings.inner.lora.rank == 16
+    assert settings.inner.buckets == (8, 16)
+
+
+def test_variant_and_policy_reach_the_program(called):
+    config = f"--config={config_files.default('knowledge.py:qwen2.5-7b')}"
+    assert cli.main(["evaluate", config, "--workdir=w", "--policy_from=run"]) == 0
+    [(name, (settings, _), named)] = called
+    assert (name, named["policy_from"]) == ("evaluate", "run")
+    assert settings.inner.epochs == 10
+
+
+def test_the_task_domain_chooses_the_program(monkeypatch, called):
+    reached = []
+    monkeypatch.setattr(
+        few_shot, "train", lambda settings, workdir, **named: reached.append(settings)
+    )
+    monkeypatch.setattr(
+        curate, "curate", lambda settings, workdir, **named: reached.append((settings, named))
+    )
+    config = config_files.default("few_shot.py:llama3.2-1b")
+    assert cli.main(["train", f"--config={config}", "--workdir=w"]) == 0
+    assert cli.main(["curate", "--workdir=w", "--split=eval", "--on=tests"]) == 0
+    trained, (curated, named) = reached
+    assert trained.task == "few_shot" and trained.inner.lora.rank == 128
+    assert curated.model.path == "smollm2-135m"  # the demo of few_shot.py is the default
+    assert (named["split"], named["on"]) == ("eval", "tests")
+    assert not called
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["curate", "--workdir=w", f"--config={_SMOKE}"], "curate is for tasks of few-shot"),
+        (["draw", "--workdir=w", "--task=x"], "draw needs --task=ID and --out=FILE.png"),
+        (["train", "--workdir=w", "--config.inner.lora.rnk=1"], "did you mean 'inner.lora.rank'"),
+        (["train", "--workdir=w", "--config.inner=1"], "'inner' is a group of settings"),
+        (["train", "--workdir=w", "--config.inner.lora.rank=abc"], "'abc'"),
+        (["train", "--workdir=w", "--config.inner.lora.rank=0"], "rank must be at least 1"),
+        (["train", "--workdir=w", "--config=no/such.py"], "no/such.py"),
+        (["train", "--wrkdir=w"], "workdir"),
+        (["train", "--workdir=w", "stray"], "unexpected argument 'stray'"),
+        (["train"], "give --workdir=DIR"),
+        (["trian"], "unknown command 'trian'"),
+        (["adapt"], "adapt needs --passage=FILE"),
+        (["select"], "select needs --scored=FILE"),
+        (["select", "--scored=no-such.json"], "no-such.json: cannot read the file"),
+        (["select", "--scored=x", "--rule=best"], "one of best_of_m, top_k"),
+        (["select", "--scored=x", "--config.seed=1"], "config.seed"),
+        (["adapt", "--passage=no-such-file", "--question=q"], "no-such-file"),
+        (["export", "--workdir=w"], "export needs --workdir=RUN, a run's directory, and --out"),
+        (["export", "--workdir=w", "--out=o", "--base=b"], "add --what=adapter"),
+        (["export", "--workdir=w", "--out=o", "--onto=policy"], "add --what=adapter"),
+        (["export", "--workdir=w", "--out=o", "--what=adapter", "--dtype=float32"], "--dtype is"),
+        (["export", "--workdir=w", "--out=o", "--what=delta"], "policy|adapter"),
+        (["export", "--workdir=w", "--out=o", "--version=-1"], "-1"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_code_2(arguments, message, called, capsys):
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ") and "Traceback" not in error
+    assert not called
+
+
+def test_an_unknown_variant_is_named(called, capsys):
+    assert (
+        cli.main(["train", f"--config={config_files.default('knowledge.py:qwen')}", "--workdir=w"])
+        == 2
+    )
+    assert "no variant 'qwen'" in capsys.readouterr().err
+
+
+def test_traceback_shows_where(called):
+    with pytest.raises(ValueError, match="rank must be at least 1"):
+        cli.main(["train", "--workdir=w", "--config.inner.lora.rank=0", "--traceback"])
+
+
+def test_adapt_prints_both_answers(monkeypatch, tmp_path, capsys):
+    def fake(settings, passage, questions, *, title, edit, target):
+        assert (passage, title, edit, target) == ("Text.", "T", True, None)
+        return adapt.Adapted("an edit", ["red", ""], ["blue", "green"])
+
+    monkeypatch.setattr(adapt, "adapt", fake)
+    file = tmp_path / "text.txt"
+    file.write_text("Text.")
+    flags = [f"--passage={file}", "--title=T", "--question=One?", "--question=Two?"]
+    assert cli.main(["adapt", *flags]) == 0
+    printed = capsys.readouterr().out
+    for part in ("an edit", "One?", "red", "blue", "(empty)", "green"):
+        assert part in printed
+
+
+def test_export_flags_reach_the_program(monkeypatch, capsys):
+    given = {}
+
+    def fake(workdir, out, **named):
+        given.update(named, workdir=workdir, out=out)
+        return "policy 1 of w: an adapter"
+
+    monkeypatch.setattr(export, "export", fake)
+    flags = ["--workdir=w", "--out=o", "--what=adapter", "--version=1", "--onto=policy", "--base=b"]
+    assert cli.main(["export", *flags, "--overwrite"]) == 0
+    assert given == {
+        "workdir": "w", "out": "o", "what": "adapter", "version": 1, "onto": "policy", "base": "b",
+        "dtype": "", "overwrite": True,
+    }  # fmt: skip
+    assert capsys.readouterr().out == "policy 1 of w: an adapter\nwritten to o\n"
+
+
+def test_adapt_passes_on_where_its_adapter_goes(monkeypatch, tmp_path, capsys):
+    def fake(*_, target, **__):
+        expected = export.AdapterTarget(out="o", onto="policy", base="b", overwrite=True)
+        assert target == expected
+        return adapt.Adapted("", ["a"], ["b"], adapter="an adapter of rank 2")
+
+    monkeypatch.setattr(adapt, "adapt", fake)
+    file = tmp_path / "text.txt"
+    file.write_text("Text.")
+    flags = [f"--passage={file}", "--question=q", "--out=o", "--onto=policy", "--base=b"]
+    assert cli.main(["adapt", *flags, "--overwrite"]) == 0
+    assert "an adapter of rank 2\nwritten to o" in capsys.readouterr().out
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train", interrupt)
+    assert cli.main(["train", "--workdir=w"]) == 130
+    assert "same command continues" in capsys.readouterr().err
+
+
+def test_a_signal_ends_a_run_with_the_code_that_launchers_restart_on(monkeypatch, capsys):
+    def wait(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            interruption.check()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(train, "train", wait)
+    assert cli.main(["train", "--workdir=w"]) == 75
+    error = capsys.readouterr().err
+    assert error.strip() == "interrupted by SIGTERM; the same command continues the run."
+
+
+def test_a_signal_ends_a_command_that_nothing_continues_as_ever(monkeypatch, tmp_path):
+    handlers = []
+
+    def fake(*_, **__):
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        return adapt.Adapted("", ["a"], ["b"])
+
+    monkeypatch.setattr(adapt, "adapt", fake)
+    (tmp_path / "text.txt").write_text("Text.")
+    assert cli.main(["adapt", f"--passage={tmp_path / 'text.txt'}", "--question=q"]) == 0
+    assert handlers == [signal.SIG_DFL]
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("train", "--overwrite:"),
+        ("evaluate", "--policy_from:"),
+        ("adapt", "--question:"),
+        ("analyze", "--draws:"),
+        ("select", "--rule:"),
+        ("export", "--onto:"),
+    ],
+)
+def test_help_lists_the_commands_flags(command, flag, capsys):
+    assert cli.main([command, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert flag in printed
+    assert ("--workdir:" in printed) == (command in ("train", "evaluate", "export"))
+    assert ("--config.inner.epochs" in printed) == (command not in ("analyze", "select", "export"))
+
+
+def test_importing_the_package_does_not_load_jax():
+    code = "import sys, seal_jax; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

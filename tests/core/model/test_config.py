@@ -1,0 +1,281 @@
+"""Configurations of published checkpoints, and what is refused."""
+
+import pytest
+
+from seal_jax.core.model import decoder
+from seal_jax.core.model.config import ModelConfig, RopeScaling
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 128000,
+    "eos_token_id": 128001,
+    "head_dim": 64,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "initializer_range": 0.02,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 131072,
+    "mlp_bias": False,
+    "model_type": "llama",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 16,
+    "num_key_value_heads": 8,
+    "pretraining_tp": 1,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": {
+        "factor": 32.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+        "rope_type": "llama3",
+    },
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "use_cache": True,
+    "vocab_size": 128256,
+}
+MISTRAL = {  # 7B, v0.3
+    "architectures": ["MistralForCausalLM"],
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 32768,
+    "model_type": "mistral",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 1000000.0,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "vocab_size": 32768,
+}
+QWEN2 = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 151643,
+    "eos_token_id": 151643,
+    "hidden_act": "silu",
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "max_position_embeddings": 131072,
+    "max_window_layers": 28,
+    "model_type": "qwen2",
+    "num_attention_heads": 28,
+    "num_hidden_layers": 28,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "sliding_window": 131072,
+    "tie_word_embeddings": False,
+    "use_mrope": False,
+    "use_sliding_window": False,
+    "vocab_size": 152064,
+}
+QWEN3 = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "attention_bias": False,
+    "head_dim": 128,
+    "hidden_act": "silu",
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 40960,
+    "max_window_layers": 28,
+    "model_type": "qwen3",
+    "num_attention_heads": 16,
+    "num_hidden_layers": 28,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": None,
+    "tie_word_embeddings": True,
+    "use_sliding_window": False,
+    "vocab_size": 151936,
+}
+SMOLLM2 = {
+    "architectures": ["LlamaForCausalLM"],
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "is_llama_config": True,
+    "max_position_embeddings": 8192,
+    "mlp_bias": False,
+    "model_type": "llama",
+    "num_attention_heads": 9,
+    "num_hidden_layers": 30,
+    "num_key_value_heads": 3,
+    "rms_norm_eps": 1e-05,
+    "rope_interleaved": False,
+    "rope_scaling": None,
+    "rope_theta": 100000,
+    "tie_word_embeddings": True,
+    "vocab_size": 49152,
+}
+
+
+def _without(config, *names):
+    return {key: value for key, value in config.items() if key not in names}
+
+
+def test_llama_3_2_1b():
+    assert ModelConfig.from_hf(LLAMA) == ModelConfig(
+        family="llama",
+        vocab_size=128256,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_layers=16,
+        num_heads=32,
+        num_kv_heads=8,
+        head_dim=64,
+        rope_theta=500000.0,
+        rope_scaling=RopeScaling(
+            factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=8192
+        ),
+        norm_eps=1e-5,
+        tie_embeddings=True,
+        max_positions=131072,
+    )
+
+
+def test_qwen2_5_7b_has_biases_on_its_inputs_only():
+    assert ModelConfig.from_hf(QWEN2) == ModelConfig(
+        family="qwen2",
+        vocab_size=152064,
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_layers=28,
+        num_heads=28,
+        num_kv_heads=4,
+        head_dim=128,
+        rope_theta=1e6,
+        norm_eps=1e-6,
+        attention_bias=True,
+        attention_out_bias=False,
+        max_positions=131072,
+    )
+
+
+def test_qwen3_0_6b_normalises_queries_and_keys():
+    assert ModelConfig.from_hf(QWEN3) == ModelConfig(
+        family="qwen3",
+        vocab_size=151936,
+        hidden_size=1024,
+        intermediate_size=3072,
+        num_layers=28,
+        num_heads=16,
+        num_kv_heads=8,
+        head_dim=128,
+        rope_theta=1e6,
+        norm_eps=1e-6,
+        tie_embeddings=True,
+        qk_norm=True,
+        max_positions=40960,
+    )
+
+
+def test_mistral_7b_has_no_biases():
+    expected = ModelConfig(
+        family="mistral",
+        vocab_size=32768,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_layers=32,
+        num_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+        rope_theta=1e6,
+        norm_eps=1e-5,
+        max_positions=32768,
+    )
+    assert ModelConfig.from_hf(MISTRAL) == expected
+    assert ModelConfig.from_hf(MISTRAL | {"attention_bias": True}) == expected
+
+
+def test_a_window_that_no_position_leaves_is_full_attention():
+    short = MISTRAL | {"max_position_embeddings": 4096}
+    assert ModelConfig.from_hf(short | {"sliding_window": 4096}) == ModelConfig.from_hf(short)
+
+
+def test_smollm2_is_a_llama():
+    assert ModelConfig.from_hf(SMOLLM2) == ModelConfig(
+        family="llama",
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_layers=30,
+        num_heads=9,
+        num_kv_heads=3,
+        head_dim=64,
+        rope_theta=1e5,
+        norm_eps=1e-5,
+        tie_embeddings=True,
+        max_positions=8192,
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "published"),
+    [
+        (LLAMA, 1235814400),
+        (MISTRAL, 7248023552),
+        (QWEN2, 7615616512),
+        (QWEN3, 596049920),
+        (SMOLLM2, 134515008),
+    ],
+    ids=["llama", "mistral", "qwen2", "qwen3", "smollm2"],
+)
+def test_number_of_parameters_is_the_published_one(config, published):
+    assert decoder.count_parameters(ModelConfig.from_hf(config)) == published
+
+
+def test_transformers_5_keeps_the_rotary_base_with_the_scaling():
+    rope = LLAMA["rope_scaling"] | {"rope_theta": 500000.0}
+    config = _without(LLAMA, "rope_scaling", "rope_theta") | {"rope_parameters": rope}
+    assert ModelConfig.from_hf(config) == ModelConfig.from_hf(LLAMA)
+    plain = {"rope_type": "default", "rope_theta": 1e6}
+    config = _without(QWEN3, "rope_scaling", "rope_theta") | {"rope_parameters": plain}
+    assert ModelConfig.from_hf(config) == ModelConfig.from_hf(QWEN3)
+
+
+def test_what_a_config_may_leave_out():
+    names = ("num_key_value_heads", "head_dim", "rope_theta", "rope_scaling", "rms_norm_eps")
+    config = ModelConfig.from_hf(_without(LLAMA, "tie_word_embeddings", *names))
+    assert config.num_kv_heads == 32
+    assert config.head_dim == 2048 // 32
+    assert (config.rope_theta, config.rope_scaling) == (10000.0, None)
+    assert config.norm_eps == 1e-6
+    assert not config.tie_embeddings
+
+
+@pytest.mark.parametrize("config", [LLAMA, QWEN3], ids=["llama", "qwen3"])
+def test_attention_bias_of_llama_and_qwen3_is_on_all_four_projections(config):
+    found = ModelConfig.from_hf(config | {"attention_bias": True})
+    assert found.attention_bias and found.attention_out_bias
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (LLAMA | {"model_type": "gpt2"}, "model_type 'gpt2' .* llama, mistral, qwen2, qwen3"),
+        (_without(LLAMA, "model_type"), "model_type None is not supported"),
+        (LLAMA | {"hidden_act": "gelu"}, "hidden_act 'gelu' .* 'silu'"),
+        (LLAMA | {"mlp_bias": True}, "mlp_bias=true"),
+        (QWEN2 | {"use_sliding_window": True}, "use_sliding_window=true .* set it to false"),
+        (MISTRAL | {"sliding_window": 4096}, "sliding_window=4096 is not .* set it to null"),
+        (_without(MISTRAL, "sliding_window"), "sliding_window=4096 is not supported"),
+        (QWEN2 | {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
+        (LLAMA | {"rope_parameters": {"rope_type": "linear"}}, "rope_type 'linear'"),
+        (LLAMA | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks low_freq_factor"),
+        (_without(QWEN3, "vocab_size", "hidden_size"), "lacks vocab_size, hidden_size"),
+        (SMOLLM2 | {"num_key_value_heads": 4}, r"\(9\) must be a multiple of .* \(4\)"),
+        (QWEN3 | {"head_dim": 65}, "head_dim must be even .* 65"),
+    ],
+)
+def test_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig.from_hf(config)

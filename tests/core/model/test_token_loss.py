@@ -1,0 +1,77 @@
+"""Log-likelihoods in blocks against those of plain logits, and their gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seal_jax.core.model import decoder, token_loss
+
+D, V, P = 6, 11, 50
+
+
+@pytest.fixture(params=[True, False], ids=["tied", "untied"])
+def tied(request):
+    return request.param
+
+
+@pytest.fixture
+def arguments(tied):
+    rng = np.random.default_rng(3)
+    head = jnp.asarray(rng.normal(size=(V, D) if tied else (D, V)), jnp.float32)
+    hidden = jnp.asarray(3 * rng.normal(size=(P, D)), jnp.float32)
+    targets = jnp.asarray(rng.integers(0, V, P), jnp.int32)
+    wanted = jnp.asarray(rng.random(P) < 0.6)
+    return head, hidden, targets, wanted
+
+
+def _plain(tied, head, hidden, targets, wanted):
+    logits = hidden @ (head.T if tied else head)
+    return jnp.where(wanted, decoder.target_log_probs(logits, targets), 0.0)
+
+
+@pytest.mark.parametrize("block", [16, 48, 512])
+def test_equals_plain_logits(monkeypatch, tied, arguments, block):
+    """In 4 blocks, the last of them with 2 real tokens; in 2; and in one."""
+    monkeypatch.setattr(token_loss, "BLOCK", block)
+    found = token_loss.log_likelihoods(tied, *arguments)
+    np.testing.assert_allclose(found, _plain(tied, *arguments), rtol=1e-5, atol=1e-6)
+    assert (found[~arguments[-1]] == 0).all() and (found[arguments[-1]] < 0).all()
+
+
+@pytest.mark.parametrize("block", [16, 512])
+def test_gradient_equals_that_of_plain_logits(monkeypatch, tied, arguments, block):
+    monkeypatch.setattr(token_loss, "BLOCK", block)
+    head, hidden, targets, wanted = arguments
+    weights = jnp.linspace(-1, 2, P)
+
+    def gradient(function):
+        return jax.grad(lambda h: jnp.vdot(weights, function(tied, head, h, targets, wanted)))(
+            hidden
+        )
+
+    found, expected = gradient(token_loss.log_likelihoods), gradient(_plain)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(expected).max() > 0.1 and (found[~wanted] == 0).all()
+
+
+def test_nothing_wanted(tied, arguments):
+    head, hidden, targets, wanted = arguments
+    found = token_loss.log_likelihoods(tied, head, hidden, targets, jnp.zeros_like(wanted))
+    np.testing.assert_array_equal(found, np.zeros(P))
+
+
+def test_a_token_that_is_not_finite_stays_alone(tied, arguments):
+    head, hidden, targets, wanted = arguments
+    wanted = wanted.at[7].set(True)
+    found = token_loss.log_likelihoods(tied, head, hidden.at[7].set(jnp.nan), targets, wanted)
+    np.testing.assert_array_equal(jnp.isfinite(found), np.arange(P) != 7)
+
+
+def test_bfloat16_differs_by_its_rounding(tied, arguments):
+    head, hidden, targets, wanted = arguments
+    low = token_loss.log_likelihoods(
+        tied, head.astype(jnp.bfloat16), hidden.astype(jnp.bfloat16), targets, wanted
+    )
+    assert low.dtype == jnp.float32
+    np.testing.assert_allclose(low, _plain(tied, *arguments), atol=0.3)

@@ -1,0 +1,370 @@
+"""The M-step on one, two and eight devices against one large batch."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+from seal_jax.core import delta as delta_lib
+from seal_jax.core import restem
+from seal_jax.core.delta import DeltaSpec
+from seal_jax.core.model import decoder
+
+SPEC = DeltaSpec(("q_proj", "v_proj"), rank=2, alpha=4.0)
+SETTINGS = restem.MStepSettings(learning_rate=0.01, warmup_steps=2, decay="linear")
+LENGTH, LARGE = 8, 56
+
+
+def test_epoch_batches_literal():
+    rows = [
+        restem.Row(tokens=(1, 2, 3), prompt_length=2),
+        restem.Row(tokens=(9, 9), prompt_length=1, weight=0.0),  # dropped
+        restem.Row(tokens=(4, 5, 6, 7), prompt_length=1, weight=2.0),
+        restem.Row(tokens=(8, 0), prompt_length=1, weight=0.5),
+    ]
+    first, second = restem.epoch_batches(
+        rows, batch_size=2, multiple=4, length=5, order=np.array([2, 0, 1])
+    )
+    np.testing.assert_array_equal(
+        first.tokens_BxT, [[8, 0, 0, 0, 0], [1, 2, 3, 0, 0], [0] * 5, [0] * 5]
+    )
+    np.testing.assert_array_equal(
+        first.mask_BxT, [[0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0] * 5, [0] * 5]
+    )
+    np.testing.assert_array_equal(first.weights_B, [0.5, 1, 0, 0])
+    np.testing.assert_array_equal(second.tokens_BxT[0], [4, 5, 6, 7, 0])
+    np.testing.assert_array_equal(second.mask_BxT[0], [0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(second.weights_B, [2, 0, 0, 0])
+
+
+def test_an_epoch_of_nothing_has_no_batches():
+    rows = [restem.Row(tokens=(1, 2), prompt_length=1, weight=0.0)] * 3
+    arguments = dict(batch_size=2, multiple=2, length=4)
+    assert restem.epoch_batches(rows, order=np.arange(0), **arguments) == []
+
+
+def _rows(count):
+    """Rows of 3 to 8 tokens with prompts of 1 to 6 and weights from 0.1 to 5."""
+    rng = np.random.default_rng(count)
+    rows = []
+    for length in rng.integers(3, LENGTH + 1, count):
+        tokens = tuple(rng.integers(0, 61, length).tolist())
+        weight = float(np.exp(rng.uniform(np.log(0.1), np.log(5.0))))
+        rows.append(restem.Row(tokens, int(rng.integers(1, length - 1)), weight))
+    return rows
+
+
+def _batch(rows, multiple):
+    order = np.arange(len(rows))
+    (batch,) = restem.epoch_batches(
+        rows, batch_size=len(rows), multiple=multiple, length=LENGTH, order=order
+    )
+    return batch
+
+
+@pytest.fixture(scope="module")
+def state(tiny_llama, random_delta):
+    """A state in the middle of training: the delta and both moments are not zero."""
+    state = restem.init(jax.random.key(0), tiny_llama.params, SPEC, SETTINGS)
+    state = state.replace(delta=random_delta(tiny_llama.params, SPEC, seed=4), step=jnp.int32(3))
+    rng = np.random.default_rng(5)
+    clip, adam, decay = state.opt_state
+    adam = adam._replace(
+        count=jnp.int32(3),
+        mu=jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) / 10, x.dtype), adam.mu),
+        nu=jax.tree.map(lambda x: jnp.asarray(rng.random(x.shape) / 100, x.dtype), adam.nu),
+    )
+    return state.replace(opt_state=(clip, adam, decay))
+
+
+def _both(static, params, state, batch, axis_name=None):
+    """Loss and raw gradient, and the update."""
+    loss, gradient = restem.gradient(static, params, state.delta, batch, axis_name)
+    return loss, gradient, restem.update(static, params, state, batch, jnp.int32(10), axis_name)
+
+
+_both_jit = jax.jit(_both, static_argnums=0)
+
+
+@pytest.fixture(scope="module")
+def one_device(tiny_llama, state):
+    """(batch, rows that go through the model at once) -> (loss, gradient, (state, metrics))."""
+
+    def run(batch, microbatch=1):
+        static = (tiny_llama.config, dataclasses.replace(SETTINGS, microbatch=microbatch))
+        return jax.tree.map(np.asarray, _both_jit(static, tiny_llama.params, state, batch))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def large_batch(one_device):
+    """Number of rows -> what one batch of all of them gives on one device."""
+    return functools.cache(lambda count: one_device(_batch(_rows(count), LARGE)))
+
+
+def _relative(found, expected):
+    """The largest relative Frobenius distance of the leaves."""
+
+    def of_leaf(a, b):
+        b = np.asarray(b, np.float64)
+        return np.linalg.norm(np.asarray(a) - b) / np.linalg.norm(b)
+
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    return max(map(of_leaf, jax.tree.leaves(found), jax.tree.leaves(expected)))
+
+
+def _change(after, before):
+    return jax.tree.map(lambda a, b: np.asarray(a) - b, after.delta.tree, before.delta.tree)
+
+
+def _assert_equals_large_batch(found, expected, state):
+    loss, gradient, (after, metrics) = found
+    assert _relative(gradient, expected[1]) < 1e-6
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-6)
+    expected_after, expected_metrics = expected[2]
+    assert _relative(_change(after, state), _change(expected_after, state)) < 1e-5
+    assert _relative(after.opt_state, expected_after.opt_state) < 1e-5
+    assert after.step == expected_after.step == 4
+    for name in ("loss", "grad_norm", "learning_rate"):
+        np.testing.assert_allclose(metrics[name], expected_metrics[name], rtol=1e-6)
+
+
+def _sharded(batch, count):
+    return jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
+
+
+@pytest.mark.parametrize(("devices", "rows"), [(1, 50), (2, 50), (8, 50), (8, 3)])
+def test_devices_equal_one_large_batch(tiny_llama, state, large_batch, devices, rows):
+    """Unequal weights; 50 rows leave 6 of 56 places empty on 8 devices, 3 rows leave 5 devices."""
+    static = (tiny_llama.config, SETTINGS)
+    mapped = jax.pmap(
+        functools.partial(_both, static, axis_name="data"),
+        axis_name="data",
+        in_axes=(None, None, 0),
+        out_axes=None,
+        devices=jax.devices()[:devices],
+    )
+    batch = _batch(_rows(rows), devices)
+    assert (batch.weights_B == 0).sum() == {50: -50 % devices, 3: 5}[rows]
+    found = mapped(tiny_llama.params, state, _sharded(batch, devices))
+    _assert_equals_large_batch(found, large_batch(rows), state)
+
+
+def test_the_mean_of_shard_means_would_be_seen(tiny_llama, state, large_batch):
+    """Guards the test above: on these rows a pmean of each device's own gradient is far off."""
+    static = (tiny_llama.config, SETTINGS)
+    shard = functools.partial(restem.gradient, static, axis_name=None)
+    shards = jax.jit(jax.vmap(shard, in_axes=(None, None, 0)))
+    for rows in (50, 3):
+        padded = _sharded(_batch(_rows(rows), LARGE), 8)
+        _, gradients = shards(tiny_llama.params, state.delta, padded)
+        means = jax.tree.map(lambda leaf: np.asarray(leaf).mean(axis=0), gradients)
+        assert _relative(means, large_batch(rows)[1]) > 0.1
+
+
+def test_the_same_function_runs_under_shard_map(tiny_llama, state, large_batch):
+    mesh = Mesh(np.array(jax.devices()), ("data",), axis_types=(AxisType.Auto,))
+    everywhere, spread = PartitionSpec(), PartitionSpec("data")
+    mapped = jax.jit(
+        jax.shard_map(
+            functools.partial(_both, (tiny_llama.config, SETTINGS), axis_name="data"),
+            mesh=mesh,
+            in_specs=(everywhere, everywhere, spread),
+            out_specs=everywhere,
+            check_vma=False,
+        )
+    )
+    found = mapped(tiny_llama.params, state, _batch(_rows(50), 8))
+    _assert_equals_large_batch(found, large_batch(50), state)
+
+
+def test_the_loss_is_on_the_completion_only_by_hand(tiny_llama, state, large_batch):
+    """Weighted sum of -log p over the tokens after each prompt, over the weighted count."""
+    total, count = 0.0, 0.0
+    for row in _rows(3):
+        tokens = np.zeros((1, LENGTH), np.int32)
+        tokens[0, : len(row.tokens)] = row.tokens
+        logits = np.asarray(tiny_llama.logits(tokens, state.delta), np.float64)[0]
+        log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        for t in range(row.prompt_length, len(row.tokens)):  # the end of sequence included
+            total -= row.weight * log_probs[t - 1, row.tokens[t]]
+            count += row.weight
+    loss, _, (_, metrics) = large_batch(3)
+    np.testing.assert_allclose(loss, total / count, rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], total / count, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [50, 3])
+def test_how_many_rows_go_through_at_once_changes_roundings_only(one_device, large_batch, rows):
+    """One row at a time against all of them: 1e-6 to 3e-6 are the roundings of other matmuls."""
+    loss, gradient, _ = one_device(_batch(_rows(rows), LARGE), microbatch=LARGE)
+    np.testing.assert_allclose(loss, large_batch(rows)[0], rtol=1e-6)
+    assert _relative(gradient, large_batch(rows)[1]) < 1e-5
+
+
+def test_what_padding_rows_and_padding_tokens_hold_never_matters(one_device, large_batch):
+    batch = _batch(_rows(50), LARGE)
+    lengths = np.array([len(row.tokens) for row in _rows(50)] + [0] * 6)
+    padding = np.arange(LENGTH) >= lengths[:, None]
+    noisy = batch.replace(
+        tokens_BxT=np.where(padding, 7, batch.tokens_BxT),
+        # The mask of a row that weighs nothing means nothing; nor does that of position 0.
+        mask_BxT=batch.mask_BxT | (batch.weights_B == 0)[:, None] | (np.arange(LENGTH) == 0),
+    )
+    jax.tree.map(np.testing.assert_array_equal, one_device(noisy), large_batch(50))
+
+
+def test_the_scale_of_the_weights_cancels_and_their_ratio_does_not(one_device, large_batch):
+    batch = _batch(_rows(50), LARGE)
+    loss, gradient, _ = one_device(batch.replace(weights_B=batch.weights_B * 8))
+    np.testing.assert_allclose(loss, large_batch(50)[0], rtol=1e-6)
+    assert _relative(gradient, large_batch(50)[1]) < 1e-6
+    equal_B = (batch.weights_B > 0).astype(np.float32)
+    _, gradient, _ = one_device(batch.replace(weights_B=equal_B))
+    assert _relative(gradient, large_batch(50)[1]) > 0.01
+
+
+def test_a_batch_of_nothing_has_no_gradient(one_device):
+    batch = _batch(_rows(3), LARGE)
+    loss, gradient, _ = one_device(batch.replace(weights_B=np.zeros(LARGE, np.float32)))
+    assert loss == 0 and all((leaf == 0).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_the_update_by_hand(state, large_batch):
+    """Clipping, moments, bias correction at count 4, and the rate of step 3 of 10.
+
+    Warm-up of 2 steps, then linear: 1 - (3 - 2) / (10 - 2) = 7/8 of 0.01.
+    """
+    _, gradient, (after, metrics) = large_batch(3)
+    leaves = [np.float64(leaf) for leaf in jax.tree.leaves(gradient)]
+    norm = sum((leaf**2).sum() for leaf in leaves) ** 0.5
+    np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-5)
+    np.testing.assert_allclose(metrics["learning_rate"], 0.01 * 7 / 8, rtol=1e-6)
+    assert norm > 1.5  # so that clipping counts
+    adam = state.opt_state[1]
+    for g, mu, nu, change in zip(
+        leaves,
+        jax.tree.leaves(adam.mu),
+        jax.tree.leaves(adam.nu),
+        jax.tree.leaves(_change(after, state)),
+        strict=True,
+    ):
+        g = g / norm
+        mean = (0.9 * np.float64(mu) + 0.1 * g) / (1 - 0.9**4)
+        spread = (0.999 * np.float64(nu) + 0.001 * g**2) / (1 - 0.999**4)
+        expected = -0.01 * 7 / 8 * mean / (np.sqrt(spread) + 1e-8)
+        np.testing.assert_allclose(change, expected, rtol=1e-3, atol=1e-6)
+
+
+def _constrained_rows(count):
+    """The same rows, each token chosen from 1 to 5 allowed ones, itself among them."""
+    rng, rows = np.random.default_rng(count), []
+    for row in _rows(count):
+        allowed = []
+        for token in row.tokens[row.prompt_length :]:
+            others = rng.permutation(np.delete(np.arange(61), token))[: rng.integers(0, 5)]
+            allowed.append((*sorted([token, *others.tolist()]), -1, -1, -1, -1)[:5])
+        rows.append(dataclasses.replace(row, allowed=tuple(allowed)))
+    return rows
+
+
+def _masked_loss(config, params, delta, batch):
+    """The plain way: logits of all rows, those that were not allowed -inf, the weighted mean."""
+    variables = delta_lib.variables(delta)
+    hidden = decoder.hidden_states(config, params, batch.tokens_BxT, delta=variables)
+    logits = decoder.logits(config, params, hidden, delta=variables)[:, :-1]
+    counted = batch.mask_BxT[:, 1:]
+    may = (batch.allowed_BxTxA[:, 1:, :, None] == jnp.arange(61)).any(axis=2) | ~counted[..., None]
+    log_probs = jax.nn.log_softmax(jnp.where(may, logits, -jnp.inf), axis=-1)
+    chosen = jnp.take_along_axis(log_probs, batch.tokens_BxT[:, 1:, None], axis=-1)[..., 0]
+    weights = counted * batch.weights_B[:, None]
+    return -jnp.sum(jnp.where(counted, chosen, 0.0) * weights) / jnp.sum(weights)
+
+
+@pytest.fixture(scope="module")
+def masked(tiny_llama, state):
+    """Loss and gradient of 10 constrained rows, the plain way."""
+    batch = jax.tree.map(jnp.asarray, _batch(_constrained_rows(10), 10))
+    run = jax.jit(jax.value_and_grad(_masked_loss, argnums=2), static_argnums=0)
+    loss, gradient = run(tiny_llama.config, tiny_llama.params, state.delta, batch)
+    return loss, gradient.tree
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_the_likelihood_of_a_constrained_self_edit(tiny_llama, state, masked, devices):
+    """Renormalised over what was allowed; 10 rows on 8 devices leave 6 of 16 places empty."""
+    mapped = jax.pmap(
+        functools.partial(
+            restem.gradient, (tiny_llama.config, dataclasses.replace(SETTINGS, microbatch=2))
+        ),
+        axis_name="data",
+        in_axes=(None, None, 0, None),
+        out_axes=None,
+        static_broadcasted_argnums=3,
+        devices=jax.devices()[:devices],
+    )
+    batch = _batch(_constrained_rows(10), 2 * devices)
+    loss, gradient = mapped(tiny_llama.params, state.delta, _sharded(batch, devices), "data")
+    np.testing.assert_allclose(loss, masked[0], rtol=1e-5)
+    assert _relative(gradient, masked[1]) < 1e-5
+
+
+def test_a_constraint_changes_the_gradient(masked, large_batch):
+    """Guards the test above: without the renormalisation the gradient is another one."""
+    assert _relative(large_batch(10)[1], masked[1]) > 0.1
+
+
+def test_what_tokens_were_chosen_from_literal():
+    rows = [
+        restem.Row((1, 2, 3), prompt_length=1, allowed=((2, 9), (3, -1))),
+        restem.Row((7, 7), prompt_length=1, weight=0.0),  # dropped, and asked for nothing
+        restem.Row((4, 5), prompt_length=2, allowed=()),  # empty
+    ]
+    (batch,) = restem.epoch_batches(
+        rows, batch_size=2, multiple=3, length=4, order=np.array([1, 0])
+    )
+    nothing = [[-1, -1]] * 4
+    np.testing.assert_array_equal(
+        batch.allowed_BxTxA, [nothing, [[-1, -1], [2, 9], [3, -1], [-1, -1]], nothing]
+    )
+    (free,) = restem.epoch_batches(
+        [restem.Row((1, 2), prompt_length=1)], batch_size=1, multiple=1, length=2, order=[0]
+    )
+    assert free.allowed_BxTxA is None
+
+
+@pytest.mark.parametrize(
+    ("allowed", "message"),
+    [
+        (None, "must all have been sampled under one constraint"),
+        (((5, 6, 7),), "must all have been sampled under one constraint"),
+        (((5, 6), (5, 6)), "must be given for each token after its prompt"),
+        ((), "must be given for each token after its prompt"),
+    ],
+)
+def test_rows_of_several_constraints_are_refused(allowed, message):
+    rows = [
+        restem.Row((1, 2), prompt_length=1, allowed=((2, 3),)),
+        restem.Row((4, 5), prompt_length=1, allowed=allowed),
+    ]
+    with pytest.raises(ValueError, match=message):
+        restem.epoch_batches(rows, batch_size=2, multiple=1, length=2, order=np.arange(2))
+
+
+def test_rows_that_do_not_divide_by_the_microbatch(tiny_llama, state):
+    static = (tiny_llama.config, dataclasses.replace(SETTINGS, microbatch=2))
+    with pytest.raises(ValueError, match="3 rows a device do not divide by microbatch=2"):
+        restem.gradient(static, tiny_llama.params, state.delta, _batch(_rows(3), 3), None)
+
+
+def test_a_fresh_state_changes_nothing(tiny_llama):
+    fresh = restem.init(jax.random.key(0), tiny_llama.params, SPEC, SETTINGS)
+    assert fresh.step == 0 and fresh.delta.spec == SPEC
+    for module in fresh.delta.tree["layers"]["attn"].values():
+        assert np.any(module["a"]) and not np.any(module["b"])
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(fresh.opt_state))

@@ -1,0 +1,112 @@
+"""Disks that are full, and directories that may not be written to."""
+
+import contextlib
+import errno
+import logging
+import os
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+
+from seal_jax import cli
+from seal_jax.loop import failures
+
+_NOBODY = 65534
+
+
+@pytest.mark.parametrize(
+    ("number", "room"),
+    [(errno.ENOSPC, 8), (errno.EDQUOT, 9)],  # in a segment, or just after it got its name
+)
+def test_a_full_disk_says_which_and_loses_nothing(
+    number, room, undisturbed, command, outcome, tmp_path, monkeypatch, capsys
+):
+    workdir, plain_fsync, calls = tmp_path / "run", os.fsync, iter(range(1000))
+
+    def fsync(descriptor):
+        if next(calls) >= room:
+            raise OSError(number, os.strerror(number))
+        plain_fsync(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        assert cli.main(command(workdir)) == 2
+    error = capsys.readouterr().err
+    mount = failures._mount_point(tmp_path)
+    assert error.startswith(f"error: no space is left for --workdir={workdir}: the file system at ")
+    assert f" {mount} is full, or your quota" in error and "MiB are free" in error
+    assert "the same command continues the run when there is room." in error
+    recorded = sorted(path.name for path in (workdir / "ledger").glob("[!.]*"))
+    assert len(recorded) == room - 5, "each file takes two calls; the first was config.json"
+    assert cli.main(command(workdir)) == 0
+    assert outcome(workdir) == outcome(undisturbed)
+
+
+def test_what_libraries_say_of_a_full_disk_is_understood(tmp_path):
+    full = "RESOURCE_EXHAUSTED: Error writing file: [OS error 28: ENOSPC No space left on device]"
+    with pytest.raises(OSError, match="the file system at"), failures.explained(str(tmp_path)):
+        raise ValueError(full)
+
+
+def test_a_failed_checkpoint_is_told_once(monkeypatch):
+    """Not by Orbax's threads with a traceback each, before it is raised."""
+    logger = logging.getLogger("absl")
+    monkeypatch.setattr(logger, "filters", [])
+    assert cli.main(["no-such-command"]) == 2
+    for path, told in (("/site-packages/orbax/checkpoint/a.py", False), ("/seal_jax/b.py", True)):
+        record = logging.LogRecord("absl", logging.ERROR, path, 1, "No space", None, None)
+        assert bool(logger.filter(record)) == told
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("another"),
+        FileNotFoundError(errno.ENOENT, "No such file", "model"),
+        PermissionError(errno.EACCES, "Permission denied", "/somewhere/else"),
+        PermissionError(errno.EACCES, "Permission denied"),
+    ],
+)
+def test_other_errors_stay_as_they_are(error, tmp_path):
+    with pytest.raises(type(error)) as raised, failures.explained(str(tmp_path)):
+        raise error
+    assert raised.value is error
+
+
+@contextlib.contextmanager
+def _as_somebody():
+    """Not as root, for whom permissions do not count."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_to_all():
+    """A folder that everybody can reach, unlike those that pytest makes."""
+    folder = tempfile.mkdtemp()
+    os.chmod(folder, 0o755)
+    yield pathlib.Path(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_read_only_directory_says_so(exists, open_to_all, command, capsys):
+    workdir, (name, config, *rest) = open_to_all / "run", command(open_to_all / "run")
+    copy = open_to_all / "tiny.py"
+    copy.write_text(pathlib.Path(config.removeprefix("--config=")).read_text())
+    if exists:
+        workdir.mkdir()
+    (workdir if exists else open_to_all).chmod(0o555)
+    with _as_somebody():
+        assert cli.main([name, f"--config={copy}", *rest]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --workdir={workdir} cannot be written to (")
+    assert "Permission denied" in error and "make it writable or give another" in error

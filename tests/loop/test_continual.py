@@ -1,0 +1,403 @@
+"""The continual experiment on a tiny random model: three sequences of two passages."""
+
+import dataclasses
+import itertools
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from seal_jax import settings as settings_lib
+from seal_jax.core import delta as delta_lib
+from seal_jax.core import retention
+from seal_jax.core.delta import DeltaSpec
+from seal_jax.loop import answering
+from seal_jax.loop.continual import cures, run, updates
+from seal_jax.reports.html import explorer, report, run_records, texts
+from seal_jax.runs import ledger, run_dir
+from seal_jax.settings import Continual, SettingsError
+from seal_jax.tasks.protocol import Context, Question
+
+MIXED = "kl+distill+null_space+average+low_rank+norm_cap"
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_settings, change):
+    make = settings_lib
+    return change(
+        tiny_settings,
+        {
+            "inner": dataclasses.replace(
+                tiny_settings.inner,
+                lora=make.Lora(rank=2, alpha=4.0, targets=("q_proj", "v_proj")),
+                candidates=2,
+                epochs=1,
+                buckets=(64,),
+            ),
+            "continual": Continual(
+                sequences=3,
+                passages=2,
+                writer="start",
+                answers=False,
+                cures=("none", MIXED, "replay+rehearsal"),
+                kl_tokens=8,
+                replay_sequences=1,
+                rehearsal_texts=1,
+                rehearsal_tokens=4,
+                merge_rank=1,
+                unrelated=2,
+                unrelated_tokens=8,
+            ),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(settings, tmp_path_factory):
+    """(workdir, results) of a whole run."""
+    workdir = tmp_path_factory.mktemp("continual") / "run"
+    return workdir, run.continual(settings, str(workdir), quiet=True)
+
+
+def records(workdir, kind):
+    with ledger.Ledger(workdir / "ledger", read_only=True) as found:
+        return {segment.key: segment.record for segment in found.segments(kind)}
+
+
+def test_everything_so_far_is_asked_again(finished):
+    workdir, results = finished
+    asked = records(workdir, "retest")
+    for number, count in ((0, 2), (1, 1)):  # the second group has one sequence
+        for step in range(2):
+            rows = asked[f"none/{number}/{step}"]["rows"]
+            assert [len(row) for row in rows] == [step + 1] * count
+    matrix = results["continual"]["none"]["matrices"]["gold_log_likelihood"]["matrix"]
+    assert [[value is not None for value in row] for row in matrix] == [
+        [True, True],
+        [True, False],
+        [True, True],
+    ]
+
+
+def test_updates_teach_and_stay(finished):
+    """The first passage's value changes with its own update and again with the second one."""
+    workdir, _ = finished
+    asked = records(workdir, "retest")
+    first = [
+        asked["start/0"]["rows"][0][0],
+        asked["none/0/0"]["rows"][0][0],
+        asked["none/0/1"]["rows"][0][0],
+    ]
+    values = [answers[0]["gold_log_likelihood"] for answers in first]
+    assert len({round(value, 4) for value in values}) == 3
+
+
+def test_the_first_update_is_a_separate_delta(finished):
+    """With the start's self-edits, what a passage learns first is what it learns alone."""
+    workdir, _ = finished
+    asked = records(workdir, "retest")
+    for number in (0, 1):
+        for k, row in enumerate(asked[f"separate/{number}"]["rows"]):
+            alone = [answer["gold_log_likelihood"] for answer in row[0]]
+            first = asked[f"none/{number}/0"]["rows"][k][0]
+            np.testing.assert_allclose(
+                alone, [answer["gold_log_likelihood"] for answer in first], rtol=1e-5
+            )
+
+
+def test_cures_differ_and_are_labelled(finished):
+    _, results = finished
+    found = results["continual"]
+    ends = {name: found[name]["summary"]["gold_log_likelihood"]["end"] for name in found}
+    assert len(set(ends.values())) == 3
+    assert {name: found[name]["keeps_old_data"] for name in found} == {
+        "none": False,
+        MIXED: False,
+        "replay+rehearsal": True,
+    }
+    assert found["none"]["failed_updates"] == 0
+    assert found["replay+rehearsal"]["trained_tokens"] > found["none"]["trained_tokens"]
+    assert results["bounds"].keys() == {"joint", "separate"}
+
+
+def test_replay_learns_earlier_sequences(finished):
+    workdir, _ = finished
+    learned = records(workdir, "learned")
+    counts = {
+        name: [learned[f"{name}/0/{step}"]["updates"][0]["sequences"] for step in range(2)]
+        for name in ("none", "replay+rehearsal")
+    }
+    extra = [b - a for a, b in zip(counts["none"], counts["replay+rehearsal"], strict=True)]
+    rehearsed = [
+        bool(records(workdir, "edits")[f"continual replay+rehearsal/0/{s}"]["rehearsed"][0][0])
+        for s in range(2)
+    ]
+    assert extra == [rehearsed[0], rehearsed[1] + 1]
+
+
+def test_checkpoints_of_finished_groups_are_deleted(finished):
+    workdir, _ = finished
+    assert not list(workdir.glob("checkpoints-continual*"))
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("after", [1, 4, 7])
+def test_a_killed_run_goes_on(settings, finished, tmp_path, monkeypatch, after):
+    """Ends at a question, after the update before it was saved; resumed, it has equal records."""
+    believe, calls = answering.believe, []
+
+    def dies(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == after + 4:
+            raise Killed
+        return believe(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answering, "believe", dies)
+        with pytest.raises(Killed):
+            run.continual(settings, str(tmp_path / "run"), quiet=True)
+    results = run.continual(settings, str(tmp_path / "run"), quiet=True)
+    assert results == finished[1]
+    for kind in ("retest", "learned", "edits"):
+        assert records(tmp_path / "run", kind) == records(finished[0], kind)
+
+
+def test_a_lost_checkpoint_is_trained_again(settings, finished, tmp_path, monkeypatch):
+    retest, calls = updates._retest, []
+
+    def dies(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        return retest(*args)
+
+    workdir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(updates, "_retest", dies)
+        with pytest.raises(Killed):
+            run.continual(settings, str(workdir), quiet=True)
+    (lost,) = workdir.glob("checkpoints-continual*/0")
+    (lost / "checksums.json").write_text("{}")
+    results = run.continual(settings, str(workdir), quiet=True)
+    assert results["continual"] == finished[1]["continual"]
+
+
+def test_the_report_shows_who_wrote_what(finished, tmp_path):
+    """Passages with the self-edits that each sequence wrote about them, under every cure."""
+    workdir, results = finished
+    written = records(workdir, "edits")
+    page = report.write(str(workdir), str(tmp_path / "report.html")).read_text(encoding="utf-8")
+    assert "Continual self-edits" in page
+    assert "continual self-edits · " in page  # the head, with settings of this kind of run alone
+    assert "<dt>continual.cures</dt>" in page and "<dt>restem.rounds</dt>" not in page
+    places = [page.index(f"<caption>{cure}: ") for cure in ("none", MIXED, "replay+rehearsal")]
+    assert places == sorted(places)  # as the config has them
+    learned = records(workdir, "learned").items()
+    tokens = sum(one["real_tokens"] for key, one in learned if key.startswith("none/"))
+    assert re.search(rf"continual none</th>.*?>{tokens:,}<", page)
+    read = run_records.read(str(workdir))
+    shown = explorer.data(read, texts.find(read))
+    stages = {stage["name"]: stage for stage in shown["stages"]}
+    assert {"continual none", "continual start", f"continual {MIXED}"} <= set(stages)
+    found = {
+        (shown["contexts"][context["at"]]["id"], edit["number"]): edit["text"]
+        for context in stages["continual none"]["contexts"]
+        for edit in context["edits"]
+    }
+    assert found == {
+        (results["sequences"][2 * number + k][step], 2 * number + k): text
+        for number in (0, 1)
+        for step in (0, 1)
+        for k, text in enumerate(written[f"continual none/{number}/{step}"]["texts"])
+    }
+    asked = records(workdir, "retest")
+    by_id = {
+        shown["contexts"][context["at"]]["id"]: context
+        for context in stages["continual none"]["contexts"]
+    }
+    for sequence, step in itertools.product(range(3), range(2)):
+        number, k = divmod(sequence, 2)
+        context = by_id[results["sequences"][sequence][step]]
+        [edit] = [edit for edit in context["edits"] if edit["number"] == sequence]
+        [trial] = edit["trials"]
+        plain = asked[f"start/{number}"]["rows"][k][step]
+        after = asked[f"none/{number}/{step}"]["rows"][k][step]
+        for answers, expected in ((context["base"], plain), (trial["answers"], after)):
+            values = [answer["gold_log_likelihood"] for answer in expected]
+            np.testing.assert_allclose([likely for *_, likely in answers], values, atol=6e-4)
+        mean = np.mean([answer["gold_log_likelihood"] for answer in after])
+        assert edit["reward"] == pytest.approx(mean)
+        assert trial["steps"] > 0
+
+
+def test_the_report_of_a_run_in_progress(finished, tmp_path):
+    """Killed within the second update of "none": what is there is shown."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    with ledger.Ledger(finished[0] / "ledger", read_only=True) as found:
+        keys = [segment.key for segment in found.segments()]
+    kept = keys.index("continual none/0/1") + 1
+    for path in sorted((tmp_path / "run" / "ledger").glob("*.json"))[kept:]:
+        path.unlink()
+    read = run_records.read(str(tmp_path / "run"))
+    [stage] = explorer.data(read, texts.find(read))["stages"]
+    assert stage["name"] == "continual none"
+    tried = [len(edit["trials"]) for context in stage["contexts"] for edit in context["edits"]]
+    assert sorted(tried) == [0, 0, 1, 1]
+    assert "not finished" in report.write(str(tmp_path / "run")).read_text(encoding="utf-8")
+
+
+def test_records_that_do_not_say_whose_they_are_are_left_out(finished, tmp_path):
+    """As the first versions wrote them: the rest of the page is there."""
+    (tmp_path / "run").mkdir()
+    for name in ("config.json", "results.json"):
+        shutil.copy(finished[0] / name, tmp_path / "run" / name)
+    with (
+        ledger.Ledger(finished[0] / "ledger", read_only=True) as found,
+        ledger.Ledger(tmp_path / "run" / "ledger") as old,
+    ):
+        for segment in found.segments():
+            record = segment.record
+            if segment.kind == "edits" and not segment.key.endswith("/1"):
+                record = {"texts": record["texts"]}
+            old.append(segment.kind, segment.key, record)
+    read = run_records.read(str(tmp_path / "run"))
+    stages = {stage["name"]: stage for stage in explorer.data(read, texts.find(read))["stages"]}
+    tried = [
+        len(edit["trials"])
+        for context in stages["continual none"]["contexts"]
+        for edit in context["edits"]
+    ]
+    assert tried == [1] * 3  # the second step of each sequence
+    assert "retained share" in report.write(str(tmp_path / "run")).read_text(encoding="utf-8")
+
+
+def contexts(count):
+    question = Question("q", "what", "that")
+    return [Context(f"c{i}", "title", "text", (question,)) for i in range(count)]
+
+
+def test_sequences_are_drawn_without_repetition():
+    few = run.draw_sequences(contexts(6), sequences=3, passages=4, seed=1)
+    more = run.draw_sequences(contexts(6), sequences=5, passages=4, seed=1)
+    assert more[:3] == few
+    assert all(len({context.id for context in sequence}) == 4 for sequence in more)
+    assert len({tuple(context.id for context in sequence) for sequence in more}) == 5
+    assert run.draw_sequences(contexts(6), sequences=3, passages=4, seed=2) != few
+
+
+def test_too_few_passages_are_refused():
+    with pytest.raises(SettingsError, match=r"continual\.passages is 4, but there are 3 passages"):
+        run.draw_sequences(contexts(3), sequences=1, passages=4, seed=0)
+
+
+def test_other_tasks_are_refused(settings, change, tmp_path):
+    with pytest.raises(SettingsError, match="continual is for knowledge"):
+        run.continual(change(settings, {"task": "few_shot"}), str(tmp_path / "run"), quiet=True)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"cures": ("none", "prayer")}, "cures must be of none, kl"),
+        ({"cures": ()}, "at least one entry"),
+        ({"cures": ("kl", "kl")}, "one entry twice"),
+        ({"bounds": ("sky",)}, "bounds must be of joint, separate"),
+        ({"passages": 1}, "nothing is forgotten with one"),
+        ({"average_weight": 1.5}, "average_weight must be in"),
+        ({"null_space_energy": 0.0}, "null_space_energy must be in"),
+    ],
+)
+def test_settings_that_cannot_be(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Continual(**wrong)
+
+
+def test_replay_chooses_by_the_seed():
+    cure = cures.Cure("replay", Continual(replay_sequences=2))
+    earlier = [[i] for i in range(9)]
+    drawn = [cure.replayed(earlier, seed=(seed, 1)) for seed in range(20)]
+    assert all(len({tuple(s) for s in of}) == 2 for of in drawn)
+    assert cure.replayed(earlier, seed=(0, 1)) == drawn[0]
+    assert len({str(of) for of in drawn}) > 10
+    assert cure.replayed(earlier[:1], seed=(0, 1)) == [[0]]
+    assert cures.Cure("none", Continual()).replayed(earlier, seed=(0, 1)) == []
+
+
+def test_anchors_are_the_prompt_and_the_models_own_texts():
+    own = Continual(kl_tokens=3, rehearsal_texts=2, rehearsal_tokens=4, kl_weight=0.5)
+    total_K = delta_lib.Delta(
+        {"q_proj": {"a": np.zeros((2, 1, 3, 1))}}, DeltaSpec(("q_proj",), rank=1)
+    )
+    prompts, recalled = [[1, 2, 3, 4, 5]], [[[6, 7], [8, 9, 10, 11, 12]]]
+    expected = {
+        "kl": ([[1, 2, 3]], [3]),
+        "distill": ([[6, 7, 0, 0], [8, 9, 10, 11]], [2, 4]),
+        "kl+distill": ([[1, 2, 3, 0], [6, 7, 0, 0], [8, 9, 10, 11]], [3, 2, 4]),
+    }
+    for name, (tokens, lengths) in expected.items():
+        anchors_K = cures.Cure(name, own).past(total_K, prompts, recalled).anchors
+        assert anchors_K.tokens_AxT[0].tolist() == tokens
+        assert anchors_K.lengths_A.tolist() == [lengths, [0] * len(lengths)]
+        assert anchors_K.weight.tolist() == [0.5, 0.5]
+    assert cures.Cure("replay", own).past(total_K, prompts, recalled).anchors is None
+
+
+def test_what_distill_anchors_is_recorded(finished):
+    written = records(finished[0], "edits")
+    texts = written[f"continual {MIXED}/0/1"]["recalled"]
+    assert [len(of) for of in texts] == [1, 1] and any(text for (text,) in texts)
+    assert "recalled" not in written["continual none/0/1"]
+
+
+def test_every_setting_is_read(settings, change, tmp_path, monkeypatch, watch_settings):
+    read = watch_settings(monkeypatch)
+    small = {
+        "continual": dataclasses.replace(
+            settings.continual,
+            sequences=1,
+            answers=True,
+            writer="current",
+            cures=(f"{MIXED}+replay+rehearsal",),
+            bounds=("separate",),
+        )
+    }
+    results = run.continual(change(settings, small), str(tmp_path / "run"), quiet=True)
+    own = {pair for pair in read.declared if pair[0] == "Continual"}
+    assert own - read.pairs == set()
+    (cure,) = results["continual"].values()
+    assert cure["matrices"].keys() == {"accuracy", "gold_log_likelihood"}
+    config = run_dir.read_config(tmp_path / "run")
+    assert json.loads(json.dumps(config["continual"]))["writer"] == "current"
+
+
+def test_the_start_writes_the_same_under_every_cure(finished):
+    workdir, _ = finished
+    written = records(workdir, "edits")
+    for step in range(2):
+        texts = {
+            json.dumps(written[f"continual {name}/0/{step}"]["texts"])
+            for name in ("none", MIXED, "start")
+        }
+        assert len(texts) == 1
+
+
+def test_a_failed_update_keeps_what_was_learned(tiny_llama, random_delta):
+    spec = DeltaSpec(("q_proj",), rank=2, alpha=4.0)
+    deltas = delta_lib.stack([random_delta(tiny_llama.params, spec, seed) for seed in range(2)])
+    total = jax.vmap(lambda delta: retention.empty(delta, slots=2))(deltas)
+    uncured = cures.Cure("none", Continual())
+    once = uncured.merged(tiny_llama.params, total, deltas, np.array([True, True]), 0)
+    broken = jax.tree.map(lambda leaf: leaf.at[1].set(np.nan), deltas)
+    twice = uncured.merged(tiny_llama.params, once, broken, np.array([True, False]), 1)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[1]), twice, once)
+    assert any(
+        (a[0] != b[0]).any()
+        for a, b in zip(jax.tree.leaves(twice), jax.tree.leaves(once), strict=True)
+    )
