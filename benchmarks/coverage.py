@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import special
 
-from seal_jax.stats import statistics
+from seal_jax.stats import intervals
 
 _QUESTIONS = 8  # at most; each context has 3 to 8
 _TRUTH = 1e-12  # an interval that ends on the truth covers it
@@ -116,7 +116,7 @@ def coverage(data: Binary | Nats, *, contexts: int, datasets: int, draws: int, s
     truth, covered = data.truth, 0
     for number in range(datasets):
         a, b = data.draw(generator, contexts)
-        interval = statistics.paired_cluster_bootstrap(a, b, seed=number, draws=draws)
+        interval = intervals.paired_cluster_bootstrap(a, b, seed=number, draws=draws)
         covered += covers(interval[1:], truth)
     return covered / datasets
 
@@ -132,7 +132,7 @@ def rivals(a, b, *, draws: int, seed: int) -> dict[str, tuple[float, float]]:
     if error == 0:
         return dict.fromkeys(METHODS, (centre, centre))
     student = special.stdtrit(count - 1, 0.975)
-    counts = np.concatenate(list(statistics._resamples(count, draws, seed)))
+    counts = np.concatenate(list(map(intervals._counts, intervals._resamples(count, draws, seed))))
     total = counts @ weight
     shift = counts @ residual / total
     squares = counts @ residual**2 - 2 * shift * (counts @ (residual * weight))
@@ -147,7 +147,7 @@ def rivals(a, b, *, draws: int, seed: int) -> dict[str, tuple[float, float]]:
         "widened percentile": tuple(centre + np.quantile(shift, [tail, 1 - tail])),
         "bootstrap-t": (centre - high * error, centre - low * error),
     }
-    own = statistics.paired_cluster_bootstrap(a, b, seed=seed, draws=draws)
+    own = intervals.paired_cluster_bootstrap(a, b, seed=seed, draws=draws)
     return found | {"paired_bootstrap": own[1:]}
 
 
@@ -168,7 +168,7 @@ def family_coverage(
     levels = []
     for number in range(datasets):
         values = _equal_arms(generator, shape, arms, contexts)
-        family = statistics.paired_cluster_bootstraps(
+        family = intervals.paired_cluster_bootstraps(
             [(values[i], values[j]) for i, j in pairs], seed=number, draws=draws
         )
         single += all(covers(interval[1:], 0) for interval in family.single)
@@ -238,7 +238,7 @@ def nested_coverage(
     covered = 0
     for number in range(datasets):
         drawn = data.draw(generator, seeds, articles)
-        interval = statistics.nested_bootstrap(*drawn, seed=number, draws=draws)
+        interval = intervals.nested_bootstrap(*drawn, seed=number, draws=draws)
         covered += covers(interval[1:], 0)
     return covered / datasets
 

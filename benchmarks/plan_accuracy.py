@@ -98,7 +98,7 @@ def measure(config: str, overrides: list[str]) -> dict:
     """Runs a round, plans it, and returns both; to be called in a fresh process."""
     from seal_jax.loop import session, train
     from seal_jax.planning import planner
-    from seal_jax.runs.ledger import Ledger
+    from seal_jax.reports import records
 
     settings = _settings(config, overrides)
     one = dataclasses.replace(settings.restem, rounds=1)
@@ -112,19 +112,16 @@ def measure(config: str, overrides: list[str]) -> dict:
             given = dataclasses.replace(settings, seed=seed)
             train.train(given, f"{folder}/{seed}", quiet=True)
         last = pathlib.Path(folder, str(_RUNS - 1), "ledger")
-        with Ledger(last, read_only=True) as records:
-            segments = records.segments("edits")
-            batches = [s.record["trials"] for s in records.segments("batch")]
+        stages = records.read(last)
         written = sum(file.stat().st_size for file in last.iterdir())
-    edits = [e for s in segments if s.key.startswith("round 1") for e in s.record["edits"]]
-    work = _lengths(session.open_session(settings), settings, edits)
+    work = _lengths(session.open_session(settings), stages["round 1"].edits)
     print("planning", file=sys.stderr, flush=True)
     plan = planner.plan(settings, work=work, largest=False)
     return {
         "plan": plan,
         "measured": watch.found(),
         "ledger_bytes": written,
-        "trials": sum(map(len, batches)),
+        "trials": sum(len(stage.trials) for stage in stages.values()),
     }
 
 
@@ -135,20 +132,23 @@ def _settings(config: str, overrides: list[str]):
     return seal_jax.configure(config, {key: json.loads(value) for key, value in pairs.items()})
 
 
-def _lengths(opened, settings, edits):
+def _lengths(opened, edits):
     """The lengths of the run's own texts, as a plan wants them."""
-    from seal_jax.loop import contexts, trials
+    from seal_jax.loop import contexts
     from seal_jax.planning.workload import Workload
+    from seal_jax.tasks.protocol import Lesson
 
     by_id = {context.id: context for context in contexts.available(opened, "train").contexts}
     said = [by_id[edit["context"]] for edit in edits]
     lines, passages, counts = [], [], []
     for context, edit in zip(said, edits, strict=True):
-        passage, *rest = _by_length(trials, opened, context, edit["text"])
+        lesson = opened.task.read(context, edit["text"], 0)
+        sequences = opened.lesson(lesson).sequences if isinstance(lesson, Lesson) else ()
+        passage, *rest = sorted(map(len, sequences), reverse=True) or [1]
         passages.append(passage)
         lines += rest
         counts.append(len(rest))
-    questions = [len(opened.query(c, q)) for c in by_id.values() for q in c.questions]
+    exams = {id: opened.exam(context, "adapted") for id, context in by_id.items()}
     mean = lambda values: max(1, round(statistics.mean(values)))  # noqa: E731
     return Workload(
         longest_prompt=max(len(opened.edit_prompt(context)) for context in said),
@@ -157,15 +157,9 @@ def _lengths(opened, settings, edits):
         lines=mean(counts),
         line_tokens=mean(lines or [1]),
         passage_tokens=mean(passages),
-        question_tokens=max(questions),
-        questions=mean([len(context.questions) for context in said]),
+        question_tokens=max(len(prompt) for exam in exams.values() for prompt in exam.prompts),
+        questions=mean([len(exams[context.id].prompts) for context in said]),
     )
-
-
-def _by_length(trials, opened, context, text):
-    """Tokens of a self-edit's training sequences, the longest first."""
-    sequences = trials.tokenize(opened, opened.task.sequences(context, text)).sequences
-    return sorted((len(tokens) for tokens in sequences), reverse=True) or [1]
 
 
 def table(found: dict) -> str:

@@ -48,12 +48,12 @@ class Problems:
         return [[len(sequence) for sequence in edit] for edit in self.edits]
 
     def costs(self) -> list[tuple[int, int]]:
-        """What `batching.plan` groups by."""
+        """What `batching.groups_of_like_cost` groups by."""
         return [(len(lengths), sum(lengths)) for lengths in self.lengths()]
 
     def group(self, size: int, offset: int = 0) -> list[tuple[Tokens, ...]]:
         """The self-edits of one group: the middle one of the plan, or one `offset` from it."""
-        groups = batching.plan(self.costs(), size=size)
+        groups = batching.groups_of_like_cost(self.costs(), size=size)
         return [self.edits[index] for index in groups[(len(groups) // 2 + offset) % len(groups)]]
 
     def questions_of(self, count: int) -> list[tuple[tuple[Tokens, Tokens], ...]]:

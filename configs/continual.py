@@ -11,7 +11,7 @@ import ml_collections
 from seal_jax import settings
 from seal_jax.settings import config_dict
 
-_EVERY_CURE = (
+_EVERY_MITIGATION = (
     "none",
     "distill",
     "average",
@@ -25,7 +25,7 @@ _EVERY_CURE = (
 
 
 def demo(config):
-    """SmolLM2-135M on the demo's own passages: two sequences of four, uncured and averaged.
+    """SmolLM2-135M on the demo's own passages: two sequences of four, unmitigated and averaged.
 
     python -m seal_jax continual --config=configs/continual.py:demo --workdir=runs/continual
     """
@@ -51,12 +51,12 @@ def demo(config):
     config.continual.sequences = 2
     config.continual.passages = 4
     config.continual.kl_tokens = 96
-    config.continual.cures = ("none", "average")
+    config.continual.mitigations = ("none", "average")
     config.continual.unrelated = 8
 
 
 def squad(config):
-    """SmolLM2-135M on SQuAD: four sequences of eight passages under every cure.
+    """SmolLM2-135M on SQuAD: four sequences of eight passages under every mitigation.
 
         python -m seal_jax continual --config=configs/continual.py:squad --workdir=runs/continual \\
             --config.data.train_path=squad-v1.1-train.json \\
@@ -73,7 +73,7 @@ def squad(config):
     config.inner.learning_rate = 1e-3
     config.continual.sequences = 4
     config.continual.passages = 8
-    config.continual.cures = (*_EVERY_CURE, "distill+average")
+    config.continual.mitigations = (*_EVERY_MITIGATION, "distill+average")
     config.continual.kl_weight = 8.0
     config.continual.rehearsal_texts = 6
     config.continual.average_weight = 0.7
@@ -100,7 +100,7 @@ def qwen(config):
 
 
 def smoke(config):
-    """A minute's run of every cure and bound with the demo model."""
+    """A minute's run of every mitigation and bound with the demo model."""
     demo(config)
     config.data.max_questions = 2
     config.answers.questions_at_once = 2
@@ -110,7 +110,7 @@ def smoke(config):
     config.inner.buckets = (32, 160)
     config.answers.max_new_tokens = 8
     config.continual.passages = 2
-    config.continual.cures = (*_EVERY_CURE, "kl+average")
+    config.continual.mitigations = (*_EVERY_MITIGATION, "kl+average")
     config.continual.kl_tokens = 16
     config.continual.rehearsal_texts = 2
     config.continual.rehearsal_tokens = 16

@@ -12,6 +12,17 @@ from seal_jax import settings
 from seal_jax.settings import config_dict
 from seal_jax.tasks.arc import recipe
 
+_ALL_ARMS = (
+    "base",
+    "random",
+    "fixed",
+    "oracle",
+    "edit_before",
+    "edit_before_policy",
+    "edit_after_base",
+    "edit_after",
+)
+
 
 def _recipe(families: str, rate: float, epochs: int, *, outputs_only: bool = True) -> str:
     """A recipe's text; families by their first letters, such as "bc" for basic and chain."""
@@ -47,10 +58,10 @@ def smollm2(config):
     config.few_shot.max_steps = 18
     config.few_shot.permutations = 1
     config.few_shot.transforms = ("identity",)
-    config.few_shot.reward = "gold_log_likelihood"
+    config.reward.kind = "gold_log_likelihood"
     config.few_shot.oracle = _recipe("b", 2e-3, 3)
     config.few_shot.fixed = tuple(_recipe("b", rate, 3) for rate in (1e-3, 5e-3))
-    config.few_shot.arms = ("in_context", "random", "oracle", "edit_before", "edit_after")
+    config.evaluation.arms = ("base", "random", "oracle", "edit_before", "edit_after")
     config.edits.prompt_style = "chat"
     config.edits.samples = 4
     config.edits.top_p = 1.0
@@ -88,7 +99,7 @@ def other_tasks(config):
         "6150a2bd", "e9afcf9a", "d631b094", "5582e5ca", "c9e6f938", "0d3d703e", "25d8a9c8",
         "25ff71a9",
     )  # fmt: skip
-    config.few_shot.arms = settings.FEW_SHOT_ARMS
+    config.evaluation.arms = _ALL_ARMS
     config.evaluation.edits = 2
 
 
@@ -102,7 +113,7 @@ def demo(config):
     log-likelihood -22.5 and -20.3 nats a grid; in context -28.7).
     """
     smollm2(config)
-    config.few_shot.arms = ("in_context", "oracle", "edit_before", "edit_after")
+    config.evaluation.arms = ("base", "oracle", "edit_before", "edit_after")
     config.edits.samples = 3
     config.inner.candidates = 3
     config.restem.rounds = 1
@@ -146,7 +157,7 @@ def smoke(config):
     config.few_shot.max_steps = 2
     config.few_shot.oracle = _recipe("b", 1e-3, 1)
     config.few_shot.fixed = (_recipe("b", 1e-3, 1), _recipe("", 1e-3, 1))
-    config.few_shot.arms = settings.FEW_SHOT_ARMS
+    config.evaluation.arms = _ALL_ARMS
     config.edits.samples = 2
     config.edits.contexts_per_batch = 2
     config.inner.buckets = (192, 384)
@@ -181,7 +192,7 @@ def llama(config):
     config.few_shot.fixed = tuple(
         _recipe(families, rate, 2) for families in ("b", "bscr") for rate in (5e-5, 1e-4, 2e-4)
     )
-    config.few_shot.arms = settings.FEW_SHOT_ARMS
+    config.evaluation.arms = _ALL_ARMS
     config.edits.prompt_style = "chat"
     config.edits.samples = 15
     config.edits.temperature = 0.8

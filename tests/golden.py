@@ -13,6 +13,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -86,7 +87,33 @@ def read(folder: pathlib.Path) -> dict:
     for name in ("config", "versions", "model"):
         results.pop(name, None)
     segments = [json.loads(path.read_text()) for path in sorted((folder / "ledger").glob("*.json"))]
-    return dict(flat(renamed(results), "results")) | of_ledger(segments)
+    results = by_name(renamed(results))
+    return dict(flat(results, "results")) | of_ledger(segments)
+
+
+def by_name(results: dict) -> dict:
+    """Results with pairs by their arms and metric, and the tasks of few-shot learning as contexts.
+
+    Pairs were listed in another order once, and a task's outcomes were not grouped by arms.
+    """
+    pairs: dict = {}
+    for pair in results.pop("pairs", ()):
+        one, other = (RENAMED.get(name, name) for name in pair.pop("names"))
+        if other < one:  # the other way round
+            one, other, low_high = other, one, pair.pop("interval")
+            pair |= {"difference": -pair["difference"], "interval": [-x for x in low_high[::-1]]}
+        pairs[f"{one} to {other}: {pair.pop('metric')}"] = pair
+    tasks = results.pop("tasks", {})
+    if not isinstance(tasks, dict):
+        return results | {"pairs": pairs, "tasks": tasks}
+    if tasks:
+        results["contexts"] = {id: {"arms": of} for id, of in tasks.items()}
+        written = results["directives"]
+        editors = {name: f"edits {name}" for name in ("base", "policy")}
+        results["directives"] = {editors.get(name, name): of for name, of in written.items()}
+        if best := results.pop("best_fixed", None):
+            results["best_fixed"] = {"fixed": {"head": best.pop("recipe"), **best}}
+    return results | {"pairs": pairs}
 
 
 def flat(value, path: str):
@@ -106,7 +133,25 @@ def flat(value, path: str):
 
 
 # Old names of keys in results.json, anywhere in it, and what they are called now.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "in_context": "base",
+    "in_context_policy": "policy",
+    "invalid_recipes": "invalid_edits",
+    "recipes": "directives",
+    "own_gain_of_uncured": "own_gain_of_unmitigated",
+    "share_over_uncured": "share_over_unmitigated",
+}
+# Keys of results.json that only one layout has: what was added, and what is said otherwise now.
+ADDED = (
+    r"/(metrics|words|label|group|title|invalid_edits|trials|best_fixed|directives)(/|$)"
+    r"|^results/(differs_from_paper_split|grader|matched_minus_mismatched/.*)$"
+    r"|/arms/\w+/(contexts|computed_tokens|(n|empty|ungraded)_answers|n_questions"
+    r"|empty|questions/\d+|ungraded|unadapted_fallbacks)$"
+)
+GONE = (
+    r"/(other_failures|tasks|trials|invalid_edits|recipes)(/|$)"
+    r"|/arms/\w+/(unadapted_fallbacks|trained_tokens)$"
+)
 
 
 def renamed(value):
@@ -118,10 +163,61 @@ def renamed(value):
 
 def of_ledger(segments: list[dict]) -> dict:
     """Self-edits, trials, answers, selections and policies by stage, whatever record holds them."""
+    marks = {s["key"]: s["record"]["marks"] for s in segments if s["kind"] == "marks"}
     found: dict = {}
     for segment in segments:
-        found |= dict(flat(segment["record"], f"{segment['kind']}/{segment['key']}"))
+        kind, key, record = segment["kind"], segment["key"], segment["record"]
+        record = {name: of for name, of in record.items() if name not in ("stage", "content")}
+        if kind == "memory" or kind == "marks":
+            continue
+        if kind in ("batch", "trials"):
+            of = iter(marks.get(f"trials {key}", ()))
+            for trial in record["trials"]:
+                where = f"trial {key.split('/')[0]}/{trial['context']}/{trial['index']}"
+                where += f"/{trial['replicate']}"
+                if kind == "trials" and trial["reason"] is None:
+                    trial |= _likelihoods(next(of), trial)
+                found |= dict(flat(_trial(trial), where))
+        elif kind in ("unadapted", "answers"):
+            of = iter(marks.get(f"answers {key}", ()))
+            if kind == "answers":
+                record = {one["context"]: _likelihoods(next(of), one) for one in record["of"]}
+            for id, said in record.items():
+                said = said if kind == "answers" else {"answers": said}
+                found |= dict(flat(_trial(said), f"unadapted {key.split('/')[0]}/{id}"))
+        else:
+            found |= dict(flat(record, f"{kind} {key}"))
     return found
+
+
+def _likelihoods(mark: dict, said: dict) -> dict:
+    """A mark with the gold answers' likelihoods."""
+    known = said["gold_log_likelihoods"]
+    return mark | {
+        "answers": [a | {"gold_log_likelihood": known[a["question"]]} for a in mark["answers"]]
+    }
+
+
+def _trial(record: dict) -> dict:
+    """What a trial measured, of either layout."""
+    of = record.get("answers")
+    if isinstance(of, dict):  # of few-shot learning, unadapted, before
+        record, of = of, None
+    kept = {name: record[name] for name in ("steps", "first_loss", "last_loss") if name in record}
+    if of is None or "solved" in record or (of and "solved" in of[0]):
+        answers = of or [
+            {"solved": solved, "gold_log_likelihood": belief, "attempts": attempts}
+            for solved, belief, attempts in zip(
+                record.get("solved_tests", ()),
+                record.get("gold_log_likelihoods", ()),
+                record.get("attempts", ()),
+                strict=True,
+            )
+        ]
+        names = ("solved", "gold_log_likelihood", "attempts")
+    else:
+        answers, names = of, ("question", "text", "correct", "empty", "gold_log_likelihood")
+    return kept | {"answers": [{name: a.get(name) for name in names} for a in answers]}
 
 
 def differences(old: dict, new: dict) -> list[str]:
@@ -129,6 +225,8 @@ def differences(old: dict, new: dict) -> list[str]:
     lines = []
     for path in sorted(old.keys() | new.keys()):
         if path not in new or path not in old:
+            if re.search(ADDED if path in new else GONE, path):
+                continue
             lines.append(f"{path}: only in the {'old' if path in old else 'new'} one")
         elif not same(old[path], new[path]):
             lines.append(f"{path}: {old[path]!r} and {new[path]!r}")

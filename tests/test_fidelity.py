@@ -93,7 +93,13 @@ ITEMS = {
         "results",
         "scoring of ARC",
     ],
-    "Continual self-edits": ["sequences of passages", "start", "step", "results", "cures named"],
+    "Continual self-edits": [
+        "sequences of passages",
+        "start",
+        "step",
+        "results",
+        "mitigations named",
+    ],
 }
 
 

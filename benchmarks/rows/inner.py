@@ -32,7 +32,7 @@ def measure(bench: Bench) -> None:
 def _density(bench: Bench) -> None:
     """Real over computed tokens of all self-edits, in groups of K; nothing is trained."""
     problems, size = bench.problems, bench.size
-    plan = batching.plan(problems.costs(), size=size)
+    plan = batching.groups_of_like_cost(problems.costs(), size=size)
     groups = [[problems.edits[index] for index in indices] for indices in plan]
     counts = bench.ours.call("density", groups, problems.buckets, size=size)
     for form in ("packed", "padded"):

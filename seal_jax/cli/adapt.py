@@ -63,12 +63,12 @@ def adapt(
         answers=dataclasses.replace(settings.answers, questions_at_once=len(questions)),
         edits=dataclasses.replace(settings.edits, samples=1, contexts_per_batch=1),
     )
-    opened = api.open(settings)
-    context = api.passage(title, passage, questions, id="own text")
+    opened = api.load(settings)
+    asked = [(question, "") for question in questions]
+    context = opened.task.context_from(title, passage, asked, id="own text")
     exported = api.trained(opened)
     if target:
         exported.base_name(target)  # refuses before the work
-    opened.check_positions([context])
     text = api.self_edits(opened, [context], draw="adapt")[0][0] if edit else None
     [learned] = api.learn(opened, [(context, text)], draw="adapt")
     if learned.delta is None:

@@ -1,6 +1,7 @@
 """What a command is, and what several of them share."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -56,12 +57,14 @@ def define_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string("sweep", "", "A sweep of the config file: a run for each point.", values)
 
 
-def start(values: flags.FlagValues, program: Callable[[Settings, str], dict[str, Any]]) -> None:
+def start(values: flags.FlagValues, program: Callable[..., dict[str, Any]], **given: Any) -> None:
     """Starts a recorded run, or all runs of a sweep.
 
     Args:
       program: runs or continues one in a directory and returns its results.
+      **given: what it is given beside the settings, the directory and the flags of every run.
     """
+    program = functools.partial(program, overwrite=values.overwrite, quiet=values.quiet, **given)
     if not values.sweep:
         program(settings(values), workdir(values))
         return

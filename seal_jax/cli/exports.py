@@ -9,7 +9,7 @@ from seal_jax.cli.base import Command
 
 
 def _draw(values: flags.FlagValues) -> None:
-    from seal_jax.loop.few_shot import draw
+    from seal_jax.reports import draw
 
     if not (values.task and values.out):
         raise base.UsageError("draw needs --task=ID and --out=FILE.png.")
@@ -21,8 +21,8 @@ def _draw(values: flags.FlagValues) -> None:
 
 
 def _define_draw(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("workdir", "", "Directory of a few-shot run.", values)
-    flags.DEFINE_string("task", "", "Id of the task.", values)
+    flags.DEFINE_string("workdir", "", "Directory of a run.", values)
+    flags.DEFINE_string("task", "", "Id of the context.", values)
     flags.DEFINE_string("out", "", "PNG file to write.", values)
     flags.DEFINE_string(
         "stage", "", "Arm or stage whose attempts to draw (default: the last).", values
@@ -73,7 +73,7 @@ def _define_export(values: flags.FlagValues) -> None:
 
 COMMANDS: Mapping[str, Command] = {
     "draw": Command(
-        summary="few-shot learning: a picture of a run's task (--workdir=RUN --task=ID --out=FILE)",
+        summary="a picture of a context and the answers to it (--workdir=RUN --task=ID --out=FILE)",
         run=_draw,
         define=_define_draw,
     ),

@@ -28,12 +28,11 @@ def _plan(values: flags.FlagValues) -> None:
 
     opened_model.enable_compilation_cache()
     quiet = values.json == "-"
-    settings = base.settings(values)
     given = {name: values[name].value for name in _LENGTHS if values[name].value is not None}
     found = planner.plan(
-        settings,
+        base.settings(values),
         values.topology,
-        work=dataclasses.replace(planner.expected(settings), **given),
+        lengths=given,
         largest=values.largest,
         say=(lambda line: None) if quiet else (lambda line: print(line, flush=True)),
     )
@@ -59,7 +58,10 @@ def _define_plan(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("largest", True, "Look for the largest inner.candidates.", values)
     usual = dataclasses.asdict(Workload())
     for name, meaning in _LENGTHS.items():
-        meaning += f" Default: {usual[name]}; of a few-shot run, as counted in its tasks."
+        meaning += (
+            f" Default: {usual[name]}, as known of knowledge incorporation; of other tasks, as "
+            "counted in their contexts."
+        )
         flags.DEFINE_integer(name, None, meaning, 1, flag_values=values)
 
 

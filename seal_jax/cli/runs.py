@@ -8,90 +8,68 @@ from absl import flags
 
 from seal_jax.cli import base
 from seal_jax.cli.base import Command
-from seal_jax.settings import Settings
 
 
 def _train(values: flags.FlagValues) -> None:
     from seal_jax.loop import train
-    from seal_jax.loop.few_shot import train as few_shot
 
-    def program(settings: Settings, workdir: str) -> dict[str, Any]:
-        domain = few_shot if settings.task == "few_shot" else train
-        return domain.train(settings, workdir, overwrite=values.overwrite, quiet=values.quiet)
+    base.start(values, train.train, reuse=tuple(values.reuse))
 
-    base.start(values, program)
+
+def _define_train(values: flags.FlagValues) -> None:
+    base.define_run(values)
+    flags.DEFINE_multi_string(
+        "reuse", [], "Directory of a run whose records to use again; may be repeated.", values
+    )
 
 
 def _evaluate(values: flags.FlagValues) -> None:
     from seal_jax.loop import evaluate
-    from seal_jax.loop.few_shot import train as few_shot
 
-    def program(settings: Settings, workdir: str) -> dict[str, Any]:
-        domain = few_shot if settings.task == "few_shot" else evaluate
-        return domain.evaluate(
-            settings,
-            workdir,
-            policy_from=values.policy_from,
-            policy_version=values.policy_version,
-            overwrite=values.overwrite,
-            quiet=values.quiet,
-        )
-
-    base.start(values, program)
+    base.start(values, evaluate.evaluate, reuse=tuple(values.reuse), **_policy(values))
 
 
 def _define_evaluate(values: flags.FlagValues) -> None:
-    base.define_run(values)
+    _define_train(values)
+    _define_policy(values)
+
+
+def _define_policy(values: flags.FlagValues) -> None:
     flags.DEFINE_string("policy_from", "", "Directory of a run whose policy to test.", values)
     flags.DEFINE_integer(
         "policy_version", 0, "The policy after that round (0: the last).", 0, flag_values=values
     )
 
 
+def _policy(values: flags.FlagValues) -> dict[str, Any]:
+    return {"policy_from": values.policy_from, "policy_version": values.policy_version}
+
+
 def _continual(values: flags.FlagValues) -> None:
     from seal_jax.loop.continual import run
 
-    def program(settings: Settings, workdir: str) -> dict[str, Any]:
-        return run.continual(
-            settings,
-            workdir,
-            policy_from=values.policy_from,
-            policy_version=values.policy_version,
-            overwrite=values.overwrite,
-            quiet=values.quiet,
-        )
+    base.start(values, run.continual, **_policy(values))
 
-    base.start(values, program)
+
+def _define_continual(values: flags.FlagValues) -> None:
+    base.define_run(values)
+    _define_policy(values)
 
 
 def _curate(values: flags.FlagValues) -> None:
-    from seal_jax.loop.few_shot import curate
+    from seal_jax.loop import curate
 
-    def program(settings: Settings, workdir: str) -> dict[str, Any]:
-        if settings.task != "few_shot":
-            raise base.UsageError(
-                "curate is for tasks of few-shot learning: --config=configs/few_shot.py."
-            )
-        return curate.curate(
-            settings,
-            workdir,
-            split=values.split,
-            on=values.on,
-            overwrite=values.overwrite,
-            quiet=values.quiet,
-        )
-
-    base.start(values, program)
+    base.start(values, curate.curate, split=values.split, on=values.on)
 
 
 def _define_curate(values: flags.FlagValues) -> None:
     base.define_run(values)
-    flags.DEFINE_enum("split", "train", ["train", "eval"], "Whose tasks.", values)
+    flags.DEFINE_enum("split", "train", ["train", "eval"], "Whose contexts.", values)
     flags.DEFINE_enum(
         "on",
         "leave_one_out",
         ["leave_one_out", "tests"],
-        "What each task is asked: its own demonstrations, or its tests.",
+        "What each context is asked: its own demonstrations, or its tests.",
         values,
     )
 
@@ -145,7 +123,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command(
         summary="ReST-EM rounds, then the evaluation of every arm",
         run=_train,
-        define=base.define_run,
+        define=_define_train,
         config="knowledge.py:demo",
         resumes=True,
     ),
@@ -159,7 +137,7 @@ COMMANDS: Mapping[str, Command] = {
     "continual": Command(
         summary="one passage after another into the same weights, and what is kept of them",
         run=_continual,
-        define=_define_evaluate,
+        define=_define_continual,
         config="continual.py:demo",
         resumes=True,
     ),
@@ -170,7 +148,7 @@ COMMANDS: Mapping[str, Command] = {
         config="knowledge.py:adapt",
     ),
     "curate": Command(
-        summary="few-shot learning: the tasks that the model can solve under a recipe",
+        summary="the contexts that the model can solve under the task's oracle lesson",
         run=_curate,
         define=_define_curate,
         config="few_shot.py:demo",

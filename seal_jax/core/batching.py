@@ -1,4 +1,4 @@
-"""From lists of token ids to arrays of few shapes: buckets, padding, step order, batch plans.
+"""From lists of token ids to arrays of few shapes: buckets, padding, step order, groups.
 
 All of it is host code in numpy. Shapes come from the configuration only, so that after the first
 round nothing compiles again.
@@ -67,7 +67,7 @@ def trim(sequences: Sequence[Sequence[int]], *, max_sequences: int, max_tokens: 
 
 def inner_problem(
     sequences: Sequence[Sequence[int]],
-    masks: Sequence[Sequence[bool]] | None = None,
+    masks: Sequence[Sequence[bool] | None] | None = None,
     *,
     rows: int,
     length: int,
@@ -76,7 +76,7 @@ def inner_problem(
 
     Args:
       sequences: token ids; at most `rows` sequences of at most `length` tokens.
-      masks: the tokens of each whose loss is trained on; None is all of them.
+      masks: the tokens of each whose loss is trained on; None, for one or all, is all tokens.
       rows, length: N and T.
     """
     tokens_NxT = np.zeros((rows, length), np.int32)
@@ -86,7 +86,8 @@ def inner_problem(
     for row, i in enumerate(longest_first):
         count = len(sequences[i])
         tokens_NxT[row, :count] = sequences[i]
-        mask_NxT[row, :count] = True if masks is None else masks[i]
+        mask = None if masks is None else masks[i]
+        mask_NxT[row, :count] = True if mask is None else mask
         lengths_N[row] = count
     return InnerProblem(tokens_NxT, mask_NxT, lengths_N)
 
@@ -151,7 +152,7 @@ def make_schedule(
     rows: int,
     max_epochs: int = 0,
     max_steps: int = 0,
-) -> tuple[Schedule, "Tokens"]:
+) -> tuple[Schedule, "TokenCounts"]:
     """The order of training of a group of candidates.
 
     In each epoch a candidate meets its length ranks (0 is its longest sequence) in the order of one
@@ -200,7 +201,7 @@ def make_schedule(
     padded_KxSxB[:, :num_steps] = ranks_KxSxB
     computed = sum(shapes[index][0] for index in shapes_S[:num_steps])
     schedule = Schedule(padded_KxSxB, shapes_S, np.int32(num_steps))
-    return schedule, Tokens(real=int(lengths_KxSxB.sum()), computed=computed)
+    return schedule, TokenCounts(real=int(lengths_KxSxB.sum()), computed=computed)
 
 
 def _aligned(scores_ExN, count_K, epochs_K, batch_size: int) -> np.ndarray:
@@ -229,7 +230,7 @@ def _one_after_another(scores_ExN, count_K, epochs_K, batch_size: int) -> np.nda
 
 
 @dataclasses.dataclass(frozen=True)
-class Tokens:
+class TokenCounts:
     """How many of the tokens that a program's dense layers compute on are real."""
 
     real: int
@@ -241,13 +242,13 @@ def steps_of(num_sequences: int, *, epochs: int, batch_size: int) -> int:
     return epochs * -(-num_sequences // batch_size)
 
 
-def plan(costs: Sequence[tuple[int, ...]], *, size: int) -> list[list[int]]:
-    """Groups candidates of like cost: indices of candidates, at most `size` a group.
+def groups_of_like_cost(costs: Sequence[tuple[int, ...]], *, size: int) -> list[list[int]]:
+    """Groups of candidates of like cost: their indices, at most `size` a group.
 
     A pure function of its arguments. Candidates are ordered by cost (such as number of steps, then
     number of tokens), then by index, and cut into groups.
 
-    >>> plan([(1, 5), (2, 6), (1, 4), (2, 4)], size=2)
+    >>> groups_of_like_cost([(1, 5), (2, 6), (1, 4), (2, 4)], size=2)
     [[2, 0], [3, 1]]
     """
     order = sorted(range(len(costs)), key=lambda i: (costs[i], i))

@@ -11,6 +11,9 @@ never makes anything of the size of the vocabulary; the M-step's likelihood of a
 drawn so is the sum of log p', by `log_likelihoods`. A text that can be cut into tokens in several
 ways has that many paths; each is drawn with its own probability.
 
+The regular expression is of the whole text, or (scope "head") of how it begins: once the head is
+complete all that follows is free, drawn and scored by p, as if there were no automaton.
+
 Dims: S states, A allowed tokens of a state (padded), B rows, T tokens, V vocabulary, P tokens of
 all rows, C tokens of a block, D model width.
 """
@@ -19,7 +22,7 @@ import functools
 import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.struct
 import jax
@@ -27,6 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seal_jax.core.model import decoder
+
+Scope = Literal["whole", "head"]
 
 START = 0  # the state of a text without tokens
 NOWHERE = -1  # the state of a text that no continuation makes an accepted one
@@ -45,33 +50,44 @@ class ConstraintError(ValueError):
 class Automaton(flax.struct.PyTreeNode):
     """The tokens that may follow, state by state.
 
-    State 0 is the start. The last state is that of a text that was ended by a stop token; all that
-    follows there is the stop tokens, so that rows which have ended stay where they are. A stop
-    token is allowed exactly where the text so far is accepted.
+    State 0 is the start. Of scope "whole" the last state is that of a text that was ended by a stop
+    token; all that follows there is the stop tokens, so that rows which have ended stay where they
+    are. A stop token is allowed exactly where the text so far is accepted. Of scope "head" the last
+    state is that of a complete head: it is entered with the head's last token, any token may follow
+    (its row of the tables is padding), and it is never left. No head holds a stop token.
 
     Attributes:
       tokens_SxA: allowed tokens, ascending, padded with -1.
       next_SxA: the state that each leads to; -1 at the padding.
+      scope: what the regular expression is of, the whole text or its head.
     """
 
     tokens_SxA: jax.Array
     next_SxA: jax.Array
+    scope: Scope = flax.struct.field(pytree_node=False, default="whole")
 
 
 def from_regex(
-    regex: str, vocabulary: Mapping[bytes, Sequence[int]], stop_ids: Sequence[int]
+    regex: str,
+    vocabulary: Mapping[bytes, Sequence[int]],
+    stop_ids: Sequence[int],
+    *,
+    scope: Scope = "whole",
 ) -> Automaton:
     """Compiles a regular expression for a tokenizer (numpy arrays; place them as parameters are).
 
     Args:
-      regex: matched against the whole text; no anchors, look-around or references back. Of several
-        ways to go on, those that the vocabulary cannot spell are left out.
+      regex: matched against the whole text, or its head; no anchors, look-around or references
+        back. Of several ways to go on, those that the vocabulary cannot spell are left out. No head
+        may be how another one begins: end them with a newline that they hold nowhere else.
       vocabulary: the bytes of each token, as `weights.tokenizer.token_bytes` gives them.
-      stop_ids: the tokens that may end an accepted text.
+      stop_ids: the tokens that may end an accepted text; those that no head may hold.
+      scope: "whole" or "head".
 
     Raises:
-      ConstraintError: no stop token, a regular expression that cannot be compiled, or texts for
-        which the vocabulary has no way to go on at all; or outlines-core is not installed.
+      ConstraintError: no stop token, a regular expression that cannot be compiled, texts for which
+        the vocabulary has no way to go on at all, or heads of which one begins another; or
+        outlines-core is not installed.
     """
     if not stop_ids:
         raise ConstraintError("a constrained text needs at least one stop token to end with.")
@@ -106,39 +122,57 @@ def from_regex(
         state: {token: after for token, after in followers.items() if token != mark}
         for state, followers in followers_of.items()
     }
-    automaton = _tables(transitions, index.get_initial_state(), marked, stops)
-    if automaton is None:
+    first = index.get_initial_state()
+    states = _useful(transitions, first, marked)
+    if not states:
         raise ConstraintError(
             f"This tokenizer cannot spell a single text of the regular expression {_short(regex)}: "
             "use another tokenizer, or letters that it has."
         )
-    return automaton
+    complete = marked & states.keys()
+    if scope == "head" and (first in complete or any(states[state] for state in complete)):
+        raise ConstraintError(
+            f"A head of the regular expression {_short(regex)} is empty or begins another one, so "
+            "that its end cannot be told: let all end with a newline that they hold nowhere else."
+        )
+    return _tables(states, marked, stops, scope)
 
 
-def _tables(
-    transitions: Mapping[int, Mapping[int, int]], first: int, accepted: set[int], stops: list[int]
-) -> Automaton | None:
-    """Arrays of the states on a path from the first to an accepted one; None if there is none."""
+def _useful(
+    transitions: Mapping[int, Mapping[int, int]], first: int, accepted: set[int]
+) -> dict[int, dict[int, int]]:
+    """What leads where, of the states on a path from the first (the first key) to an accepted one.
+
+    Empty if there is no such path.
+    """
     before: dict[int, list[int]] = {}
     for state, followers in transitions.items():
         for after in followers.values():
             before.setdefault(after, []).append(state)
     useful = _reached(accepted, before)
     if first not in useful:
-        return None
-    forward = {
-        state: [after for _, after in sorted(followers.items()) if after in useful]
+        return {}
+    kept = {
+        state: {token: after for token, after in sorted(followers.items()) if after in useful}
         for state, followers in transitions.items()
     }
-    numbers = {state: number for number, state in enumerate(_reached([first], forward))}
-    end = len(numbers)
-    rows = [dict[int, int]() for _ in range(end)] + [dict.fromkeys(stops, end)]
-    for state, number in numbers.items():
-        for token, after in transitions.get(state, {}).items():
-            if after in useful:
-                rows[number][token] = numbers[after]
-        if state in accepted:
-            rows[number].update(dict.fromkeys(stops, end))
+    forward = {state: followers.values() for state, followers in kept.items()}
+    return {state: kept.get(state, {}) for state in _reached([first], forward)}
+
+
+def _tables(
+    states: Mapping[int, Mapping[int, int]], accepted: set[int], stops: list[int], scope: Scope
+) -> Automaton:
+    """The states as arrays; those of complete heads are one, the last."""
+    kept = [state for state in states if scope == "whole" or state not in accepted]
+    end = len(kept)
+    numbers = {**dict.fromkeys(accepted, end), **{state: i for i, state in enumerate(kept)}}
+    rows = [
+        {token: numbers[after] for token, after in states[state].items()}
+        | (dict.fromkeys(stops, end) if state in accepted else {})
+        for state in kept
+    ]
+    rows.append(dict.fromkeys(stops, end) if scope == "whole" else {})
     width = max(map(len, rows))
     tokens_SxA = np.full((len(rows), width), -1, np.int32)
     next_SxA = np.full((len(rows), width), NOWHERE, np.int32)
@@ -146,7 +180,7 @@ def _tables(
         tokens = sorted(row)
         tokens_SxA[number, : len(row)] = tokens
         next_SxA[number, : len(row)] = [row[token] for token in tokens]
-    return Automaton(tokens_SxA, next_SxA)  # type: ignore[arg-type]  # numpy on the host
+    return Automaton(tokens_SxA, next_SxA, scope)  # type: ignore[arg-type]  # numpy on the host
 
 
 def _reached(starts: Iterable[int], neighbours: Mapping[int, Iterable[int]]) -> dict[int, None]:
@@ -162,14 +196,14 @@ def _reached(starts: Iterable[int], neighbours: Mapping[int, Iterable[int]]) -> 
 
 
 class Lengths(NamedTuple):
-    """Lengths in tokens, the stop token included; `longest` is None where there is no limit."""
+    """Lengths in tokens, of whole texts with the stop token; `longest` is None without a limit."""
 
     shortest: int
     longest: int | None
 
 
 def lengths(automaton: Automaton) -> Lengths:
-    """How many tokens the accepted texts take, over all ways to cut them into tokens."""
+    """How many tokens the accepted texts, or heads, take, over all ways to cut them into tokens."""
     next_SxA = np.asarray(automaton.next_SxA)
     end = len(next_SxA) - 1
     forward = {state: set(next_SxA[state].tolist()) - {NOWHERE} for state in range(end)}
@@ -199,26 +233,31 @@ def lengths(automaton: Automaton) -> Lengths:
 def check_limit(automaton: Automaton, max_new_tokens: int) -> None:
     """Refuses a length limit that would cut an accepted text off before its end.
 
-    Where there is no longest text, the shortest has to fit.
+    After a head one more token has to fit. Where there is no longest text or head, the shortest
+    has to.
 
     Raises:
       ConstraintError: it is too low.
     """
     shortest, longest = lengths(automaton)
     needed = shortest if longest is None else longest
+    what, rest = "text", "the stop token included"
+    if automaton.scope == "head":
+        needed, what, rest = needed + 1, "head", "and its text goes on"
     if max_new_tokens < needed:
         raise ConstraintError(
-            f"max_new_tokens={max_new_tokens} can cut a constrained text off before its end: such "
-            f"texts take {shortest} to {longest or 'any number of'} tokens, the stop token "
-            f"included. Set max_new_tokens to at least {needed}."
+            f"max_new_tokens={max_new_tokens} can cut a constrained {what} off before its end: "
+            f"such {what}s take {shortest} to {longest or 'any number of'} tokens, {rest}. Set "
+            f"max_new_tokens to at least {needed}."
         )
 
 
 def allowed_along(automaton: Automaton, tokens: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """For each token of a text, the tokens that were allowed in its place: for `restem.Row`.
+    """The tokens that were allowed in the place of each of a text's: for `restem.SftExample`.
 
     Returns:
-      One row of the automaton's A tokens, padded with -1, for each token.
+      One row of the automaton's A tokens, padded with -1, for each token; of scope "head" for the
+      head's tokens only, so that their number is the head's length.
 
     Raises:
       ConstraintError: a token is not among them.
@@ -226,9 +265,12 @@ def allowed_along(automaton: Automaton, tokens: Sequence[int]) -> tuple[tuple[in
     tokens_SxA, next_SxA = np.asarray(automaton.tokens_SxA), np.asarray(automaton.next_SxA)
     rows: list[tuple[int, ...]] = []
     state = START
+    end = len(tokens_SxA) - 1
     for place, token in enumerate(tokens):
+        if state == end and automaton.scope == "head":
+            break
         row = tokens_SxA[state].tolist()
-        if token < 0 or token not in row or state == len(tokens_SxA) - 1:
+        if token < 0 or token not in row or state == end:
             raise ConstraintError(
                 f"token {place} of the text is {token}, which the constraint does not allow there: "
                 "the text was not sampled under this constraint, or with another tokenizer."
@@ -239,22 +281,33 @@ def allowed_along(automaton: Automaton, tokens: Sequence[int]) -> tuple[tuple[in
 
 
 def allowed_logits(automaton: Automaton, states_B, logits_BxV):
-    """[B, A] logits of the allowed tokens of each row's state; -inf at the padding."""
+    """[B, A] logits of the allowed tokens of each row's state; -inf at the padding.
+
+    Meaningless, though finite, for rows whose head is complete.
+    """
+    if automaton.scope == "head":
+        states_B = jnp.where(ended(automaton, states_B), START, states_B)
     tokens_BxA = jnp.asarray(automaton.tokens_SxA)[states_B]
     logits_BxA = jnp.take_along_axis(logits_BxV, jnp.maximum(tokens_BxA, 0), axis=-1)
     return jnp.where(tokens_BxA >= 0, logits_BxA, -jnp.inf)
 
 
 def advance(automaton: Automaton, states_B, tokens_B):
-    """The states after one more token each; NOWHERE where it was not allowed, and from there on."""
+    """The states after one more token each; NOWHERE where it was not allowed, and from there on.
+
+    After a complete head everything is allowed.
+    """
     matches_BxA = jnp.asarray(automaton.tokens_SxA)[states_B] == tokens_B[:, None]
     matches_BxA &= (states_B >= 0)[:, None]
     next_BxA = jnp.asarray(automaton.next_SxA)[states_B]
-    return jnp.max(jnp.where(matches_BxA, next_BxA, NOWHERE), axis=-1)
+    after_B = jnp.max(jnp.where(matches_BxA, next_BxA, NOWHERE), axis=-1)
+    if automaton.scope == "whole":
+        return after_B
+    return jnp.where(ended(automaton, states_B), states_B, after_B)
 
 
 def ended(automaton: Automaton, states_B):
-    """bool [B]: the text was ended by a stop token."""
+    """bool [B]: the text was ended by a stop token; of scope "head": the head is complete."""
     return states_B == automaton.next_SxA.shape[0] - 1
 
 
@@ -264,56 +317,69 @@ def log_likelihoods(
     tokens_BxT,
     allowed_BxTxA,
     *,
-    wanted_BxT,
+    loss_mask_BxT,
+    scope: Scope = "whole",
     delta=None,
     remat: decoder.Remat = "none",
 ):
     """[B, T-1] float32: log p'(token t+1 | tokens ..t), as `decoder.log_likelihoods` gives log p.
 
     Args:
-      tokens_BxT, wanted_BxT, delta, remat: see there.
-      allowed_BxTxA: the tokens that were allowed in the place of each wanted one, padded with -1. A
-        wanted token that is not among them has the log-likelihood -inf.
+      tokens_BxT, loss_mask_BxT, delta, remat: see there.
+      allowed_BxTxA: the tokens that were allowed in the place of each masked one, padded with -1. A
+        masked token that is not among them has the log-likelihood -inf.
+      scope: of the constraint. With "head", masked tokens for which nothing is allowed are the free
+        ones: their log-likelihood is that of `decoder.log_likelihoods`, from the same forward pass.
     """
     hidden_BxTxD = decoder.hidden_states(config, params, tokens_BxT, delta=delta, remat=remat)
-    targets_BxT = jnp.roll(tokens_BxT, -1, axis=1)
-    wanted_BxT = jnp.roll(wanted_BxT, -1, axis=1).at[:, -1].set(False)
+    targets_BxT, loss_mask_BxT = decoder.next_tokens(tokens_BxT, loss_mask_BxT)
     allowed_BxTxA = jnp.roll(allowed_BxTxA, -1, axis=1)
-    if set(delta or {}) <= {"layers"}:
-        head = params["embed"]["embedding"] if config.tie_embeddings else params["head"]["kernel"]
+    free_lls_BxT = None
+    if scope == "head":
+        held_BxT = jnp.any(allowed_BxTxA >= 0, axis=-1)
+        free_lls_BxT = decoder.log_likelihoods_of_hidden(
+            config, params, hidden_BxTxD, targets_BxT, loss_mask_BxT & ~held_BxT, delta=delta
+        )
+        loss_mask_BxT = loss_mask_BxT & held_BxT
+    head = decoder.frozen_head(config, params, delta)
+    if head is not None:
         lls_BxT = _block_log_likelihoods(
             config.tie_embeddings,
             head,
             hidden_BxTxD.reshape(-1, hidden_BxTxD.shape[-1]),
             targets_BxT.reshape(-1),
-            wanted_BxT.reshape(-1),
+            loss_mask_BxT.reshape(-1),
             allowed_BxTxA.reshape(-1, allowed_BxTxA.shape[-1]),
         ).reshape(targets_BxT.shape)
     else:  # the head itself is being trained
         logits_BxTxV = decoder.logits(config, params, hidden_BxTxD, delta=delta)
-        lls_BxT = _of_logits(logits_BxTxV, targets_BxT, wanted_BxT, allowed_BxTxA)
+        lls_BxT = _of_logits(logits_BxTxV, targets_BxT, loss_mask_BxT, allowed_BxTxA)
+    if free_lls_BxT is not None:
+        lls_BxT = lls_BxT + free_lls_BxT  # each is 0 where the other is not
     return lls_BxT[:, :-1]
 
 
-def _of_logits(logits_BxTxV, targets_BxT, wanted_BxT, allowed_BxTxA):
-    """[B, T] log p' where wanted, else 0."""
+def _of_logits(logits_BxTxV, targets_BxT, loss_mask_BxT, allowed_BxTxA):
+    """[B, T] log p' at the mask, else 0."""
     index_BxTxA = jnp.maximum(allowed_BxTxA, 0)
     logits_BxTxA = jnp.take_along_axis(logits_BxTxV, index_BxTxA, axis=-1)
     logits_BxTxA = jnp.where(allowed_BxTxA >= 0, logits_BxTxA, -jnp.inf)
     is_target_BxTxA = allowed_BxTxA == targets_BxT[..., None]
     chosen_BxT = jnp.where(is_target_BxTxA, logits_BxTxA, -jnp.inf).max(axis=-1)
     lls_BxT = chosen_BxT - jax.nn.logsumexp(logits_BxTxA, axis=-1)
-    return jnp.where(wanted_BxT, lls_BxT, 0.0)
+    return jnp.where(loss_mask_BxT, lls_BxT, 0.0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _block_log_likelihoods(tied: bool, head, hidden_PxD, targets_P, wanted_P, allowed_PxA):
-    """[P] log p', computed where wanted, block by block, from the allowed rows of a frozen head."""
-    return _sweep(tied, head, hidden_PxD, targets_P, wanted_P, allowed_PxA, with_gradient=False)[0]
+def _block_log_likelihoods(tied: bool, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA):
+    """[P] log p' at the mask, computed block by block, from the allowed rows of a frozen head."""
+    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, with_gradient=False)[
+        0
+    ]
 
 
-def _forward(tied, head, hidden_PxD, targets_P, wanted_P, allowed_PxA):
-    return _sweep(tied, head, hidden_PxD, targets_P, wanted_P, allowed_PxA, with_gradient=True)
+def _forward(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA):
+    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, with_gradient=True)
 
 
 def _backward(tied, gradient_PxD, cotangent_P):
@@ -324,12 +390,12 @@ def _backward(tied, gradient_PxD, cotangent_P):
 _block_log_likelihoods.defvjp(_forward, _backward)
 
 
-def _sweep(tied, head, hidden_PxD, targets_P, wanted_P, allowed_PxA, *, with_gradient: bool):
+def _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, *, with_gradient: bool):
     """Log-likelihoods, and d log-likelihood / d hidden of each token: head[target] - E'[head]."""
     count = hidden_PxD.shape[0]
-    # The wanted tokens first; indices past the end read zeros and write nothing.
-    order_P = jnp.argsort(~wanted_P, stable=True)
-    order_P = jnp.where(jnp.arange(count) < jnp.sum(wanted_P), order_P, count)
+    # The masked tokens first; indices past the end read zeros and write nothing.
+    order_P = jnp.argsort(~loss_mask_P, stable=True)
+    order_P = jnp.where(jnp.arange(count) < jnp.sum(loss_mask_P), order_P, count)
     order_P = jnp.pad(order_P, (0, -count % BLOCK), constant_values=count)
 
     def sweep(i, carry):
@@ -359,7 +425,7 @@ def _sweep(tied, head, hidden_PxD, targets_P, wanted_P, allowed_PxA, *, with_gra
         return lls_P, gradient_PxD
 
     zeros = (jnp.zeros(count, jnp.float32), jnp.zeros_like(hidden_PxD) if with_gradient else None)
-    needed = -(-jnp.sum(wanted_P) // BLOCK)
+    needed = -(-jnp.sum(loss_mask_P) // BLOCK)
     return jax.lax.fori_loop(0, needed, sweep, zeros)
 
 

@@ -5,6 +5,7 @@ Dims: K candidates, Q queries of a candidate, T tokens, A gold-answer tokens, N 
 
 import functools
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,8 @@ def gold_log_likelihoods(config, params, delta: Delta | None, queries: Queries):
     Returns:
       [Q] float32, in nats; 0 for padding rows.
     """
+    chex.assert_rank([queries.tokens_QxT, queries.answers_QxA], 2)
+    chex.assert_equal_shape([queries.prompt_lengths_Q, queries.answer_lengths_Q])
     variables = delta_lib.variables(delta)
     hidden_QxTxD = decoder.hidden_states(config, params, queries.tokens_QxT, delta=variables)
     offsets_A = jnp.arange(queries.answers_QxA.shape[1])
@@ -64,7 +67,9 @@ def gold_log_likelihoods_of_candidates(config, params, deltas_K, queries_K):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def answers_of_candidates(static, params, deltas_K, prompts_KxQxT, lengths_KxQ, keys_KxQ):
+def answers_of_candidates(
+    static, params, deltas_K, prompts_KxQxT, lengths_KxQ, keys_KxQ, automaton=None
+):
     """Answers of K adapted models to Q queries each, decoded natively over all K x Q rows.
 
     Args:
@@ -72,10 +77,13 @@ def answers_of_candidates(static, params, deltas_K, prompts_KxQxT, lengths_KxQ, 
       deltas_K: K stacked low-rank deltas, or None for the unadapted model.
       prompts_KxQxT: right-aligned prompts; lengths_KxQ their lengths, 0 for padding.
       keys_KxQ: a PRNG key per query (unused when greedy).
+      automaton: None, or what every answer has to keep to; see `sampling.generate`.
 
     Returns:
       sampling.Samples with rows in the order of (k, q).
     """
+    chex.assert_rank(prompts_KxQxT, 3)
+    chex.assert_shape([lengths_KxQ, keys_KxQ], prompts_KxQxT.shape[:2])
     variables = None if deltas_K is None else delta_lib.grouped_variables(deltas_K)
     return sampling.generate(
         static,
@@ -84,4 +92,5 @@ def answers_of_candidates(static, params, deltas_K, prompts_KxQxT, lengths_KxQ, 
         lengths_KxQ.reshape(-1),
         keys_KxQ.reshape(-1),
         delta=variables,
+        automaton=automaton,
     )

@@ -1,12 +1,13 @@
 """The inner loop: fine-tuning parameter deltas on what self-edits say (SEAL, section 3.1).
 
-`update_candidates` trains K candidates in one program, each on its own sequences and from its own
-delta, as if it were alone. One step of it:
+It is line 5 of SEAL's Algorithm 1, LM' <- SFT(LM, self-edit). `update_candidates` trains K
+candidates in one program, each on its own sequences and from its own delta, as if it were alone.
+One step of it:
 
     every candidate's sequence of the step's rank   [K*B, T] padded rows
     -> one packed row of their real tokens          [P]      every base matmul is one large product
     -> K losses, K gradients                        low-rank parts and attention on [K*B, T]
-    -> K optimizer steps                            `_descend`, written for one and mapped
+    -> K optimizer steps                            `optimizer_step`, written for one
 
 The steps are shared: one scalar predicate chooses the shape (P, T) that a step runs at, which has
 room for the sequences of all candidates.
@@ -17,6 +18,7 @@ Dims: K candidates, N sequences of a candidate, S steps, B sequences a step, T t
 import dataclasses
 import functools
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -175,6 +177,10 @@ def update(
       ValueError: K > 1 dense deltas.
     """
     config, settings = static
+    chex.assert_rank([problems_K.tokens_NxT, schedule.ranks_KxSxB], 3)
+    chex.assert_equal_shape([problems_K.tokens_NxT, problems_K.mask_NxT])
+    count = schedule.ranks_KxSxB.shape[0]
+    chex.assert_tree_shape_prefix((deltas_K.tree, problems_K, hparams_K, pasts_K), (count,))
     spec = deltas_K.spec
     anchors_K = None if pasts_K is None else pasts_K.anchors
 
@@ -195,7 +201,7 @@ def update(
     if anchors_K is not None:
         before = anchor_states(anchors_K.tokens_AxT, variables(deltas_K.tree))
 
-    def losses(shape, tree_K, tokens_KxBxT, wanted_KxBxT, lengths_KxB):
+    def losses(shape, tree_K, tokens_KxBxT, loss_mask_KxBxT, lengths_KxB):
         """K mean losses of a batch of B sequences each; nats a token."""
         packed, padded = shape
         rows = (-1, tokens_KxBxT.shape[-1])
@@ -203,12 +209,12 @@ def update(
             config,
             params,
             tokens_KxBxT.reshape(rows)[:, :padded],
-            wanted_BxT=wanted_KxBxT.reshape(rows)[:, :padded],
+            loss_mask_BxT=loss_mask_KxBxT.reshape(rows)[:, :padded],
             delta=variables(tree_K),
             packing=packing_lib.make(lengths_KxB.reshape(-1), packed=packed, padded=padded),
             remat=settings.remat,
         )
-        targets_K = wanted_KxBxT[..., 1:].sum(axis=(1, 2))
+        targets_K = loss_mask_KxBxT[..., 1:].sum(axis=(1, 2))
         sums_K = lls_RxT1.reshape(tokens_KxBxT.shape[0], -1).sum(axis=1)
         losses_K = -sums_K / jnp.maximum(targets_K, 1)
         return losses_K.sum(), losses_K  # each depends on its own delta alone
@@ -226,7 +232,7 @@ def update(
 
     def step(carry):
         s, training_K = carry
-        batch = jax.vmap(_rows)(problems_K, schedule.ranks_KxSxB[:, s])
+        batch = jax.vmap(_batch_of)(problems_K, schedule.ranks_KxSxB[:, s])
         gradients_K, losses_K = jax.lax.switch(
             schedule.shapes_S[s], branches, training_K.tree, *batch
         )
@@ -234,8 +240,8 @@ def update(
             more_K = jax.grad(penalty)(training_K.tree, anchors_K)
             gradients_K = jax.tree.map(jnp.add, gradients_K, more_K)
         present_K = (batch[-1] > 0).any(axis=1)
-        descend = functools.partial(_descend, settings.optimizer, s)
-        training_K = jax.vmap(descend)(training_K, gradients_K, losses_K, present_K, hparams_K)
+        step_of_one = functools.partial(optimizer_step, settings.optimizer, s)
+        training_K = jax.vmap(step_of_one)(training_K, gradients_K, losses_K, present_K, hparams_K)
         return s + 1, training_K.replace(tree=allowed(training_K.tree))
 
     def allowed(tree_K):
@@ -245,7 +251,7 @@ def update(
         return jax.vmap(retention.project_out)(tree_K, pasts_K.directions)
 
     num_steps = schedule.shapes_S.shape[0]
-    start = functools.partial(_start, settings.optimizer, num_steps)
+    start = functools.partial(_untrained, settings.optimizer, num_steps)
     start_K = jax.vmap(start)(allowed(deltas_K.tree))
     _, training_K = jax.lax.while_loop(
         lambda carry: carry[0] < schedule.num_steps, step, (jnp.int32(0), start_K)
@@ -258,15 +264,15 @@ def update(
 update_candidates = jax.jit(update, static_argnums=0)
 
 
-def _rows(problem: InnerProblem, ranks_B):
-    """A candidate's sequences of these ranks: tokens [B, T], wanted [B, T], lengths [B].
+def _batch_of(problem: InnerProblem, ranks_B):
+    """A candidate's sequences of these ranks: tokens [B, T], loss mask [B, T], lengths [B].
 
     A rank that it does not have is a row of length 0 without anything to train on.
     """
     count = problem.lengths_N.shape[0]
     lengths_B = jnp.where((ranks_B >= 0) & (ranks_B < count), problem.lengths_N[ranks_B], 0)
-    wanted_BxT = problem.mask_NxT[ranks_B] & (lengths_B > 0)[:, None]
-    return problem.tokens_NxT[ranks_B], wanted_BxT, lengths_B
+    loss_mask_BxT = problem.mask_NxT[ranks_B] & (lengths_B > 0)[:, None]
+    return problem.tokens_NxT[ranks_B], loss_mask_BxT, lengths_B
 
 
 def _divergence(config, params, before_AxTxD, after_AxTxD, lengths_A):
@@ -280,7 +286,7 @@ def _divergence(config, params, before_AxTxD, after_AxTxD, lengths_A):
     return jnp.sum(jnp.where(counted_AxT1, kl_AxT1, 0.0)) / jnp.maximum(counted_AxT1.sum(), 1)
 
 
-def _start(optimizer: optim.AdamW, num_steps: int, tree) -> _Training:
+def _untrained(optimizer: optim.AdamW, num_steps: int, tree) -> _Training:
     """A candidate before its first step."""
     return _Training(
         tree=tree,
@@ -291,7 +297,7 @@ def _start(optimizer: optim.AdamW, num_steps: int, tree) -> _Training:
     )
 
 
-def _descend(
+def optimizer_step(
     optimizer: optim.AdamW, s, training: _Training, gradient, loss, present, hparams: InnerHParams
 ) -> _Training:
     """One candidate's optimizer step; nothing if it is absent, done or not finite."""

@@ -52,7 +52,7 @@ class DeviceMesh:
 
     @property
     def data_shards(self) -> int:
-        """How many copies of the weights there are, each with its own share of the rows."""
+        """How many copies of the weights there are, each with its own part of the rows."""
         return len(self.devices) // self.model_axis
 
     @functools.cached_property
@@ -68,8 +68,8 @@ class DeviceMesh:
         devices = mesh_utils.create_device_mesh(shape, self.devices, allow_split_physical_axes=True)
         return Mesh(devices, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
 
-    def shares(self, candidates: int) -> int:
-        """Over how many shares of "data" candidates are spread: all, or 1 if they do not divide."""
+    def shards(self, candidates: int) -> int:
+        """Over how many shards of "data" candidates are spread: all, or 1 if they do not divide."""
         return self.data_shards if candidates % self.data_shards == 0 else 1
 
     def row_shardings(self, tree):
@@ -165,24 +165,24 @@ def shapes(tree, shardings):
 
 
 @functools.cache
-def inner_program(devices: DeviceMesh, static, shares: int):
-    """The jitted inner update of K candidates in `shares` shares, each with its own schedule.
+def inner_program(devices: DeviceMesh, static, shards: int):
+    """The jitted inner update of K candidates in `shards` shards, each with its own schedule.
 
     Args:
       devices: what it runs on.
-      static: (ModelConfig, InnerSettings); the shapes are those of one share.
-      shares: 1, or the number of data shards.
+      static: (ModelConfig, InnerSettings); the shapes are those of one shard.
+      shards: 1, or the number of data shards.
 
     Returns:
       (params, deltas_K, problems_K, hparams_K, schedules_D, pasts_K) -> (deltas_K, results_K),
-      where schedules_D are stacked, one for each share.
+      where schedules_D are stacked, one for each shard.
     """
 
     def update(params, deltas_K, problems_K, hparams_K, schedules_D, pasts_K):
         schedule = jax.tree.map(lambda leaf: leaf[0], schedules_D)
         return inner.update(static, params, deltas_K, problems_K, hparams_K, schedule, pasts_K)
 
-    if shares > 1:
+    if shards > 1:
         spread = PartitionSpec(DATA)
         update = _map(devices, update, (PartitionSpec(), *[spread] * 5), spread)
 
@@ -209,10 +209,10 @@ def inner_update(
 
     Args:
       devices: what it runs on.
-      static: (ModelConfig, InnerSettings); the shapes are those of one share.
+      static: (ModelConfig, InnerSettings); the shapes are those of one shard.
       params: as `DeviceMesh.place` puts them.
       deltas_K, problems_K, hparams_K: as `DeviceMesh.shard` puts them.
-      schedules: one for each share of K / shares(K) candidates, in order.
+      schedules: one for each shard of K / shards(K) candidates, in order.
       pasts_K: what the candidates learned before, as `DeviceMesh.shard` puts it, or None.
     """
     schedules_D = devices.shard(jax.tree.map(lambda *leaves: np.stack(leaves), *schedules))

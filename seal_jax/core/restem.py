@@ -1,8 +1,12 @@
 """The outer loop's mathematics: ReST-EM (Singh et al., 2024), as SEAL uses it (section 3.1).
 
-E-step: of M self-edits per context, sampled from the policy and rewarded by what they teach,
-`select` says with what weight each is kept. M-step: `update` maximises the log-likelihood of the
-kept ones; it is written per device shard, with its collectives behind `axis_name`.
+It is line 8 of SEAL's Algorithm 1, LM <- RL update(LM, reward, self-edit), in two steps:
+
+    E-step   of M self-edits a context, sampled from the policy (line 4) and rewarded by what they
+             teach (lines 5 to 7), `select` says with what weight each is kept
+    M-step   `update` maximises the log-likelihood of the kept ones, where a reward is a constant
+
+The M-step is written per device shard, with its collectives behind `axis_name`.
 
 Dims: C contexts, M self-edits of a context, B rows of one shard, T tokens, A allowed
 tokens of a constraint.
@@ -14,6 +18,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -116,6 +121,7 @@ def select(
            [1., 0., 0.]], dtype=float32)
     """
     rewards_CxM = np.asarray(rewards_CxM, np.float64)
+    chex.assert_rank(rewards_CxM, 2)
     if not isinstance(rule, SelectionRule):
         return _weights_of(rule, rewards_CxM, baselines_C, lengths_CxM)
     valid_CxM = ~np.isnan(rewards_CxM)
@@ -197,12 +203,15 @@ class Batch(flax.struct.PyTreeNode):
       allowed_BxTxA: None, or for self-edits that were sampled under a constraint the tokens that
         were allowed in the place of each of theirs, padded with -1: the likelihood is then that of
         the policy under the constraint, from which they were drawn.
+      scope: of the constraint. With "head" tokens for which nothing is allowed were drawn freely:
+        their likelihood is the policy's own.
     """
 
     tokens_BxT: jax.Array
     mask_BxT: jax.Array
     weights_B: jax.Array
     allowed_BxTxA: jax.Array | None = None
+    scope: constrained.Scope = flax.struct.field(pytree_node=False, default="whole")
 
 
 class MStepState(flax.struct.PyTreeNode):
@@ -249,7 +258,11 @@ def gradient(static, params, delta: Delta, batch: Batch, axis_name: str | None):
       (loss in nats a token, gradient tree), the same on every shard.
     """
     config, settings = static
+    chex.assert_rank(batch.tokens_BxT, 2)
+    chex.assert_equal_shape([batch.tokens_BxT, batch.mask_BxT])
     rows = batch.weights_B.shape[0]
+    chex.assert_rank(batch.weights_B, 1)
+    chex.assert_tree_shape_prefix(batch, (rows,))
     if rows % settings.microbatch:
         raise ValueError(f"{rows} rows a device do not divide by microbatch={settings.microbatch}.")
     micro = jax.tree.map(lambda leaf: leaf.reshape(-1, settings.microbatch, *leaf.shape[1:]), batch)
@@ -259,13 +272,13 @@ def gradient(static, params, delta: Delta, batch: Batch, axis_name: str | None):
         log_likelihoods = decoder.log_likelihoods
         if part.allowed_BxTxA is not None:
             log_likelihoods = functools.partial(
-                constrained.log_likelihoods, allowed_BxTxA=part.allowed_BxTxA
+                constrained.log_likelihoods, allowed_BxTxA=part.allowed_BxTxA, scope=part.scope
             )
         lls_BxT1 = log_likelihoods(
             config,
             params,
             part.tokens_BxT,
-            wanted_BxT=part.mask_BxT & (part.weights_B > 0)[:, None],
+            loss_mask_BxT=part.mask_BxT & (part.weights_B > 0)[:, None],
             delta=variables,
             remat=settings.remat,
         )
@@ -307,7 +320,9 @@ def update(
       The new state and the metrics METRICS ("loss" in nats a token), equal on every shard.
     """
     _, settings = static
+    # M-step, 1: the gradient of the weighted mean log-likelihood over all shards.
     loss, grad = gradient(static, params, state.delta, batch, axis_name)
+    # M-step, 2: one step of the optimizer along it, at this step's learning rate.
     rate = optim.learning_rate(
         settings.learning_rate,
         state.step,
@@ -323,71 +338,85 @@ def update(
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class SftExample:
     """One kept self-edit as tokens: the loss is on those after the prompt.
 
     Attributes:
       allowed: None, or where the self-edit was sampled under a constraint what its tokens were
-        chosen from, as `constrained.allowed_along` gives it: one row for each.
+        chosen from, as `constrained.allowed_along` gives it: one row for each, or for each of its
+        head.
+      scope: of that constraint; with "head" the tokens after the first len(allowed) were free.
     """
 
     tokens: tuple[int, ...]
     prompt_length: int
     weight: float = 1.0
     allowed: tuple[tuple[int, ...], ...] | None = None
+    scope: constrained.Scope = "whole"
 
 
 def epoch_batches(
-    rows: list[Row], *, batch_size: int, multiple: int, length: int, order: np.ndarray
+    examples: list[SftExample], *, batch_size: int, multiple: int, length: int, order: np.ndarray
 ) -> list[Batch]:
-    """One epoch of batches on the host; rows of weight 0 are dropped, padding rows weigh 0.
+    """One epoch of batches on the host; those of weight 0 are dropped, padding rows weigh 0.
 
     Args:
-      rows: kept self-edits.
+      examples: kept self-edits.
       batch_size: effective batch over all devices.
       multiple: what a batch's rows are padded to a multiple of (devices x microbatch).
-      length: T, at least the longest row.
-      order: a permutation of the rows of positive weight.
+      length: T, at least the longest example.
+      order: a permutation of the examples of positive weight.
 
     Raises:
-      ValueError: rows with and without a constraint, or of constraints that are padded otherwise.
+      ValueError: examples with and without a constraint, of constraints that are padded otherwise,
+        or of whole texts and of heads.
 
-    >>> row = Row(tokens=(1, 2, 3), prompt_length=1)
-    >>> [b.weights_B.tolist() for b in epoch_batches([row] * 3, batch_size=2, multiple=2, length=4,
-    ...                                              order=np.arange(3))]
+    >>> example = SftExample(tokens=(1, 2, 3), prompt_length=1)
+    >>> batches = epoch_batches([example] * 3, batch_size=2, multiple=2, length=4,
+    ...                         order=np.arange(3))
+    >>> [batch.weights_B.tolist() for batch in batches]
     [[1.0, 1.0], [1.0, 0.0]]
     """
-    rows = [row for row in rows if row.weight > 0]
-    width = _allowed_width(rows)
+    examples = [example for example in examples if example.weight > 0]
+    width = _allowed_width(examples)
+    scope = "whole" if width is None else examples[0].scope
     batches = []
-    for first in range(0, len(rows), batch_size):
-        chosen = [rows[i] for i in order[first : first + batch_size]]
+    for first in range(0, len(examples), batch_size):
+        chosen = [examples[i] for i in order[first : first + batch_size]]
         count = math.ceil(len(chosen) / multiple) * multiple
         tokens_BxT = np.zeros((count, length), np.int32)
         mask_BxT = np.zeros((count, length), bool)
         weights_B = np.zeros(count, np.float32)
         allowed_BxTxA = None if width is None else np.full((count, length, width), -1, np.int32)
-        for i, row in enumerate(chosen):
-            tokens_BxT[i, : len(row.tokens)] = row.tokens
-            mask_BxT[i, row.prompt_length : len(row.tokens)] = True
-            weights_B[i] = row.weight
-            if allowed_BxTxA is not None and row.allowed:
-                allowed_BxTxA[i, row.prompt_length : len(row.tokens)] = row.allowed
-        batches.append(Batch(tokens_BxT, mask_BxT, weights_B, allowed_BxTxA))
+        for i, example in enumerate(chosen):
+            tokens_BxT[i, : len(example.tokens)] = example.tokens
+            mask_BxT[i, example.prompt_length : len(example.tokens)] = True
+            weights_B[i] = example.weight
+            if allowed_BxTxA is not None and example.allowed:
+                end = example.prompt_length + len(example.allowed)
+                allowed_BxTxA[i, example.prompt_length : end] = example.allowed
+        batches.append(Batch(tokens_BxT, mask_BxT, weights_B, allowed_BxTxA, scope))
     return batches
 
 
-def _allowed_width(rows: list[Row]) -> int | None:
-    """A of all rows, or None where none was sampled under a constraint."""
-    free = [row.allowed is None for row in rows]
+def _allowed_width(examples: list[SftExample]) -> int | None:
+    """A of all examples, or None where none was sampled under a constraint."""
+    free = [example.allowed is None for example in examples]
     if all(free):
         return None
-    widths = {len(allowed) for row in rows for allowed in row.allowed or ()}
-    if any(free) or len(widths) > 1:
-        raise ValueError("the rows of an M-step must all have been sampled under one constraint.")
-    for row in rows:
-        if len(row.allowed or ()) != len(row.tokens) - row.prompt_length:
+    widths = {len(allowed) for example in examples for allowed in example.allowed or ()}
+    if any(free) or len(widths) > 1 or len({example.scope for example in examples}) > 1:
+        raise ValueError(
+            "the examples of an M-step must all have been sampled under one constraint."
+        )
+    for example in examples:
+        count, given = len(example.tokens) - example.prompt_length, len(example.allowed or ())
+        if given != count and example.scope == "whole":
             raise ValueError(
-                "a row's allowed tokens must be given for each token after its prompt."
+                "an example's allowed tokens must be given for each token after its prompt."
+            )
+        if not 0 < given <= count and example.scope == "head":
+            raise ValueError(
+                "an example's allowed tokens must be given for its head, one row a token."
             )
     return widths.pop() if widths else 1

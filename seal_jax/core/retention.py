@@ -105,7 +105,7 @@ def norm_capped(delta: Delta, params: Tree, limit: float) -> Delta:
       limit: the largest Frobenius norm of a change, as a share of its kernel's.
     """
     flat = flax.traverse_util.flatten_dict(params)
-    found = {}
+    found: dict[tuple[str, ...], jax.Array] = {}
     for path, factors in _modules(delta.tree).items():
         kernel = flat[(*path, "kernel")].astype(jnp.float32)
         a, b = factors["a"], factors["b"]
@@ -146,7 +146,7 @@ def _modules(tree: Tree) -> dict[tuple[str, ...], Tree]:
 
 def _map_modules(tree: Tree, function) -> Tree:
     """The tree of function(a, b) for every module."""
-    flat = {}
+    flat: dict[tuple[str, ...], jax.Array] = {}
     for path, factors in _modules(tree).items():
         flat |= {(*path, name): leaf for name, leaf in function(**factors).items()}
     return flax.traverse_util.unflatten_dict(flat)

@@ -2,7 +2,8 @@
 
 All rows advance together in one loop with one scalar stop predicate; finished rows emit nothing.
 Row r's token at position t is drawn with `fold_in(keys[r], t)`, so a row's text does not depend on
-its neighbours. With an automaton (see `constrained`) only texts that it accepts are written.
+its neighbours. With an automaton (see `constrained`) only texts, or texts with heads, that it
+accepts are written; rows may be in their heads while others are past them.
 
 Dims: P prompts, B rows (P times samples per prompt), T prompt tokens, N new tokens, V vocabulary,
 A allowed tokens of an automaton's state.
@@ -11,6 +12,7 @@ A allowed tokens of an automaton's state.
 import dataclasses
 import functools
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -88,9 +90,13 @@ def generate(
       automaton: None, or what every row has to keep to: tokens are drawn from the policy's
         distribution renormalised over the allowed ones, and the automaton's stop tokens, not the
         settings', end a row. A row that reaches the limit first is a text cut off
-        (`constrained.check_limit` says what limit suffices).
+        (`constrained.check_limit` says what limit suffices). Of scope "head", a row past its head
+        is drawn and ended as without an automaton.
     """
     config, settings = static
+    chex.assert_rank(prompts_PxT, 2)
+    chex.assert_shape(lengths_P, (prompts_PxT.shape[0],))
+    chex.assert_shape(keys_B, (prompts_PxT.shape[0] * samples_per_prompt,))
     cache_len = prompts_PxT.shape[1] + settings.max_new_tokens
     logits_PxV, cache = decoder.prefill(
         config, params, prompts_PxT, lengths_P, cache_len, delta=delta
@@ -102,20 +108,26 @@ def generate(
     stop_ids = jnp.asarray(settings.stop_ids, jnp.int32)
     first_slot = prompts_PxT.shape[1]
 
+    def draw(logits_BxV, states_B, keys_now_B):
+        """The next tokens, the states after them, and whether they end their rows."""
+        if automaton is None or automaton.scope == "head":
+            free_B = choose(logits_BxV, keys_now_B, settings)
+            stops_B = (free_B[:, None] == stop_ids).any(axis=1)
+        if automaton is None:
+            return free_B, states_B, stops_B
+        logits_BxA = constrained.allowed_logits(automaton, states_B, logits_BxV)
+        tokens_B = automaton.tokens_SxA[states_B, choose(logits_BxA, keys_now_B, settings)]
+        after_B = constrained.advance(automaton, states_B, tokens_B)
+        if automaton.scope == "whole":
+            return tokens_B, after_B, constrained.ended(automaton, after_B)
+        past_head_B = constrained.ended(automaton, states_B)
+        return jnp.where(past_head_B, free_B, tokens_B), after_B, stops_B & past_head_B
+
     def write(t, logits_BxV, states_B, tokens_BxN, lengths_B, done_B):
         keys_now_B = jax.vmap(jax.random.fold_in, (0, None))(keys_B, t)
-        if automaton is None:
-            tokens_B = choose(logits_BxV, keys_now_B, settings)
-        else:
-            logits_BxA = constrained.allowed_logits(automaton, states_B, logits_BxV)
-            tokens_B = automaton.tokens_SxA[states_B, choose(logits_BxA, keys_now_B, settings)]
-            states_B = constrained.advance(automaton, states_B, tokens_B)
+        tokens_B, states_B, stops_B = draw(logits_BxV, states_B, keys_now_B)
         tokens_BxN = tokens_BxN.at[:, t].set(jnp.where(done_B, 0, tokens_B))
         lengths_B = lengths_B + ~done_B
-        if automaton is None:
-            stops_B = (tokens_B[:, None] == stop_ids).any(axis=1)
-        else:
-            stops_B = constrained.ended(automaton, states_B)
         return tokens_B, states_B, tokens_BxN, lengths_B, stops_B & ~done_B
 
     def step(carry):

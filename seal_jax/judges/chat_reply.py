@@ -3,6 +3,7 @@
 A function of the reply alone; nothing here sends, waits or knows the settings.
 """
 
+import dataclasses
 import datetime
 import email.utils
 import json
@@ -10,14 +11,37 @@ import math
 import unicodedata
 from typing import Any, Literal
 
-from seal_jax.judges.completion_cache import Stored
-
 _PASSING = {408, 409, 425, 429}  # and 500 upwards
 _HOPELESS = {401, 402, 403, 404, 405}  # and redirections: no prompt can do better
 _NO_QUOTA = b"insufficient_quota"  # a 429 that waiting does not cure
-_DETAIL_LENGTH = 300
 
 
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """A prompt's completion, or why there is none.
+
+    Attributes:
+      text: what the model wrote; None if nothing could be had.
+      reason: why not; None if it could.
+      cached: whether it was on the disk already.
+      truncated: whether it ends at the length limit.
+      requests: how many requests were sent for it by this call.
+      prompt_tokens, completion_tokens: as the endpoint counted them when it was asked for; 0 where
+        it did not say.
+      retry: whether a later call may get what this one could not: the prompt is not at fault.
+    """
+
+    text: str | None
+    reason: str | None = None
+    cached: bool = False
+    truncated: bool = False
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    retry: bool = False
+
+
+@dataclasses.dataclass(eq=False)
 class Problem(Exception):
     """Why a request gave no completion.
 
@@ -28,24 +52,15 @@ class Problem(Exception):
       wait: seconds that the endpoint asks to wait before the next request.
     """
 
-    def __init__(
-        self,
-        scope: Literal["request", "prompt", "all"],
-        reason: str,
-        *,
-        status: int = 0,
-        wait: float = 0.0,
-    ):
-        super().__init__(reason)
-        self.scope = scope
-        self.reason = reason
-        self.status = status
-        self.wait = wait
+    scope: Literal["request", "prompt", "all"]
+    reason: str
+    status: int = 0
+    wait: float = 0.0
 
 
 def read(
     status: int, body: bytes, *, retry_after: str = "", location: str = "", secret: str = ""
-) -> Stored:
+) -> Completion:
     """The completion in a reply.
 
     Args:
@@ -57,8 +72,9 @@ def read(
     Raises:
       Problem: there is none.
 
-    >>> read(200, b'{"choices": [{"message": {"content": "Yes"}}], "usage": {"prompt_tokens": 9}}')
-    Stored(text='Yes', truncated=False, prompt_tokens=9, completion_tokens=0)
+    >>> found = read(200, b'{"choices": [{"message": {"content": "Yes"}}]}')
+    >>> found.text, found.truncated, found.prompt_tokens
+    ('Yes', False, 0)
     """
     if 200 <= status < 300:
         return _completion(body, status, secret)
@@ -105,7 +121,7 @@ def whole(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def plain(text: str, secret: str = "") -> str:
+def plain(text: str, secret: str = "", length: int = 300) -> str:
     """A text from outside as one short line without control characters and without `secret`.
 
     >>> plain("Incorrect\\n key:\\x1b abc", secret="abc")
@@ -113,10 +129,10 @@ def plain(text: str, secret: str = "") -> str:
     """
     text = text.replace(secret, "[the key]") if secret else text
     line = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split())
-    return line if len(line) <= _DETAIL_LENGTH else f"{line[:_DETAIL_LENGTH]}…"
+    return line if len(line) <= length else f"{line[:length]}…"
 
 
-def _completion(body: bytes, status: int, secret: str) -> Stored:
+def _completion(body: bytes, status: int, secret: str) -> Completion:
     """The first choice of a reply that says that it succeeded."""
     try:
         reply = json.loads(body)
@@ -141,8 +157,11 @@ def _completion(body: bytes, status: int, secret: str) -> Stored:
         reason = f"the reply's content is of type {type(text).__name__}, not a text"
         raise Problem("request", reason, status=status)
     usage = reply.get("usage")
-    return Stored(
-        whole(text), truncated, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    return Completion(
+        whole(text),
+        truncated=truncated,
+        prompt_tokens=_count(usage, "prompt_tokens"),
+        completion_tokens=_count(usage, "completion_tokens"),
     )
 
 

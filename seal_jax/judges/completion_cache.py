@@ -6,13 +6,14 @@ that; several threads and processes may hold the file open, each with a cache of
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import pathlib
 import sqlite3
-from collections.abc import Iterator
-from typing import NamedTuple, Self
+
+import filelock
+
+from seal_jax.judges.chat_reply import Completion
 
 FILE_NAME = "completions.sqlite3"
 
@@ -36,16 +37,7 @@ class CacheError(OSError):
     """The cache's folder cannot be used; the message says what to change."""
 
 
-class Stored(NamedTuple):
-    """A completion as it is kept: its text, and what it cost when it was asked for."""
-
-    text: str
-    truncated: bool
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class CompletionCache:
+class CompletionCache(contextlib.AbstractContextManager):
     """The completions in a folder, for use by one thread."""
 
     def __init__(self, folder: str | os.PathLike[str]):
@@ -68,28 +60,25 @@ class CompletionCache:
                 "writable, or set cache_dir to another one ('' for no cache)."
             ) from None
 
-    def get(self, key: str) -> Stored | None:
-        """What was put under `key`."""
-        row = self._execute(_GET, (key,))
-        return Stored(row[0], bool(row[1]), row[2], row[3]) if row else None
+    def get(self, key: str) -> Completion | None:
+        """What was put under `key`: its text, and what it cost when it was asked for."""
+        if row := self._execute(_GET, (key,)):
+            text, truncated, *counts = row
+            return Completion(text, None, True, bool(truncated), 0, *counts)
+        return None
 
-    def put(self, key: str, model: str, stored: Stored) -> Stored:
+    def put(self, key: str, model: str, new: Completion) -> Completion:
         """Keeps a completion; the one that is then under `key`, an earlier one if there is one.
 
         A disk that takes no more is warned of, and loses nothing that the caller holds.
         """
-        self._execute(_PUT, (key, model, *stored))
-        return self.get(key) or stored
-
-    def close(self) -> None:
-        """Lets the file go."""
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
+        values = (key, model, new.text, new.truncated, new.prompt_tokens, new.completion_tokens)
+        self._execute(_PUT, values)
+        return self.get(key) or new
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        """Lets the file go."""
+        self._connection.close()
 
     def _execute(self, statement: str, values: tuple) -> tuple | None:
         """The first row of a statement; None where there is none, or where the file fails."""
@@ -115,7 +104,8 @@ class CompletionCache:
 
     def _open(self, *, thorough: bool) -> sqlite3.Connection:
         """A connection to a sound file with the table in it."""
-        with _alone(self.path.with_suffix(".lock")):
+        # Of two processes that open a damaged file, one sets it aside.
+        with filelock.FileLock(self.path.with_suffix(".lock")):
             try:
                 return _connect(self.path, thorough)
             except sqlite3.DatabaseError as error:
@@ -131,21 +121,17 @@ class CompletionCache:
             return _connect(self.path, False)
 
 
-class _DamagedError(sqlite3.DatabaseError):
-    """What SQLite's own check of a file found."""
-
-
 def _connect(path: pathlib.Path, thorough: bool) -> sqlite3.Connection:
     """Opens the file and, if asked, reads all of it; a statement is a transaction of its own."""
     connection = sqlite3.connect(path, timeout=_SECONDS_TO_WAIT, isolation_level=None)
     try:
         connection.execute(_TABLE)
         connection.execute(_GET, ("",))
-        if (
-            thorough
-            and (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok"
-        ):
-            raise _DamagedError(found)
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone() if thorough else ("ok",)
+        if found != "ok":
+            error = sqlite3.DatabaseError(found)
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
     except BaseException:
         connection.close()
         raise
@@ -154,8 +140,7 @@ def _connect(path: pathlib.Path, thorough: bool) -> sqlite3.Connection:
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether the file's content is at fault, and not the disk, a lock or a permission."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind of error
-    return isinstance(error, _DamagedError) or code in _DAMAGED
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED  # the low byte is the kind
 
 
 def _set_aside(path: pathlib.Path) -> pathlib.Path:
@@ -165,17 +150,6 @@ def _set_aside(path: pathlib.Path) -> pathlib.Path:
         number += 1
     path.rename(aside)
     return aside
-
-
-@contextlib.contextmanager
-def _alone(path: pathlib.Path) -> Iterator[None]:
-    """Holds a lock, so that of two processes that open a damaged file one sets it aside."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _why(error: Exception) -> str:

@@ -7,6 +7,7 @@ with one prompt is the reason of that prompt alone.
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -18,8 +19,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from seal_jax.judges import chat_reply
-from seal_jax.judges.chat_reply import Problem
-from seal_jax.judges.completion_cache import CacheError, CompletionCache, Stored
+from seal_jax.judges.chat_reply import Completion, Problem
+from seal_jax.judges.completion_cache import CacheError, CompletionCache
 from seal_jax.settings.endpoint import EndpointSettings
 
 _FORM = 1  # of requests and cache keys; another number asks everything anew
@@ -29,29 +30,6 @@ _LONGEST_WAIT = 300.0  # seconds that an endpoint may ask us to wait; beyond it 
 
 class EndpointError(RuntimeError):
     """No prompt can be completed; the message says which setting or variable to change."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Completion:
-    """A prompt's completion, or why there is none.
-
-    Attributes:
-      text: what the model wrote; None if nothing could be had.
-      reason: why not; None if it could.
-      cached: whether it was on the disk already.
-      truncated: whether it ends at the length limit.
-      requests: how many requests were sent for it by this call.
-      prompt_tokens, completion_tokens: as the endpoint counted them when it was asked for; 0 where
-        it did not say.
-    """
-
-    text: str | None
-    reason: str | None
-    cached: bool
-    truncated: bool = False
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 def complete(
@@ -85,11 +63,12 @@ def complete(
         missing = "base_url" if not settings.base_url else "model"
         example = "https://api.openai.com/v1" if missing == "base_url" else "gpt-4.1"
         raise EndpointError(f"the endpoint's {missing} is not set: set it, e.g. to {example!r}.")
-    if not settings.cache_dir:
-        return _Call(settings, prompts, system, None, report, sleep).run()
+    texts, turn = [chat_reply.whole(prompt) for prompt in prompts], chat_reply.whole(system)
+    folder = settings.cache_dir
     try:
-        with CompletionCache(settings.cache_dir) as cache:
-            return _Call(settings, prompts, system, cache, report, sleep).run()
+        with CompletionCache(folder) if folder else contextlib.nullcontext() as cache:
+            keys = _cache_keys(settings, turn, texts)
+            return _Call(settings, texts, turn, keys, cache, report, sleep).run()
     except CacheError as error:
         raise EndpointError(str(error)) from None
 
@@ -100,9 +79,9 @@ def cost(completions: Iterable[Completion]) -> dict[str, int]:
     The tokens of cached completions were paid for earlier and are not among them; nor are those of
     replies that could not be read, which the endpoint may have charged for.
 
-    >>> cost([Completion("Yes", None, False, requests=2, prompt_tokens=90, completion_tokens=1),
-    ...       Completion("No", None, True, prompt_tokens=80, completion_tokens=1),
-    ...       Completion(None, "status 400", False, requests=1)])
+    >>> cost([Completion("Yes", requests=2, prompt_tokens=90, completion_tokens=1),
+    ...       Completion("No", cached=True, prompt_tokens=80, completion_tokens=1),
+    ...       Completion(None, "status 400", requests=1)])
     {'completions': 3, 'cached': 1, 'failed': 1, 'requests': 3, 'prompt_tokens': 90, \
 'completion_tokens': 1}
     """
@@ -122,111 +101,104 @@ class _Unreachable(Problem):
     """No connection was made: perhaps there is no endpoint at the address."""
 
 
+@dataclasses.dataclass
 class _Call:
     """One call of `complete`: what its requests share."""
 
-    def __init__(
-        self,
-        settings: EndpointSettings,
-        prompts: Sequence[str],
-        system: str,
-        cache: CompletionCache | None,
-        report: Callable[[Completion], None] | None,
-        sleep: Callable[[float], Awaitable[None]],
-    ):
-        self._settings = settings
-        self._prompts = [chat_reply.whole(prompt) for prompt in prompts]
-        self._system = chat_reply.whole(system)
-        self._keys = _cache_keys(settings, self._system, self._prompts)
-        self._cache = cache
-        self._report = report
-        self._sleep = sleep
-        self._done: dict[int, Completion] = {}
-        self._jitter = random.Random()
-        self._secret = ""
-        self._answered = False  # whether the endpoint has replied to anything
-        self._resume_at = 0.0  # no request before then: the endpoint asked to wait
+    settings: EndpointSettings
+    prompts: list[str]
+    system: str
+    keys: list[str]
+    cache: CompletionCache | None
+    report: Callable[[Completion], None] | None
+    sleep: Callable[[float], Awaitable[None]]
+    done: dict[int, Completion] = dataclasses.field(default_factory=dict)
+    jitter: random.Random = dataclasses.field(default_factory=random.Random)
+    secret: str = dataclasses.field(default="", repr=False)
+    answered: bool = False  # whether the endpoint has replied to anything
+    resume_at: float = 0.0  # no request before then: the endpoint asked to wait
 
     def run(self) -> list[Completion]:
         """All completions, the cached ones first; sends nothing if there are no others."""
         missing = []
-        for index, key in enumerate(self._keys):
-            if self._cache and (stored := self._cache.get(key)):
-                self._finish(index, _completion(stored, cached=True))
+        for index, key in enumerate(self.keys):
+            if self.cache and (stored := self.cache.get(key)):
+                self._finish(index, stored)
             else:
                 missing.append(index)
         if missing:
-            self._secret = _api_key(self._settings.api_key_env)
+            self.secret = _api_key(self.settings.api_key_env)
             try:
                 asyncio.run(self._ask(missing))
             except BaseExceptionGroup as group:  # the first failure cancelled the other workers
                 raise group.exceptions[0] from None
-        return [self._done[index] for index in range(len(self._prompts))]
+        return [self.done[index] for index in range(len(self.prompts))]
 
     def _finish(self, index: int, completion: Completion) -> None:
-        self._done[index] = completion
-        if self._report:
-            self._report(completion)
+        self.done[index] = completion
+        if self.report:
+            self.report(completion)
 
     async def _ask(self, missing: Sequence[int]) -> None:
         """Completes the missing prompts, in order, by `concurrency` workers."""
         http, waiting = _http_library(), iter(missing)
         headers = {"Content-Type": "application/json"}
-        if self._secret:
-            headers["Authorization"] = f"Bearer {self._secret}"
+        if self.secret:
+            headers["Authorization"] = f"Bearer {self.secret}"
 
         async def work() -> None:
             for index in waiting:
                 self._finish(index, await self._complete(http, client, index))
 
         # Reading the certificates takes longer than a local model's verdict, which needs none.
-        secure = urllib.parse.urlsplit(self._settings.base_url).scheme != "http"
+        secure = urllib.parse.urlsplit(self.settings.base_url).scheme != "http"
         async with (
             http.AsyncClient(headers=headers, timeout=None, verify=secure) as client,
             asyncio.TaskGroup() as group,
         ):
-            for _ in range(min(self._settings.concurrency, len(missing))):
+            for _ in range(min(self.settings.concurrency, len(missing))):
                 group.create_task(work())
 
     async def _complete(self, http: Any, client: Any, index: int) -> Completion:
         """One prompt's completion, or why its last attempt failed."""
-        attempts, clock = self._settings.attempts, asyncio.get_running_loop().time
+        attempts, clock = self.settings.attempts, asyncio.get_running_loop().time
         attempt, not_before = 0, 0.0
         while True:
             attempt += 1
-            if (wait := max(not_before, self._resume_at) - clock()) > 0:
-                await self._sleep(wait)
+            if (wait := max(not_before, self.resume_at) - clock()) > 0:
+                await self.sleep(wait)
             try:
-                stored = await self._request(http, client, self._prompts[index])
-                if self._cache:
-                    stored = self._cache.put(self._keys[index], self._settings.model, stored)
-                return _completion(stored, requests=attempt)
+                found = await self._request(http, client, self.prompts[index])
+                if self.cache:
+                    found = self.cache.put(self.keys[index], self.settings.model, found)
+                return dataclasses.replace(found, cached=False, requests=attempt)
             except Problem as problem:
                 last = attempt == attempts
-                unreachable = isinstance(problem, _Unreachable) and not self._answered
+                unreachable = isinstance(problem, _Unreachable) and not self.answered
                 if problem.scope == "all" or (last and unreachable):
-                    raise EndpointError(_what_to_change(self._settings, problem)) from None
+                    raise EndpointError(_what_to_change(self.settings, problem)) from None
                 reason = problem.reason
                 if problem.wait > _LONGEST_WAIT:
                     reason += f", and the endpoint asks to wait {problem.wait:.0f} s"
                     last = True
                 elif problem.wait:  # every worker waits, not only this one
-                    self._resume_at = max(self._resume_at, clock() + problem.wait)
+                    self.resume_at = max(self.resume_at, clock() + problem.wait)
                 if problem.scope == "request" and not last:
                     not_before = clock() + self._back_off(attempt)
                     continue
                 tries = f" ({attempt} attempts)" if attempt > 1 else ""
-                return Completion(None, reason + tries, False, requests=attempt)
+                passing = problem.scope == "request"
+                return Completion(None, reason + tries, requests=attempt, retry=passing)
 
     def _back_off(self, attempt: int) -> float:
         """Seconds to wait after an attempt: twice as long each time, and never the same."""
         longest = min(_FIRST_WAIT * 2 ** (attempt - 1), _LONGEST_BACK_OFF)
-        return longest * self._jitter.uniform(0.5, 1.0)
+        return longest * self.jitter.uniform(0.5, 1.0)
 
-    async def _request(self, http: Any, client: Any, prompt: str) -> Stored:
+    async def _request(self, http: Any, client: Any, prompt: str) -> Completion:
         """Sends one request and reads its reply."""
-        settings = self._settings
-        turns = [{"role": "system", "content": self._system}] if self._system else []
+        settings = self.settings
+        turns = [{"role": "system", "content": self.system}] if self.system else []
         turns.append({"role": "user", "content": prompt})
         body: dict[str, Any] = {"model": settings.model, "messages": turns}
         if settings.max_tokens:
@@ -240,28 +212,16 @@ class _Call:
             raise Problem("request", f"no reply within {settings.timeout:g} s (timeout)") from None
         except http.RequestError as error:
             kind = _Unreachable if isinstance(error, http.ConnectError) else Problem
-            why = chat_reply.plain(str(error), self._secret) or type(error).__name__
+            why = chat_reply.plain(str(error), self.secret) or type(error).__name__
             raise kind("request", f"the connection failed: {why}") from None
-        self._answered = True
+        self.answered = True
         return chat_reply.read(
             reply.status_code,
             reply.content,
             retry_after=reply.headers.get("Retry-After", ""),
             location=reply.headers.get("Location", ""),
-            secret=self._secret,
+            secret=self.secret,
         )
-
-
-def _completion(stored: Stored, *, cached: bool = False, requests: int = 0) -> Completion:
-    return Completion(
-        stored.text,
-        None,
-        cached,
-        truncated=stored.truncated,
-        requests=requests,
-        prompt_tokens=stored.prompt_tokens,
-        completion_tokens=stored.completion_tokens,
-    )
 
 
 def _cache_keys(settings: EndpointSettings, system: str, prompts: Sequence[str]) -> list[str]:
@@ -277,7 +237,7 @@ def _cache_keys(settings: EndpointSettings, system: str, prompts: Sequence[str])
             prompt,
             settings.max_tokens,
             settings.temperature,
-            seen[prompt],  # the how manieth sample it is
+            seen[prompt],  # its index among repeats of this prompt
         ]
         seen[prompt] += 1
         keys.append(hashlib.sha256(json.dumps(what).encode()).hexdigest())

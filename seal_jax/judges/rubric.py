@@ -9,9 +9,13 @@ import dataclasses
 import os
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
-from seal_jax.judges import endpoint
+import numpy as np
+
+from seal_jax.judges import chat_reply, endpoint
+from seal_jax.judges.endpoint import Completion
+from seal_jax.judges.reply_model import ReplyModel
 from seal_jax.settings.endpoint import EndpointSettings
 from seal_jax.tasks.knowledge import prompt
 from seal_jax.tasks.protocol import Context
@@ -53,13 +57,21 @@ class Scored(NamedTuple):
     reason: str | None
 
 
+class Rubric(Protocol):
+    """Whoever scores self-edits without an inner loop."""
+
+    def score(self, pairs: Sequence[tuple[Context, str]]) -> list[Scored]:
+        """A score of each self-edit about its context, in their order."""
+        ...
+
+
 def load_template(prompts_dir: str | os.PathLike | None = None) -> str:
     """Reads `rubric.txt`; see `prompt.load_template`.
 
     Raises:
       PromptError: the template cannot be used.
     """
-    return prompt.load_template("rubric", _PLACEHOLDERS, prompts_dir)
+    return prompt.load_template("rubric", _PLACEHOLDERS, prompts_dir, package="seal_jax.judges")
 
 
 def rubric_prompt(template: str, context: Context, self_edit: str) -> str:
@@ -117,18 +129,47 @@ class EndpointRubric:
           EndpointError: the endpoint cannot complete anything.
         """
         prompts = [rubric_prompt(self.template, context, text) for context, text in pairs]
-        return [
-            _read(completion.text, completion.reason)
-            for completion in endpoint.complete(self.settings, prompts)
-        ]
+        return [_read(completion) for completion in endpoint.complete(self.settings, prompts)]
 
 
-def _read(reply: str | None, reason: str | None) -> Scored:
-    if reply is None:
-        return Scored(None, f"the judge did not reply: {reason}")
-    score = parse_score(reply)
-    shown = " ".join(reply.split())[:80]
+def _read(completion: Completion) -> Scored:
+    """The score of a reply, or why it gives none."""
+    if completion.text is None:
+        return Scored(None, f"the judge did not reply: {completion.reason}")
+    score = parse_score(completion.text)
+    shown = chat_reply.plain(completion.text, length=80)
     return Scored(score, None if score is not None else f"the judge gave no score: {shown!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelRubric(ReplyModel):
+    """Scores self-edits by a rubric: each criterion's score is its mean under p("1") to p("5").
+
+    Attributes:
+      template: the rubric, with {title}, {passage} and {self_edit}.
+    """
+
+    replies: ClassVar = tuple("12345")
+    template: str = dataclasses.field(default_factory=load_template)
+
+    def score(self, pairs: Sequence[tuple[Context, str]]) -> list[Scored]:
+        """A score of each self-edit, from 1 to 5: the mean over the criteria."""
+        prompts = [rubric_prompt(self.template, context, text) for context, text in pairs]
+        by_criterion = [self.log_likelihoods(prompts, f"{criterion}:") for criterion in CRITERIA]
+        return [_expected(found) for found in zip(*by_criterion, strict=True)]
+
+
+def _expected(by_criterion: Sequence[np.ndarray | str]) -> Scored:
+    """The mean score over criteria, each the mean of 1 to 5 under its replies' probabilities."""
+    scores = []
+    for lls_R in by_criterion:
+        if isinstance(lls_R, str):
+            return Scored(None, lls_R)
+        if not np.isfinite(lls_R).all():
+            return Scored(None, "the judge's log-likelihoods are not finite")
+        shares_R = np.exp(lls_R - lls_R.max())
+        scores.append(float(shares_R @ np.arange(1, len(lls_R) + 1) / shares_R.sum()))
+    return Scored(sum(scores) / len(scores), None)
 
 
 def _labelled(label: str, text: str) -> float | None:

@@ -2,12 +2,10 @@
 
 import collections
 import dataclasses
-import json
 import os
-import pathlib
 from collections.abc import Callable, Iterator, Mapping
 
-from seal_jax.judges import chat_reply, endpoint
+from seal_jax.judges import chat_reply, endpoint, json_lines
 from seal_jax.judges.endpoint import Completion
 from seal_jax.settings.endpoint import EndpointSettings
 
@@ -111,22 +109,7 @@ def ask_teacher(
 
 def _rows(path: str | os.PathLike[str]) -> Iterator[dict[str, str]]:
     """The lines of a file that are not blank, checked."""
-    try:
-        text = pathlib.Path(path).expanduser().read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise TeacherError(
-            f"{path}: cannot read the teacher's completions ({error.strerror}). Check the path."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise TeacherError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8.") from None
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TeacherError(f"{where}: not JSON ({error}); {_EXPECTED}.") from None
+    for where, row in json_lines.read(path, TeacherError, _EXPECTED):
         if not isinstance(row, dict) or not {"context", "prompt"} & row.keys():
             raise TeacherError(f"{where}: {_EXPECTED}.")
         for name in ("completion", "context", "prompt"):

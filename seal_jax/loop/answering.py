@@ -1,93 +1,195 @@
-"""Asking K models the questions of their contexts: answers, verdicts, gold log-likelihoods.
+"""Prompts to K models: the texts that they continue them with, and how likely given ones are.
 
-Nothing here reads or writes a file. A record is a dict of JSON values, ready for the ledger.
+Each model has a list of prompts of its own. They go through the programs
+settings.answers.questions_at_once at a time, so that their number compiles nothing new.
+Nothing here reads or writes a file.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
+import jax
+import numpy as np
+
+from seal_jax.core import batching, evaluate, sampling
+from seal_jax.core.constrained import Automaton
 from seal_jax.core.delta import Delta
-from seal_jax.loop import generation
-from seal_jax.loop.session import Session
-from seal_jax.tasks.protocol import Answered, Context, Question, Verdict
+from seal_jax.core.randomness import keys_for
+from seal_jax.loop.opened_model import OpenedModel
+from seal_jax.loop.session import EncodedExam, Session
 
 Record = dict[str, Any]
+_Item = TypeVar("_Item")
 
 
 def ask(
     session: Session,
     params,
     deltas_K: Delta | None,
-    contexts,
-    width: int,
+    exams: Sequence[EncodedExam],
     *,
-    passage: bool = False,
-) -> list[list[Record]]:
-    """Asks K models the questions of one context each, and grades their answers.
+    count: int,
+    width: int,
+) -> list[Record]:
+    """Asks K models one exam each.
 
     Args:
       deltas_K: K stacked deltas, or None for the unadapted model.
-      contexts: at most K = inner.candidates contexts.
-      width: see Session.query_width.
-      passage: whether each question comes with its passage.
+      exams: at most K.
+      count: K.
+      width: see `Session.width`; prompts beyond it are left out.
 
     Returns:
-      For each context, a record a question: its id, the answer's text, correct (None where it is
-      ungraded, with the reason in "ungraded"), empty and gold_log_likelihood (None where it is not
-      finite).
+      For each exam {"texts": answers by prompt id, "gold_log_likelihoods": nats by question, None
+      where it is not finite}.
     """
-    beliefs = believe(session, params, deltas_K, contexts, width, passage=passage)
-    prompts = _prompts(session, contexts, passage)
-    texts = generation.write(session, params, deltas_K, prompts, width=width)
-    verdicts = iter(
-        session.grader.grade(
-            [
-                Answered(
-                    query=session.task.query(context, question),
-                    question=question.text,
-                    gold=question.answer,
-                    prediction=text,
-                )
-                for context, said in zip(contexts, texts, strict=True)
-                for question, text in zip(context.questions, said, strict=True)
-            ]
-        )
-    )
-    return [
+    likelihoods = score(session, params, deltas_K, exams, count=count, width=width)
+    asked = [
         [
-            _record(question, text, next(verdicts), belief)
-            for question, text, belief in zip(context.questions, said, believed, strict=True)
+            (one.id, tokens)
+            for one, tokens in zip(exam.exam.asked, exam.prompts, strict=True)
+            if len(tokens) <= width
         ]
-        for context, said, believed in zip(contexts, texts, beliefs, strict=True)
+        for exam in exams
+    ]
+    prompts = [[tokens for _, tokens in of] for of in asked]
+    texts = generate(session, params, deltas_K, prompts, count=count, width=width)
+    return [
+        {
+            "texts": {id: text for (id, _), text in zip(of, said, strict=True)},
+            "gold_log_likelihoods": known,
+        }
+        for of, said, known in zip(asked, texts, likelihoods, strict=True)
     ]
 
 
-def _record(question: Question, text: str, verdict: Verdict, belief: float | None) -> Record:
-    return {
-        "question": question.id,
-        "text": text,
-        "correct": verdict.correct,
-        "empty": verdict.empty,
-        "ungraded": verdict.reason if verdict.correct is None else None,
-        "gold_log_likelihood": belief,
-    }
-
-
-def _prompts(session: Session, contexts: Sequence[Context], passage: bool) -> list[list[list[int]]]:
-    """Token ids of each context's questions."""
-    return [[session.query(c, q, passage) for q in c.questions] for c in contexts]
-
-
-def believe(
+def score(
     session: Session,
     params,
     deltas_K: Delta | None,
-    contexts,
-    width: int,
+    exams: Sequence[EncodedExam],
     *,
-    passage: bool = False,
+    count: int,
+    width: int,
+) -> list[dict[str, float | None]]:
+    """Log-likelihoods of the gold answers of K models' exams, nats by question; see `ask`."""
+    prompts = [[prompt for prompt, _ in exam.scored] for exam in exams]
+    golds = [[gold for _, gold in exam.scored] for exam in exams]
+    found = gold_log_likelihoods(
+        session, params, deltas_K, prompts, golds, count=count, width=width
+    )
+    return [
+        {one.question: value for one, value in zip(exam.exam.scored, of, strict=True)}
+        for exam, of in zip(exams, found, strict=True)
+    ]
+
+
+def generate(
+    opened: OpenedModel,
+    params,
+    deltas_K: Delta | None,
+    prompts: Sequence[Sequence[Sequence[int]]],
+    *,
+    count: int,
+    width: int,
+    draws: Sequence[tuple] | None = None,
+    sample: sampling.SampleSettings | None = None,
+    at_once: int | None = None,
+    automaton: Automaton | None = None,
+) -> list[list[str]]:
+    """The texts with which K models continue their prompts.
+
+    Args:
+      prompts: token ids of at most K models' prompts.
+      width: a length in tokens that holds every prompt.
+      draws: name each model's samples in the keys (unused when greedy); None draws the same for
+        all.
+      sample: how tokens are chosen; None is as settings.answers says.
+      at_once: prompts of one model that go through the program together; None is
+        settings.answers.questions_at_once.
+      automaton: what the texts are held to, or None.
+    """
+    answers = opened.settings.answers
+    sample = sample or answers.sample_settings(opened.stop_ids)
+    draws = draws or [("answer",)] * len(prompts)
+    size = at_once or answers.questions_at_once
+    texts: list[list[str]] = [[] for _ in prompts]
+    for first, part in _parts(prompts, size):
+        aligned = [
+            batching.right_align(
+                part[k] if k < len(part) else [],
+                rows=size,
+                buckets=(width,),
+                what="answers.prompt_buckets",
+            )
+            for k in range(count)
+        ]
+        names = [*draws, *[draws[0]] * (count - len(draws))]
+        rows = [(*name, first, row) for name in names for row in range(size)]
+        keys = keys_for(opened.settings.seed, rows)
+        out = evaluate.answers_of_candidates(
+            (opened.model, sample),
+            params,
+            deltas_K,
+            *opened.devices.shard(batching.stack(aligned)),
+            opened.devices.shard(keys).reshape(count, size),
+            automaton,
+        )
+        tokens_KxQxN, lengths_KxQ = (
+            np.asarray(leaf).reshape(count, size, *leaf.shape[1:])
+            for leaf in jax.device_get((out.tokens_BxN, out.lengths_B))
+        )
+        for k, of in enumerate(part):
+            texts[k] += [
+                opened.decode(tokens_KxQxN[k, q, : lengths_KxQ[k, q]].tolist())
+                for q in range(len(of))
+            ]
+    return texts
+
+
+def gold_log_likelihoods(
+    opened: OpenedModel,
+    params,
+    deltas_K: Delta | None,
+    prompts: Sequence[Sequence[Sequence[int]]],
+    golds: Sequence[Sequence[Sequence[int]]],
+    *,
+    count: int,
+    width: int,
+    max_gold_tokens: int | None = None,
 ) -> list[list[float | None]]:
-    """Gold log-likelihoods of the questions of one context for each of K models, in nats."""
-    golds = [[session.gold(question) for question in c.questions] for c in contexts]
-    prompts = _prompts(session, contexts, passage)
-    return generation.likelihoods(session, params, deltas_K, prompts, golds, width=width)
+    """log p(gold | prompt) under each of K models, in nats; None where it is not finite.
+
+    Args:
+      golds: token ids of what should follow each prompt, cut at max_gold_tokens.
+      max_gold_tokens: None is answers.max_gold_tokens.
+    """
+    settings = opened.settings.answers
+    size, limit = settings.questions_at_once, max_gold_tokens or settings.max_gold_tokens
+    found: list[list[float | None]] = [[] for _ in prompts]
+    for (_, asked), (_, gold) in zip(_parts(prompts, size), _parts(golds, size), strict=True):
+        queries = [
+            batching.queries(of, wanted, rows=size, length=width, answer_length=limit)
+            for of, wanted in zip(asked, gold, strict=True)
+        ]
+        queries += [jax.tree.map(np.zeros_like, queries[0])] * (count - len(queries))
+        lls_KxQ = jax.device_get(
+            evaluate.gold_log_likelihoods_of_candidates(
+                opened.model, params, deltas_K, opened.devices.shard(batching.stack(queries))
+            )
+        )
+        for k, of in enumerate(asked):
+            found[k] += [finite(lls_KxQ[k, q]) for q in range(len(of))]
+    return found
+
+
+def finite(value) -> float | None:
+    """The value as a number for the records; None where it is NaN or infinite."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _parts(lists: Sequence[Sequence[_Item]], size: int) -> Iterator[tuple[int, list]]:
+    """(first, the items of each list from there on, at most `size`) until all were had."""
+    for first in range(0, max(map(len, lists), default=0), size):
+        yield first, [items[first : first + size] for items in lists]

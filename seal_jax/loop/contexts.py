@@ -7,55 +7,72 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seal_jax.loop.session import Session, make_task
+from seal_jax.loop.session import Session
 from seal_jax.settings import SettingsError
-from seal_jax.tasks.knowledge import splits, squad
-from seal_jax.tasks.protocol import Context, Split
+from seal_jax.tasks import splits
+from seal_jax.tasks.protocol import Context, Skipped, Split, View
 
 
 class Available(NamedTuple):
-    """The contexts of a split that a run can use, and how many things were left out, and why."""
+    """The contexts of a split that a run can use, and what was left out, and why."""
 
     contexts: list[Context]
-    left_out: dict[str, int]
+    skipped: list[Skipped]
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many things were left out, by reason."""
+        return splits.count_reasons(self.skipped)
 
     def explain(self) -> str:
         """What was left out, for an error; "" if nothing was."""
-        reasons = "; ".join(f"{count}: {reason}" for reason, count in self.left_out.items())
+        first = {part.reason: part.where for part in reversed(self.skipped)}
+        reasons = "; ".join(
+            f"{count}, such as {first[reason]}: {reason}" for reason, count in self.left_out.items()
+        )
         return f" Left out: {reasons}." if reasons else ""
 
 
-def available(session: Session, split: Split) -> Available:
+def available(session: Session, split: Split, views: Sequence[View] = ("adapted",)) -> Available:
     """The contexts of a split with their first data.max_questions questions.
 
-    Contexts whose prompt is too long for the run are left out.
+    Contexts whose prompts are too long for the run are left out, with the reason.
     """
-    reasons = squad.count_reasons(session.task.skipped(split))
-    fitting = []
-    for context in session.task.contexts(split):
-        reason = session.unfit(context)
+    skipped, fitting = list(session.task.skipped(split)), []
+    for context in first_questions(session, session.task.contexts(split)):
+        reason = session.unfit(context, views)
         if reason:
-            reasons[reason] = reasons.get(reason, 0) + 1
+            skipped.append(Skipped(context.id, reason))
         else:
             fitting.append(context)
-    return Available(_first_questions(fitting, session.settings.data.max_questions), reasons)
+    return Available(fitting, skipped)
 
 
 def training_rounds(session: Session, training: Available) -> list[list[Context]]:
     """Each round's training contexts, chosen by the seed; rounds share none.
+
+    A task whose settings name the contexts has all of them in every round.
 
     Raises:
       SettingsError: there are too few.
     """
     settings = session.settings.restem
     count, rounds = settings.contexts_per_round, settings.rounds
-    if count * rounds > len(training.contexts):
+    found = training.contexts
+    if session.task.takes_all:
+        if rounds and not found:
+            raise SettingsError(
+                f"no {session.task.context_word} to train on fits this run: name others, or raise "
+                f"the limits.{training.explain()}"
+            )
+        return [found] * rounds
+    if count * rounds > len(found):
         raise SettingsError(
             f"{rounds} rounds of {count} fresh contexts need {count * rounds} training contexts, "
-            f"but there are {len(training.contexts)}: lower restem.contexts_per_round or "
-            f"restem.rounds, or {_more(session, 'train_path')}.{training.explain()}"
+            f"but there are {len(found)}: lower restem.contexts_per_round or restem.rounds, or "
+            f"{_more(session, 'train_path')}.{training.explain()}"
         )
-    return splits.rounds(training.contexts, count=count, rounds=rounds, seed=session.settings.seed)
+    return splits.rounds(found, count=count, rounds=rounds, seed=session.settings.seed)
 
 
 def held_out(session: Session, evaluation: Available) -> list[Context]:
@@ -64,8 +81,15 @@ def held_out(session: Session, evaluation: Available) -> list[Context]:
     Raises:
       SettingsError: there are too few.
     """
-    found = evaluation.contexts
-    wanted = session.settings.evaluation.contexts or len(found)
+    found, settings = evaluation.contexts, session.settings.evaluation
+    if session.task.takes_all:
+        if not found:
+            raise SettingsError(
+                f"no {session.task.context_word} to evaluate fits this run: name others, or raise "
+                f"the limits.{evaluation.explain()}"
+            )
+        return found
+    wanted = settings.contexts or len(found)
     if wanted > len(found):
         raise SettingsError(
             f"evaluation.contexts is {wanted}, but there are {len(found)} evaluation contexts: "
@@ -76,10 +100,43 @@ def held_out(session: Session, evaluation: Available) -> list[Context]:
             "an interval needs at least 2 evaluation contexts: raise evaluation.contexts, or "
             f"{_more(session, 'eval_path')}.{evaluation.explain()}"
         )
-    seed = session.settings.evaluation.seed
-    drawn = {c.id for c in splits.choose(found, wanted, seed=seed, name="evaluation contexts")}
-    chosen = [context for context in found if context.id in drawn]
-    return _some_questions(chosen, session.settings.evaluation.questions, seed)
+    chosen = splits.choose(found, wanted, seed=settings.seed, name="evaluation contexts")
+    drawn = {context.id for context in chosen}
+    kept = [context for context in found if context.id in drawn]
+    return _some_questions(kept, settings.questions, settings.seed)
+
+
+def development(session: Session) -> list[Context]:
+    """The contexts that settings are tuned on.
+
+    Raises:
+      SettingsError: there are too few.
+    """
+    fitting = [
+        context
+        for context in first_questions(session, session.task.development())
+        if not session.unfit(context)
+    ]
+    wanted = session.settings.tuning.contexts
+    if len(fitting) < wanted:
+        raise SettingsError(
+            f"tuning.contexts is {wanted}, but there are {len(fitting)} development contexts: "
+            "lower it, or leave tuning.learning_rates and tuning.epochs empty."
+        )
+    return splits.choose(fitting, wanted, seed=None, name="development contexts")
+
+
+def first_questions(session: Session, contexts: Sequence[Context]) -> list[Context]:
+    """Contexts with their first data.max_questions questions; 0 is all of them."""
+    count = session.settings.data.max_questions
+    if not count:
+        return list(contexts)
+    return [dataclasses.replace(c, questions=c.questions[:count]) for c in contexts]
+
+
+def asked(session: Session, contexts: Sequence[Context]) -> list[Context]:
+    """The contexts of which anything is asked."""
+    return [context for context in contexts if session.exam(context, "adapted").exam.asked]
 
 
 def _more(session: Session, key: str) -> str:
@@ -102,29 +159,4 @@ def _some_questions(contexts: list[Context], count: int, seed: int) -> list[Cont
             questions=tuple(q for k, q in enumerate(context.questions) if (c, k) in kept),
         )
         for c, context in enumerate(contexts)
-    ]
-
-
-def development(session: Session) -> list[Context]:
-    """The contexts that settings are tuned on: of the articles that the evaluation leaves out.
-
-    Raises:
-      DataError: there are too few.
-    """
-    settings = session.settings
-    half = make_task(settings, dataclasses.replace(settings.data, eval_part="development"))
-    fitting = [context for context in half.contexts("eval") if not session.unfit(context)]
-    return splits.choose(
-        _first_questions(fitting, settings.data.max_questions),
-        settings.tuning.contexts,
-        seed=None,
-        name="development contexts",
-    )
-
-
-def _first_questions(contexts: Sequence[Context], count: int) -> list[Context]:
-    """Contexts with their first questions; 0 is all of them."""
-    return [
-        dataclasses.replace(context, questions=context.questions[: count or None])
-        for context in contexts
     ]

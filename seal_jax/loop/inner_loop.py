@@ -1,4 +1,4 @@
-"""Running the inner loop of a group of candidates: from token ids to trained deltas.
+"""The inner loop of a group of candidates: from token ids to trained deltas.
 
 Nothing here reads or writes a file.
 """
@@ -12,111 +12,110 @@ from seal_jax.core import batching, inner, optim, parallel
 from seal_jax.core.delta import Delta
 from seal_jax.core.randomness import key_for, keys_for
 from seal_jax.loop.opened_model import OpenedModel
-from seal_jax.settings import Inner
+from seal_jax.loop.session import Bounds, EncodedLesson
+
+_PADDING = EncodedLesson(sequences=(), loss_masks=(), learning_rate=0.0, epochs=1)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """What one candidate learns, and how.
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a group of candidates learned.
 
     Attributes:
-      sequences: token ids.
-      masks: the tokens of each whose loss is trained on; None is all of them.
-      learning_rate, epochs: its recipe.
-      init: names its initial delta in the keys.
+      deltas_K, results_K: K stacked deltas (padding candidates' ones change nothing), and results.
+      tokens: how many were trained on and computed.
     """
 
-    sequences: Sequence[Sequence[int]]
-    masks: Sequence[Sequence[bool]] | None = None
-    learning_rate: float
-    epochs: int
-    init: tuple
+    deltas_K: Delta
+    results_K: inner.InnerResult
+    tokens: batching.TokenCounts
 
 
 def train(
     opened: OpenedModel,
     params,
-    lessons: Sequence[Lesson],
+    lessons: Sequence[EncodedLesson],
+    inits: Sequence[tuple],
     *,
     order: tuple,
-    settings: Inner,
-    max_epochs: int,
-    max_steps: int = 0,
+    count: int,
+    bounds: Bounds,
     pasts_K: inner.Past | None = None,
-) -> tuple[Delta, inner.InnerResult, batching.Tokens]:
-    """Trains the candidates of a group, at most K = settings.candidates of them, in one program.
+) -> Trained:
+    """Trains the candidates of a group in one program.
 
     Args:
       params: of the model that is adapted.
+      lessons: at most `count`.
+      inits: of each lesson, what names its initial delta in the keys.
       order: names the order of training in the keys.
-      settings: what the candidates share.
-      max_epochs, max_steps: what the program is made for; see `batching.make_schedule`.
+      count: K.
+      bounds: what the program is made for.
       pasts_K: what the K candidates learned before; see `inner.Past`.
-
-    Returns:
-      K stacked deltas (padding candidates' ones change nothing), K results, and the number of real
-      and computed tokens.
     """
-    seed, count = opened.settings.seed, settings.candidates
-    rows, length = settings.max_sequences, settings.buckets[-1]
-    shares = opened.devices.shares(count)
-    share = count // shares
+    settings, seed = opened.settings.inner, opened.settings.seed
+    shards = opened.devices.shards(count)
+    share = count // shards
     shapes = batching.step_shapes(
         settings.buckets, rows=share * settings.batch_size, spread=settings.spread
     )
-    padding = Lesson(sequences=(), learning_rate=0.0, epochs=1, init=("init", "padding"))
-    lessons = [*lessons, *[padding] * (count - len(lessons))]
-    lengths = [[len(sequence) for sequence in lesson.sequences] for lesson in lessons]
-    epochs = [lesson.epochs for lesson in lessons]
+    missing = count - len(lessons)
+    lessons = [*lessons, *[_PADDING] * missing]
+    keys = keys_for(seed, [*inits, *[("init", "padding")] * missing])
     schedules, tokens = zip(
         *(
             batching.make_schedule(
-                lengths[first : first + share],
-                epochs=epochs[first : first + share],
+                [list(map(len, lesson.sequences)) for lesson in of],
+                epochs=[lesson.epochs for lesson in of],
                 batch_size=settings.batch_size,
                 key=key_for(seed, "order", *order),
                 shapes=shapes,
-                rows=rows,
-                max_epochs=max_epochs,
-                max_steps=max_steps,
+                rows=bounds.sequences,
+                max_epochs=bounds.epochs,
+                max_steps=bounds.steps,
             )
-            for first in range(0, count, share)
+            for of in (lessons[first : first + share] for first in range(0, count, share))
         ),
         strict=True,
     )
     problems = [
-        batching.inner_problem(lesson.sequences, lesson.masks, rows=rows, length=length)
+        batching.inner_problem(
+            lesson.sequences, lesson.loss_masks, rows=bounds.sequences, length=settings.buckets[-1]
+        )
         for lesson in lessons
     ]
     hparams = [
         inner.InnerHParams(
             learning_rate=np.float32(lesson.learning_rate),
-            num_steps=np.int32(
-                batching.steps_of(
-                    len(lesson.sequences), epochs=lesson.epochs, batch_size=settings.batch_size
-                )
-            ),
+            num_steps=np.int32(steps(opened, lesson)),
             warmup_steps=np.int32(settings.warmup_steps),
             decay=np.int32(optim.DECAYS.index(settings.decay)),
         )
         for lesson in lessons
     ]
-    keys_K = opened.devices.shard(keys_for(seed, [lesson.init for lesson in lessons]))
-    static = (
-        opened.model,
-        inner.InnerSettings(
-            shapes=shapes, optimizer=settings.optimizer, remat=opened.settings.model.remat
-        ),
+    remat = opened.settings.model.remat
+    static = inner.InnerSettings(shapes=shapes, optimizer=settings.optimizer, remat=remat)
+    problems_K, hparams_K = opened.devices.shard(
+        (batching.stack(problems), batching.stack(hparams))
     )
     deltas_K, results_K = parallel.inner_update(
         opened.devices,
-        static,
+        (opened.model, static),
         params,
-        inner.init_candidates(settings.lora.spec(), params, keys_K),
-        *opened.devices.shard((batching.stack(problems), batching.stack(hparams))),
+        inner.init_candidates(settings.lora.spec(), params, opened.devices.shard(keys)),
+        problems_K,
+        hparams_K,
         schedules,
         pasts_K,
     )
-    real = sum(share.real for share in tokens)
-    computed = sum(share.computed for share in tokens)
-    return deltas_K, results_K, batching.Tokens(real=real, computed=computed)
+    real, computed = (sum(getattr(of, name) for of in tokens) for name in ("real", "computed"))
+    return Trained(deltas_K, results_K, batching.TokenCounts(real=real, computed=computed))
+
+
+def steps(opened: OpenedModel, lesson: EncodedLesson) -> int:
+    """Optimizer steps that a lesson takes."""
+    return batching.steps_of(
+        len(lesson.sequences),
+        epochs=lesson.epochs,
+        batch_size=opened.settings.inner.batch_size,
+    )

@@ -3,7 +3,7 @@
 import contextlib
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax
 from seal_jax.loop import failures, opened_model, session
 from seal_jax.loop.run import Run
 from seal_jax.runs import ledger, run_dir, storage
-from seal_jax.runs.shared_ledger import SharedLedger
+from seal_jax.runs.ledger import SharedLedger
 from seal_jax.runtime import hosts, metrics
 from seal_jax.settings import Settings, config_dict
 
@@ -24,7 +24,7 @@ def run_job(
     *,
     overwrite: bool = False,
     quiet: bool = False,
-    open_session: Callable[[Settings], Any] = session.open_session,
+    reuse: Sequence[str] = (),
     **given: Any,
 ) -> dict[str, Any]:
     """Runs or continues a job in `workdir`; returns what it wrote to results.json.
@@ -35,7 +35,7 @@ def run_job(
       work: does the job and returns its results, with all of its records in the run's ledger.
       overwrite: whether a finished run, or one of another config, may be deleted.
       quiet: print nothing. Of several hosts (see `hosts`) host 0 alone prints, and writes.
-      open_session: loads the model and the task; `work` finds them as run.session.
+      reuse: directories of runs whose records are used again where nothing differs.
       **given: what else the job depends on; a run is only continued with the same.
 
     Raises:
@@ -56,7 +56,7 @@ def run_job(
             | {"devices": len(jax.local_devices())}
             | {f"version of {name}": version for name, version in versions().items()}
         )
-        opened = open_session(settings)
+        opened = session.open_session(settings)
         joined.barrier("the model is loaded")
         records: ledger.Ledger | SharedLedger
         if directory and joined.alone:
@@ -69,7 +69,7 @@ def run_job(
             writers = stack.enter_context(metrics.open_writers(settings.metrics, workdir, resolved))
         checkpoints_path = directory.checkpoints_path if directory else storage.locate(workdir)
         with Run(
-            opened, records, checkpoints_path, quiet or joined.rank > 0, writers, joined
+            opened, records, checkpoints_path, quiet or joined.rank > 0, writers, joined, reuse
         ) as run:
             start = time.perf_counter()
             if directory and directory.resumed:
@@ -78,6 +78,8 @@ def run_job(
             run.say(f"model: {opened.source}, on {opened.devices}{on}")
             results = work(run)
             run.forget_steps()
+            if run.ungraded:
+                results |= {"incomplete": run.incomplete}
             run.seconds["total"] = time.perf_counter() - start
         results |= {
             "seed": settings.seed,

@@ -7,8 +7,8 @@ on undisturbed.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 
@@ -17,9 +17,6 @@ from seal_jax.settings import SettingsError
 
 if TYPE_CHECKING:
     from seal_jax.loop.run import Run
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +44,6 @@ class AtOnce:
         """How many by the settings."""
         return getattr(getattr(session.settings, self.part), self.name)
 
-    def with_size(self, session, size: int):
-        """The session with another number in its settings."""
-        if self.given(session) == size:
-            return session
-        part = dataclasses.replace(getattr(session.settings, self.part), **{self.name: size})
-        settings = dataclasses.replace(session.settings, **{self.part: part})
-        return dataclasses.replace(session, settings=settings)
-
 
 CANDIDATES = AtOnce(
     "candidates",
@@ -78,42 +67,40 @@ def candidates(run: "Run") -> int:
     return CANDIDATES.size(run)
 
 
-def in_pieces(
-    run: "Run",
-    group: Sequence[Item],
-    work: Callable[[Any, Sequence[Item]], Result],
-    *,
-    stage: str,
-    of: AtOnce = CANDIDATES,
-) -> list[Result]:
-    """Works on a group in pieces; their size is halved until the device has room for it.
+@contextlib.contextmanager
+def room(run: "Run", of: AtOnce, *, stage: str) -> Iterator[int]:
+    """How many things go through a program at once; halved where the device has no room for them.
 
+    The block does its work from the beginning with that many, and leaves the loop round it:
+
+        while True:
+            with memory.room(run, CANDIDATES, stage="round 1: adapt") as at_once:
+                ...
+                break
+
+    Where it runs out of memory, nothing is raised, so that the loop tries it with half as many.
     Each halving is a "memory" record of the ledger, and holds for the rest of the run.
 
     Args:
-      work: gets the session in whose settings the size of a piece stands, and a piece.
-      stage: names the group to the person at the terminal.
-      of: what the group consists of.
+      of: what the block works on.
+      stage: names the block to the person at the terminal.
 
     Raises:
-      SettingsError: there is no room for the smallest piece either.
+      SettingsError: there is no room for the smallest number either.
     """
-    while True:
-        size = of.size(run)
-        session = of.with_size(run.session, size)
-        try:
-            return [work(session, group[i : i + size]) for i in range(0, len(group), size)]
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if not is_exhausted(error):
-                raise
-            smaller = batching.smaller_size(size, session.devices.data_shards)
-            if smaller is None:
-                raise _too_little(f"{stage}: {size} {of.things} at once", of.lower) from error
-        # Out of the handler, so that what the failed attempt held is freed.
+    size = of.size(run)
+    try:
+        yield size
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not is_exhausted(error):
+            raise
+        smaller = batching.smaller_size(size, run.session.devices.data_shards)
+        if smaller is None:
+            raise _too_little(f"{stage}: {size} {of.things} at once", of.lower) from error
         run.ledger.append(
             "memory",
             f"{smaller} {of.things}",
-            {"stage": stage, of.things: size, f"{of.things}_per_batch": smaller},
+            {"stage_name": stage, of.things: size, f"{of.things}_per_batch": smaller},
         )
         run.say(
             f"{stage}: the device has too little memory for {size} {of.things} at once; from here "

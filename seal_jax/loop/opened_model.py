@@ -116,7 +116,7 @@ def check_memory(settings: Settings, devices: parallel.DeviceMesh) -> None:
     """
     device = devices.devices[0]
     limit = (device.memory_stats() or {}).get("bytes_limit", 0)
-    if device.platform == "cpu" or not limit or settings.task != "knowledge":
+    if device.platform == "cpu" or not limit:
         return
     try:
         config = architectures.architecture(settings.model.path)

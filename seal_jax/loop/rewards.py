@@ -1,69 +1,135 @@
-"""Rewards of self-edits: from the answers of adapted models, or read off the texts."""
+"""Rewards of self-edits: from the marks of adapted models, or read off the texts."""
 
 import math
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from seal_jax.settings import Reward, SettingsError
-
-if TYPE_CHECKING:  # it imports the model, which reports on rewards do not need
-    from seal_jax.loop.writing import Edit
+from seal_jax.stats.intervals import mean
+from seal_jax.tasks.base import Task
+from seal_jax.tasks.protocol import GOLD_LOG_LIKELIHOOD, Metric
 
 Record = dict[str, Any]
+READ_OFF = ("rubric", "length", "pattern")
 
 
-def score(records: Sequence[Record], reward: Reward) -> float:
-    """The reward of one self-edit: the mean over those of its replicates that gave a result.
+def kinds(task: Task) -> list[str]:
+    """The names that reward.kind may have for a task, beside module:function."""
+    return [
+        *(metric.name for metric in metrics(task)),
+        "mix",
+        *READ_OFF,
+    ]
 
-    Answers that could not be graded are left out of the accuracy.
+
+def metrics(task: Task) -> list[Metric]:
+    """What a task's marks hold: its own metrics, and the gold answers' log-likelihood."""
+    return [*task.metrics, GOLD_LOG_LIKELIHOOD]
+
+
+def score(records: Sequence[Record], reward: Reward, main: str) -> float | None:
+    """The reward of one self-edit: the mean over those of its replicates that have one.
 
     Args:
-      records: of its trials; see `trials.try_group`.
+      records: of its trials; see `attempt.attempt`.
       reward: of a kind that needs the inner loop.
-
-    Returns:
-      The reward; NaN where no replicate has one.
+      main: the task's main metric, which the mix has.
     """
-    values = [value(record["answers"], reward) for record in records]
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else float("nan")
+    return mean(value(record, reward, main) for record in records)
 
 
-def value(answers: Sequence[Record], reward: Reward) -> float | None:
-    """The reward that the answers of one adapted model give; None without answers or verdicts.
+def value(marked: Record, reward: Reward, main: str = "accuracy") -> float | None:
+    """The reward that the mark of one adapted model gives; None without answers or verdicts.
 
     Args:
-      answers: a record a question; see `answering.ask`.
-      reward: of a kind that needs the inner loop. A function that it names is given a copy of them,
-        and never no answers.
+      marked: {"answers", "scores"}. A function that the reward names is given a copy of the
+        answers, and never no answers.
 
     Raises:
       SettingsError: a function gave neither a finite number nor None.
 
-    >>> answers = [
-    ...     {"correct": True, "gold_log_likelihood": -1.0},
-    ...     {"correct": None, "gold_log_likelihood": -3.0},
-    ... ]
-    >>> value(answers, Reward(kind="accuracy")), value(answers, Reward(kind="mix", mix=0.1))
+    >>> marked = {"answers": [{}], "scores": {"accuracy": 1.0, "gold_log_likelihood": -2.0}}
+    >>> value(marked, Reward(kind="accuracy")), value(marked, Reward(kind="mix", mix=0.1))
     (1.0, 0.8)
     """
-    if answers and (function := reward.function()):
+    answers = marked["answers"]
+    if not answers:
+        return None
+    if function := reward.function():
         found = function([dict(answer) for answer in answers])
         return None if found is None else _finite(found, reward.kind)
-    graded = [float(answer["correct"]) for answer in answers if answer["correct"] is not None]
-    likelihoods = [answer["gold_log_likelihood"] for answer in answers]
-    if not answers or (reward.kind != "gold_log_likelihood" and not graded):
-        return None
-    if reward.kind == "accuracy":
-        return float(np.mean(graded))
-    if None in likelihoods:
-        return None
-    if reward.kind == "gold_log_likelihood":
-        return float(np.mean(likelihoods))
-    return float(np.mean(graded) + reward.mix * np.mean(likelihoods))
+    scores = marked["scores"]
+    if reward.kind != "mix":
+        return scores.get(reward.kind)
+    own, likelihood = scores.get(main), scores["gold_log_likelihood"]
+    return None if own is None or likelihood is None else own + reward.mix * likelihood
+
+
+def with_likelihoods(marked: Record, likelihoods: Mapping[str, float | None]) -> Record:
+    """A mark with the gold answers' log-likelihoods in its answers and scores."""
+    known = list(likelihoods.values())
+    own = None if None in known or not known else mean(known)
+    return {
+        "answers": [
+            {**of, "gold_log_likelihood": likelihoods.get(of["question"])}
+            for of in marked["answers"]
+        ],
+        "scores": {**marked["scores"], "gold_log_likelihood": own},
+    }
+
+
+def forgetting(records: Sequence[Record], before: Sequence[float | None]) -> float | None:
+    """By how much one self-edit makes gold answers about another context less likely.
+
+    Args:
+      records: of its trials, with the other context's gold log-likelihoods in "mismatched".
+      before: those of the unadapted model.
+
+    Returns:
+      The mean over replicates and questions of the nats lost, of which gains count as none; None
+      where nothing is known.
+
+    >>> forgetting([{"mismatched": [-3.0, -4.0]}], [-2.0, -6.0])
+    0.5
+    """
+    return mean(
+        max(0.0, was - now)
+        for record in records
+        for was, now in zip(before, record.get("mismatched") or (), strict=False)
+        if now is not None and was is not None
+    )
+
+
+def of_texts(reward: Reward, texts: Sequence[Sequence[str]]) -> list[list[float]]:
+    """Rewards "pattern" and "length" of self-edits [C][M]."""
+    if reward.kind == "length":
+        return [[float(len(text)) for text in of] for of in texts]
+    return [[pattern_score(reward.pattern, text) for text in of] for of in texts]
+
+
+def pattern_score(pattern: str, text: str) -> float:
+    """The share of a text's characters that matches of a regular expression cover.
+
+    >>> pattern_score("[0-9]+", "in 1874")
+    0.5714285714285714
+    """
+    covered = sum(len(match.group()) for match in re.finditer(pattern, text))
+    return covered / len(text) if text else 0.0
+
+
+def shown(value: float | None, metric: Metric) -> str:
+    """A score for people: in per cent where it is a share, a dash for None."""
+    if value is None:
+        return "-"
+    return f"{value:.1%}" if metric.share else f"{value:.3f}"
+
+
+def array(values: Sequence[Sequence[float | None]]) -> np.ndarray:
+    """[C, M] with NaN for None."""
+    return np.array([[np.nan if v is None else v for v in of] for of in values], float)
 
 
 def _finite(found: Any, kind: str) -> float:
@@ -77,44 +143,3 @@ def _finite(found: Any, kind: str) -> float:
             f"reward.kind={kind} gave {found!r}: expected a finite number, or None for no reward."
         )
     return number
-
-
-def forgetting(records: Sequence[Record], before: Sequence[Record]) -> float:
-    """By how much one self-edit makes gold answers about another context less likely.
-
-    Args:
-      records: of its trials, with the other context's gold log-likelihoods in "mismatched".
-      before: the unadapted model's answers to the same questions.
-
-    Returns:
-      The mean over replicates and questions of the nats lost, of which gains count as none; NaN
-      where nothing is known.
-
-    >>> before = [{"gold_log_likelihood": -2.0}, {"gold_log_likelihood": -6.0}]
-    >>> forgetting([{"mismatched": [-3.0, -4.0]}], before)
-    0.5
-    """
-    lost = [
-        max(0.0, answer["gold_log_likelihood"] - after)
-        for record in records
-        for answer, after in zip(before, record.get("mismatched") or (), strict=False)
-        if after is not None and answer["gold_log_likelihood"] is not None
-    ]
-    return float(np.mean(lost)) if lost else float("nan")
-
-
-def pattern_score(pattern: str, text: str) -> float:
-    """The share of a text's characters that matches of a regular expression cover.
-
-    >>> pattern_score("[0-9]+", "in 1874")
-    0.5714285714285714
-    """
-    covered = sum(len(match.group()) for match in re.finditer(pattern, text))
-    return covered / len(text) if text else 0.0
-
-
-def text_scores(reward: Reward, edits: Sequence[Sequence["Edit"]]) -> list[list[float]]:
-    """Rewards "pattern" and "length" of self-edits [C][M]."""
-    if reward.kind == "length":
-        return [[float(len(edit.text)) for edit in of] for of in edits]
-    return [[pattern_score(reward.pattern, edit.text) for edit in of] for of in edits]

@@ -3,16 +3,17 @@
 import itertools
 import operator
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 from seal_jax.core import delta, parallel
-from seal_jax.loop.opened_model import OpenedModel
+from seal_jax.loop.reuse import Known
+from seal_jax.loop.session import Session
+from seal_jax.loop.stage import Stage
 from seal_jax.runs import remote_checkpoints, storage
 from seal_jax.runs.checkpoints import Checkpoints
-from seal_jax.runs.ledger import Ledger
-from seal_jax.runs.shared_ledger import SharedLedger
+from seal_jax.runs.ledger import Ledger, SharedLedger
 from seal_jax.runs.step_checkpoints import StepCheckpoints
 from seal_jax.runs.storage import Location
 from seal_jax.runtime import interruption
@@ -21,25 +22,34 @@ from seal_jax.runtime.metrics import Compiles, Writers
 from seal_jax.runtime.progress import Progress
 
 Record = dict[str, Any]
-Unit = tuple[str, Callable[[], Record]]  # its key in the ledger, and what makes its record
-SessionT = TypeVar("SessionT", bound=OpenedModel)
 
 
-class Run(Generic[SessionT]):
+class Ungraded(NamedTuple):
+    """A unit that no judge could mark whole: its stage, how many exams, and what there is."""
+
+    stage: str
+    exams: int
+    record: Record
+
+
+class Run:
     """A session with its ledger, checkpoints and clock; what the stages share.
 
     Attributes:
       steps: the state of the training that is under way.
+      known: what is recorded here and in the runs to reuse, by its content.
+      ungraded: by unit, what could not be marked for want of a judge.
     """
 
     def __init__(
         self,
-        session: SessionT,
+        session: Session,
         ledger: Ledger | SharedLedger,
         checkpoints_path: Location,
         quiet: bool,
         metrics: Writers | None = None,
         hosts: Hosts | None = None,
+        reuse: Sequence[str] = (),
     ):
         self.session = session
         self.ledger = ledger
@@ -52,6 +62,8 @@ class Run(Generic[SessionT]):
         self._checkpoints: dict[str, Checkpoints] = {}
         self.steps = StepCheckpoints(checkpoints_path.parent / "steps", self.say)
         self._kept: tuple[tuple, Any] | None = None
+        self.known = Known(session, ledger, reuse)
+        self.ungraded: dict[str, Ungraded] = {}
 
     def checkpoints(self, line: str) -> Checkpoints:
         """The checkpoints of a line of policies: "" is SEAL's own, others are controls."""
@@ -73,16 +85,17 @@ class Run(Generic[SessionT]):
         Objects are compared by identity and held on to, so that no later one can pass for them.
         """
         kept = self._kept
-        same = kept and len(kept[0]) == len(key) and all(map(operator.is_, kept[0], key))
-        if not same:
-            self._kept = None  # freed before the next one is made
-            self._kept = (key, make())
+        if kept and len(kept[0]) == len(key) and all(map(operator.is_, kept[0], key)):
+            return kept[1]
+        kept = self._kept = None  # freed before the next one is made
+        self._kept = (key, make())
         return self._kept[1]
 
     def close(self) -> None:
         """Finishes what is being written."""
-        for opened in (*self._checkpoints.values(), self.steps):
+        for opened in self._checkpoints.values():
             opened.close()
+        self.steps.close()
 
     def __enter__(self) -> Self:
         return self
@@ -91,11 +104,18 @@ class Run(Generic[SessionT]):
         self.close()
 
     def once(
-        self, kind: str, key: str, work: Callable[[], Record], *, together: bool = False
+        self,
+        kind: str,
+        key: str,
+        work: Callable[[], Record],
+        *,
+        stage: Stage | None = None,
+        together: bool = False,
     ) -> Record:
         """The record of a unit of work, from the ledger or done now, by host 0.
 
         Args:
+          stage: that it is part of.
           together: every host does it: there are other units of work in it.
 
         Raises:
@@ -107,28 +127,69 @@ class Run(Generic[SessionT]):
         interruption.check()
         made = work() if together or self.hosts.rank == 0 else None
         if made is not None and self.hosts.rank == 0:
-            self.ledger.append(kind, key, made)
+            self.record(kind, key, made, stage)
         return self._recorded(kind, key)
 
-    def each(self, kind: str, units: Sequence[Unit]) -> Iterator[Record]:
-        """The records of units of work of one kind, in order.
+    def missing(
+        self,
+        kind: str,
+        units: Mapping[str, Sized],
+        progress: Progress | None = None,
+        show: Callable[[], dict[str, float]] = dict,
+    ) -> Iterator[str]:
+        """The keys of units of work of one kind that this host has to do, in order.
 
-        Those that are not in the ledger are divided over the hosts: as many as there are hosts are
-        done at a time, one by each, and recorded in order before the next ones.
+        Units that are not in the ledger are divided over the hosts: as many as there are hosts are
+        done at a time, one by each, and recorded in order before the next ones. When the iteration
+        ends, all are recorded (`records`).
+
+        Args:
+          units: what each consists of, by key; its size is told to `progress`, beside what `show`
+            gives.
 
         Raises:
           Interrupted: some are not done, and a signal asked for the end of the run.
         """
-        for first, (key, _) in enumerate(units):
-            found = self.ledger.find(kind, key)
-            if found is None:
+        keys = list(units)
+        for first, key in enumerate(keys):
+            if self.ledger.find(kind, key) is None:
                 interruption.check()
-                left = (unit for unit in units[first:] if self.ledger.find(kind, unit[0]) is None)
+                left = (other for other in keys[first:] if self.ledger.find(kind, other) is None)
                 share = list(itertools.islice(left, self.hosts.count))
-                for own, work in share[self.hosts.rank : self.hosts.rank + 1]:
-                    self.ledger.append(kind, own, work())
-                found = self._recorded(kind, key)
-            yield found
+                yield from share[self.hosts.rank : self.hosts.rank + 1]
+                self._recorded(kind, key)
+            if progress:
+                progress.update(len(units[key]), **show())
+
+    def records(self, kind: str, keys: Iterable[str]) -> list[Record]:
+        """The records of units that are done."""
+        found = [self.ledger.find(kind, key) for key in keys]
+        return [record for record in found if record is not None]
+
+    def record(
+        self, kind: str, key: str, record: Record, stage: Stage | None, content: Any = None
+    ) -> None:
+        """Records a unit of work that this host has done.
+
+        Args:
+          stage: that it is part of.
+          content: all that its outcome follows from, with a `repr` that says it; None where it is
+            not to be used again.
+        """
+        if stage is not None:
+            record = {**record, "stage": stage.record()}
+        if content is not None:
+            digest = self.known.digest(kind, content)
+            record = {**record, "content": digest}
+            self.known.add(kind, digest, record)
+        self.ledger.append(kind, key, record)
+
+    def copied(self, kind: str, key: str, content: Any, stage: Stage) -> bool:
+        """Records what another unit of the same content gave, of this run or of those to reuse."""
+        found = self.known.find(kind, content)
+        if found is not None:
+            self.ledger.append(kind, key, {**found, "stage": stage.record()})
+        return found is not None
 
     def _recorded(self, kind: str, key: str) -> Record:
         """The record of a unit of work that one of the hosts has done now."""
@@ -148,7 +209,7 @@ class Run(Generic[SessionT]):
             self.steps.clear()
 
     def measure(
-        self, stage: str, values: Mapping[str, float | None], *, step: int | None = None
+        self, stage: Stage | str, values: Mapping[str, float | None], *, step: int | None = None
     ) -> None:
         """Writes figures for charts, under "stage/name".
 
@@ -176,6 +237,18 @@ class Run(Generic[SessionT]):
                     "peak bytes of a device": parallel.peak_memory(),
                 },
             )
+
+    @property
+    def incomplete(self) -> str:
+        """What could not be marked for want of a judge; "" for nothing."""
+        count = sum(of.exams for of in self.ungraded.values())
+        where = ", ".join(dict.fromkeys(of.stage for of in self.ungraded.values()))
+        return (
+            f"{count} exams could not be graded for want of a judge ({where}): mend what the judge "
+            "needs, and the same command asks it again."
+            if count
+            else ""
+        )
 
     def say(self, line: str) -> None:
         if not self.quiet:

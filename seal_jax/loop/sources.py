@@ -1,104 +1,146 @@
-"""What the arms are adapted to: passages, self-edits of each editor, and other people's texts."""
+"""What arms learn: lessons of the task's sources and of editors, each made once."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from seal_jax.judges import teacher
-from seal_jax.loop import stages, writing
+from seal_jax.loop import attempt, rewards
+from seal_jax.loop.arms import Arm
 from seal_jax.loop.policies import Policy
 from seal_jax.loop.run import Run
-from seal_jax.loop.writing import Edit
-from seal_jax.tasks.knowledge import entity_graph
-from seal_jax.tasks.protocol import Context
-from seal_jax.weights import tokenizer
+from seal_jax.loop.sample import Edit, Prompt, edit_prompts, sample
+from seal_jax.loop.stage import Stage
+from seal_jax.settings import Reward
+from seal_jax.tasks.protocol import (
+    Asking,
+    BaseEdits,
+    Best,
+    Context,
+    Lessons,
+    Refusal,
+    Request,
+    Sequence_,
+    Teach,
+    Write,
+)
+from seal_jax.tasks.sources import answered
 
 Record = dict[str, Any]
+_Found = TypeVar("_Found")
 
 
 class Sources:
-    """Training texts about contexts, by source; each is written once and may have many learners.
-
-    Sources: "passage"; "passage_steps", the passage as often as the base model's self-edit has
-    sequences (so it takes as many optimizer steps); "entity_graph", the base model's texts about
-    pairs and triples of the passage's entities; "teacher", a stronger model's texts (see
-    settings.Teacher); the name of a policy, for its self-edits.
+    """Lessons about contexts by arm; each source is asked once and may have many learners.
 
     Attributes:
       contexts: what they are about.
       written: self-edits [C][M] of each editor that has been asked.
+      lessons: of each source and editor that has been asked.
+      best: of each source that chose among fixed lessons, the choice and the mean rewards.
     """
 
     def __init__(
-        self, run: Run, policies: Mapping[str, Policy], contexts: Sequence[Context], prefix: str
+        self,
+        run: Run,
+        policies: Mapping[str, Policy],
+        contexts: Sequence[Context],
+        split: str,
+        training: Sequence[Context] = (),
     ):
-        """Args: prefix: names the contexts in the ledger and in the keys, e.g. "eval"."""
+        """Args: split: names the contexts in the ledger and in the keys, "eval" or "dev"; training:
+        where fixed lessons are compared."""
         self.contexts = contexts
         self.written: dict[str, list[list[Edit]]] = {}
+        self.lessons: dict[str, Lessons] = {}
+        self.best: dict[str, Record] = {}
         self._run = run
         self._policies = policies
-        self._prefix = prefix
+        self._split = split
+        self._training = training
 
     def edits(self, editor: str) -> list[list[Edit]]:
         """Fresh self-edits [C][M] of a policy; all editors draw with the same keys."""
         if editor not in self.written:
-            self.written[editor] = stages.sample(
-                self._run,
-                self._policies[editor].params,
-                writing.edit_prompts(self._run.session, self.contexts),
-                stage=f"{self._prefix} edits {editor}",
-                samples=self._run.session.settings.evaluation.edits,
-                draw=self._prefix,
-            )
+            self.written[editor] = self._edits(editor, self.contexts, self._split)
         return self.written[editor]
 
-    def texts(self, source: str) -> list[list[str]]:
-        """The texts [C][M] of a source, before they are split into sequences."""
-        if source == "entity_graph":
-            return self._entity_graph()
-        if source == "teacher":
-            return self._taught()
-        return [[edit.text for edit in of_context] for of_context in self.edits(source)]
+    def of(self, arm: Arm) -> Lessons:
+        """The lessons [C][M] of an arm, for one delta each."""
+        name = arm.source or f"edits {arm.editor}"
+        if name not in self.lessons:
+            task = self._run.session.task
+            if arm.source:
+                count = self._run.session.settings.evaluation.edits
+                asking = task.sources[arm.source].lessons(self.contexts, count)
+                self.lessons[name] = self._answered(asking, arm.source)
+            else:
+                self.lessons[name] = [
+                    [task.read(context, edit.text, m) for m, edit in enumerate(of)]
+                    for context, of in zip(self.contexts, self.edits(arm.editor), strict=True)
+                ]
+        return self.lessons[name]
 
-    def sequences(self, source: str) -> list[list[list[str]]]:
-        """Training sequences [C][M][N] for one delta a text; the passage is among them."""
-        task = self._run.session.task
-        if source == "passage":
-            return [[task.passage_sequences(context)] for context in self.contexts]
-        if source == "passage_steps":
-            return [
-                [task.passage_sequences(context) * max(len(texts), 1) for texts in of_context]
-                for context, of_context in zip(self.contexts, self.sequences("base"), strict=True)
-            ]
-        found = zip(self.contexts, self.texts(source), strict=True)
-        if source == "entity_graph":  # one delta learns all of a passage's texts
-            prefix = self._run.session.settings.edits.title_prefix
-            return [
-                [entity_graph.sequences(context, texts, title_prefix=prefix)]
-                for context, texts in found
-            ]
-        return [[task.sequences(context, text) for text in texts] for context, texts in found]
-
-    def corpus(self, source: str) -> list[str]:
-        """Training sequences about all contexts together, for continued pretraining."""
-        run, task = self._run, self._run.session.task
-        how = run.session.settings.corpus.passage
-        if source == "passage":
-            return [text for c in self.contexts for text in task.corpus_sequences(c, [])]
-        if source == "passage_steps":
-            base = [
-                len(task.corpus_sequences(context, texts, passage=how))
-                for context, texts in zip(self.contexts, self.texts("base"), strict=True)
-            ]
-            return [
-                text
-                for context, count in zip(self.contexts, base, strict=True)
-                for text in task.corpus_sequences(context, []) * max(count, 1)
-            ]
+    def together(self, arm: Arm) -> list[Sequence_]:
+        """The training sequences of an arm, for one delta about all contexts."""
+        settings, task = self._run.session.settings, self._run.session.task
+        passage = settings.corpus.passage
+        if arm.source:
+            count = settings.evaluation.edits
+            source = task.sources[arm.source]
+            asking = source.together(self.contexts, count, passage)
+            return self._answered(asking, arm.source)
         return [
-            text
-            for context, texts in zip(self.contexts, self.texts(source), strict=True)
-            for text in task.corpus_sequences(context, texts, passage=how)
+            one
+            for context, of in zip(self.contexts, self.edits(arm.editor), strict=True)
+            for one in task.read_many(context, [edit.text for edit in of], passage)
         ]
+
+    def _edits(self, editor: str, contexts: Sequence[Context], split: str) -> list[list[Edit]]:
+        session = self._run.session
+        return sample(
+            self._run,
+            self._policies[editor],
+            edit_prompts(session, contexts),
+            stage=Stage(kind="edits", split=split, what=editor),
+            samples=session.settings.evaluation.edits,
+            draw=split,
+            automaton=session.automaton,
+        )
+
+    def _answered(self, asking: Asking[_Found], source: str) -> _Found:
+        """What a source returns, its requests answered."""
+        return answered(asking, functools.partial(self._answer, source=source))
+
+    def _answer(self, request: Request, source: str) -> Any:
+        if isinstance(request, BaseEdits):
+            return [[edit.text for edit in of] for of in self.edits("base")]
+        if isinstance(request, Teach):
+            return self._taught()
+        if isinstance(request, Write):
+            return self._write(request)
+        assert isinstance(request, Best), f"an unknown request: {request}"
+        return self._best(request, source)
+
+    def _write(self, request: Write) -> dict[str, str]:
+        """One text of the base model for each prompt."""
+        session = self._run.session
+        style = session.settings.edits.prompt_style
+        prompts = [
+            Prompt(name, session.prompt(turn, style)) for name, turn in request.prompts.items()
+        ]
+        if not prompts:
+            return {}
+        found = sample(
+            self._run,
+            self._policies["base"],
+            prompts,
+            stage=Stage(kind="written", split=self._split, what=request.name),
+            samples=1,
+        )
+        return {prompt.id: of[0].text for prompt, of in zip(prompts, found, strict=True)}
 
     def _taught(self) -> list[list[str]]:
         """The teacher's texts: `evaluation.edits` of each context; "" where one is missing."""
@@ -113,65 +155,48 @@ class Sources:
                 found = teacher.ask_teacher(settings.teacher.endpoint, prompts, samples=count)
             return {"texts": found.texts, "failed": found.failed}
 
-        record = run.once("teacher", self._prefix, work)
+        stage = Stage(kind="written", split=self._split, what="teacher")
+        record = run.once("teacher", self._split, work, stage=stage)
         texts = [record["texts"][context.id][:count] for context in self.contexts]
         missing = sum(count - len(of) for of in texts)
         if missing:
-            run.say(f"{self._prefix}: {missing} of the teacher's texts are missing")
+            run.say(f"{self._split}: {missing} of the teacher's texts are missing")
         return [[*of, *[""] * (count - len(of))] for of in texts]
 
-    def _entity_graph(self) -> list[list[str]]:
-        """The base model lists each passage's entities, then writes about pairs and triples."""
-        session, held = self._run.session, self._run.session.settings.evaluation
-        style = session.settings.edits.prompt_style
-        templates = entity_graph.load_templates(session.settings.prompts.dir or None, style=style)
-        lists = self._write(
-            "entities", {c.id: entity_graph.entities_prompt(templates, c) for c in self.contexts}
-        )
-        groups = [
-            entity_graph.choose_groups(
-                entity_graph.parse_entities(reply, context).names,
-                pairs=held.entity_pairs,
-                triples=held.entity_triples,
-                seed=session.settings.seed,
-                context_id=context.id,
-            )
-            for context, reply in zip(self.contexts, lists, strict=True)
+    def _best(self, request: Best, source: str) -> int:
+        """The option with the best mean reward of the base model on the training contexts."""
+        run, session, contexts = self._run, self._run.session, self._training
+        texts = [""] * len(contexts)
+        if request.edits:
+            texts = [of[0].text for of in self._edits("base", contexts, "train")]
+        offered = [
+            [request.lesson(context, i, text) for i in range(len(request.options))]
+            for context, text in zip(contexts, texts, strict=True)
         ]
-        short = sum(bool(chosen.shortfall) for chosen in groups)
-        self._run.say(
-            f"{self._prefix}: {short} of {len(groups)} passages have fewer entities than pairs and "
-            "triples ask for"
+        tried = attempt.candidates(
+            session, contexts, offered, replicates=[0] * len(request.options)
         )
-        turns = {
-            f"{context.id}: {entity_graph.listed(group)}": (
-                c,
-                entity_graph.relation_prompt(templates, context, group),
-            )
-            for c, (context, chosen) in enumerate(zip(self.contexts, groups, strict=True))
-            for group in chosen
-        }
-        written = self._write("relations", {name: turn for name, (_, turn) in turns.items()})
-        texts: list[list[str]] = [[] for _ in self.contexts]
-        for (c, _), text in zip(turns.values(), written, strict=True):
-            texts[c].append(text)
-        return texts
+        stage = Stage(kind="best_fixed", what=source)
+        records, _ = attempt.attempt(
+            run, self._policies["base"], tried, stage=stage, width=session.width(contexts)
+        )
+        reward, main = session.settings.reward, session.task.metrics[0].name
+        if not reward.needs_inner_loop:
+            reward = Reward(kind="gold_log_likelihood", replicates=1)
+        found = np.array([rewards.value(record, reward, main) for record in records], float)
+        # A lesson that cannot be tried in a context earns the least that any earned there.
+        rewards_CxG = found.reshape(len(contexts), len(request.options))
+        for row in rewards_CxG:
+            row[np.isnan(row)] = 0.0 if np.isnan(row).all() else np.nanmin(row)
+        means_G = rewards_CxG.mean(axis=0)
+        best = int(np.argmax(means_G))
+        self.best[source] = {"head": request.options[best], "mean_rewards": means_G.tolist()}
+        run.say(
+            f"{source}: the best on {len(contexts)} training contexts is {request.options[best]}"
+        )
+        return best
 
-    def _write(self, what: str, turns: Mapping[str, str]) -> list[str]:
-        """One text of the base model for each user's turn; their names are those of the keys."""
-        session = self._run.session
-        style = session.settings.edits.prompt_style
-        prompts = [
-            writing.Prompt(name, tokenizer.chat_prompt(session.tokenizer, turn, style))
-            for name, turn in turns.items()
-        ]
-        if not prompts:
-            return []
-        found = stages.sample(
-            self._run,
-            self._policies["base"].params,
-            prompts,
-            stage=f"{self._prefix} {what}",
-            samples=1,
-        )
-        return [of[0].text for of in found]
+
+def refused(lessons: Lessons) -> int:
+    """How many self-edits are not of the form that was asked for."""
+    return sum(isinstance(one, Refusal) and one.invalid for of in lessons for one in of)

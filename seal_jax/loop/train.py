@@ -1,4 +1,7 @@
-"""The main job: ReST-EM rounds, then the evaluation of every arm on other articles."""
+"""The main job: ReST-EM rounds, then the evaluation of every arm on held-out contexts.
+
+The numbers are those of SEAL's algorithm (arXiv 2506.10943, section 3.1).
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,71 +9,64 @@ from typing import Any
 import numpy as np
 
 from seal_jax.core import restem
-from seal_jax.loop import (
-    arms,
-    comparison,
-    contexts,
-    plan,
-    policies,
-    rewards,
-    selection,
-    stages,
-    writing,
-)
+from seal_jax.loop import arms, attempt, evaluate, preflight, rewards
+from seal_jax.loop import sample as sampling
 from seal_jax.loop.job import run_job
+from seal_jax.loop.m_step import m_step
 from seal_jax.loop.policies import Policy
 from seal_jax.loop.run import Run
-from seal_jax.loop.writing import Edit
-from seal_jax.settings import Settings
-from seal_jax.tasks.protocol import Context
+from seal_jax.loop.sample import Edit
+from seal_jax.loop.select import select
+from seal_jax.loop.stage import Stage
+from seal_jax.settings import Settings, SettingsError
+from seal_jax.tasks.protocol import Context, Lesson, Refusal
 
 Record = dict[str, Any]
 
 
 def train(
-    settings: Settings, workdir: str, *, overwrite: bool = False, quiet: bool = False
+    settings: Settings,
+    workdir: str,
+    *,
+    reuse: Sequence[str] = (),
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Runs or continues the main job in `workdir`; see `job.run_job`."""
 
     def work(run: Run) -> dict[str, Any]:
-        arms.check_format(run.session, settings.restem.rounds)
-        available = {split: contexts.available(run.session, split) for split in ("train", "eval")}
-        rounds = contexts.training_rounds(run.session, available["train"])
-        held_out = contexts.held_out(run.session, available["eval"])
-        run.say(plan.describe(run.session, rounds, held_out))
-        training = [context for chosen in rounds for context in chosen]
-        run.session.check_positions([*training, *held_out])
-        run.session.check_positions(held_out, passage="prompt" in settings.evaluation.arms)
-        width = run.session.query_width(training)
-        found = {"base": Policy(run, 0)}
-        found["policy"], learned = restem_rounds(run, rounds, width)
-        for control in arms.controls(settings.evaluation.arms):
-            found[control] = control_rounds(run, rounds, control)
-        return comparison.compare_policies(run, found, held_out) | {
-            "rounds": learned,
-            "left_out": {split: known.left_out for split, known in available.items()},
-            "differs_from_paper_split": run.session.task.difference("eval"),
-        }
+        rounds = settings.restem.rounds
+        known = ["base", "policy"] if rounds else ["base"]
+        ready = preflight.check(run, rounds=rounds, known=known)
+        policies = {"base": Policy(run, 0)}
+        learned: list[Record] = []
+        if ready.rounds:
+            policies["policy"], learned = restem_rounds(run, ready.rounds)
+        for control in arms.controls(settings.evaluation.arms) if ready.rounds else ():
+            policies[control] = control_rounds(run, ready.rounds, control)
+        return (
+            evaluate.compare(run, policies, ready.held_out) | ready.results() | {"rounds": learned}
+        )
 
-    return run_job(settings, workdir, work, overwrite=overwrite, quiet=quiet)
+    return run_job(settings, workdir, work, reuse=reuse, overwrite=overwrite, quiet=quiet)
 
 
-def restem_rounds(
-    run: Run, rounds: Sequence[Sequence[Context]], width: int
-) -> tuple[Policy, list[Record]]:
+def restem_rounds(run: Run, rounds: Sequence[Sequence[Context]]) -> tuple[Policy, list[Record]]:
     """ReST-EM: each round samples from, adapts and trains the policy of the round before.
 
     Returns:
       The last policy, and a summary of each round.
     """
     policy = Policy(run, 0)
+    # One shape for all rounds, so that later ones compile nothing.
+    width = run.session.width([context for contexts in rounds for context in contexts])
     summaries: list[Record] = []
-    kept: list[restem.Row] = []
-    for number, chosen in enumerate(rounds, start=1):
-        stage = f"round {number}"
-        rows, summary = e_step(run, policy, chosen, stage=stage, width=width)
-        kept = rows if run.session.settings.restem.keep_data == "round" else [*kept, *rows]
-        policy = policies.m_step(run, policy, kept, stage=stage)
+    kept: list[restem.SftExample] = []
+    for number, contexts in enumerate(rounds, start=1):  # 1: for t = 1, 2, ...
+        stage = Stage(kind="round", round=number)
+        examples, summary = e_step(run, policy, contexts, stage=stage, width=width)
+        kept = examples if run.session.settings.restem.keep_data == "round" else kept + examples
+        policy = m_step(run, policy, kept, stage=stage)  # 7: theta <- SFT(theta, kept SE)
         summaries.append(summary)
     return policy, summaries
 
@@ -85,100 +81,138 @@ def control_rounds(run: Run, rounds: Sequence[Sequence[Context]], control: arms.
     """
     settings = run.session.settings
     policy = Policy(run, 0)
-    kept: list[restem.Row] = []
-    for number, chosen in enumerate(rounds, start=1):
-        own = f"round {number}"
-        stage = f"{control} {own}"
-        prompts = writing.edit_prompts(run.session, chosen)
-        edits = stages.sample(
+    kept: list[restem.SftExample] = []
+    for number, contexts in enumerate(rounds, start=1):
+        own = Stage(kind="round", round=number)
+        stage = Stage(kind="round", round=number, line=control)
+        prompts = sampling.edit_prompts(run.session, contexts)
+        edits = sampling.sample(
             run,
-            policy.params,
+            policy,
             prompts,
             stage=own if number == 1 else stage,
             samples=settings.edits.samples,
-            draw=own,
+            draw=own.name,
+            automaton=run.session.automaton,
         )
         # No reward is known; only what cannot be trained on is never kept.
-        known_CxM = np.where(_says_something(run, chosen, edits), 0.0, np.nan)
+        known_CxM = np.where(_teaches(run, contexts, edits), 0.0, np.nan)
         rule = restem.SelectionRule(control)
-        rows, _ = selection.select(run, prompts, edits, known_CxM, None, rule, stage=stage)
-        kept = rows if settings.restem.keep_data == "round" else [*kept, *rows]
-        policy = policies.m_step(run, policy, kept, stage=stage, line=control)
+        examples, _ = select(run, prompts, edits, known_CxM, None, rule, stage=stage)
+        kept = examples if settings.restem.keep_data == "round" else kept + examples
+        policy = m_step(run, policy, kept, stage=stage)
     return policy
 
 
 def e_step(
-    run: Run, policy: Policy, contexts: Sequence[Context], *, stage: str, width: int
-) -> tuple[list[restem.Row], Record]:
-    """Samples, tries, scores and selects; returns the kept rows and a summary of the round."""
+    run: Run, policy: Policy, contexts: Sequence[Context], *, stage: Stage, width: int
+) -> tuple[list[restem.SftExample], Record]:
+    """Samples, reads, tries, scores and selects; returns the kept examples and a summary."""
     session, settings = run.session, run.session.settings
-    count, reward = settings.edits.samples, settings.reward
-    prompts = writing.edit_prompts(session, contexts)
-    edits = stages.sample(
+    prompts = sampling.edit_prompts(session, contexts)
+    edits = sampling.sample(  # 2: sample SE ~ LM_theta(. | C)
         run,
-        policy.params,
+        policy,
         prompts,
         stage=stage,
-        samples=count,
+        samples=settings.edits.samples,
+        automaton=session.automaton,
     )
-    baselines_C = None
-    if reward.needs_inner_loop:
-        plain = stages.answer(run, lambda: policy.params, contexts, stage=stage, width=width)
-        baselines_C = [rewards.score([{"answers": plain[c.id]}], reward) for c in contexts]
-        others = [contexts[i] for i in arms.derangement(contexts)] if reward.retention else None
-        candidates = stages.candidates_of(
-            session,
-            contexts,
-            [
-                [session.task.sequences(context, edit.text) for edit in of_context]
-                for context, of_context in zip(contexts, edits, strict=True)
-            ],
-            replicates=reward.replicates,
-            ask=others,
-        )
-        records, _ = stages.try_all(run, policy.params, candidates, stage=stage, width=width)
-        scores = [
-            rewards.score(records[i : i + reward.replicates], reward)
-            for i in range(0, len(records), reward.replicates)
-        ]
-        rewards_CxM = np.array(scores).reshape(len(contexts), count)
-        if others:
-            lost = [
-                rewards.forgetting(
-                    records[i : i + reward.replicates],
-                    plain[others[i // (count * reward.replicates)].id],
-                )
-                for i in range(0, len(records), reward.replicates)
-            ]
-            rewards_CxM -= reward.retention * np.reshape(lost, rewards_CxM.shape)
+    baselines_C, described = None, {}
+    if settings.reward.needs_inner_loop:
+        rewards_CxM, baselines_C, lessons = _tried(run, policy, contexts, edits, stage, width)
+        if session.task.directs:
+            described = {"directives": session.task.describe(lessons)}
     else:
-        if reward.kind == "rubric":
-            scored = stages.score_by_rubric(run, contexts, edits, stage=stage)
+        scored: Sequence[Sequence[float | None]]
+        texts = [[edit.text for edit in of] for of in edits]
+        if settings.reward.kind == "rubric":
+            scored = _by_rubric(run, contexts, texts, stage)
         else:
-            scored = rewards.text_scores(reward, edits)
-        rewards_CxM = np.where(_says_something(run, contexts, edits), scored, np.nan)
-    rule = settings.restem.selection_rule()
-    rows, weights_CxM = selection.select(
-        run, prompts, edits, rewards_CxM, baselines_C, rule, stage=stage
-    )
-    summary = selection.summarize(
-        run,
-        [context.id for context in contexts],
-        rewards_CxM,
-        weights_CxM,
-        float(np.nanmean(baselines_C)) if baselines_C else None,
-        stage=stage,
-    )
-    return rows, summary
+            scored = rewards.of_texts(settings.reward, texts)
+        rewards_CxM = np.where(_teaches(run, contexts, edits), rewards.array(scored), np.nan)
+    rule = settings.restem.selection_rule()  # 6: keep the SE that earn the most
+    examples, summary = select(run, prompts, edits, rewards_CxM, baselines_C, rule, stage=stage)
+    return examples, summary | described
 
 
-def _says_something(
-    run: Run, contexts: Sequence[Context], edits: Sequence[Sequence[Edit]]
-) -> np.ndarray:
-    """[C, M]: whether a self-edit holds anything to train on; others have no reward."""
+def _tried(
+    run: Run,
+    policy: Policy,
+    contexts: Sequence[Context],
+    edits: Sequence[Sequence[Edit]],
+    stage: Stage,
+    width: int,
+) -> tuple[np.ndarray, list[float | None], list[list[Lesson | Refusal]]]:
+    """Rewards [C, M] of self-edits by what they teach, the unadapted model's [C], and lessons."""
+    session, reward = run.session, run.session.settings.reward
+    main = session.task.metrics[0].name
+    plain = attempt.answer(run, policy, contexts, stage=stage, width=width)
+    baselines = [rewards.value(plain[context.id], reward, main) for context in contexts]
+    others = None
+    if reward.retention:
+        others = [contexts[i] for i in arms.derangement(contexts)]
+    replicates = range(reward.replicates)
+    read = [  # 3: what each SE says, once for each inner loop
+        [[session.task.read(context, edit.text, r) for r in replicates] for edit in of]
+        for context, of in zip(contexts, edits, strict=True)
+    ]
+    candidates = [
+        attempt.candidate(
+            session, context, lesson, index=m, replicate=r, other=others[c] if others else None
+        )
+        for c, context in enumerate(contexts)
+        for m, of_edit in enumerate(read[c])
+        for r, lesson in enumerate(of_edit)
+    ]
+    # 4: theta' <- SFT(theta, SE); 5: evaluate theta' on tau
+    records, _ = attempt.attempt(run, policy, candidates, stage=stage, width=width)
+    ungraded = sum(of.exams for of in run.ungraded.values() if of.stage == stage.name)
+    if ungraded and reward.kind != "gold_log_likelihood":
+        raise SettingsError(
+            f"{stage}: {ungraded} exams could not be graded for want of a judge, "
+            "and the reward needs them. Mend what the judge needs; the same command continues the "
+            "run, without an inner loop done twice."
+        )
+    found = []
+    for c in range(len(contexts)):
+        row: list[float | None] = []
+        for m in range(len(edits[c])):
+            first = (c * len(edits[c]) + m) * reward.replicates
+            own = records[first : first + reward.replicates]
+            earned = rewards.score(own, reward, main)
+            if others and earned is not None:
+                before = plain[others[c].id]["answers"]
+                lost = rewards.forgetting(own, [a["gold_log_likelihood"] for a in before])
+                earned = None if lost is None else earned - reward.retention * lost
+            row.append(earned)
+        found.append(row)
+    lessons = [[of_edit[0] for of_edit in of] for of in read]
+    return rewards.array(found), baselines, lessons
+
+
+def _by_rubric(
+    run: Run, contexts: Sequence[Context], texts: Sequence[Sequence[str]], stage: Stage
+) -> list[list[float | None]]:
+    """The rubric's scores of self-edits [C][M]; None where the judge gave none."""
+
+    def work() -> Record:
+        pairs = [(c, text) for c, of in zip(contexts, texts, strict=True) for text in of]
+        found = iter(run.session.rubric.score(pairs))
+        scored = [[next(found) for _ in of] for of in texts]
+        return {
+            "scores": [[score for score, _ in of] for of in scored],
+            "reasons": [[reason for _, reason in of] for of in scored],
+        }
+
+    return run.once("rubric", stage.name, work, stage=stage)["scores"]
+
+
+def _teaches(run: Run, contexts: Sequence[Context], edits: Sequence[Sequence[Edit]]) -> np.ndarray:
+    """[C, M]: whether a self-edit gives a lesson; others have no reward."""
     return np.array(
         [
-            [bool(run.session.task.sequences(context, edit.text)) for edit in of_context]
-            for context, of_context in zip(contexts, edits, strict=True)
+            [isinstance(run.session.task.read(context, edit.text, 0), Lesson) for edit in of]
+            for context, of in zip(contexts, edits, strict=True)
         ]
     )

@@ -1,21 +1,22 @@
-"""The same tuning budget for every arm: learning rate and epochs, from development articles."""
+"""The same tuning budget for every arm: learning rate and epochs, from development contexts."""
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-import numpy as np
-
+from seal_jax.loop import attempt, rewards
 from seal_jax.loop import contexts as contexts_lib
-from seal_jax.loop import corpus, rewards, stages
+from seal_jax.loop.arms import Arm
 from seal_jax.loop.policies import Policy
+from seal_jax.loop.pretrain import pretrain
 from seal_jax.loop.run import Run
 from seal_jax.loop.sources import Sources
-from seal_jax.settings import Corpus, Inner, Reward
+from seal_jax.loop.stage import Stage
+from seal_jax.settings import Corpus, Reward
+from seal_jax.stats.intervals import mean
 
 Record = dict[str, Any]
-R = TypeVar("R", Inner, Corpus)
 
 
 class Recipes:
@@ -27,72 +28,73 @@ class Recipes:
         self._settings = run.session.settings.tuning
         self._sources: Sources | None = None
 
-    def inner(self, name: str, kind) -> Inner:
-        """The inner loop's recipe of an arm with a delta a context.
+    def inner(self, name: str, arm: Arm) -> tuple[float, int]:
+        """Learning rate and epochs of an arm with a delta a context; 0 is as `inner` says."""
+        if not self._settings.epochs:
+            return 0.0, 0
+        session = self._run.session
 
-        Args:
-          name, kind: of the arm; see `arms.KINDS`.
-        """
-
-        def score(recipe: Inner, stage: str) -> float:
+        def score(rate: float, epochs: int, stage: Stage) -> float | None:
             dev = self._development()
-            sequences = dev.sequences(kind.source)
-            records, _ = stages.try_all(
+            tried = attempt.candidates(
+                session, dev.contexts, dev.of(arm), learning_rate=rate, epochs=epochs
+            )
+            records, _ = attempt.attempt(
                 self._run,
-                self._policies[kind.learner].params,
-                stages.candidates_of(self._run.session, dev.contexts, sequences),
+                self._policies[arm.learner],
+                tried,
                 stage=stage,
-                width=self._run.session.query_width(dev.contexts),
+                width=session.width(dev.contexts),
                 draw="dev",
-                recipe=recipe,
             )
             # A self-edit that holds nothing to train on says nothing about the recipe.
-            return self._mean([record["answers"] for record in records if "steps" in record])
+            return self._mean(record for record in records if "steps" in record)
 
-        return self._best(name, self._run.session.settings.inner, score)
+        return self._best(name, score)
 
-    def corpus(self, name: str, kind) -> Corpus:
-        """The recipe of an arm that learns all passages together; see `inner`."""
-
-        def score(recipe: Corpus, stage: str) -> float:
-            dev = self._development()
-            answers, _ = corpus.learn_and_answer(
-                self._run,
-                self._policies[kind.learner],
-                dev,
-                kind.source,
-                recipe,
-                stage=stage,
-                width=self._run.session.query_width(dev.contexts),
-            )
-            return self._mean(list(answers.values()))
-
-        return self._best(name, self._run.session.settings.corpus, score)
-
-    def _best(self, name: str, recipe: R, score: Callable[[R, str], float]) -> R:
-        """The first of the best of the grid; the record holds every score."""
-        grid = list(itertools.product(self._settings.learning_rates, self._settings.epochs))
-        if not grid:
+    def corpus(self, name: str, arm: Arm) -> Corpus:
+        """The recipe of an arm that learns all contexts together; see `inner`."""
+        recipe = self._run.session.settings.corpus
+        if not self._settings.epochs:
             return recipe
+
+        def score(rate: float, epochs: int, stage: Stage) -> float | None:
+            changed = dataclasses.replace(recipe, learning_rate=rate, epochs=epochs)
+            marks, _ = pretrain(
+                self._run,
+                self._policies[arm.learner],
+                self._development(),
+                arm,
+                changed,
+                stage=stage,
+            )
+            return self._mean(marks.values())
+
+        rate, epochs = self._best(name, score)
+        return dataclasses.replace(recipe, learning_rate=rate, epochs=epochs)
+
+    def _best(
+        self, name: str, score: Callable[[float, int, Stage], float | None]
+    ) -> tuple[float, int]:
+        """The first of the best of the grid; the record holds every score."""
+        own = self._settings
+        grid = list(itertools.product(own.learning_rates, own.epochs))
 
         def work() -> Record:
             tried = []
             for rate, epochs in grid:
-                changed = dataclasses.replace(recipe, learning_rate=rate, epochs=epochs)
-                found = score(changed, f"tune {name} rate={rate:g} epochs={epochs}")
-                shown = None if np.isnan(found) else found
-                tried.append({"learning_rate": rate, "epochs": epochs, "score": shown})
-            return {"metric": self._settings.metric, "tried": tried}
+                stage = Stage(kind="tuning", what=f"{name} rate={rate:g} epochs={epochs}")
+                found = score(rate, epochs, stage)
+                tried.append({"learning_rate": rate, "epochs": epochs, "score": found})
+            return {"metric": own.metric, "tried": tried}
 
         tried = self._run.once("tuning", name, work, together=True)["tried"]
-        best = max(tried, key=lambda t: -np.inf if t["score"] is None else t["score"])
+        best = max(tried, key=lambda t: float("-inf") if t["score"] is None else t["score"])
         self._run.say(
             f"tuning {name}: rate {best['learning_rate']:g}, {best['epochs']} epochs "
-            f"({self._settings.metric} {best['score']})"
+            f"({own.metric} {best['score']})"
         )
-        return dataclasses.replace(
-            recipe, learning_rate=best["learning_rate"], epochs=best["epochs"]
-        )
+        return best["learning_rate"], best["epochs"]
 
     def _development(self) -> Sources:
         if self._sources is None:
@@ -100,10 +102,12 @@ class Recipes:
             self._sources = Sources(self._run, self._policies, chosen, "dev")
         return self._sources
 
-    def _mean(self, answers: list[list[Record]]) -> float:
-        """The mean of `tuning.metric` over adapted models; NaN if one of them has none.
+    def _mean(self, marked: Iterable[Record]) -> float | None:
+        """The mean of `tuning.metric` over adapted models; None if one of them has none.
 
         A recipe under which an update fails is no candidate.
         """
-        values = [rewards.value(of, Reward(kind=self._settings.metric)) for of in answers]
-        return float("nan") if None in values or not values else float(np.mean(values))
+        main = self._run.session.task.metrics[0].name
+        reward = Reward(kind=self._settings.metric)
+        values = [rewards.value(of, reward, main) for of in marked]
+        return None if None in values else mean(values)

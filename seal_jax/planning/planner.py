@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,12 +12,12 @@ from seal_jax.core.model.config import ModelConfig
 from seal_jax.planning import (
     arithmetic,
     compiled,
-    few_shot,
     hlo_cost,
     local,
     machines,
     roofline,
     round_programs,
+    texts,
 )
 from seal_jax.planning.architectures import architecture
 from seal_jax.planning.machines import Machine
@@ -26,6 +26,7 @@ from seal_jax.settings import Settings, SettingsError
 
 Record = dict[str, Any]
 Say = Callable[[str], None]
+_EXPECTED: Mapping[str, Any] = {}
 
 
 def plan(
@@ -33,6 +34,7 @@ def plan(
     topology: str = "",
     *,
     work: Workload | None = None,
+    lengths: Mapping[str, Any] = _EXPECTED,
     largest: bool = True,
     say: Say = lambda line: None,
 ) -> Record:
@@ -41,7 +43,8 @@ def plan(
     Args:
       settings: of the run.
       topology: see `machines.machine`; "" is the local devices.
-      work: how long texts are expected to be; see `expected`.
+      work: how long texts are; None is as `texts.expected` says.
+      lengths: fields of it, in their place.
       largest: whether the largest number of candidates is looked for, with two more compiles.
       say: is told what is being compiled.
 
@@ -51,23 +54,22 @@ def plan(
       largest_candidates, smallest_machine, notes.
 
     Raises:
-      ValueError: the topology, the model or the task cannot be planned for.
+      ValueError: the topology or the model cannot be planned for, or the task cannot be opened.
       SettingsError: the compiler for TPUs is missing, or cannot make this topology.
     """
-    work = work or expected(settings)
     config = architecture(settings.model.path)
     machine = machines.machine(topology) if topology else local.local_machine()
     kind = "" if not topology else machine.name.partition(":")[0]
+    task = texts.open_task(settings)
     notes: list[str] = []
-    if settings.task == "few_shot":
-        notes.append(few_shot.note(settings))
-        if settings.few_shot.constrained:
-            notes.append(
-                "recipes are planned as sampled freely: the tables of the constraint and "
-                "their lookups are not in it."
-            )
-        settings = few_shot.as_round(settings)
-    work = work.within(settings)
+    if work is None:
+        work, notes = texts.expected(task)
+    work = dataclasses.replace(work, **lengths).within(task)
+    if task.grammar is not None:
+        notes.append(
+            "self-edits are planned as sampled freely: the tables of the constraint and their "
+            "lookups are not in it."
+        )
     if machine.name == machines.GPU.name:
         axis = settings.devices.model_axis
         found = by_arithmetic(settings, config, machine, work)
@@ -116,7 +118,7 @@ def plan(
             f"{contexts} contexts do not divide by {shards} devices: each of them samples for all; "
             "take a multiple for edits.contexts_per_batch."
         )
-    rows = rows_that_fit(settings, config, machine, found)
+    rows = rows_that_fit(settings, config, machine, work, found)
     if rows:
         notes.append(rows)
     if refused:
@@ -129,22 +131,6 @@ def plan(
         )
     record["notes"] = notes
     return record
-
-
-def expected(settings: Settings) -> Workload:
-    """How long the texts of a run are expected to be.
-
-    Raises:
-      SettingsError: a task domain of the user's own, of whose texts nothing is known.
-    """
-    if settings.task == "few_shot":
-        return few_shot.workload(settings)
-    if settings.task != "knowledge":
-        raise SettingsError(
-            f"plan does not know how long texts of task={settings.task} are: call "
-            "seal_jax.planning.planner.plan(settings, work=Workload(...)) with their lengths."
-        )
-    return Workload()
 
 
 def _smallest(settings, config, machine: Machine, kind: str, fits: bool, axis: int) -> str:
@@ -335,10 +321,10 @@ def largest_candidates(settings, config, machine, devices, work, say) -> int | N
     return high
 
 
-def rows_that_fit(settings, config, machine, programs: list[Record]) -> str:
+def rows_that_fit(settings, config, machine, work, programs: list[Record]) -> str:
     """How many contexts may be sampled together, where not all of a round's can; else ""."""
     edits = settings.edits
-    contexts = settings.restem.contexts_per_round
+    contexts = work.contexts or settings.restem.contexts_per_round
     sampling = next(program for program in programs if program["name"] == "sampling")
     cached = arithmetic.cache(settings, config, machine)
     free = machine.memory - (sampling["memory_bytes"] - cached)

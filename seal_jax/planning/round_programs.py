@@ -160,8 +160,8 @@ def inner_program(
     """
     recipe, devices = settings.inner, shapes.devices
     count, length = recipe.candidates, recipe.buckets[-1]
-    shares = devices.shares(count)
-    share = count // shares
+    shards = devices.shards(count)
+    per_shard = count // shards
     lines, passage = (
         _step_bucket(tokens, recipe.buckets, recipe.spread)
         for tokens in (work.line_tokens, work.passage_tokens)
@@ -172,31 +172,34 @@ def inner_program(
     weights = [0.0] * len(used)
     weights[used.index(lines)] += work.lines / work.sequences
     weights[used.index(passage)] += 1 / work.sequences
-    table = batching.step_shapes(tuple(used), rows=share * recipe.batch_size, spread=recipe.spread)
+    table = batching.step_shapes(
+        tuple(used), rows=per_shard * recipe.batch_size, spread=recipe.spread
+    )
     static = (
         shapes.config,
         inner.InnerSettings(shapes=table, optimizer=recipe.optimizer, remat=settings.model.remat),
     )
-    steps = settings.max_epochs * math.ceil(recipe.max_sequences / recipe.batch_size)
-    if settings.task == "few_shot":
-        steps = settings.few_shot.max_steps
+    most = work.bounds
+    rows = most.sequences or recipe.max_sequences
+    epochs = max(settings.max_epochs, most.epochs or 1)
+    steps = most.steps or epochs * math.ceil(rows / recipe.batch_size)
 
     def lower():
         struct = jax.ShapeDtypeStruct
         problems_K = inner.InnerProblem(
-            struct((count, recipe.max_sequences, length), jnp.int32),
-            struct((count, recipe.max_sequences, length), bool),
-            struct((count, recipe.max_sequences), jnp.int32),
+            struct((count, rows, length), jnp.int32),
+            struct((count, rows, length), bool),
+            struct((count, rows), jnp.int32),
         )
         hparams_K = inner.InnerHParams(
             struct((count,), jnp.float32), *[struct((count,), jnp.int32)] * 3
         )
         schedules_D = inner.Schedule(
-            struct((shares, share, steps, recipe.batch_size), jnp.int32),
-            struct((shares, steps), jnp.int32),
-            struct((shares,), jnp.int32),
+            struct((shards, per_shard, steps, recipe.batch_size), jnp.int32),
+            struct((shards, steps), jnp.int32),
+            struct((shards,), jnp.int32),
         )
-        return parallel.inner_program(devices, static, shares).lower(
+        return parallel.inner_program(devices, static, shards).lower(
             shapes.params,
             shapes.deltas(recipe.lora.spec(), count),
             shapes.rows(problems_K),

@@ -10,6 +10,10 @@ import dataclasses
 import math
 
 from seal_jax.settings import Settings
+from seal_jax.tasks.base import Task
+from seal_jax.tasks.protocol import Bounds
+
+_UNBOUNDED = Bounds()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,8 +26,11 @@ class Workload:
         sampled together (the sampling loop waits for it) or trained on (rows are as wide as it).
       lines: training sequences of a self-edit beside the passage; line_tokens: of each.
       passage_tokens: of a passage.
-      question_tokens: of a question; questions: of a passage.
+      question_tokens: of a question; questions: of a passage
+        (prompts, where several ask one).
       golds: known answers of a passage, whose likelihood is asked for; 0 is one a question.
+      contexts: of a round; epochs: of an inner loop. 0 is as the settings say.
+      bounds: of an inner loop.
     """
 
     longest_prompt: int = 405
@@ -35,41 +42,43 @@ class Workload:
     question_tokens: int = 19
     questions: int = 5
     golds: int = 0
+    contexts: int = 0
+    epochs: int = 0
+    bounds: Bounds = _UNBOUNDED
 
     def __post_init__(self):
-        fields = [field.name for field in dataclasses.fields(self)]
-        wrong = [name for name in fields if getattr(self, name) < (name != "golds")]
+        least = {
+            f.name: int(f.default > 0)
+            for f in dataclasses.fields(self)
+            if isinstance(f.default, int)
+        }
+        wrong = [name for name, number in least.items() if getattr(self, name) < number]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} must be at least 1.")
 
-    def within(self, settings: Settings) -> "Workload":
-        """The same, cut to what the settings let through.
+    def within(self, task: Task) -> "Workload":
+        """The same in a run of the task: cut to what it lets through, with its rounds and bounds.
 
         >>> from seal_jax.settings import Edits
-        >>> Workload().within(Settings(edits=Edits(max_new_tokens=64))).longest_edit
+        >>> Workload().within(Task(Settings(edits=Edits(max_new_tokens=64)))).longest_edit
         64
         """
+        settings, bounds = task.settings, task.bounds()
         limit, longest = settings.edits.max_new_tokens, settings.inner.buckets[-1]
-        asked = settings.data.max_questions or self.questions
+        # Where golds are known, questions are prompts, of which several may ask one question.
+        asked = self.questions if self.golds else settings.data.max_questions or self.questions
         return dataclasses.replace(
             self,
             longest_prompt=min(self.longest_prompt, settings.edits.prompt_buckets[-1]),
             edit_tokens=min(self.edit_tokens, limit),
             longest_edit=min(max(self.longest_edit, self.edit_tokens), limit),
-            lines=min(self.lines, settings.inner.max_sequences - 1),
+            lines=min(self.lines, (bounds.sequences or settings.inner.max_sequences) - 1),
             line_tokens=min(self.line_tokens, longest),
             passage_tokens=min(self.passage_tokens, longest),
             question_tokens=min(self.question_tokens, settings.answers.prompt_buckets[-1]),
             questions=min(self.questions, asked),
-        )
-
-    def at_most(self, settings: Settings) -> "Workload":
-        """With every self-edit as long, and cut into as many sequences, as the settings allow."""
-        return dataclasses.replace(
-            self,
-            edit_tokens=settings.edits.max_new_tokens,
-            longest_edit=settings.edits.max_new_tokens,
-            lines=settings.inner.max_sequences - 1,
+            contexts=len(task.contexts("train")) if task.takes_all else self.contexts,
+            bounds=bounds,
         )
 
     @property
@@ -109,7 +118,7 @@ def counts(settings: Settings, work: Workload) -> Counts:
     (5, 96, 90, 10)
     """
     edits, inner, restem = settings.edits, settings.inner, settings.restem
-    contexts = restem.contexts_per_round
+    contexts = work.contexts or restem.contexts_per_round
     tried = settings.reward.needs_inner_loop
     updates = settings.reward.replicates * math.ceil(contexts * edits.samples / inner.candidates)
     plain = math.ceil(contexts / inner.candidates)
@@ -117,16 +126,14 @@ def counts(settings: Settings, work: Workload) -> Counts:
         math.ceil(number / settings.answers.questions_at_once)
         for number in (work.questions, work.golds or work.questions)
     )
-    steps = inner.epochs * math.ceil(work.sequences / inner.batch_size)
-    if settings.task == "few_shot":
-        steps = min(steps, settings.few_shot.max_steps)
+    steps = (work.epochs or inner.epochs) * math.ceil(work.sequences / inner.batch_size)
     kept = {"all": edits.samples, "weighted": edits.samples, "top_k": restem.top_k}
     rows = contexts * kept.get(restem.rule, 1)
     return Counts(
         samplings=math.ceil(contexts / edits.contexts_per_batch),
         new_tokens=work.longest_edit,
         updates=updates * tried,
-        inner_steps=steps,
+        inner_steps=min(steps, work.bounds.steps or steps),
         asked=(updates + plain) * parts * tried,
         believed=(updates + plain) * known * tried,
         answer_tokens=settings.answers.max_new_tokens,

@@ -6,25 +6,27 @@ has the formulae.
 """
 
 import dataclasses
+import functools
 import itertools
-import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from seal_jax.reports import scores
-from seal_jax.reports.scores import Stage
+from seal_jax.reports.scores import Scored
 from seal_jax.runs import storage
 from seal_jax.settings import Reward
-from seal_jax.stats import best_of_m, reliability
+from seal_jax.stats import best_of_m, intervals, reliability
+from seal_jax.stats.intervals import Estimate
 from seal_jax.stats.reliability import Array
-from seal_jax.stats.resampling import Estimate
 
 Record = dict[str, Any]
 
-FORMS = ("replicates", "questions", "both")
+FORMS: tuple[Literal["replicates", "questions", "both"], ...] = (
+    "replicates", "questions", "both",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ def analyze(source: str, *, seed: int = 0, draws: int = 10_000, mix: float | Non
     }
 
 
-def rewards_of(stage: Stage, mix: float) -> list[Scores]:
+def rewards_of(stage: Scored, mix: float) -> list[Scores]:
     """Every reward that can be had from a stage's records; cells may hold NaN.
 
     Args:
@@ -106,7 +108,7 @@ def rewards_of(stage: Stage, mix: float) -> list[Scores]:
     return [*found, Scores(name="length", cells=lengths, exact=True)]
 
 
-def _stage(stage: Stage, mix: float, bootstrap: Mapping[str, int]) -> Record:
+def _stage(stage: Scored, mix: float, bootstrap: Mapping[str, int]) -> Record:
     found = rewards_of(stage, mix)
     complete, left_out = _complete(found)
     replicates = max(c.shape[2] for reward in found for c in reward.cells)
@@ -165,10 +167,9 @@ def _complete(rewards: Sequence[Scores]) -> tuple[dict[str, list[Array]], dict[s
     kept: dict[str, list[Array]] = {reward.name: [] for reward in rewards}
     edits = questions = 0
     for c in range(len(rewards[0].cells)):
-        there = np.array(True)
-        for reward in rewards:
-            there = there & ~np.isnan(reward.cells[c])
-        whole = there.any(axis=1).all(axis=1)
+        nowhere = [np.isnan(reward.cells[c]) for reward in rewards]
+        there = ~functools.reduce(np.logical_or, nowhere)
+        whole = np.all(np.any(there, axis=1), axis=1)
         asked = there[whole].all(axis=(0, 2))
         edits += int((~whole).sum())
         questions += int((~asked).sum()) if whole.any() else 0
@@ -183,7 +184,10 @@ def _complete(rewards: Sequence[Scores]) -> tuple[dict[str, list[Array]], dict[s
 def _reliabilities(reward: Scores, cells: list[Array], bootstrap: Mapping[str, int]) -> Record:
     """The mean of a reward, and every form of its reliability."""
     found: Record = {
-        "mean": _mean([list(of_context) for of_context in reward.cells]),
+        "mean": intervals.mean(
+            intervals.mean(intervals.mean(of_edit.flat) for of_edit in of_context)
+            for of_context in reward.cells
+        ),
         "unadapted": reward.unadapted,
     }
     if reward.exact:
@@ -193,15 +197,13 @@ def _reliabilities(reward: Scores, cells: list[Array], bootstrap: Mapping[str, i
     return found | {
         "reliability": {
             "within_contexts": _estimate(reliability.across_seeds(means, **bootstrap)),
-            "of_one_replicate": _number(
-                reliability.across_seeds(means, replicates=1, draws=1).value
-            ),
+            "of_one_replicate": reliability.across_seeds(means, replicates=1, draws=1).value,
             "replicates": replicates,
             **{
                 f"other_{form}": _estimate(reliability.apart(cells, form, **bootstrap))
                 for form in FORMS
             },
-            "pooled_over_contexts": _number(reliability.pooled(means)),
+            "pooled_over_contexts": reliability.pooled(means),
         }
     }
 
@@ -217,7 +219,7 @@ def _agreement(
         "spearman": _estimate(found.spearman),
         "corrected_for_attenuation": _estimate(found.corrected),
         "same_best": _estimate(found.same_best),
-        "same_best_by_chance": _number(found.chance),
+        "same_best_by_chance": found.chance,
     }
 
 
@@ -225,20 +227,20 @@ def _gains(
     complete: Mapping[str, list[Array]], chosen: str, measured: str, bootstrap: Mapping[str, int]
 ) -> Record:
     found: Record = {}
-    for form in ("nothing", *FORMS):
-        held_out: best_of_m.HeldOut = form  # type: ignore[assignment]
-        gain = best_of_m.gain(complete[chosen], complete[measured], held_out, **bootstrap)
+    forms: tuple[best_of_m.HeldOut, ...] = ("nothing", *FORMS)
+    for form in forms:
+        gain = best_of_m.gain(complete[chosen], complete[measured], form, **bootstrap)
         found["in_sample" if form == "nothing" else f"other_{form}"] = (
             None
-            if math.isnan(gain.chosen)
+            if gain.chosen is None
             else {"chosen": gain.chosen, "mean": gain.mean, "gain": _estimate(gain.gain)}
         )
     return found
 
 
-def _unadapted(stage: Stage, name: str) -> float | None:
+def _unadapted(stage: Scored, name: str) -> float | None:
     plain = stage.unadapted.get(name)
-    return None if plain is None else _mean(list(plain))
+    return None if plain is None else intervals.mean(intervals.mean(of.flat) for of in plain)
 
 
 def _of_replicates(cells_MxQxR: Array) -> Array:
@@ -249,20 +251,5 @@ def _of_replicates(cells_MxQxR: Array) -> Array:
     return np.where(counts_MxR > 0, totals_MxR / np.maximum(counts_MxR, 1), np.nan)
 
 
-def _mean(values: Any) -> float | None:
-    """The mean of what is there, over the first axis of means; None where nothing is."""
-    if not isinstance(values, list):
-        there = values[~np.isnan(values)]
-        return float(there.mean()) if there.size else None
-    means = [mean for mean in map(_mean, values) if mean is not None]
-    return float(np.mean(means)) if means else None
-
-
 def _estimate(estimate: Estimate) -> Record | None:
-    if math.isnan(estimate.value):
-        return None
-    return {name: _number(value) for name, value in estimate._asdict().items()}
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return None if estimate.value is None else estimate._asdict()

@@ -3,15 +3,14 @@
 Only what lies in the run directories is read, so runs of other machines compare as well.
 """
 
+import dataclasses
 import itertools
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from seal_jax.reports import finished_run
-from seal_jax.reports.finished_run import CompareError, FinishedRun, Setting
-from seal_jax.stats import statistics
-from seal_jax.stats.statistics import Interval
+from seal_jax.reports.finished_run import CompareError, FinishedRun, Setting, shown
+from seal_jax.stats import intervals
 
 # Settings that decide what is asked; the last three leave out what is too long.
 _CHOOSE_CONTEXTS = (
@@ -35,7 +34,7 @@ def compare(
     """Compares finished runs.
 
     Runs of one setting with different seeds are given as one, separated by commas; their intervals
-    resample seeds, articles and passages (`statistics.nested_bootstrap`), and their own arms are
+    resample seeds, articles and passages (`intervals.nested_bootstrap`), and their own arms are
     compared as well. Single runs are compared over contexts. The contexts of few-shot learning are
     its tasks. Where two settings do not have the same arms, each arm that only one has is compared
     with each that only the other has.
@@ -50,7 +49,9 @@ def compare(
       "settings", "task", "metrics", "grader", "contexts", "articles" and "questions" (numbers),
       "paired_seeds", "config_differences" ({key: {label: value}}), "arms" ({label: {arm: values}}),
       "between" and "within" (families of differences, second minus first: "intervals", and
-      "corrected_level"), "compute" ({run: ...}), and the arguments.
+      "corrected_level"), "compute" ({run: ...}), and the arguments. None stands for a difference
+      without a question that has a value on both sides, for an interval of fewer than two contexts
+      (of two articles, where these are resampled), and for the level of a family without any.
 
     Raises:
       CompareError: a run is unfinished, or graders, contexts or questions differ.
@@ -62,7 +63,7 @@ def compare(
     _check_distinct(settings, every)
     _check_tasks(every)
     _check_graders(every)
-    metrics = finished_run.metrics_of(every[0].task)
+    metrics = [metric.name for metric in every[0].metrics]
     questions = _common_questions(every)
     several = {len(setting.runs) > 1 for setting in settings}
     if len(several) > 1:
@@ -72,7 +73,7 @@ def compare(
             "each, or one run of each."
         )
     paired = len({setting.seeds for setting in settings}) == 1
-    titles = [every[0].contexts[id]["title"] for id in questions]
+    titles = [every[0].contexts[id]["group"] for id in questions]
     nested = {"articles": titles, "paired": paired} if several == {True} else None
     numbers = {"seed": seed, "draws": draws, "level": level}
     return {
@@ -86,7 +87,8 @@ def compare(
             for setting in settings
         ],
         "task": every[0].task,
-        "metrics": list(metrics),
+        "metrics": [dataclasses.asdict(metric) for metric in every[0].metrics],
+        "words": every[0].results["words"],
         "grader": every[0].grader,
         "contexts": len(questions),
         "articles": len(set(titles)),
@@ -124,16 +126,16 @@ def _check_distinct(settings: Sequence[Setting], every: Sequence[FinishedRun]) -
 def _check_tasks(every: Sequence[FinishedRun]) -> None:
     for run in every:
         if run.task != every[0].task:
-            shown = ", ".join(f"{of.path}: {of.task}" for of in (every[0], run))
+            domains = ", ".join(f"{of.path}: {of.task}" for of in (every[0], run))
             raise CompareError(
-                f"these runs are of different domains ({shown}), so nothing in them is alike: "
+                f"these runs are of different domains ({domains}), so nothing in them is alike: "
                 "compare runs of one `task`."
             )
 
 
 def _check_graders(every: Sequence[FinishedRun]) -> None:
     if any(run.grader != every[0].grader for run in every):
-        graders = ", ".join(f"{run.path}: {_shown(run.grader)}" for run in every)
+        graders = ", ".join(f"{run.path}: {run.grader}" for run in every)
         raise CompareError(
             f"different graders judged these runs ({graders}), so their accuracies cannot be "
             "compared: evaluate again with one grader."
@@ -182,8 +184,8 @@ def _cause(one: FinishedRun, other: FinishedRun) -> str:
             "runs. Run one of them again."
         )
     flat, flat_other = one.flat_config(), other.flat_config()
-    shown = [f"{key}: {_of(flat, key)} and {_of(flat_other, key)}" for key in causes]
-    return "Settings that choose contexts and differ: " + "; ".join(shown) + ". Set them alike."
+    told = [f"{key}: {shown(flat, key)} and {shown(flat_other, key)}" for key in causes]
+    return "Settings that choose contexts and differ: " + "; ".join(told) + ". Set them alike."
 
 
 def _config_differences(settings: Sequence[Setting]) -> dict[str, dict[str, Any]]:
@@ -191,7 +193,7 @@ def _config_differences(settings: Sequence[Setting]) -> dict[str, dict[str, Any]
     flat = {setting.label: [run.flat_config() for run in setting.runs] for setting in settings}
     every = [config for configs in flat.values() for config in configs]
     missing = object()
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for key in sorted(set().union(*every)):
         if all(config.get(key, missing) == every[0].get(key, missing) for config in every):
             continue
@@ -247,37 +249,30 @@ def _family(
         tuple(_values(side, metric, questions) for side in (second, first))
         for second, first, metric in planned
     ]
-    # Where one of several has nothing to compare, the others are still compared.
-    usable = [i for i, pair in enumerate(values) if _comparable(pair, nested)]
-    if not usable:
-        return {"corrected_level": None, "intervals": []}
     if nested:
-        family = statistics.nested_bootstraps([values[i] for i in usable], **nested, **numbers)
+        family = intervals.nested_bootstraps(values, **nested, **numbers)
     else:
-        singles = [(values[i][0][0], values[i][1][0]) for i in usable]
-        family = statistics.paired_cluster_bootstraps(singles, **numbers)
+        singles = [(second, first) for [second], [first] in values]
+        family = intervals.paired_cluster_bootstraps(singles, **numbers)
     found = []
-    for place, i in enumerate(usable):
-        (second, arm_second), (first, arm_first), metric = planned[i]
-        counting = sum(map(sum, _graded(values[i])))
+    for (second, first, metric), pair, single, corrected in zip(
+        planned, values, family.single, family.corrected, strict=True
+    ):
+        counting = sum(map(sum, _graded(pair)))
         found.append(
             {
-                "second": {"setting": second.label, "arm": arm_second},
-                "first": {"setting": first.label, "arm": arm_first},
+                "second": {"setting": second[0].label, "arm": second[1]},
+                "first": {"setting": first[0].label, "arm": first[1]},
                 "metric": metric,
-                **_record(family.single[place], family.corrected[place]),
+                "difference": single.difference,
+                "interval": single.ends,
+                "corrected_interval": corrected.ends,
                 "questions": counting,
-                "left_out": sum(map(len, questions.values())) - counting,
+                "left_out": sum(map(len, pair[0][0])) - counting,
             }
         )
-    return {"corrected_level": family.corrected_level, "intervals": found}
-
-
-def _comparable(pair, nested: dict[str, Any] | None) -> bool:
-    """Whether two contexts (of two articles, where these are resampled) have a value."""
-    units = nested["articles"] if nested else range(len(pair[0][0]))
-    graded = _graded(pair)
-    return len({unit for unit, of in zip(units, graded, strict=True) if any(of)}) > 1
+    known = any(of["interval"] for of in found)
+    return {"corrected_level": family.corrected_level if known else None, "intervals": found}
 
 
 def _graded(pair) -> list[list[bool]]:
@@ -294,27 +289,17 @@ def _values(side: Side, metric: str, questions: Questions):
     return [run.values(arm, metric, questions) for run in setting.runs]
 
 
-def _record(single: Interval, corrected: Interval) -> dict[str, Any]:
-    return {
-        "difference": single.difference,
-        "interval": [single.low, single.high],
-        "corrected_interval": [corrected.low, corrected.high],
-    }
-
-
 def _summary(
     setting: Setting, arm: str, questions: Questions, metrics: Sequence[str]
 ) -> dict[str, Any]:
     """An arm's means (over the questions that have a value, then over seeds), and counts."""
     found: dict[str, Any] = {}
     for metric in metrics:
-        means = []
-        for run in setting.runs:
-            of_contexts = run.values(arm, metric, questions)
-            there = [v for of in of_contexts for v in of if v is not None]
-            means.append(sum(there) / len(there) if there else None)
-        known = [mean for mean in means if mean is not None]
-        found[metric] = sum(known) / len(known) if known else None
+        means = [
+            intervals.mean(itertools.chain.from_iterable(run.values(arm, metric, questions)))
+            for run in setting.runs
+        ]
+        found[metric] = intervals.mean(means)
         if len(means) > 1:
             found[f"{metric}_of_seeds"] = means
     for count in ("empty", "ungraded"):
@@ -322,11 +307,3 @@ def _summary(
             run.contexts[id]["arms"][arm][count] for run in setting.runs for id in questions
         )
     return found
-
-
-def _of(flat: dict[str, Any], key: str) -> str:
-    return _shown(flat[key]) if key in flat else "nothing"
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,32 +1,25 @@
 """What `compare` found, for the terminal."""
 
-import json
 from typing import Any
 
-# name, width of its column, format of a mean, and scale and digits of a difference
-_METRICS = {
-    "accuracy": ("accuracy", 9, ".1%", 100, 1),
-    "solved": ("solved", 9, ".1%", 100, 1),
-    "graded": ("graded", 9, ".3f", 1, 3),
-    "gold_log_likelihood": ("gold log-lik.", 15, ".3f", 1, 3),
-}
+from seal_jax.loop import rewards
+from seal_jax.reports import finished_run
+from seal_jax.tasks.protocol import Metric
 
 
 def table(found: dict[str, Any]) -> str:
     """The result of `compare.compare` as text.
 
-    Accuracies, shares of solved tasks and their differences are in per cent and points,
-    log-likelihoods in nats.
+    Shares and their differences are in per cent and points, log-likelihoods in nats.
     """
     names = {setting["label"]: f"R{i}" for i, setting in enumerate(found["settings"], start=1)}
-    about = (
-        f"{found['contexts']} tasks"
-        if found["task"] == "few_shot"
-        else f"{found['contexts']} contexts of {found['articles']} articles, "
-        f"{found['questions']} questions"
-    )
+    word, asked = (f"{of}s" for of in found["words"].values())
+    about = f"{found['contexts']} {word}"
+    if found["articles"] < found["contexts"]:
+        about += f" of {found['articles']} groups"
+    about += f", {found['questions']} {asked}"
     parts = [
-        f"{about}, grader {_value(found['grader'])}",
+        f"{about}, grader {found['grader']}",
         _legend(found, names),
         _config(found),
         _arms(found, names),
@@ -54,7 +47,7 @@ def _config(found: dict[str, Any]) -> str:
         return "no setting differs"
     lines = ["settings that differ:"]
     for key, values in differences.items():
-        shown = [_value(values[label]) if label in values else "nothing" for label in labels]
+        shown = (finished_run.shown(values, label) for label in labels)
         lines.append(f"  {key}: " + " | ".join(shown))
     return "\n".join(lines)
 
@@ -62,11 +55,11 @@ def _config(found: dict[str, Any]) -> str:
 def _arms(found: dict[str, Any], names: dict[str, str]) -> str:
     every = dict.fromkeys(name for arms in found["arms"].values() for name in arms)
     width = max(map(len, every)) + 2
-    counts = () if found["task"] == "few_shot" else (("empty", 7), ("ungraded", 10))
-    heads = [_METRICS[metric] for metric in found["metrics"]]
+    counts = (("empty", 7), ("ungraded", 10))
+    metrics = [Metric(**metric) for metric in found["metrics"]]
     lines = [
         f"{'arm':<{width}}{'run':<5}"
-        + "".join(f"{name:>{column}}" for name, column, *_ in heads)
+        + "".join(f"{metric.label:>{_column(metric)}}" for metric in metrics)
         + "".join(f"{name:>{column}}" for name, column in counts)
     ]
     for name in every:
@@ -76,56 +69,66 @@ def _arms(found: dict[str, Any], names: dict[str, str]) -> str:
             arm = arms[name]
             lines.append(
                 f"{name:<{width}}{names[label]:<5}"
-                + "".join(_mean(arm[metric], metric) for metric in found["metrics"])
+                + "".join(
+                    f"{rewards.shown(arm[metric.name], metric):>{_column(metric)}}"
+                    for metric in metrics
+                )
                 + "".join(f"{arm[name]:>{column}}" for name, column in counts)
             )
     return "\n".join(lines)
 
 
-def _mean(value: float | None, metric: str) -> str:
-    _, column, form, *_ = _METRICS[metric]
-    return f"{'-' if value is None else format(value, form):>{column}}"
+def _column(metric: Metric) -> int:
+    return max(len(metric.label), 7) + 3
 
 
 def _families(found: dict[str, Any], names: dict[str, str]) -> list[str]:
     several = found["paired_seeds"] is not None
-    over = "tasks" if found["task"] == "few_shot" else "contexts"
+    metrics = {metric["name"]: Metric(**metric) for metric in found["metrics"]}
+    over = unit = f"{found['words']['context']}s"
     if several:
-        over = "seeds and tasks" if found["task"] == "few_shot" else "seeds, articles and passages"
+        over, unit = f"seeds, groups and {over}", "groups"
     texts = []
     for name, title in (("between", "between runs"), ("within", "within runs of one setting")):
         family = found[name]
         if not family["intervals"]:
             continue
-        count = len(family["intervals"])
+        count = sum(of["interval"] is not None for of in family["intervals"])
         seeds = ""
         if several and name == "between":
             seeds = ", seeds paired" if found["paired_seeds"] else ", seeds drawn apart"
-        lines = [
-            f"differences {title}, {found['level']:.0%} intervals over {over}{seeds};",
-            f"then corrected for {count} comparisons ({family['corrected_level']:.2%} each):",
-        ]
-        lines += [_difference(of, names) for of in family["intervals"]]
+        lines = [f"differences {title}, {found['level']:.0%} intervals over {over}{seeds};"]
+        if count:
+            level = f"{family['corrected_level']:.2%}"
+            lines.append(f"then corrected for {count} comparisons ({level} each):")
+        lines += [_difference(of, names, metrics, found["words"]) for of in family["intervals"]]
+        if count < len(family["intervals"]):
+            lines.append(f"  -: too few {unit} have a value in both; an interval needs two")
         texts.append("\n".join(lines))
-    return texts or ["nothing to compare: no arm has two contexts with a value in both runs"]
+    return texts or ["nothing to compare: there are no two arms"]
 
 
-def _difference(of: dict[str, Any], names: dict[str, str]) -> str:
+def _difference(
+    of: dict[str, Any], names: dict[str, str], metrics: dict[str, Metric], words: dict[str, str]
+) -> str:
     second, first = of["second"], of["first"]
-    metric, _, _, scale, digits = _METRICS[of["metric"]]
+    metric = metrics[of["metric"]]
+    scale, digits = (100, 1) if metric.share else (1, 3)
 
-    def number(value: float) -> str:
-        return f"{value * scale:+.{digits}f}"
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value * scale:+.{digits}f}"
 
-    low, high = of["interval"]
-    corrected = of["corrected_interval"]
+    def ends(interval: list[float] | None) -> str:
+        return f"[{', '.join(map(number, interval))}]" if interval else "[-]"
+
     line = (
         f"  {names[second['setting']]} {second['arm']} - {names[first['setting']]} {first['arm']}, "
-        f"{metric}: {number(of['difference'])} [{number(low)}, {number(high)}], "
-        f"corrected [{number(corrected[0])}, {number(corrected[1])}]"
+        f"{metric.label}: {number(of['difference'])} {ends(of['interval'])}, "
+        f"corrected {ends(of['corrected_interval'])}"
     )
     if of["left_out"]:
-        line += f" ({of['left_out']} questions left out: no value in one of the runs)"
+        what = words[metric.per]
+        line += f" ({of['left_out']} {what}s left out: no value in one of the runs)"
     return line
 
 
@@ -141,7 +144,3 @@ def _compute(found: dict[str, Any]) -> str:
             f"({of['computed_tokens']:,} computed), {seconds}"
         )
     return "\n".join(lines)
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,32 +1,22 @@
 """Finished runs as they lie on the disk: what `compare` reads of them."""
 
 import dataclasses
-import functools
 import itertools
 import json
 import os
 from collections.abc import Sequence
 from typing import Any
 
+from seal_jax.reports import records
 from seal_jax.runs import run_dir, storage
 from seal_jax.runs.ledger import Ledger
+from seal_jax.tasks.protocol import Metric
 
-DEFAULT_GRADER = "local-1"  # of runs that recorded none
-GRIDS = "exact grids"  # what grades few-shot learning: no opinion, so it has no version
-METRICS = {
-    "knowledge": ("accuracy", "gold_log_likelihood"),
-    "few_shot": ("solved", "graded", "gold_log_likelihood"),
-}
 _OF_A_SEED = ("seed", "policy_from")  # what may differ between seeds of one setting
 
 
 class CompareError(ValueError):
     """The runs cannot be compared; the message says why and what to change."""
-
-
-def metrics_of(task: str) -> tuple[str, ...]:
-    """The metrics of a task domain; another package's has those of knowledge incorporation."""
-    return METRICS["few_shot" if task == "few_shot" else "knowledge"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,18 +43,19 @@ class FinishedRun:
         return self.config.get("task", "knowledge")
 
     @property
-    def grader(self) -> Any:
+    def grader(self) -> str:
         """What graded its answers."""
-        return GRIDS if self.task == "few_shot" else self.results.get("grader", DEFAULT_GRADER)
+        return self.results["grader"]
 
-    @functools.cached_property
+    @property
+    def metrics(self) -> list[Metric]:
+        """What its arms are measured by."""
+        return [Metric(**metric) for metric in self.results["metrics"]]
+
+    @property
     def contexts(self) -> dict[str, Any]:
-        """Per-context results by context id; see `per_context.per_context`.
-
-        Of few-shot learning the contexts are the tasks. Each has one question, whose value is the
-        mean over the task's self-edits.
-        """
-        return _of_tasks(self.results) if self.task == "few_shot" else self.results["contexts"]
+        """Per-context results by context id; see `loop.results.of`."""
+        return self.results["contexts"]
 
     @property
     def arms(self) -> list[str]:
@@ -85,12 +76,15 @@ class FinishedRun:
     def values(
         self, arm: str, metric: str, questions: dict[str, tuple[str, ...]]
     ) -> list[list[float | None]]:
-        """One value a question, by context, in the order of `questions`."""
-        found = []
+        """By context one value a question, in the order of `questions`, or its own alone."""
+        found, per = [], {of.name: of.per for of in self.metrics}
         for id, asked in questions.items():
             record = self.contexts[id]["arms"][arm]
-            of = dict(zip(record["questions"], record[metric], strict=True))
-            found.append([of[question] for question in asked])
+            values = record[metric]
+            if per[metric] == "question":
+                of = dict(zip(record["questions"], values, strict=True))
+                values = [of[question] for question in asked]
+            found.append(values)
         return found
 
     def flat_config(self) -> dict[str, Any]:
@@ -160,26 +154,24 @@ def read_run(path: str | os.PathLike[str]) -> FinishedRun:
 
     Raises:
       CompareError: it is not a finished run with per-context results.
+      DamagedError: a file of it is damaged.
     """
     folder = storage.locate(path)
     if not storage.exists(folder / "config.json"):
         raise CompareError(f"{folder} is not the directory of a run (it holds no config.json).")
-    if not storage.exists(folder / "results.json"):
+    results = records.read_object(folder / "results.json")
+    if not run_dir.is_finished(folder):
         raise CompareError(
-            f"{folder} holds an unfinished run (no results.json): the command that started it "
-            "finishes it."
+            f"{folder} holds an unfinished run ({results.get('incomplete', 'no results.json')}): "
+            "the command that started it finishes it."
         )
     config = run_dir.read_config(folder)
-    results = _read(folder / "results.json")
-    if config.get("task") == "few_shot":
-        if "arms" not in results:
-            raise CompareError(
-                f"{folder} is a run of `curate`, which has no arms to compare: `report "
-                f"--workdir={folder}` shows what it found."
-            )
-        contexts = results.get("tasks")
-    else:
-        contexts = results.get("contexts")
+    if "solved" in results and "arms" not in results:
+        raise CompareError(
+            f"{folder} is a run of `curate`, which has no arms to compare: `report "
+            f"--workdir={folder}` shows what it found."
+        )
+    contexts = results.get("contexts")
     if not isinstance(contexts, dict) or not contexts:
         raise CompareError(
             f"{folder} has no per-context results: it had a planted reward, or was made by an "
@@ -201,50 +193,23 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     ]
 
 
-def _of_tasks(results: dict[str, Any]) -> dict[str, Any]:
-    """A few-shot run's results by task in the form of `per_context.per_context`."""
-    return {
-        id: {
-            "title": id,
-            "arms": {
-                arm: {
-                    "questions": ["the task"],
-                    **{
-                        metric: [sum(values) / len(values)]
-                        for metric, values in found.items()
-                        if metric in METRICS["few_shot"]
-                    },
-                    "empty": 0,
-                    "ungraded": 0,
-                }
-                for arm, found in of_task.items()
-            },
-        }
-        for id, of_task in results["tasks"].items()
-    }
-
-
 def _compute(folder: storage.Location) -> dict[str, Any]:
     with Ledger(folder / "ledger", read_only=True) as ledger:
-        batches = [segment.record for segment in ledger.segments("batch")]
-    timing = _read(folder / "timing.json") if storage.exists(folder / "timing.json") else {}
+        groups = [segment.record for segment in ledger.segments("trials")]
+    timing = records.read_object(folder / "timing.json")
     return {
-        "inner_loops": sum(len(batch.get("trials", [])) for batch in batches),
-        "real_tokens": sum(batch.get("real_tokens", 0) for batch in batches),
-        "computed_tokens": sum(batch.get("computed_tokens", 0) for batch in batches),
+        "inner_loops": sum(len(group["trials"]) for group in groups),
+        "real_tokens": sum(group["real_tokens"] for group in groups),
+        "computed_tokens": sum(group["computed_tokens"] for group in groups),
         "seconds": timing.get("seconds", {}).get("total"),
         "resumed": bool(timing.get("resumed", False)),
     }
 
 
-def _read(path: storage.Location) -> dict[str, Any]:
-    try:
-        content = json.loads(storage.read_bytes(path))
-    except ValueError as error:
-        raise CompareError(f"{path} is damaged: {error}. Put an undamaged copy back.") from None
-    if not isinstance(content, dict):
-        raise CompareError(f"{path} is damaged: expected a JSON object.")
-    return content
+def shown(values: dict[str, Any], key: str) -> str:
+    """A value for people: a text as it is, another as JSON, "nothing" where there is none."""
+    value = values.get(key, "nothing")
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def listed(ids: Sequence[str], most: int = 5) -> str:

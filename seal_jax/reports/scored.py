@@ -20,7 +20,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from seal_jax.tasks.knowledge.parse import is_blank
+from seal_jax.tasks.texts import is_blank
 
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
 _NAMES |= {type(None): "null", int: "a number", float: "a number"}

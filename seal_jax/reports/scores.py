@@ -9,35 +9,37 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from seal_jax.loop import arm_kinds
-from seal_jax.reports import few_shot_trials, scored
+from seal_jax.loop import arms
+from seal_jax.loop.stage import Stage
+from seal_jax.reports import records, scored
+from seal_jax.reports.records import StageRecords
 from seal_jax.runs import run_dir, storage
-from seal_jax.runs.ledger import Ledger, LedgerError, Segment
+from seal_jax.runs.ledger import LedgerError
 from seal_jax.stats.reliability import Array
 
 Record = dict[str, Any]
 
-NO_TEXT = "the self-edit holds no text to train on"
 NOT_TRIED = "not tried yet"
-NO_RECIPE = "the self-edit is no valid recipe, or its recipe was refused"
+REFUSED = "the self-edit gives no lesson"
+# What the arms of self-edits are does not depend on the task.
+ARMS = {name: arm for name, arm in arms.EDITED.items() if arm.editor}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stage:
+class Scored:
     """The self-edits of one stage of a run, or of a scored file.
 
     Attributes:
       name: of the stage.
       contexts: names of the contexts.
       texts: for each context, its self-edits.
-      cells: by reward with replicates, for each context [M, Q, R] ("accuracy",
-        "gold_log_likelihood"; of a few-shot run "solved", "graded" and "gold_log_likelihood", where
-        Q are the tests; Q is 1 for a reward of the self-edit as a whole).
+      cells: by reward with replicates, for each context [M, Q, R]: the task's metrics and
+        "gold_log_likelihood"; Q is 1 for a reward of the self-edit as a whole.
       fixed: by reward without replicates, for each context [M].
       unadapted: by reward, for each context the values of the unadapted model: [Q], or a scored
         file's [M] baselines.
@@ -57,7 +59,7 @@ class Stage:
     cost: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def of_scored_file(path: str | os.PathLike[str]) -> list[Stage]:
+def of_scored_file(path: str | os.PathLike[str]) -> list[Scored]:
     """The one stage of a scored file; rewards are from its verdicts, not from its means.
 
     Raises:
@@ -69,7 +71,7 @@ def of_scored_file(path: str | os.PathLike[str]) -> list[Stage]:
             f'{path}: no self-edit has verdicts ("correct": [[run, question, verdict], ...]), so '
             "there is nothing to estimate a reliability from."
         )
-    cells, reasons = [], collections.Counter()
+    cells, reasons = [], collections.Counter[str]()
     verdicts = ungraded = 0
     for entry in entries:
         runs = sorted({v.run for c in entry.completions for v in c.verdicts}, key=str)
@@ -87,7 +89,7 @@ def of_scored_file(path: str | os.PathLike[str]) -> list[Stage]:
                 reasons["no verdict of its answers"] += 1
         cells.append(array)
     return [
-        Stage(
+        Scored(
             name=pathlib.Path(path).name,
             contexts=tuple(entry.name for entry in entries),
             texts=tuple(tuple(c.text for c in entry.completions) for entry in entries),
@@ -101,51 +103,50 @@ def of_scored_file(path: str | os.PathLike[str]) -> list[Stage]:
     ]
 
 
-def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Stage], list[str]]:
+def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Scored], list[str]]:
     """The stages of a run whose contexts have several self-edits each, and notes on the others.
 
     The ledger is opened read-only: the run may be in progress.
     """
     folder = storage.locate(workdir)
-    ledger = Ledger(folder / "ledger", read_only=True)
+    stages = records.read(folder / "ledger")
     seconds = _seconds(folder / "timing.json")
-    by_stage: dict[str, dict[str, list[Segment]]] = {}
-    for segment in ledger.segments():
-        stage = segment.key.split("/")[0]
-        by_stage.setdefault(stage, {}).setdefault(segment.kind, []).append(segment)
-    _bring_together(by_stage)
-    stages, notes = [], []
-    for name, kinds in by_stage.items():
-        if "edits" not in kinds:
+    found, notes = [], []
+    for name, of in stages.items():
+        if of.stage.kind == "continual":
+            if of.others.get("edits"):
+                notes.append(f"{name}: one self-edit at each step, so there is nothing to compare")
             continue
-        if name.startswith("continual "):
-            notes.append(f"{name}: one self-edit at each step, so there is nothing to compare")
+        if of.stage.kind == "curate":
+            notes.append(
+                "curate tries one lesson on each context and writes no self-edit, so there is "
+                "nothing to compare; `report` shows what it found"
+            )
             continue
-        stage = _stage(name, kinds, seconds)
-        if max(map(len, stage.texts)) < 2:
+        edits, plain = _belonging(of, stages)
+        if not edits:
+            continue
+        scored = _stage(of, edits, plain, seconds)
+        if max(map(len, scored.texts)) < 2:
             notes.append(f"{name}: one self-edit a context, so there is nothing to compare")
-        elif not (stage.cells or stage.fixed):
+        elif not (scored.cells or scored.fixed):
             notes.append(f"{name}: no self-edit has been tried yet")
         else:
-            stages.append(stage)
-    if "curate" in by_stage:
-        notes.append(
-            "curate tries one recipe on each task and writes no self-edit, so there is nothing to "
-            "compare; `report` shows what it found"
-        )
-    return stages, notes
+            found.append(scored)
+    return found, notes
 
 
-def _bring_together(by_stage: dict[str, dict[str, list[Segment]]]) -> None:
-    """In the evaluation an editor writes once for several arms: gives each arm its self-edits."""
-    for arm, kind in arm_kinds.KNOWLEDGE.items():
-        own, written = by_stage.get(f"eval {arm}"), by_stage.get(f"eval edits {kind.source}")
-        if own and written and "batch" in own:
-            own["edits"] = written["edits"]
-            plain = by_stage.get(f"eval {kind.learner}", {})
-            own.setdefault("unadapted", plain.get("unadapted", []))
-    for name in [name for name in by_stage if name.startswith("eval edits ")]:
-        del by_stage[name]
+def _belonging(
+    of: StageRecords, stages: Mapping[str, StageRecords]
+) -> tuple[list[Record], Mapping[str, Record]]:
+    """A stage's self-edits and unadapted answers: an editor writes once for several arms."""
+    if of.stage.kind == "round":
+        return of.edits, of.answers
+    if of.stage.kind != "arm" or (arm := ARMS.get(of.stage.what)) is None:
+        return [], {}
+    written = stages.get(Stage(kind="edits", split=of.stage.split, what=arm.editor).name)
+    plain = stages.get(Stage(kind="unadapted", split=of.stage.split, what=arm.learner).name)
+    return written.edits if written else [], plain.answers if plain else {}
 
 
 def config_of_run(workdir: str | os.PathLike[str]) -> Mapping[str, Any]:
@@ -168,117 +169,131 @@ def _table(verdicts: Sequence[scored.Verdict]) -> dict[tuple[str, Any], bool | N
     return table
 
 
-def _stage(name: str, kinds: Mapping[str, list[Segment]], seconds: Mapping[str, float]) -> Stage:
-    """A stage from its segments by kind."""
+def _stage(
+    of: StageRecords,
+    written: Sequence[Record],
+    plain: Mapping[str, Record],
+    seconds: Mapping[str, float],
+) -> Scored:
+    """A stage's self-edits with their scores."""
     edits: dict[str, dict[int, Record]] = {}
-    for segment in kinds["edits"]:
-        for edit in segment.record["edits"]:
-            edits.setdefault(edit["context"], {})[edit["index"]] = edit
+    for edit in written:
+        edits.setdefault(edit["context"], {})[edit["index"]] = edit
     contexts = tuple(edits)
     rows = {c: {m: row for row, m in enumerate(sorted(edits[c]))} for c in contexts}
-    trials = [trial for segment in kinds.get("batch", []) for trial in segment.record["trials"]]
-    few_shot = any("answers" not in trial for trial in trials)
-    if few_shot:
-        trials = few_shot_trials.with_answers(trials)
+    trials = _replicated(of.trials)
     replicates = 1 + max((trial["replicate"] for trial in trials), default=0)
-    answers: dict[str, list[tuple[int, int, Record]]] = {c: [] for c in contexts}
+    tried: dict[str, list[tuple[int, int, Record]]] = {c: [] for c in contexts}
     reasons: dict[tuple[str, int], str] = {}
     for trial in trials:
         place = (trial["context"], trial["index"])
         if place[1] not in rows.get(place[0], {}):
             continue
         if trial["answers"]:
-            found = [(rows[place[0]][place[1]], trial["replicate"], a) for a in trial["answers"]]
-            answers[place[0]] += found
+            tried[place[0]].append((rows[place[0]][place[1]], trial["replicate"], trial))
             reasons[place] = ""
         else:
             reasons.setdefault(place, trial["reason"] or "no answers")
-    planned = sum(len(segment.record["groups"]) for segment in kinds.get("plan", []))
-    finished = "plan" in kinds and len(kinds.get("batch", [])) == planned
-    untried = (NO_RECIPE if few_shot else NO_TEXT) if finished else NOT_TRIED
+    untried = REFUSED if of.tried else NOT_TRIED
     without = collections.Counter(reasons.get((c, m), untried) for c in contexts for m in edits[c])
-    plain = {c: a for s in kinds.get("unadapted", []) for c, a in s.record.items()}
-    if few_shot:
-        plain = {c: few_shot_trials.answers(record) for c, record in plain.items()}
-    every = [answer for of_context in answers.values() for _, _, answer in of_context]
+    every = [trial for of_context in tried.values() for _, _, trial in of_context]
     cells, unadapted = {}, {}
-    for reward, value in (few_shot_trials.VALUES if few_shot else _VALUES).items():
-        if not every:
-            break
-        orders = {c: list(dict.fromkeys(a["question"] for _, _, a in answers[c])) for c in contexts}
-        cells[reward] = [
-            _cells(answers[c], orders[c], (len(rows[c]), replicates), value) for c in contexts
+    for metric in every[0]["scores"] if every else ():
+        units = {c: _units(metric, [trial for _, _, trial in tried[c]]) for c in contexts}
+        cells[metric] = [
+            _cells(metric, tried[c], units[c], (len(rows[c]), replicates)) for c in contexts
         ]
         if all(c in plain for c in contexts):
-            of_question = {c: {a["question"]: value(a) for a in plain[c]} for c in contexts}
-            unadapted[reward] = [
-                np.array([of_question[c].get(q, np.nan) for q in orders[c]] or [np.nan])
-                for c in contexts
+            unadapted[metric] = [
+                np.array([_value(metric, plain[c], unit) for unit in units[c]]) for c in contexts
             ]
-    if "graded" in cells:  # of the task as a whole, not of each test
-        cells["graded"] = [of_context[:, :1] for of_context in cells["graded"]]
     fixed = {}
-    selection = kinds.get("selection", [])
+    selection = of.others.get("selection", [])
     if selection and not trials:
-        fixed["reward"] = _floats(selection[0].record["rewards"])
+        fixed["reward"] = _floats(selection[0]["rewards"])
         without = collections.Counter()
-    if "rubric" in kinds:
-        fixed["rubric"] = _floats([of for s in kinds["rubric"] for of in s.record["scores"]])
+    if "rubric" in of.others:
+        fixed["rubric"] = _floats([row for r in of.others["rubric"] for row in r["scores"]])
     for reward, of_contexts in fixed.items():
         if list(map(len, of_contexts)) != [len(rows[c]) for c in contexts]:
-            raise LedgerError(f"{name}: the scores of {reward!r} are not one a self-edit.")
+            raise LedgerError(f"{of.name}: the scores of {reward!r} are not one a self-edit.")
     without.pop("", None)
-    return Stage(
-        name=name,
+    answers = [answer for trial in every for answer in trial["answers"]]
+    counts = {
+        "answers": len(answers),
+        "empty_answers": sum(bool(answer.get("empty")) for answer in answers),
+        "ungraded_answers": sum(answer.get("ungraded") is not None for answer in answers),
+    }
+    return Scored(
+        name=of.name,
         contexts=contexts,
         texts=tuple(tuple(edits[c][m]["text"] for m in sorted(edits[c])) for c in contexts),
         cells=cells,
         fixed=fixed,
         unadapted=unadapted,
-        counts={
-            "answers": len(every),
-            "empty_answers": sum(bool(answer.get("empty")) for answer in every),
-            "ungraded_answers": sum(answer["correct"] is None for answer in every),
-        }
-        if every and not few_shot
-        else {},
+        counts=counts if answers else {},
         without_reward=dict(without),
-        cost=_cost(name, kinds, seconds),
+        cost=_cost(of, seconds),
     )
+
+
+def _replicated(trials: Sequence[Record]) -> list[Record]:
+    """Trials of which every self-edit was tried once, each under a seed of its own, have one
+    replicate: such seeds are no replicates of one another."""
+    once = len({(trial["context"], trial["index"]) for trial in trials}) == len(trials)
+    return [trial | {"replicate": 0} for trial in trials] if once else list(trials)
+
+
+def _units(metric: str, trials: Sequence[Record]) -> list[str]:
+    """The questions that have a value of a metric each; [""] where the context alone has one."""
+    names = dict.fromkeys(
+        answer["question"]
+        for trial in trials
+        for answer in trial["answers"]
+        if _KEYS.get(metric, metric) in answer
+    )
+    return list(names) or [""]
+
+
+def _value(metric: str, marked: Record, unit: str) -> float:
+    if not unit:
+        return _number(marked["scores"].get(metric))
+    key = _KEYS.get(metric, metric)
+    return next((_number(a.get(key)) for a in marked["answers"] if a["question"] == unit), np.nan)
+
+
+def _cells(
+    metric: str,
+    tried: Sequence[tuple[int, int, Record]],
+    units: Sequence[str],
+    shape: tuple[int, int],
+) -> Array:
+    """[M, Q, R] of a context's (self-edit, replicate, trial) triples."""
+    array = np.full((shape[0], len(units), shape[1]), np.nan)
+    for m, r, trial in tried:
+        array[m, :, r] = [_value(metric, trial, unit) for unit in units]
+    return array
+
+
+_KEYS = {"accuracy": "correct"}  # what an answer calls its own value of a metric
 
 
 def _number(value: Any) -> float:
     return np.nan if value is None else float(value)
 
 
-_VALUES: Mapping[str, Callable[[Record], float]] = {
-    "accuracy": lambda answer: _number(answer["correct"]),
-    "gold_log_likelihood": lambda answer: _number(answer["gold_log_likelihood"]),
-}
-
-
-def _cells(answers, questions: list[str], shape: tuple[int, int], value) -> Array:
-    """[M, Q, R] of a context's (self-edit, replicate, answer) triples."""
-    places = {question: q for q, question in enumerate(questions)}
-    array = np.full((shape[0], max(len(questions), 1), shape[1]), np.nan)
-    for m, r, answer in answers:
-        array[m, places[answer["question"]], r] = value(answer)
-    return array
-
-
 def _floats(rows: Sequence[Sequence[float | None]]) -> list[Array]:
     return [np.array([_number(value) for value in row]) for row in rows]
 
 
-def _cost(name: str, kinds: Mapping[str, list[Segment]], seconds: Mapping[str, float]) -> Record:
-    batches = kinds.get("batch", [])
+def _cost(of: StageRecords, seconds: Mapping[str, float]) -> Record:
     cost: Record = {}
-    if batches:
-        cost["inner_loop_tokens"] = sum(s.record["real_tokens"] for s in batches)
-        cost["inner_loop_tokens_computed"] = sum(s.record["computed_tokens"] for s in batches)
-    own = {key: value for key, value in seconds.items() if key.startswith(f"{name}: ")}
+    if of.groups:
+        cost["inner_loop_tokens"] = of.real_tokens
+        cost["inner_loop_tokens_computed"] = of.computed_tokens
+    own = {key: value for key, value in seconds.items() if key.startswith(f"{of.name}: ")}
     if own:
-        cost["seconds"] = {key.removeprefix(f"{name}: "): value for key, value in own.items()}
+        cost["seconds"] = {key.removeprefix(f"{of.name}: "): value for key, value in own.items()}
     return cost
 
 

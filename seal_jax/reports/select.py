@@ -67,9 +67,9 @@ def picks(
         lengths_CxM=_padded([[len(c.text) for c in entry.completions] for entry in entries]),
         seed=seed,
     )
-    without = [entry.name for c, entry in enumerate(entries) if not weights_CxM[c].any()]
-    if without:
-        print(f"{len(without)} x context without a pick (first: {without[0]})", file=sys.stderr)
+    unpicked = [entry.name for c, entry in enumerate(entries) if not weights_CxM[c].any()]
+    if unpicked:
+        print(f"{len(unpicked)} x context without a pick (first: {unpicked[0]})", file=sys.stderr)
     found = []
     for c, entry in enumerate(entries):
         for m, completion in enumerate(entry.completions):

@@ -1,6 +1,5 @@
 """One writer per directory: a lock file that says who holds it and goes away with its process."""
 
-import errno
 import fcntl
 import os
 import socket
@@ -12,6 +11,14 @@ LOCK_NAME = ".lock"
 
 class DirectoryInUseError(OSError):
     """Another writer holds the directory."""
+
+
+def in_use(path: os.PathLike[str], holder: str) -> DirectoryInUseError:
+    """The error for a directory that `holder` (a few words) holds."""
+    return DirectoryInUseError(
+        f"{os.fspath(path)} is in use by {holder}: wait until it ends, stop it, or use another "
+        "directory."
+    )
 
 
 class DirectoryLock:
@@ -32,45 +39,29 @@ class DirectoryLock:
           DirectoryInUseError: somebody else holds it; the message names the process.
         """
         self.path = Path(path)
-        self._descriptor: int | None = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        self._file = open(self.path / LOCK_NAME, "a+b", buffering=0)  # noqa: SIM115
         try:
-            self._take(self._descriptor)
-        except BaseException:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(self._file.fileno()).st_nlink == 0:  # deleted by the one that held it
+                raise BlockingIOError
+        except (BlockingIOError, PermissionError):
+            self._file.seek(0)
+            pid, _, host = self._file.read(400).decode(errors="replace").strip().partition(" ")
             self.close()
-            raise
-
-    def _take(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            pid, _, host = (
-                os.pread(descriptor, 400, 0).decode(errors="replace").strip().partition(" ")
-            )
             holder = f"process {pid} on {host}" if host else "another process"
-            raise DirectoryInUseError(
-                f"{self.path} is in use by {holder}: wait until it ends, stop it, or use another "
-                "directory."
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+            raise in_use(self.path, holder) from None
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()} {socket.gethostname()}\n".encode())
 
     def check(self) -> None:
         """Nothing takes a local lock over; see `lease.Lease.check`."""
 
     def close(self) -> None:
         """Lets the directory go; calling it again does nothing."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            self.close()

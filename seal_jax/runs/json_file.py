@@ -12,20 +12,17 @@ import math
 import os
 import re
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from seal_jax.runs import storage
 
 _TEMPORARY = re.compile(r"\.tmp-\d+-[0-9a-f]{8}")
-_NO_HARD_LINKS = {
-    errno.EPERM,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-    errno.EXDEV,
-    errno.EMLINK,
-}
+# What file systems without hard links answer.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
 
 def encode(value: Any, *, indent: int | None = None) -> str:
@@ -53,17 +50,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
       path: the file, local or gs://; its folder must exist. A file already there is replaced.
       value: see `encode`.
     """
-    path, text = storage.locate(path), encode(value, indent=1) + "\n"
-    if not isinstance(path, Path):
-        storage.put(path, text.encode("ascii"))
-        return
-    temporary = _write_temporary(path.parent, text)
-    try:
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    _write(path, value, storage.put, os.replace)
 
 
 def create_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -74,23 +61,7 @@ def create_json(path: str | os.PathLike[str], value: Any) -> None:
         two steps, so there the caller must be the folder's only writer. In an object store an
         object with the very content counts as this one.
     """
-    path, text = storage.locate(path), encode(value, indent=1) + "\n"
-    if not isinstance(path, Path):
-        storage.create(path, text.encode("ascii"))
-        return
-    temporary = _write_temporary(path.parent, text)
-    try:
-        try:
-            os.link(temporary, path)
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                raise
-            if os.path.lexists(path):
-                raise FileExistsError(errno.EEXIST, "the file exists already", str(path)) from None
-            os.rename(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    _write(path, value, storage.create, _link)
 
 
 def remove_temporaries(folder: str | os.PathLike[str]) -> list[Path]:
@@ -141,18 +112,39 @@ def _check(value: Any, place: str) -> None:
         )
 
 
-def _write_temporary(folder: Path, text: str) -> Path:
-    """A new file with `text`, flushed to the disk."""
-    path = folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+def _write(
+    path: str | os.PathLike[str],
+    value: Any,
+    upload: Callable[[epath.Path, bytes], None],
+    put: Callable[[Path, Path], None],
+) -> None:
+    """Uploads an object; or writes a temporary file, flushes it, and has `put` give it its name."""
+    path, content = storage.locate(path), (encode(value, indent=1) + "\n").encode("ascii")
+    if not isinstance(path, Path):
+        upload(path, content)
+        return
+    temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        with open(path, "x", encoding="ascii", newline="\n") as file:
-            file.write(text)
+        with open(temporary, "xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return path
+        put(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Gives a file a second name, or a new one where there are no hard links, if it is free."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "the file exists already", str(path)) from None
+        os.rename(temporary, path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any, Self
 from etils import epath
 
 from seal_jax.runs import storage
-from seal_jax.runs.directory_lock import LOCK_NAME, DirectoryInUseError, DirectoryLock
+from seal_jax.runs.directory_lock import LOCK_NAME, DirectoryInUseError, DirectoryLock, in_use
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 45.0
@@ -79,9 +79,9 @@ class Lease:
         Raises:
           DirectoryInUseError: another process took it over.
         """
-        last = self._last()
-        if self._lost is None and (last is None or last[0] != self._number):
-            self._lost = _holder(last[1]) if last else "a process that deleted this one's lease"
+        number, content = self._last()
+        if self._lost is None and number != self._number:
+            self._lost = _holder(content) if number >= 0 else "a process that deleted its lease"
         if self._lost is not None:
             raise DirectoryInUseError(
                 f"{self.path} was taken over by {self._lost}, since this process (pid "
@@ -96,8 +96,7 @@ class Lease:
         self._closed.set()
         self._thread.join()
         self._thread = None
-        last = self._last()
-        if self._lost is None and last is not None and last[0] == self._number:
+        if self._lost is None and self._last()[0] == self._number:
             self._write(0, released=True)
 
     def __enter__(self) -> Self:
@@ -108,19 +107,19 @@ class Lease:
 
     def _take(self, stale_seconds: float) -> int:
         """Creates the next lease, once the last one is released or stale."""
-        last = self._last()
-        if last is not None and not last[1].get("released"):
-            self._wait_until_stale(*last, stale_seconds)
-        number = last[0] + 1 if last else 0
+        last, content = self._last()
+        if last >= 0 and not content.get("released"):
+            self._wait_until_stale(last, content, stale_seconds)
+        number = last + 1
         try:
             storage.create(self._object(number), self._content(0))
         except FileExistsError:
-            raise DirectoryInUseError(_in_use(self.path, self._read(number))) from None
+            raise in_use(self.path, _holder(self._read(number))) from None
         # Older ones go, and with them their numbers: whoever looked before us may have created one
         # of these anew, and now sees ours, which is higher.
-        last = self._last()
-        if last is None or last[0] != number:
-            raise DirectoryInUseError(_in_use(self.path, last[1] if last else None))
+        last, content = self._last()
+        if last != number:
+            raise in_use(self.path, _holder(content))
         for older in self._numbers():
             if older < number:
                 storage.remove(self._object(older))
@@ -135,11 +134,11 @@ class Lease:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(min(1.0, seconds / 10))
-            last = self._last()
-            if last is None or last[0] != number or last[1] != seen:
-                if last is not None and last[0] == number and last[1].get("released"):
-                    return
-                raise DirectoryInUseError(_in_use(self.path, last[1] if last else None))
+            last, content = self._last()
+            if last == number and content.get("released"):
+                return
+            if (last, content) != (number, seen):
+                raise in_use(self.path, _holder(content))
         logging.warning("%s has gone: taking %s over", _holder(seen), self.path)
 
     def _beat_on(self) -> None:
@@ -147,9 +146,9 @@ class Lease:
         count = 0
         while not self._closed.wait(self._beat_seconds):
             try:
-                last = self._last()
-                if last is None or last[0] != self._number:
-                    self._lost = _holder(last[1]) if last else "another process"
+                number, content = self._last()
+                if number != self._number:
+                    self._lost = _holder(content)
                     logging.error("%s was taken over by %s", self.path, self._lost)
                     return
                 count += 1
@@ -169,10 +168,10 @@ class Lease:
         matches = (_NAME.fullmatch(child.name) for child in storage.children(self.path))
         return sorted(int(match[1]) for match in matches if match)
 
-    def _last(self) -> tuple[int, dict[str, Any]] | None:
-        """The lease that counts, if there is any."""
+    def _last(self) -> tuple[int, dict[str, Any]]:
+        """Number and content of the lease that counts; -1 and nothing where there is none."""
         numbers = self._numbers()
-        return (numbers[-1], self._read(numbers[-1])) if numbers else None
+        return (numbers[-1], self._read(numbers[-1])) if numbers else (-1, {})
 
     def _read(self, number: int) -> dict[str, Any]:
         try:
@@ -189,10 +188,3 @@ def _holder(content: dict[str, Any]) -> str:
     if "pid" not in content:
         return "another process"
     return f"process {content['pid']} on {content['host']} (last sign at {content['time']})"
-
-
-def _in_use(path: epath.Path, content: dict[str, Any] | None) -> str:
-    return (
-        f"{path} is in use by {_holder(content or {})}: wait until it ends, stop it, or use "
-        "another directory."
-    )

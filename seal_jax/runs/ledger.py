@@ -2,22 +2,27 @@
 
 A unit of work (such as one batch of candidates) is either recorded whole or not at all, so a run
 that was killed asks `find` for each unit in turn and does again what is not there. Segments are
-files named `000012-batch.json`; each holds its kind, key, record and a SHA-256 over the canonical
-JSON of these.
+files named `000012-batch.json`; each holds its kind, key, record, the schema version of records and
+a SHA-256 over the canonical JSON of these.
 """
 
+import copy
 import hashlib
 import json
 import logging
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from seal_jax.runs import json_file, lease, storage
 from seal_jax.runs.directory_lock import DirectoryLock
 from seal_jax.runs.storage import Location
 
+if TYPE_CHECKING:  # readers of a ledger need no JAX
+    from seal_jax.runtime.hosts import Hosts
+
+SCHEMA = 2  # raised whenever what records hold changes its meaning or its place
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
 _SEGMENT_NAME = re.compile(r"(\d{6,})-([a-z][a-z0-9_]*)\.json")
 
@@ -67,7 +72,8 @@ class Ledger:
 
         Raises:
           DirectoryInUseError: another process, or another Ledger here, writes to it.
-          LedgerError: a segment before the newest is damaged or missing, or two segments clash.
+          LedgerError: a segment before the newest is damaged or missing, two segments clash, or one
+            has another schema version than this package writes.
           StorageError: the object store cannot be used.
         """
         self.path = storage.locate(path)
@@ -123,14 +129,15 @@ class Ledger:
         self._lock.check()
         index = len(self._files)
         body = {"index": index, "kind": kind, "key": key, "record": record}
-        text = json_file.encode(body)
         path = self.path / f"{index:06d}-{kind}.json"
-        json_file.create_json(path, {**body, "sha256": hashlib.sha256(text.encode()).hexdigest()})
-        self._add(Segment(**json.loads(text)), path)
-        return Segment(**json.loads(text))
+        sealed = {**body, "schema": SCHEMA}
+        json_file.create_json(path, {**sealed, "sha256": _digest(sealed)})
+        segment = Segment(**json.loads(json_file.encode(body)))
+        self._add(segment, path)
+        return segment
 
     def sync(self) -> None:
-        """Nothing, where one process does the whole run; see `shared_ledger.SharedLedger`."""
+        """Nothing, where one process does the whole run; see `SharedLedger`."""
 
     def find(self, kind: str, key: str) -> dict[str, Any] | None:
         """The record of a unit of work, read afresh from its file; None where it is not done."""
@@ -215,6 +222,87 @@ class Ledger:
         return segment
 
 
+class SharedLedger:
+    """The ledger of a run on several hosts: host 0 writes it, and every host holds all of it.
+
+    It has what `Ledger` has for a run; what a host appends, the others find after `sync`.
+    """
+
+    def __init__(self, hosts: "Hosts", path: str | os.PathLike[str] | None):
+        """Opens the ledger on host 0 and tells the others what it holds.
+
+        Args:
+          hosts: of the run.
+          path: see `Ledger`; only host 0 uses it.
+        """
+        self._hosts = hosts
+        self._file = Ledger(path) if hosts.rank == 0 and path is not None else None
+        try:
+            known = json.loads(hosts.first("the ledger", self._all))
+        except BaseException:
+            self.close()
+            raise
+        self._segments = {(s["kind"], s["key"]): Segment(**s) for s in known}
+        self._own: dict[tuple[str, str], Segment] = {}
+
+    def _all(self) -> bytes:
+        assert self._file is not None, "host 0 has the file"
+        segments = [vars(segment) for segment in self._file.segments()]
+        return json_file.encode(segments).encode()
+
+    def append(self, kind: str, key: str, record: dict[str, Any]) -> Segment:
+        """Records a unit of work of this host; on the disk and known to all after `sync`.
+
+        Raises:
+          LedgerError: the unit is recorded already.
+          ValueError, TypeError: JSON cannot hold the record exactly.
+        """
+        if self.find(kind, key) is not None:
+            raise LedgerError(f"{key!r} ({kind}) is recorded already: ask find() first.")
+        body = {"index": len(self), "kind": kind, "key": key, "record": record}
+        segment = self._own[kind, key] = Segment(**json.loads(json_file.encode(body)))
+        return segment
+
+    def sync(self) -> None:
+        """Brings together what all hosts appended since the last time, in the order of ranks.
+
+        All hosts have to call it. Of two records of one unit the first is kept.
+        """
+        own = json_file.encode([vars(segment) for segment in self._own.values()])
+        self._own = {}
+        for data in self._hosts.exchange("records", own.encode()):
+            for found in json.loads(data):
+                unit = found["kind"], found["key"]
+                if unit not in self._segments:
+                    self._segments[unit] = Segment(**{**found, "index": len(self._segments)})
+                    if self._file is not None:
+                        self._file.append(*unit, found["record"])
+
+    def find(self, kind: str, key: str) -> dict[str, Any] | None:
+        """See `Ledger.find`."""
+        segment = self._segments.get((kind, key)) or self._own.get((kind, key))
+        return None if segment is None else copy.deepcopy(segment.record)
+
+    def segments(self, kind: str | None = None) -> list[Segment]:
+        """See `Ledger.segments`."""
+        found = [*self._segments.values(), *self._own.values()]
+        return [segment for segment in found if kind in (None, segment.kind)]
+
+    def __len__(self) -> int:
+        return len(self._segments) + len(self._own)
+
+    def close(self) -> None:
+        """Lets other processes write to the directory."""
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
 def _gap(path: Location, place: int, found: Location) -> str:
     """What to say of the segment `found`, which is not number `place`."""
     twice = int(found.name.split("-")[0]) < place
@@ -226,14 +314,21 @@ def _gap(path: Location, place: int, found: Location) -> str:
 
 
 def _read(path: Location, index: int, kind: str) -> Segment | None:
-    """The segment in a file; None where it is damaged."""
+    """The segment in a file; None where it is damaged. One of another schema is refused."""
     try:
         content = json.loads(storage.read_bytes(path).decode("ascii"))
-        digest = content.pop("sha256")
-        segment = Segment(**content)
-        text = json_file.encode(content)
+        whole = content.pop("sha256") == _digest(content)
+        schema = content.pop("schema", 1)
+        segment = Segment(**content) if whole and schema == SCHEMA else None
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    if hashlib.sha256(text.encode()).hexdigest() != digest:
-        return None
-    return segment if (segment.index, segment.kind) == (index, kind) else None
+    if whole and segment is None:
+        raise LedgerError(
+            f"{path} holds a record of schema {schema}, but this version of seal_jax reads and "
+            f"writes schema {SCHEMA}: use the version that made the run, or another --workdir."
+        )
+    return segment if segment and (segment.index, segment.kind) == (index, kind) else None
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json_file.encode(content).encode()).hexdigest()

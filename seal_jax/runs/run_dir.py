@@ -8,10 +8,11 @@ from typing import Any, Self
 
 from seal_jax.runs import json_file, lease, storage
 from seal_jax.runs.directory_lock import DirectoryLock
+from seal_jax.runs.json_file import write_json as write_json  # part of this module's interface
 from seal_jax.runs.storage import Location
 
 _MARK = "seal_jax_run"
-_FORMAT = 1
+_FORMAT = 2
 _MAX_DIFFERENCES = 12
 
 
@@ -36,7 +37,7 @@ class RunDir:
 
     @property
     def results_path(self) -> Location:
-        """results.json: its presence says that the run is finished, so it is written last."""
+        """results.json, which is written last; see `is_finished`."""
         return self.path / "results.json"
 
     @property
@@ -71,10 +72,10 @@ def open_run(
     """Makes, continues or replaces the run in `workdir`.
 
     A directory that is new or empty gets a config.json. One with an unfinished run of an equal
-    config is continued, also with `overwrite`, so that a killed run goes on by the same command
-    whatever its flags. One that has recorded nothing yet takes a new config. A finished run, or a
-    run of another config, is refused, or deleted where `overwrite` is set. A directory with other
-    content is refused always.
+    config (see `is_finished`) is continued, also with `overwrite`, so that a killed run goes on by
+    the same command whatever its flags. One that has recorded nothing yet takes a new config. A
+    finished run, or a run of another config, is refused, or deleted where `overwrite` is set. A
+    directory with other content, or with a run of another layout, is refused always.
 
     Args:
       workdir: a path on a local disk, whose missing parents are made, or at gs://.
@@ -85,8 +86,8 @@ def open_run(
       The open directory. Use it in a `with` block, or call its `close`.
 
     Raises:
-      RunDirError: `workdir` holds something else, a finished run, or a run of another config (the
-        message names the differing keys, dotted).
+      RunDirError: `workdir` holds something else, a finished run, a run of another layout, or one
+        of another config (the message names the differing keys, dotted).
       DirectoryInUseError: another process has the run open.
       StorageError: the object store cannot be used.
     """
@@ -109,6 +110,21 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """The resolved config of the run in `workdir`; RunDirError where there is no run."""
     config: dict[str, Any] = _read_mark(storage.locate(workdir))["config"]
     return config
+
+
+def is_finished(workdir: str | os.PathLike[str]) -> bool:
+    """Whether the run in a directory has results.json, and lacks nothing by its own account.
+
+    A run whose results say why they are "incomplete", such as answers that no judge has graded yet,
+    is one that the same command continues.
+    """
+    try:
+        results = json.loads(storage.read_bytes(storage.locate(workdir) / "results.json"))
+    except FileNotFoundError:
+        return False
+    except ValueError:  # not ours, and not for us to replace
+        return True
+    return not (isinstance(results, dict) and results.get("incomplete"))
 
 
 def differing_keys(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
@@ -142,24 +158,18 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _prepare(path: Location, config: dict[str, Any], overwrite: bool) -> bool:
     """Brings the locked directory to where the run may go on; returns whether it resumes one."""
-    if _is_new(path):
-        json_file.remove_temporaries(path)
-        _write_mark(path, config)
-        return False
-    mark = _read_mark(path)
-    if mark.get("clearing"):
+    if not _is_new(path):
+        mark = _read_mark(path)
+        if not mark.get("clearing"):
+            differences = differing_keys(mark["config"], config)
+            finished = is_finished(path)
+            if not differences and not finished:
+                json_file.remove_temporaries(path)
+                return True
+            if not overwrite and (finished or _has_segments(path / "ledger")):
+                raise RunDirError(_refusal(path, finished, differences))
         _clear(path, mark)
-        _write_mark(path, config)
-        return False
-    differences = differing_keys(mark["config"], config)
-    finished = storage.exists(path / "results.json")
-    if not differences and not finished:
-        json_file.remove_temporaries(path)
-        return True
-    started = _has_segments(path / "ledger")
-    if not overwrite and (started or finished):
-        raise RunDirError(_refusal(path, finished, differences))
-    _clear(path, mark)
+    json_file.remove_temporaries(path)
     _write_mark(path, config)
     return False
 
@@ -207,8 +217,8 @@ def _read_mark(path: Location) -> dict[str, Any]:
         )
     if mark[_MARK] != _FORMAT:
         raise RunDirError(
-            f"{path} holds a run in format {mark[_MARK]}, this version reads format {_FORMAT}: use "
-            "the seal_jax version that made it, or another --workdir."
+            f"{path} holds a run in format {mark[_MARK]}, but this version of seal_jax reads and "
+            f"writes format {_FORMAT}: use the version that made it, or another --workdir."
         )
     return mark
 

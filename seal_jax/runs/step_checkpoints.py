@@ -36,7 +36,7 @@ class StepCheckpoints:
         self._opened: Checkpoints | None = None
 
     def training(
-        self, recipe: Sft, rows: Sequence[restem.Row], stage: str, total: int
+        self, recipe: Sft, rows: Sequence[restem.SftExample], stage: str, total: int
     ) -> "Training":
         """A training of `total` steps; what is kept of another one is deleted when it starts."""
         digest = hashlib.sha256(repr((stage, total, recipe)).encode())

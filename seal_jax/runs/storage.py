@@ -41,8 +41,8 @@ def locate(path: str | os.PathLike[str]) -> Location:
         return Path(text)
     if not text.startswith(SCHEME) or not text.removeprefix(SCHEME).strip("/").partition("/")[2]:
         raise StorageError(f"{text}: expected a local directory or {SCHEME}BUCKET/PATH.")
-    _store(text)
-    return epath.Path(text)
+    with _store(text):  # there is a client for it
+        return epath.Path(text)
 
 
 def exists(path: Location) -> bool:
@@ -50,7 +50,6 @@ def exists(path: Location) -> bool:
     if isinstance(path, Path):
         return path.exists()
     with _store(path) as store:
-        store.invalidate_cache()  # of what other processes wrote since
         return bool(store.exists(os.fspath(path)))
 
 
@@ -59,7 +58,6 @@ def is_folder(path: Location) -> bool:
     if isinstance(path, Path):
         return path.is_dir()
     with _store(path) as store:
-        store.invalidate_cache()
         return bool(store.isdir(os.fspath(path)))
 
 
@@ -74,7 +72,6 @@ def children(folder: Location) -> list[Location]:
     if isinstance(folder, Path):
         return sorted(folder.iterdir())
     with _store(folder) as store:
-        store.invalidate_cache()
         try:
             found = store.ls(os.fspath(folder), detail=False)
         except FileNotFoundError:
@@ -97,7 +94,6 @@ def remove(path: Location) -> None:
     """Deletes a file, or a folder with all that is in it; links are not followed."""
     if not isinstance(path, Path):
         with _store(path) as store, contextlib.suppress(FileNotFoundError):
-            store.invalidate_cache()
             store.rm(os.fspath(path), recursive=True)
     elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -155,19 +151,29 @@ def download(source: epath.Path, target: Path) -> None:
 def files(folder: epath.Path) -> list[epath.Path]:
     """All objects in a folder of the store and in the folders in it, sorted."""
     with _store(folder) as store:
-        store.invalidate_cache()
         found = store.find(os.fspath(folder))
     bucket = os.fspath(folder).removeprefix(SCHEME).rstrip("/") + "/"
     return [folder / name.removeprefix(bucket) for name in sorted(found)]
 
 
 @contextlib.contextmanager
-def _reported(path: str | os.PathLike[str]) -> Iterator[None]:
-    """The client's many kinds of errors, as one that says what to check."""
+def _store(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The client of the store that a path is in, the same for all paths and calls.
+
+    Its many kinds of errors come as one that says what to check.
+    """
     try:
-        yield
+        # As epath makes it, so that both see one cache.
+        store = fsspec.filesystem("gcs", finalize_on_close=True)
+        store.invalidate_cache()  # of what other processes wrote since
+        yield store
     except (FileNotFoundError, FileExistsError, StorageError):
         raise
+    except ImportError as error:
+        raise StorageError(
+            f"{os.fspath(path)}: {SCHEME} paths need the package gcsfs: pip install "
+            "'seal_jax[gcs]', or 'etils[epath-gcs]'."
+        ) from error
     except Exception as error:
         raise StorageError(
             f"{os.fspath(path)}: the object store refused or cannot be reached "
@@ -175,25 +181,3 @@ def _reported(path: str | os.PathLike[str]) -> Iterator[None]:
             "this machine's account may read and write there (gcloud auth application-default "
             "login, or the VM's service account)."
         ) from error
-
-
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike[str], store: Any) -> Iterator[Any]:
-    with _reported(path):
-        yield store
-
-
-def _store(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[Any]:
-    """The client of the store that a path is in; the same for all paths and calls."""
-    try:
-        with _reported(path):
-            # As epath makes it, so that both see one cache.
-            store = fsspec.filesystem("gcs", finalize_on_close=True)
-    except StorageError as error:
-        if isinstance(error.__cause__, ImportError):
-            raise StorageError(
-                f"{os.fspath(path)}: {SCHEME} paths need the package gcsfs: pip install "
-                "'seal_jax[gcs]', or 'etils[epath-gcs]'."
-            ) from error
-        raise
-    return _opened(path, store)

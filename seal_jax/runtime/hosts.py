@@ -6,7 +6,7 @@ of `jax.distributed`, which runs on host 0, the names of the places that hosts h
 their signs of life.
 
 That service ends all processes when it has not heard of one for SEAL_JAX_ABSENT_SECONDS (30), in
-threads that need no Python; `aborts` makes a message of it that names the host. A thread
+threads that need no Python; `_explain_aborts` makes a message of it that names the host. A thread
 of our own ends a process when another host has said that it ended, and when the host itself
 finished nothing for SEAL_JAX_STALL_MINUTES (60), with the stacks of all threads after half of that.
 Nothing is lost by any of it but the units of work in hand, and the same command on every host
@@ -15,10 +15,12 @@ continues the run.
 
 import atexit
 import contextlib
+import ctypes
 import faulthandler
 import json
 import math
 import os
+import signal
 import socket
 import sys
 import threading
@@ -31,15 +33,18 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from seal_jax.runtime import aborts, host_bytes, host_environment
-from seal_jax.runtime.host_environment import HostsError, absent_seconds, stall_minutes
 from seal_jax.runtime.interruption import EXIT_CODE
 
 _PLACES, _ALIVE, _ENDED = "seal_jax/at", "seal_jax/alive/", "seal_jax/ended/"
 _PERIOD = 2.0  # seconds between two signs of life
 _JOIN_SECONDS = 300
-_LARGEST = 1 << 26  # bytes that go over the network at once
+_SMALLEST, _LARGEST = 1 << 16, 1 << 26  # bytes that go over the network at once
+_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _CONTINUES = "What is recorded is safe, and the same command on every host continues the run."
+
+
+class HostsError(ValueError):
+    """The hosts cannot work together; the message says what to change."""
 
 
 class Hosts:
@@ -98,9 +103,9 @@ class Hosts:
         if self.alone:
             return [data]
         sizes = self._meet(name, len(data))
-        size = host_bytes.padded(max(sizes))
+        size = _padded(max(sizes))
         with self._together():
-            rows = multihost_utils.process_allgather(host_bytes.array(data, size))
+            rows = multihost_utils.process_allgather(_array(data, size))
         return [bytes(row[:size]) for row, size in zip(rows, sizes, strict=True)]
 
     def first(self, name: str, make: Callable[[], bytes]) -> bytes:
@@ -112,7 +117,7 @@ class Hosts:
         parts = []
         for start in range(0, total, _LARGEST):
             size = min(_LARGEST, total - start)
-            part = host_bytes.array(data[start : start + size], host_bytes.padded(size))
+            part = _array(data[start : start + size], _padded(size))
             with self._together():
                 part = multihost_utils.broadcast_one_to_all(part)
             parts.append(bytes(part[:size]))
@@ -134,7 +139,7 @@ class Hosts:
         if self.alone:
             return make()
         data = self.first(name, packed)
-        return made[0] if made else host_bytes.unpacked(data, like)
+        return made[0] if made else _unpacked(data, like)
 
     def agree(self, what: Mapping[str, Any]) -> None:
         """Checks that these values, by name, are the same on all hosts.
@@ -236,7 +241,7 @@ class Hosts:
 
     def _end(self, text: str, code: int = EXIT_CODE) -> NoReturn:
         """Tells the others and ends this process wherever it is."""
-        aborts.say(f"{text}. {_CONTINUES}")
+        _say(f"{text}. {_CONTINUES}")
         self._leave(code, text)
 
     def _leave(self, code: int, reason: str) -> NoReturn:
@@ -261,6 +266,7 @@ class Hosts:
 
 
 _joined: list[Hosts] = []
+_handlers: list[Any] = []  # of SIGABRT: C holds no reference to them
 
 
 def join() -> Hosts:
@@ -277,12 +283,12 @@ def join() -> Hosts:
     if _joined:
         return _joined[0]
     if not jax.distributed.is_initialized():
-        given = host_environment.given(os.environ)
+        given = process_arguments(os.environ)
         if given is None:
             return Hosts()
         absent_seconds(), stall_minutes()
         address = given.get("coordinator_address")
-        aborts.explain(lambda: _why_not_joined(given))
+        _explain_aborts(lambda: _why_not_joined(given))
         # Its handler of SIGTERM would take the place of ours.
         jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(
@@ -291,7 +297,7 @@ def join() -> Hosts:
             heartbeat_timeout_seconds=math.ceil(absent_seconds()),
         )
         address = address or _state().coordinator_address
-        aborts.explain(lambda: _why_aborted(address))
+        _explain_aborts(lambda: _why_aborted(address))
     found = Hosts(jax.process_index(), jax.process_count())
     if found.alone:
         return found
@@ -332,6 +338,63 @@ def leave_after(error: BaseException) -> None:
     if _joined:
         traceback.print_exception(error)
         leave(1, f"{type(error).__name__}: {error}")
+
+
+def process_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """Arguments of `jax.distributed.initialize`; None for a process that is alone.
+
+    >>> values = ("a:1", "2", "1")
+    >>> process_arguments(dict(zip(_VARIABLES, values)))  # doctest: +NORMALIZE_WHITESPACE
+    {'coordinator_address': 'a:1', 'num_processes': 2, 'process_id': 1,
+     'cluster_detection_method': 'deactivate'}
+
+    Raises:
+      HostsError: some of the variables are missing or wrong.
+    """
+    missing = [name for name in _VARIABLES if not environment.get(name)]
+    if not missing:
+        address, *numbers = (environment[name] for name in _VARIABLES)
+        if not all(number.isdecimal() for number in numbers) or int(numbers[1]) >= int(numbers[0]):
+            raise HostsError(
+                f"JAX_NUM_PROCESSES={numbers[0]!r} and JAX_PROCESS_ID={numbers[1]!r}: expected the "
+                "number of processes, and this one's from 0 on."
+            )
+        return {
+            "coordinator_address": address,
+            "num_processes": int(numbers[0]),
+            "process_id": int(numbers[1]),
+            "cluster_detection_method": "deactivate",
+        }
+    if environment.get("SEAL_JAX_MULTI_HOST", "0") not in ("", "0"):
+        return {}
+    if len(missing) < len(_VARIABLES):
+        raise HostsError(
+            f"{' and '.join(missing)} not set: a run on several hosts needs "
+            f"{', '.join(_VARIABLES)} on each, or SEAL_JAX_MULTI_HOST=1 where JAX finds them by "
+            "itself."
+        )
+    return None
+
+
+def absent_seconds() -> float:
+    """How long a host may not be heard of."""
+    return _number("SEAL_JAX_ABSENT_SECONDS", 30.0)
+
+
+def stall_minutes() -> float:
+    """How long a host may finish nothing."""
+    return _number("SEAL_JAX_STALL_MINUTES", 60.0)
+
+
+def _number(name: str, default: float) -> float:
+    text = os.environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = 0.0
+    if value <= 0:
+        raise HostsError(f"{name}={text!r}: expected a number above 0, such as {default:g}.")
+    return value
 
 
 def _absent(ranks: list[int], count: int) -> str:
@@ -379,7 +442,64 @@ def _why_aborted(address: str) -> str | None:
         return None
     text = f"{_absent(absent, me.count)}. {_CONTINUES}"
     if me.rank == 0:  # the others find out from the service, which ends with this process
-        aborts.say(text)
+        _say(text)
         time.sleep(_PERIOD)
         os._exit(EXIT_CODE)
     return text
+
+
+def _explain_aborts(why: Callable[[], str | None]) -> None:
+    """Says why JAX aborts the process, and ends it with the code of an interruption.
+
+    The client of the coordination service calls abort() in a thread of its own as soon as the
+    service is gone, and offers Python no way to be asked first.
+
+    Args:
+      why: what to say; None leaves the abort alone.
+    """
+
+    def handle(_: int) -> None:
+        setsig(signal.SIGABRT, kind(0))  # the default again
+        text = why()
+        if text:
+            _say(text)
+            os._exit(EXIT_CODE)
+
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
+    setsig = ctypes.pythonapi.PyOS_setsig
+    setsig.argtypes, setsig.restype = [ctypes.c_int, kind], ctypes.c_void_p
+    _handlers.append(kind(handle))
+    setsig(signal.SIGABRT, _handlers[-1])
+
+
+def _say(text: str) -> None:
+    """Writes a line past Python's buffers, whose locks another thread may hold."""
+    os.write(2, f"\nerror: {text}\n".encode())
+
+
+def _padded(size: int) -> int:
+    """A power of two, so that few sizes are compiled for.
+
+    >>> _padded(0), _padded(65537)
+    (65536, 131072)
+    """
+    return max(_SMALLEST, 1 << max(size - 1, 0).bit_length())
+
+
+def _array(data: bytes, size: int) -> np.ndarray:
+    """The bytes as `size` numbers, with zeros at the end."""
+    found = np.zeros(size, np.uint8)
+    found[: len(data)] = np.frombuffer(data, np.uint8)
+    return found
+
+
+def _unpacked(data: bytes, like: Any) -> Any:
+    """The tree of which the leaves' bytes were put one after another."""
+    leaves, treedef = jax.tree.flatten(like)
+    offset, found = 0, []
+    for leaf in leaves:
+        count = int(np.prod(leaf.shape))
+        host = np.frombuffer(data, leaf.dtype, count, offset).reshape(leaf.shape)
+        offset += host.nbytes
+        found.append(jax.device_put(host, leaf.sharding))
+    return jax.tree.unflatten(treedef, found)

@@ -3,6 +3,7 @@
 They are for watching only: results come from the ledger, and no program reads a metric.
 """
 
+import importlib
 import json
 import os
 import pathlib
@@ -85,14 +86,8 @@ class TensorBoard:
     """Scalars for TensorBoard, in a directory of event files."""
 
     def __init__(self, path: str | os.PathLike[str]):
-        try:
-            import tensorboardX
-        except ImportError:
-            raise SettingsError(
-                "metrics.tensorboard needs the package tensorboardX: "
-                "pip install 'seal_jax[tensorboard]'."
-            ) from None
-        self._writer = tensorboardX.SummaryWriter(logdir=os.fspath(path))
+        package = _imported("tensorboardX", "tensorboard")
+        self._writer = package.SummaryWriter(logdir=os.fspath(path))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -107,15 +102,10 @@ class WeightsAndBiases:
     """A run of Weights & Biases; a run directory that goes on continues the same one."""
 
     def __init__(self, project: str, workdir: str | os.PathLike[str], config: Mapping[str, Any]):
-        try:
-            import wandb
-        except ImportError:
-            raise SettingsError(
-                "metrics.wandb needs the package wandb: pip install 'seal_jax[wandb]'."
-            ) from None
+        package = _imported("wandb", "wandb")
         marker = pathlib.Path(workdir) / "wandb_run.json"
         known = json.loads(marker.read_text()) if marker.exists() else {}
-        self._run = wandb.init(
+        self._run = package.init(
             project=project,
             name=pathlib.Path(workdir).name,
             dir=os.fspath(workdir),
@@ -176,13 +166,22 @@ def open_writers(
                 "metrics.tensorboard and metrics.wandb need a --workdir on a local disk."
             )
         return Writers([RemoteJsonLines(place)])
-    path = place
-    writers: list[Writer] = [JsonLines(path / "metrics.jsonl")]
+    writers: list[Writer] = [JsonLines(place / "metrics.jsonl")]
     if settings.tensorboard:
-        writers.append(TensorBoard(path / "tensorboard"))
+        writers.append(TensorBoard(place / "tensorboard"))
     if settings.wandb:
-        writers.append(WeightsAndBiases(settings.wandb, path, config))
+        writers.append(WeightsAndBiases(settings.wandb, place, config))
     return Writers(writers)
+
+
+def _imported(package: str, setting: str) -> Any:
+    """A package that only one of the writers needs."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise SettingsError(
+            f"metrics.{setting} needs the package {package}: pip install 'seal_jax[{setting}]'."
+        ) from None
 
 
 class Compiles:

@@ -10,10 +10,10 @@ appendix B), unless a docstring says otherwise.
 import dataclasses
 from typing import Literal
 
-from seal_jax.settings import object_reference
 from seal_jax.settings.checks import SettingsError, require
 from seal_jax.settings.continual import Continual
-from seal_jax.settings.few_shot import FEW_SHOT_ARMS, FewShot
+from seal_jax.settings.directives import DirectiveSettings
+from seal_jax.settings.few_shot import FewShot
 from seal_jax.settings.learning import (
     ALL_PROJECTIONS,
     ATTENTION,
@@ -26,19 +26,18 @@ from seal_jax.settings.learning import (
     Sft,
 )
 from seal_jax.settings.metrics import Metrics
-from seal_jax.settings.outcomes import ARMS, Evaluation, Grading, Restem, Reward, Teacher, Tuning
+from seal_jax.settings.outcomes import Evaluation, Grading, Restem, Reward, Teacher, Tuning
 from seal_jax.settings.texts import Answers, Data, Edits, Prompts
 
 __all__ = [
     "ALL_PROJECTIONS",
-    "ARMS",
     "ATTENTION",
-    "FEW_SHOT_ARMS",
     "Answers",
     "Continual",
     "Corpus",
     "Data",
     "Devices",
+    "DirectiveSettings",
     "Edits",
     "Evaluation",
     "FewShot",
@@ -65,9 +64,9 @@ class Settings:
 
     Attributes:
       task: the task domain: "knowledge" incorporation, or "few_shot" learning on ARC, which uses
-        `few_shot` and does not use `data`, `prompts`, `grading`, `reward.kind`, `corpus`, `tuning`,
-        `teacher` and evaluation.arms; or "module:Class", another package's tasks.base.Task, which
-        is made with these settings (docs/extending.md).
+        `few_shot` and does not use `data`, `prompts`, `grading`, `corpus` and `teacher`; or
+        "module:Class", another package's tasks.base.Task, which is made with these settings
+        (docs/extending.md).
     """
 
     task: Literal["knowledge", "few_shot"] | str = "knowledge"
@@ -77,6 +76,7 @@ class Settings:
     data: Data = Data()
     prompts: Prompts = Prompts()
     edits: Edits = Edits()
+    directives: DirectiveSettings = DirectiveSettings()
     inner: Inner = Inner()
     answers: Answers = Answers()
     grading: Grading = Grading()
@@ -112,21 +112,14 @@ class Settings:
             "the arm 'teacher' needs teacher.file or teacher.endpoint.base_url.",
         )
         require(
-            not self.tuning.epochs or self.data.eval_part == "test",
+            not self.tuning.epochs or self.task != "knowledge" or self.data.eval_part == "test",
             "tuning uses the development half of the evaluation file's articles, so "
             "data.eval_part must be 'test'.",
         )
-        if object_reference.is_one(self.task):
-            require(
-                not self.tuning.epochs,
-                f"tuning needs development articles, which task={self.task} does not have: leave "
-                "tuning.learning_rates and tuning.epochs empty.",
-            )
-            require(
-                "entity_graph" not in self.evaluation.arms,
-                f"the arm 'entity_graph' asks about passages, not about task={self.task}: leave it "
-                "out of evaluation.arms.",
-            )
+        require(
+            not self.edits.directives or self.evaluation.form == "single",
+            "edits.directives are those of one context: set evaluation.form to 'single'.",
+        )
 
     @property
     def max_epochs(self) -> int:

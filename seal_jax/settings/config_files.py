@@ -17,7 +17,7 @@ def folder() -> pathlib.Path:
     Raises:
       SettingsError: there are none.
     """
-    beside = pathlib.Path(__file__).resolve().parent.parent / "configs"
+    beside = pathlib.Path(__file__).resolve().parents[2] / "configs"
     if beside.is_dir():
         return beside
     found = importlib.util.find_spec("seal_jax.configs")

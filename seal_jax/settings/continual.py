@@ -1,11 +1,11 @@
-"""Continual self-edits: sequences of passages, cures for forgetting, bounds."""
+"""Continual self-edits: sequences of passages, mitigations for forgetting, bounds."""
 
 import dataclasses
 from typing import Literal
 
 from seal_jax.settings.checks import require
 
-CURES = (
+MITIGATIONS = (
     "none",
     "kl",
     "distill",
@@ -25,7 +25,7 @@ class Continual:
     """One passage after another: self-edit, update, merge, and all passages so far asked again.
 
     A self-edit's recipe is `inner`'s; `edits.samples`, `reward`, `restem`, `evaluation.contexts`
-    and evaluation.arms are not used. A cure's own settings are used where it is on.
+    and evaluation.arms are not used. A mitigation's own settings are used where it is on.
 
     Attributes:
       sequences: independent sequences of passages; inner.candidates of them are trained together.
@@ -33,8 +33,8 @@ class Continual:
       writer: who writes the self-edits: the "current" model, with all earlier updates (as in SEAL),
         or the one at the "start".
       answers: also decode and grade answers; otherwise gold log-likelihoods alone are measured.
-      cures: what is run, side by side on the same sequences; "none" is SEAL's. Several at once are
-        joined by "+", as in "kl+average":
+      mitigations: what is run, side by side on the same sequences; "none" is SEAL's. Several at
+        once are joined by "+", as in "kl+average":
         "kl": a penalty on KL(before || after) of the next token along the prompt that asked for
         the self-edit, times kl_weight, over its first kl_tokens tokens;
         "distill": the same penalty along rehearsal_texts texts of rehearsal_tokens tokens, which
@@ -58,7 +58,7 @@ class Continual:
     passages: int = 8
     writer: Literal["current", "start"] = "current"
     answers: bool = True
-    cures: tuple[str, ...] = ("none",)
+    mitigations: tuple[str, ...] = ("none",)
     kl_weight: float = 1.0
     kl_tokens: int = 128
     replay_sequences: int = 4
@@ -75,17 +75,26 @@ class Continual:
     def __post_init__(self):
         require(self.sequences >= 1, "sequences must be at least 1.")
         require(self.passages >= 2, "passages must be at least 2: nothing is forgotten with one.")
-        for entry in self.cures:
-            unknown = set(entry.split("+")) - set(CURES)
+        for entry in self.mitigations:
+            unknown = set(entry.split("+")) - set(MITIGATIONS)
             require(
                 not unknown,
-                f"cures must be of {', '.join(CURES)}, or several joined by '+', not {entry!r}.",
+                f"mitigations must be of {', '.join(MITIGATIONS)}, or several joined by '+', "
+                f"not {entry!r}.",
             )
-        require(bool(self.cures), "cures needs at least one entry; 'none' is SEAL's own update.")
-        require(len(set(self.cures)) == len(self.cures), "cures names one entry twice.")
+        require(
+            bool(self.mitigations),
+            "mitigations needs at least one entry; 'none' is SEAL's own update.",
+        )
+        require(
+            len(set(self.mitigations)) == len(self.mitigations),
+            "mitigations names one entry twice.",
+        )
         unknown = set(self.bounds) - set(BOUNDS)
         require(not unknown, f"bounds must be of {', '.join(BOUNDS)}.")
-        require(self.kl_weight > 0, "kl_weight must be above 0: leave 'kl' out of cures instead.")
+        require(
+            self.kl_weight > 0, "kl_weight must be above 0: leave 'kl' out of mitigations instead."
+        )
         require(self.kl_tokens >= 2, "kl_tokens must be at least 2.")
         require(self.replay_sequences >= 1, "replay_sequences must be at least 1.")
         require(self.rehearsal_texts >= 1, "rehearsal_texts must be at least 1.")

@@ -106,9 +106,10 @@ def run(
     records = []
     for number, (point, settings) in enumerate(zip(found, each, strict=True), start=1):
         path = os.path.join(workdir, directory(point))
-        results = None if overwrite else _finished(path, settings)
-        say(f"\npoint {number} of {len(found)}: {directory(point)}{' (done)' if results else ''}")
-        results = results or start(settings, path)
+        finished = None if overwrite else _finished(path, settings)
+        done = " (done)" if finished else ""
+        say(f"\npoint {number} of {len(found)}: {directory(point)}{done}")
+        results = finished or start(settings, path)
         records.append({"settings": point, "workdir": path, "figures": figures(results)})
     outcome = {"points": records}
     json_file.write_json(os.path.join(workdir, "sweep.json"), outcome)
@@ -130,21 +131,21 @@ def _finished(path: str, settings: Settings) -> dict[str, Any] | None:
 
 
 def figures(results: Mapping[str, Any]) -> dict[str, float | None]:
-    """What a table of runs shows of one: each arm's gold log-likelihood, or each cure's share kept.
+    """What a table of runs shows of one: arms' gold log-likelihood, or mitigations' shares kept.
 
     >>> figures({"arms": {"base": {"accuracy": 0.2, "gold_log_likelihood": -9.0}}})
     {'base': -9.0}
     """
     found = {arm: of["gold_log_likelihood"] for arm, of in results.get("arms", {}).items()}
-    for cure, of in results.get("continual", {}).items():
-        found[cure] = of["summary"]["gold_log_likelihood"]["retained_share"]["value"]
+    for mitigation, of in results.get("continual", {}).items():
+        found[mitigation] = of["summary"]["gold_log_likelihood"]["retained_share"]["value"]
     return found
 
 
 def _caption(results: Mapping[str, Any]) -> str:
     """What `figures` are."""
     if results.get("continual"):
-        return "retained share under each cure"
+        return "retained share under each mitigation"
     return "gold log-likelihood of each arm, in nats"
 
 

@@ -5,7 +5,8 @@ from typing import Literal
 
 from seal_jax.core import sampling
 from seal_jax.settings.checks import ascending, require
-from seal_jax.tasks.knowledge import splits
+from seal_jax.tasks import directives as directives_lib
+from seal_jax.tasks import splits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class Data:
     max_questions: int = 0
 
     def __post_init__(self):
-        limits = (self.max_train_contexts, self.max_eval_contexts, self.max_questions)
+        limits = [self.max_train_contexts, self.max_eval_contexts, self.max_questions]
+        limits += [self.min_words, self.max_words]
         require(min(limits) >= 0, "limits are 0 or more.")
         require(
             not self.max_words or self.min_words <= self.max_words,
@@ -74,6 +76,8 @@ class Edits:
       prompt_buckets: lengths that prompts may be padded to, in tokens.
       append_passage: the passage itself is the last training sequence.
       title_prefix: every sequence begins with the article's title.
+      directives: what a self-edit says of its own inner update, in a line of JSON before its text:
+        "learning_rate", "epochs" or both; () is nothing. The group `directives` has the limits.
       from_run: the directory of a run whose self-edits are used again where a stage of the same
         name would sample; "" samples. For inner-loop ablations that change nothing else.
     """
@@ -88,6 +92,7 @@ class Edits:
     prompt_buckets: tuple[int, ...] = (128, 192, 256, 384, 512, 1024, 2048)
     append_passage: bool = True
     title_prefix: bool = True
+    directives: tuple[str, ...] = ()
     from_run: str = ""
 
     def __post_init__(self):
@@ -95,6 +100,11 @@ class Edits:
         require(self.contexts_per_batch >= 1, "contexts_per_batch must be at least 1.")
         require(self.temperature > 0, "temperature must be above 0: greedy samples are all equal.")
         require(ascending(self.prompt_buckets), "prompt_buckets must be positive and ascending.")
+        names = directives_lib.NAMES
+        require(
+            set(self.directives) <= set(names) and len({*self.directives}) == len(self.directives),
+            f"directives must be of {', '.join(names)}, each once.",
+        )
         self.sample_settings(())
 
     def sample_settings(self, stop_ids: tuple[int, ...]) -> sampling.SampleSettings:

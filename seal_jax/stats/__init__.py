@@ -1,1 +1,1 @@
-"""Means, intervals and reliabilities."""
+"""Means, intervals, reliabilities, and what the best of several gains."""

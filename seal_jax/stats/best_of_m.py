@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from seal_jax.stats import statistics
+from seal_jax.stats import intervals
+from seal_jax.stats.intervals import Estimate
 from seal_jax.stats.reliability import Array, best
-from seal_jax.stats.resampling import Estimate
 
 HeldOut = Literal["nothing", "replicates", "questions", "both"]
 
@@ -22,14 +22,16 @@ HeldOut = Literal["nothing", "replicates", "questions", "both"]
 class Gain(NamedTuple):
     """The measured reward of the chosen self-edits, of all of them, and the difference.
 
+    None where the data cannot tell.
+
     Attributes:
       chosen: mean over contexts of what the chosen self-edit scores.
       mean: mean over contexts of what their self-edits score.
       gain: chosen - mean, with its interval over contexts.
     """
 
-    chosen: float
-    mean: float
+    chosen: float | None
+    mean: float | None
     gain: Estimate
 
 
@@ -54,10 +56,10 @@ def gain(
         others in every replicate; "both": one replicate of one question, where the choice is made
         on the others of both; "nothing": the in-sample figure, which is no estimate of a gain.
         Averaged over all that can be held out. Where self-edits tie, each has its share.
-      seed, draws, level: of the interval; see `statistics.paired_bootstrap`.
+      seed, draws, level: of the interval; see `intervals.paired_bootstrap`.
 
     Returns:
-      NaN in every field where no context has two self-edits, and two questions or replicates where
+      None in every field where no context has two self-edits, and two questions or replicates where
       they are held out; contexts without are left out.
 
     >>> cells = [np.array([[[1.0, 0.0]], [[0.0, 1.0]]])] * 2  # each self-edit wins once
@@ -69,16 +71,9 @@ def gain(
         for a, b in zip(choosing, measured, strict=True)
         if len(b) >= 2 and _can_hold_out(a, b, held_out)
     ]
-    if not pairs:
-        return Gain(np.nan, np.nan, Estimate(np.nan, np.nan, np.nan))
-    chosen_C, mean_C = np.array(pairs).T
-    if len(pairs) == 1:
-        estimate = Estimate(float(chosen_C[0] - mean_C[0]), np.nan, np.nan)
-    else:
-        estimate = Estimate(
-            *statistics.paired_bootstrap(chosen_C, mean_C, seed=seed, draws=draws, level=level)
-        )
-    return Gain(float(chosen_C.mean()), float(mean_C.mean()), estimate)
+    chosen_C, mean_C = np.array(pairs).reshape(-1, 2).T
+    found = intervals.paired_bootstrap(chosen_C, mean_C, seed=seed, draws=draws, level=level)
+    return Gain(intervals.mean(chosen_C), intervals.mean(mean_C), Estimate(*found))
 
 
 def _can_hold_out(choosing_MxQxR: Array, measured_MxQxR: Array, held_out: HeldOut) -> bool:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from seal_jax.stats import resampling
-from seal_jax.stats.resampling import Estimate
+from seal_jax.stats import intervals
+from seal_jax.stats.intervals import Estimate
 
 Array = NDArray[np.float64]
 Over = Literal["replicates", "questions", "both"]
@@ -50,10 +50,10 @@ def across_seeds(
       scores: for each context [M, R]; NaN where a self-edit has no reward. Self-edits and contexts
         may have different numbers of replicates; a self-edit with none is left out.
       replicates: R of the mean; by default the most that any self-edit has.
-      seed, draws, level: of the interval; see `resampling.bootstrap`.
+      seed, draws, level: of the interval; see `intervals.bootstrap`.
 
     Returns:
-      The reliability. NaN where it cannot be estimated: no self-edit has two replicates, there are
+      The reliability. None where it cannot be estimated: no self-edit has two replicates, there are
       no more than two degrees of freedom between self-edits, or the self-edits do not differ.
 
     >>> scores = [np.array([[1.0, 2.0], [3, 4], [5, 5]]), np.array([[0.0, 1.0], [4, 3]])]
@@ -68,10 +68,10 @@ def across_seeds(
     def statistic(chosen):
         return _one_way(sums_Cx5[chosen].sum(axis=1), replicates, _kristof)
 
-    return resampling.bootstrap(statistic, len(sums_Cx5), seed=seed, draws=draws, level=level)
+    return intervals.bootstrap(statistic, len(sums_Cx5), seed=seed, draws=draws, level=level)
 
 
-def pooled(scores: Sequence[Array], *, replicates: int | None = None) -> float:
+def pooled(scores: Sequence[Array], *, replicates: int | None = None) -> float | None:
     """The same figure with the contexts' means left in: says mostly that passages differ.
 
     It must be labelled as pooled wherever it is shown.
@@ -83,11 +83,11 @@ def pooled(scores: Sequence[Array], *, replicates: int | None = None) -> float:
     ]
     sums = _sums_of_squares(np.concatenate(everything)) if everything else None
     if sums is None:
-        return math.nan
+        return None
     if replicates is None:
         replicates = max(map(_most, scores))
     # Self-edits of one context are not independent, so there is no factor for their number.
-    return float(_one_way(np.array([sums]), replicates, lambda df: np.ones_like(df))[0])
+    return intervals.mean(_one_way(np.array([sums]), replicates, lambda df: np.ones_like(df)))
 
 
 def apart(
@@ -110,10 +110,10 @@ def apart(
       over: "replicates": other seeds, the same questions, where replicate r of one self-edit is
         compared with replicate r of another (effects of a seed that all share do not count as
         noise); "questions": other questions, the same adapted models; "both": neither in common.
-      seed, draws, level: see `resampling.bootstrap`.
+      seed, draws, level: see `intervals.bootstrap`.
 
     Returns:
-      The reliability; NaN where contexts with two self-edits have no second replicate or question.
+      The reliability; None where contexts with two self-edits have no second replicate or question.
       Contexts with one question only are left out where `over` asks for two.
     """
     sums = [
@@ -131,7 +131,7 @@ def apart(
         df, total, shared = np.moveaxis(sums_Cx3[chosen].sum(axis=1), -1, 0)
         return 1 - _ratio(total - shared, total) * _kristof(df)
 
-    return resampling.bootstrap(statistic, len(sums_Cx3), seed=seed, draws=draws, level=level)
+    return intervals.bootstrap(statistic, len(sums_Cx3), seed=seed, draws=draws, level=level)
 
 
 class Agreement(NamedTuple):
@@ -141,7 +141,7 @@ class Agreement(NamedTuple):
       pearson: of the rewards' means over all replicates and questions.
       spearman: the same of their ranks within each context.
       corrected: pearson without the noise of either reward's inner-loop seeds (corrected for
-        attenuation); NaN where a reliability is not known or not positive. May exceed 1.
+        attenuation); None where a reliability is not known or not positive. May exceed 1.
       same_best: share of the contexts where both rank the same self-edit first (ties: the first).
       chance: what same_best would be for a reward that knows nothing.
     """
@@ -150,7 +150,7 @@ class Agreement(NamedTuple):
     spearman: Estimate
     corrected: Estimate
     same_best: Estimate
-    chance: float
+    chance: float | None
 
 
 def agreement(
@@ -171,7 +171,7 @@ def agreement(
     Args:
       cells_a, cells_b: for each context [M, Q, R] without NaN, Q and R of either reward.
       exact: whether a reward is without noise by construction, such as a length.
-      seed, draws, level: see `resampling.bootstrap`.
+      seed, draws, level: see `intervals.bootstrap`.
     """
     kept = [(a, b) for a, b in zip(cells_a, cells_b, strict=True) if len(a) >= 2]
     sums = []
@@ -197,9 +197,9 @@ def agreement(
             return _ratio(both, np.sqrt(np.maximum(own_a, 0) * np.maximum(own_b, 0)))
 
         estimates.append(
-            resampling.bootstrap(statistic, len(sums_Cx4x3), seed=seed, draws=draws, level=level)
+            intervals.bootstrap(statistic, len(sums_Cx4x3), seed=seed, draws=draws, level=level)
         )
-    chance = float(np.mean([1 / len(a) for a, _ in kept])) if kept else math.nan
+    chance = intervals.mean(1 / len(a) for a, _ in kept)
     pearson, spearman, corrected, same_best = estimates
     return Agreement(pearson, spearman, corrected, same_best, chance)
 
@@ -295,19 +295,6 @@ def _ranks(cells_MxQxR: Array) -> Array:
 
 def _first_best(cells_MxQxR: Array) -> int:
     return int(best(cells_MxQxR.mean(axis=(1, 2)))[0])
-
-
-def _spread(cells: Sequence[Array]) -> float:
-    """Standard deviation within contexts of the self-edits' means; 1 where they do not differ."""
-    total = df = top = 0.0
-    for of_context in cells:
-        filled = [edit[~np.isnan(edit)] for edit in of_context]
-        means_M = np.array([edit.mean() for edit in filled if edit.size])
-        if len(means_M) >= 2:
-            top = max(top, np.abs(means_M).max())
-            total += ((means_M - means_M.mean()) ** 2).sum()
-            df += len(means_M) - 1
-    return math.sqrt(total / df) if total > _ROUNDING * top**2 else 1.0
 
 
 def _most(scores_MxR: Array) -> int:

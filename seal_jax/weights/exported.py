@@ -13,7 +13,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import flax.traverse_util
 import numpy as np
@@ -90,7 +90,10 @@ def read(path: str | os.PathLike) -> Mark | None:
         content = json.loads(file.read_text())
         if content.pop(_KEY) != _FORMAT:
             raise ValueError(f"expected format {_FORMAT}")
-        return Mark(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+        fields: dict[str, Any] = {
+            name: tuple(of) if isinstance(of, list) else of for name, of in content.items()
+        }
+        return Mark(**fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(
             f"{file} is damaged, or of another version of seal_jax ({error}): export again. "

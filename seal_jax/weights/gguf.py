@@ -162,7 +162,7 @@ def value(reader: gguf.GGUFReader, key: str, default: Any = _REQUIRED) -> Any:
 
 def quantization(reader: gguf.GGUFReader) -> str | None:
     """The quantised type that holds the most weights, such as "Q4_1"; None if there is none."""
-    sizes = collections.Counter()
+    sizes: collections.Counter[str] = collections.Counter()
     for tensor in reader.tensors:
         if tensor.tensor_type.name not in _PLAIN:
             sizes[tensor.tensor_type.name] += tensor.n_elements

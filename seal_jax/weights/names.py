@@ -230,7 +230,7 @@ def disassemble(
             f"The parameters are not those of this {config.family} model: {_listed(wrong, str)}. "
             "Pass the config that the parameters were made with, and merge deltas first."
         )
-    last_path, leaf = None, None
+    last_path, leaf = "", np.zeros(0)
     for name, slot in slots(config, naming).items():
         if slot.path != last_path:
             last_path, leaf = slot.path, np.asarray(leaves[slot.path])

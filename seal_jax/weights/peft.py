@@ -132,7 +132,8 @@ def save(path: epath.PathLike, delta: Delta, base_name: str) -> None:
     metadata = {"format": "pt", _TARGETS_KEY: json.dumps(spec.targets)}
     targets = [name for name in map(_last, _MODULES) if any(f"/{name}/" in p for p in leaves)]
     alpha = float(spec.alpha)
-    repository, commit = hub.split(base_name) if hub.is_pinned(base_name) else (base_name, "")
+    pinned = hub.split(base_name) if hub.is_pinned(base_name) else None
+    repository, commit = pinned or (base_name, "")
     settings = {
         "base_model_name_or_path": repository,
         "bias": "none",

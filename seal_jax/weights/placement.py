@@ -50,7 +50,8 @@ def _placed(shape: Shape, sharding: Sharding, read: Callable[[Index], np.ndarray
     """An array whose parts are read once each, however many devices hold them."""
     parts: dict[tuple, np.ndarray] = {}
 
-    def part(index: Index) -> np.ndarray:
+    def part(index: Index | None) -> np.ndarray:
+        assert index is not None, "no array here is without axes"
         key = tuple(one.indices(size) for one, size in zip(index, shape, strict=True))
         if key not in parts:
             parts[key] = read(index)

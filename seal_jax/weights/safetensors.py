@@ -131,7 +131,7 @@ def _opened(path: epath.Path) -> tensor_file.TensorFile:
     return tensor_file.TensorFile(path)
 
 
-def _replace(path: epath.Path, write: Callable[[str], None]) -> None:
+def _replace(path: epath.Path, write: Callable[[str], object]) -> None:
     """Has a file written under another name and moved, so that nobody sees half of it."""
     if tensor_file.is_remote(path):
         with tempfile.TemporaryDirectory() as folder:

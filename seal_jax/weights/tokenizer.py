@@ -117,17 +117,18 @@ def load(path: str | os.PathLike) -> PreTrainedTokenizerFast:
     Raises:
       WeightsError: the directory holds no tokenizer.
     """
-    path = epath.Path(path)
-    if not any((path / name).exists() for name in _TOKENIZER_FILES):
+    directory = epath.Path(path)
+    if not any((directory / name).exists() for name in _TOKENIZER_FILES):
         raise WeightsError(
-            f"{path} holds no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}. Copy the "
-            "tokenizer files of the model there (tokenizer.json, tokenizer_config.json)."
+            f"{directory} holds no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}. Copy "
+            "the tokenizer files of the model there (tokenizer.json, tokenizer_config.json)."
         )
-    if tensor_file.is_remote(path):
-        return _load_copy(path)
-    if (path / "tokenizer.json").exists():
+    if tensor_file.is_remote(directory):
+        return _load_copy(directory)
+    if (directory / "tokenizer.json").exists():
         return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
-    return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    found: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    return found
 
 
 def _load_copy(path: epath.Path) -> PreTrainedTokenizerFast:
@@ -217,7 +218,7 @@ def token_bytes(tokenizer: Any) -> dict[bytes, list[int]]:
     Raises:
       WeightsError: the tokenizer is not a byte-level one.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     decoder = getattr(backend, "decoder", None)
     if decoder is None or decoder.decode(["\u0120\u00c3\u00a9"]) != " \u00e9":
         raise WeightsError(
@@ -250,6 +251,7 @@ def _backend(reader, tokens: list[str], cut: _Cut) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(model)
     if cut.composes:
         backend.normalizer = normalizers.NFC()
+    steps: list[pre_tokenizers.PreTokenizer]
     steps = [pre_tokenizers.Digits(individual_digits=True)] if cut.digits else []
     if cut.pattern:
         steps.append(pre_tokenizers.Split(tokenizers.Regex(cut.pattern), behavior="isolated"))

@@ -11,7 +11,12 @@ import pytest
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _WITH_TORCH = all(importlib.util.find_spec(name) for name in ("torch", "peft"))
-needs_torch = pytest.mark.skipif(not _WITH_TORCH, reason="PyTorch and PEFT are not installed")
+needs_torch = pytest.mark.needs("torch", "peft")
+_THEIRS = (
+    "PEFT one after another, own lengths",
+    "PyTorch, 4 stacked adapters",
+    "PEFT one after another, padded to 64",
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +92,23 @@ def test_trained_models_answer_and_believe_the_same(lines):
     assert found["same_answers"] == 1
 
 
+@needs_torch
+@pytest.mark.parametrize("name", _THEIRS)
+def test_pytorch_and_peft_have_times(lines, name):
+    assert _rows(lines, "inner update")[name]["value"] > 0
+
+
+@pytest.mark.skipif(_WITH_TORCH, reason="PyTorch and PEFT are installed")
+def test_who_is_not_installed_has_an_empty_row(lines):
+    for name in _THEIRS:
+        assert _rows(lines, "inner update")[name]["value"] is None
+
+
 def test_every_contestant_has_a_row(lines):
     inner = _rows(lines, "inner update")
     for name in ("ours, K=1", "ours, K=4"):
         assert inner[name]["value"] > 0
-    for name in (
-        "PEFT one after another, own lengths",
-        "PyTorch, 4 stacked adapters",
-        "PEFT one after another, padded to 64",
-    ):
-        assert (inner[name]["value"] is not None) == _WITH_TORCH
+    assert set(_THEIRS) < set(inner)
     assert inner["SkyRL-tx"]["value"] is None
     assert _rows(lines, "decode")["vLLM with many LoRA adapters"]["value"] is None
     evaluation = _rows(lines, "self-edit evaluation")

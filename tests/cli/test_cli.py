@@ -10,9 +10,8 @@ import pytest
 
 from seal_jax import cli
 from seal_jax.cli import adapt
-from seal_jax.loop import evaluate, export, train
-from seal_jax.loop.few_shot import curate
-from seal_jax.loop.few_shot import train as few_shot
+from seal_jax.loop import curate, evaluate, export, train
+from seal_jax.loop.continual import run as continual
 from seal_jax.runtime import interruption
 from seal_jax.settings import config_files
 
@@ -23,7 +22,12 @@ _SMOKE = config_files.default("knowledge.py:smoke")
 def called(monkeypatch):
     """What the programs were called with, in place of their work."""
     calls = []
-    for module, name in ((train, "train"), (evaluate, "evaluate")):
+    for module, name in (
+        (train, "train"),
+        (evaluate, "evaluate"),
+        (curate, "curate"),
+        (continual, "continual"),
+    ):
         monkeypatch.setattr(
             module, name, lambda *args, name=name, **named: calls.append((name, args, named))
         )
@@ -34,41 +38,46 @@ def test_overrides_reach_the_program(called):
     arguments = ["--workdir=w", "--config.inner.lora.rank=16", "--config.inner.buckets=(8,16)"]
     assert cli.main(["train", *arguments, "--overwrite"]) == 0
     [(name, (settings, workdir), named)] = called
-    assert (name, workdir, named) == ("train", "w", {"overwrite": True, "quiet": False})
+    expected = {"overwrite": True, "quiet": False, "reuse": ()}
+    assert (name, workdir, named) == ("train", "w", expected)
     assert settings.inner.lora.rank == 16
     assert settings.inner.buckets == (8, 16)
 
 
 def test_variant_and_policy_reach_the_program(called):
     config = f"--config={config_files.default('knowledge.py:qwen2.5-7b')}"
-    assert cli.main(["evaluate", config, "--workdir=w", "--policy_from=run"]) == 0
+    flags = ["--workdir=w", "--policy_from=run", "--reuse=a", "--reuse=b"]
+    assert cli.main(["evaluate", config, *flags]) == 0
     [(name, (settings, _), named)] = called
-    assert (name, named["policy_from"]) == ("evaluate", "run")
+    assert (name, named["policy_from"], named["reuse"]) == ("evaluate", "run", ("a", "b"))
     assert settings.inner.epochs == 10
 
 
-def test_the_task_domain_chooses_the_program(monkeypatch, called):
-    reached = []
-    monkeypatch.setattr(
-        few_shot, "train", lambda settings, workdir, **named: reached.append(settings)
-    )
-    monkeypatch.setattr(
-        curate, "curate", lambda settings, workdir, **named: reached.append((settings, named))
-    )
-    config = config_files.default("few_shot.py:llama3.2-1b")
-    assert cli.main(["train", f"--config={config}", "--workdir=w"]) == 0
+def test_every_task_domain_has_the_same_programs(called):
+    config = f"--config={config_files.default('few_shot.py:llama3.2-1b')}"
+    assert cli.main(["train", config, "--workdir=w"]) == 0
+    assert cli.main(["continual", config, "--workdir=w", "--policy_from=run"]) == 0
     assert cli.main(["curate", "--workdir=w", "--split=eval", "--on=tests"]) == 0
-    trained, (curated, named) = reached
-    assert trained.task == "few_shot" and trained.inner.lora.rank == 128
+    assert [name for name, *_ in called] == ["train", "continual", "curate"]
+    (_, (trained, _), _), (_, (continued, _), given), (_, (curated, _), named) = called
+    assert trained.task == continued.task == "few_shot" and trained.inner.lora.rank == 128
+    assert given["policy_from"] == "run"
     assert curated.model.path == "smollm2-135m"  # the demo of few_shot.py is the default
     assert (named["split"], named["on"]) == ("eval", "tests")
-    assert not called
+
+
+def test_curate_needs_an_oracle(tmp_path, capsys):
+    """It is refused before a model is loaded or a directory made."""
+    workdir = tmp_path / "run"
+    assert cli.main(["curate", f"--workdir={workdir}", f"--config={_SMOKE}"]) == 2
+    error = capsys.readouterr().err
+    assert "curate tries the lesson 'oracle', which task=knowledge does not have" in error
+    assert not workdir.exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["curate", "--workdir=w", f"--config={_SMOKE}"], "curate is for tasks of few-shot"),
         (["draw", "--workdir=w", "--task=x"], "draw needs --task=ID and --out=FILE.png"),
         (["train", "--workdir=w", "--config.inner.lora.rnk=1"], "did you mean 'inner.lora.rank'"),
         (["train", "--workdir=w", "--config.inner=1"], "'inner' is a group of settings"),

@@ -71,6 +71,10 @@ def test_inner_problem_sorts_masks_with_their_sequences():
     np.testing.assert_array_equal(found.tokens_NxT, [[3, 4, 5], [1, 2, 0]])
     np.testing.assert_array_equal(found.mask_NxT, [[True, False, True], [False, True, False]])
     np.testing.assert_array_equal(found.lengths_N, [3, 2])
+    whole = batching.inner_problem(
+        [[1, 2], [3, 4, 5]], [None, [True, False, True]], rows=2, length=3
+    )
+    np.testing.assert_array_equal(whole.mask_NxT, [[True, False, True], [True, True, False]])
 
 
 def test_stack_adds_a_leading_axis():
@@ -183,7 +187,7 @@ def test_a_step_runs_at_the_smallest_shape_that_holds_its_rank():
     expected = {0: 3, 1: 2, 2: 0}
     assert schedule.shapes_S[:6].tolist() == [expected[r] for r in schedule.ranks_KxSxB[0, :6, 0]]
     # Two epochs of 18 + 8 real tokens, and of 16 + 12 + 4 computed ones.
-    assert tokens == batching.Tokens(real=2 * 26, computed=2 * 32)
+    assert tokens == batching.TokenCounts(real=2 * 26, computed=2 * 32)
 
 
 def test_batches_of_several_sequences():
@@ -195,7 +199,7 @@ def test_batches_of_several_sequences():
         assert sorted(epoch) == [-1, 0, 1, 2, 3, 4]
         assert epoch[-1] == -1  # the last batch is the short one
     # 9 steps of 32 tokens.
-    assert tokens == batching.Tokens(real=3 * (15 + 30), computed=9 * 32)
+    assert tokens == batching.TokenCounts(real=3 * (15 + 30), computed=9 * 32)
 
 
 def test_batches_of_several_sequences_are_a_candidates_own():
@@ -212,7 +216,7 @@ def test_batches_of_several_sequences_are_a_candidates_own():
             assert sorted(epoch[epoch >= 0]) == list(range(len(candidate)))
     # Steps of 18, 13, 10, 5, 10 and 5 tokens.
     assert schedule.shapes_S.tolist() == [2, 1, 1, 0, 1, 0]
-    assert tokens == batching.Tokens(real=16 + 45, computed=24 + 16 + 16 + 8 + 16 + 8)
+    assert tokens == batching.TokenCounts(real=16 + 45, computed=24 + 16 + 16 + 8 + 16 + 8)
 
 
 def test_batches_of_several_sequences_come_in_the_order_of_one_a_step():
@@ -255,8 +259,8 @@ def test_steps_of(count, epochs, batch_size, steps):
 def test_plan(size, groups):
     """By the first cost, then the second, then the index."""
     costs = [(1, 9), (3, 3), (1, 4), (1, 4), (2, 10)]
-    assert batching.plan(costs, size=size) == groups
-    assert batching.plan([], size=size) == []
+    assert batching.groups_of_like_cost(costs, size=size) == groups
+    assert batching.groups_of_like_cost([], size=size) == []
 
 
 def test_right_align():

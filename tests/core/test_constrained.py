@@ -311,7 +311,7 @@ def test_likelihoods_equal_those_by_force(tiny_llama, random_delta, paths, batch
         tiny_llama.params,
         rows,
         allowed,
-        wanted_BxT=mask,
+        loss_mask_BxT=mask,
         delta=variables(delta),
     )
     logits_BxTxV = np.asarray(tiny_llama.logits(rows, delta)) if delta else paths[2]
@@ -333,7 +333,7 @@ def test_a_token_that_was_not_allowed_has_no_likelihood(tiny_llama, batch):
             tiny_llama.params,
             np.full_like(rows, 60),
             allowed,
-            wanted_BxT=mask,
+            loss_mask_BxT=mask,
             delta=variables(None),
         )
     )

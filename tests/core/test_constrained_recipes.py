@@ -10,14 +10,15 @@ from seal_jax.core import constrained, sampling
 from seal_jax.core.constrained import START
 from seal_jax.core.sampling import SampleSettings
 from seal_jax.tasks.arc import recipe as recipes
+from seal_jax.tasks.directives import Limits
 from seal_jax.weights import tokenizer as tokenization
 
 # What the tiny models' 61 tokens stand for when they write recipes; 0 and 60 end a text.
-LETTERS = sorted(set(recipes.regex(recipes.Limits())) - set(r"\()|"))
+LIMITS = Limits()
+LETTERS = sorted(set(recipes.regex(LIMITS)) - set(r"\()|"))
 WORDS = ["use_", "_augmentations", '": ', "true", "false", ', "', "training", "e-", "1e"]
 RECIPE_PIECES = [b"", *(word.encode() for word in [*LETTERS, *WORDS]), b"0"]
 RECIPE_STOPS = (0, 60)
-LIMITS = recipes.Limits()
 
 
 @pytest.fixture(scope="module")

@@ -79,20 +79,20 @@ def group(params):
     )
 
 
-def _schedules(shares):
-    """The settings of an inner update in so many shares, and the schedule of each."""
-    share = 8 // shares
-    shapes = batching.step_shapes((8,), rows=share, spread=2)
+def _schedules(shards):
+    """The settings of an inner update in so many shards, and the schedule of each."""
+    per_shard = 8 // shards
+    shapes = batching.step_shapes((8,), rows=per_shard, spread=2)
     schedules = [
         batching.make_schedule(
-            LENGTHS[first : first + share],
+            LENGTHS[first : first + per_shard],
             epochs=2,
             batch_size=1,
             key=jax.random.key(1),
             shapes=shapes,
             rows=3,
         )[0]
-        for first in range(0, 8, share)
+        for first in range(0, 8, per_shard)
     ]
     return inner.InnerSettings(shapes), schedules
 
@@ -101,7 +101,7 @@ def _batches():
     """Two batches of 13 rows of unequal weights, with 3 rows of padding."""
     rng = np.random.default_rng(2)
     rows = [
-        restem.Row(tuple(rng.integers(0, 64, 6).tolist()), 2, float(rng.uniform(0.2, 3)))
+        restem.SftExample(tuple(rng.integers(0, 64, 6).tolist()), 2, float(rng.uniform(0.2, 3)))
         for _ in range(26)
     ]
     return restem.epoch_batches(rows, batch_size=13, multiple=16, length=8, order=np.arange(26))
@@ -142,7 +142,7 @@ def test_candidates_are_trained_and_scored_as_on_one_device(
 ):
     expected, expected_results, expected_scores = trained_on_one
     devices = _devices(data, model)
-    settings, schedules = _schedules(devices.shares(8))
+    settings, schedules = _schedules(devices.shards(8))
     placed = devices.place(CONFIG, params)
     *candidates, queries = devices.shard(group)
     trained, results = parallel.inner_update(
@@ -203,9 +203,9 @@ def test_no_split_weight_is_gathered(params, group):
     devices = _devices(2, 4)
     where = devices.shardings(CONFIG, params)
     deltas, problems, hparams, _ = group
-    settings, schedules = _schedules(devices.shares(8))
+    settings, schedules = _schedules(devices.shards(8))
     rows = (problems, hparams, jax.tree.map(lambda *leaves: np.stack(leaves), *schedules))
-    program = parallel.inner_program(devices, (CONFIG, settings), devices.shares(8)).lower(
+    program = parallel.inner_program(devices, (CONFIG, settings), devices.shards(8)).lower(
         parallel.shapes(params, where),
         parallel.shapes(deltas, devices.candidate_shardings(CONFIG, deltas)),
         *(parallel.shapes(tree, devices.row_shardings(tree)) for tree in rows),

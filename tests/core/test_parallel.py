@@ -45,7 +45,7 @@ def test_shard_spreads_what_divides_and_copies_the_rest():
 def _batch(count, multiple=8, seed=0):
     rng = np.random.default_rng([count, seed])
     rows = [
-        restem.Row(tuple(rng.integers(0, 61, 6).tolist()), 2, float(rng.uniform(0.2, 3)))
+        restem.SftExample(tuple(rng.integers(0, 61, 6).tolist()), 2, float(rng.uniform(0.2, 3)))
         for _ in range(count)
     ]
     order = np.arange(count)
@@ -115,7 +115,7 @@ def test_candidates_spread_over_devices_are_trained_as_on_one(
     on_one, one_result = inner.update_candidates(
         (tiny_llama.config, settings), tiny_llama.params, deltas, problems, hparams, schedule, past
     )
-    assert DEVICES.shares(8) == 8
+    assert DEVICES.shards(8) == 8
     settings, _ = _settings_and_schedule(lengths[:1])
     spread, spread_result = parallel.inner_update(
         DEVICES,

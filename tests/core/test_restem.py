@@ -20,14 +20,14 @@ LENGTH, LARGE = 8, 56
 
 
 def test_epoch_batches_literal():
-    rows = [
-        restem.Row(tokens=(1, 2, 3), prompt_length=2),
-        restem.Row(tokens=(9, 9), prompt_length=1, weight=0.0),  # dropped
-        restem.Row(tokens=(4, 5, 6, 7), prompt_length=1, weight=2.0),
-        restem.Row(tokens=(8, 0), prompt_length=1, weight=0.5),
+    examples = [
+        restem.SftExample(tokens=(1, 2, 3), prompt_length=2),
+        restem.SftExample(tokens=(9, 9), prompt_length=1, weight=0.0),  # dropped
+        restem.SftExample(tokens=(4, 5, 6, 7), prompt_length=1, weight=2.0),
+        restem.SftExample(tokens=(8, 0), prompt_length=1, weight=0.5),
     ]
     first, second = restem.epoch_batches(
-        rows, batch_size=2, multiple=4, length=5, order=np.array([2, 0, 1])
+        examples, batch_size=2, multiple=4, length=5, order=np.array([2, 0, 1])
     )
     np.testing.assert_array_equal(
         first.tokens_BxT, [[8, 0, 0, 0, 0], [1, 2, 3, 0, 0], [0] * 5, [0] * 5]
@@ -42,26 +42,26 @@ def test_epoch_batches_literal():
 
 
 def test_an_epoch_of_nothing_has_no_batches():
-    rows = [restem.Row(tokens=(1, 2), prompt_length=1, weight=0.0)] * 3
+    examples = [restem.SftExample(tokens=(1, 2), prompt_length=1, weight=0.0)] * 3
     arguments = dict(batch_size=2, multiple=2, length=4)
-    assert restem.epoch_batches(rows, order=np.arange(0), **arguments) == []
+    assert restem.epoch_batches(examples, order=np.arange(0), **arguments) == []
 
 
-def _rows(count):
+def _examples(count):
     """Rows of 3 to 8 tokens with prompts of 1 to 6 and weights from 0.1 to 5."""
     rng = np.random.default_rng(count)
-    rows = []
+    examples = []
     for length in rng.integers(3, LENGTH + 1, count):
         tokens = tuple(rng.integers(0, 61, length).tolist())
         weight = float(np.exp(rng.uniform(np.log(0.1), np.log(5.0))))
-        rows.append(restem.Row(tokens, int(rng.integers(1, length - 1)), weight))
-    return rows
+        examples.append(restem.SftExample(tokens, int(rng.integers(1, length - 1)), weight))
+    return examples
 
 
-def _batch(rows, multiple):
-    order = np.arange(len(rows))
+def _batch(examples, multiple):
+    order = np.arange(len(examples))
     (batch,) = restem.epoch_batches(
-        rows, batch_size=len(rows), multiple=multiple, length=LENGTH, order=order
+        examples, batch_size=len(examples), multiple=multiple, length=LENGTH, order=order
     )
     return batch
 
@@ -104,7 +104,7 @@ def one_device(tiny_llama, state):
 @pytest.fixture(scope="module")
 def large_batch(one_device):
     """Number of rows -> what one batch of all of them gives on one device."""
-    return functools.cache(lambda count: one_device(_batch(_rows(count), LARGE)))
+    return functools.cache(lambda count: one_device(_batch(_examples(count), LARGE)))
 
 
 def _relative(found, expected):
@@ -149,7 +149,7 @@ def test_devices_equal_one_large_batch(tiny_llama, state, large_batch, devices, 
         out_axes=None,
         devices=jax.devices()[:devices],
     )
-    batch = _batch(_rows(rows), devices)
+    batch = _batch(_examples(rows), devices)
     assert (batch.weights_B == 0).sum() == {50: -50 % devices, 3: 5}[rows]
     found = mapped(tiny_llama.params, state, _sharded(batch, devices))
     _assert_equals_large_batch(found, large_batch(rows), state)
@@ -161,7 +161,7 @@ def test_the_mean_of_shard_means_would_be_seen(tiny_llama, state, large_batch):
     shard = functools.partial(restem.gradient, static, axis_name=None)
     shards = jax.jit(jax.vmap(shard, in_axes=(None, None, 0)))
     for rows in (50, 3):
-        padded = _sharded(_batch(_rows(rows), LARGE), 8)
+        padded = _sharded(_batch(_examples(rows), LARGE), 8)
         _, gradients = shards(tiny_llama.params, state.delta, padded)
         means = jax.tree.map(lambda leaf: np.asarray(leaf).mean(axis=0), gradients)
         assert _relative(means, large_batch(rows)[1]) > 0.1
@@ -179,21 +179,21 @@ def test_the_same_function_runs_under_shard_map(tiny_llama, state, large_batch):
             check_vma=False,
         )
     )
-    found = mapped(tiny_llama.params, state, _batch(_rows(50), 8))
+    found = mapped(tiny_llama.params, state, _batch(_examples(50), 8))
     _assert_equals_large_batch(found, large_batch(50), state)
 
 
 def test_the_loss_is_on_the_completion_only_by_hand(tiny_llama, state, large_batch):
     """Weighted sum of -log p over the tokens after each prompt, over the weighted count."""
     total, count = 0.0, 0.0
-    for row in _rows(3):
+    for example in _examples(3):
         tokens = np.zeros((1, LENGTH), np.int32)
-        tokens[0, : len(row.tokens)] = row.tokens
+        tokens[0, : len(example.tokens)] = example.tokens
         logits = np.asarray(tiny_llama.logits(tokens, state.delta), np.float64)[0]
         log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-        for t in range(row.prompt_length, len(row.tokens)):  # the end of sequence included
-            total -= row.weight * log_probs[t - 1, row.tokens[t]]
-            count += row.weight
+        for t in range(example.prompt_length, len(example.tokens)):  # the end of sequence included
+            total -= example.weight * log_probs[t - 1, example.tokens[t]]
+            count += example.weight
     loss, _, (_, metrics) = large_batch(3)
     np.testing.assert_allclose(loss, total / count, rtol=1e-5)
     np.testing.assert_allclose(metrics["loss"], total / count, rtol=1e-5)
@@ -202,14 +202,14 @@ def test_the_loss_is_on_the_completion_only_by_hand(tiny_llama, state, large_bat
 @pytest.mark.parametrize("rows", [50, 3])
 def test_how_many_rows_go_through_at_once_changes_roundings_only(one_device, large_batch, rows):
     """One row at a time against all of them: 1e-6 to 3e-6 are the roundings of other matmuls."""
-    loss, gradient, _ = one_device(_batch(_rows(rows), LARGE), microbatch=LARGE)
+    loss, gradient, _ = one_device(_batch(_examples(rows), LARGE), microbatch=LARGE)
     np.testing.assert_allclose(loss, large_batch(rows)[0], rtol=1e-6)
     assert _relative(gradient, large_batch(rows)[1]) < 1e-5
 
 
 def test_what_padding_rows_and_padding_tokens_hold_never_matters(one_device, large_batch):
-    batch = _batch(_rows(50), LARGE)
-    lengths = np.array([len(row.tokens) for row in _rows(50)] + [0] * 6)
+    batch = _batch(_examples(50), LARGE)
+    lengths = np.array([len(example.tokens) for example in _examples(50)] + [0] * 6)
     padding = np.arange(LENGTH) >= lengths[:, None]
     noisy = batch.replace(
         tokens_BxT=np.where(padding, 7, batch.tokens_BxT),
@@ -220,7 +220,7 @@ def test_what_padding_rows_and_padding_tokens_hold_never_matters(one_device, lar
 
 
 def test_the_scale_of_the_weights_cancels_and_their_ratio_does_not(one_device, large_batch):
-    batch = _batch(_rows(50), LARGE)
+    batch = _batch(_examples(50), LARGE)
     loss, gradient, _ = one_device(batch.replace(weights_B=batch.weights_B * 8))
     np.testing.assert_allclose(loss, large_batch(50)[0], rtol=1e-6)
     assert _relative(gradient, large_batch(50)[1]) < 1e-6
@@ -230,7 +230,7 @@ def test_the_scale_of_the_weights_cancels_and_their_ratio_does_not(one_device, l
 
 
 def test_a_batch_of_nothing_has_no_gradient(one_device):
-    batch = _batch(_rows(3), LARGE)
+    batch = _batch(_examples(3), LARGE)
     loss, gradient, _ = one_device(batch.replace(weights_B=np.zeros(LARGE, np.float32)))
     assert loss == 0 and all((leaf == 0).all() for leaf in jax.tree.leaves(gradient))
 
@@ -261,16 +261,32 @@ def test_the_update_by_hand(state, large_batch):
         np.testing.assert_allclose(change, expected, rtol=1e-3, atol=1e-6)
 
 
-def _constrained_rows(count):
+def _constrained_examples(count):
     """The same rows, each token chosen from 1 to 5 allowed ones, itself among them."""
-    rng, rows = np.random.default_rng(count), []
-    for row in _rows(count):
+    rng, examples = np.random.default_rng(count), []
+    for example in _examples(count):
         allowed = []
-        for token in row.tokens[row.prompt_length :]:
+        for token in example.tokens[example.prompt_length :]:
             others = rng.permutation(np.delete(np.arange(61), token))[: rng.integers(0, 5)]
             allowed.append((*sorted([token, *others.tolist()]), -1, -1, -1, -1)[:5])
-        rows.append(dataclasses.replace(row, allowed=tuple(allowed)))
-    return rows
+        examples.append(dataclasses.replace(example, allowed=tuple(allowed)))
+    return examples
+
+
+def _headed_examples(count):
+    """The same, of which only the first 1 to all tokens were constrained."""
+    rng = np.random.default_rng(count)
+    return [
+        dataclasses.replace(
+            example,
+            allowed=example.allowed[: rng.integers(1, len(example.allowed) + 1)],
+            scope="head",
+        )
+        for example in _constrained_examples(count)
+    ]
+
+
+CONSTRAINED = {"whole": _constrained_examples, "head": _headed_examples}
 
 
 def _masked_loss(config, params, delta, batch):
@@ -279,7 +295,8 @@ def _masked_loss(config, params, delta, batch):
     hidden = decoder.hidden_states(config, params, batch.tokens_BxT, delta=variables)
     logits = decoder.logits(config, params, hidden, delta=variables)[:, :-1]
     counted = batch.mask_BxT[:, 1:]
-    may = (batch.allowed_BxTxA[:, 1:, :, None] == jnp.arange(61)).any(axis=2) | ~counted[..., None]
+    may = (batch.allowed_BxTxA[:, 1:, :, None] == jnp.arange(61)).any(axis=2)
+    may |= ~may.any(axis=-1, keepdims=True)  # free
     log_probs = jax.nn.log_softmax(jnp.where(may, logits, -jnp.inf), axis=-1)
     chosen = jnp.take_along_axis(log_probs, batch.tokens_BxT[:, 1:, None], axis=-1)[..., 0]
     weights = counted * batch.weights_B[:, None]
@@ -288,15 +305,20 @@ def _masked_loss(config, params, delta, batch):
 
 @pytest.fixture(scope="module")
 def masked(tiny_llama, state):
-    """Loss and gradient of 10 constrained rows, the plain way."""
-    batch = jax.tree.map(jnp.asarray, _batch(_constrained_rows(10), 10))
+    """Scope -> loss and gradient of 10 constrained rows, the plain way."""
     run = jax.jit(jax.value_and_grad(_masked_loss, argnums=2), static_argnums=0)
-    loss, gradient = run(tiny_llama.config, tiny_llama.params, state.delta, batch)
-    return loss, gradient.tree
+
+    def of(scope):
+        batch = jax.tree.map(jnp.asarray, _batch(CONSTRAINED[scope](10), 10))
+        loss, gradient = run(tiny_llama.config, tiny_llama.params, state.delta, batch)
+        return loss, gradient.tree
+
+    return {scope: of(scope) for scope in CONSTRAINED}
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
-def test_the_likelihood_of_a_constrained_self_edit(tiny_llama, state, masked, devices):
+@pytest.mark.parametrize("scope", CONSTRAINED)
+def test_the_likelihood_of_a_constrained_self_edit(tiny_llama, state, masked, scope, devices):
     """Renormalised over what was allowed; 10 rows on 8 devices leave 6 of 16 places empty."""
     mapped = jax.pmap(
         functools.partial(
@@ -308,34 +330,83 @@ def test_the_likelihood_of_a_constrained_self_edit(tiny_llama, state, masked, de
         static_broadcasted_argnums=3,
         devices=jax.devices()[:devices],
     )
-    batch = _batch(_constrained_rows(10), 2 * devices)
+    batch = _batch(CONSTRAINED[scope](10), 2 * devices)
     loss, gradient = mapped(tiny_llama.params, state.delta, _sharded(batch, devices), "data")
-    np.testing.assert_allclose(loss, masked[0], rtol=1e-5)
-    assert _relative(gradient, masked[1]) < 1e-5
+    np.testing.assert_allclose(loss, masked[scope][0], rtol=1e-5)
+    assert _relative(gradient, masked[scope][1]) < 1e-5
+
+
+def test_heads_and_bodies_together_equal_one_example_at_a_time(masked, one_device):
+    """Weighted by its tokens' weights; the heads differ in length."""
+    examples = _headed_examples(10)
+    assert len({len(example.allowed) for example in examples}) > 3
+    assert sum(len(e.allowed) < len(e.tokens) - e.prompt_length for e in examples) > 3
+    totals, weights = 0.0, 0.0
+    for example in examples:
+        weight = example.weight * (len(example.tokens) - example.prompt_length)
+        totals, weights = totals + weight * one_device(_batch([example], 1))[0], weights + weight
+    np.testing.assert_allclose(totals / weights, masked["head"][0], rtol=1e-5)
 
 
 def test_a_constraint_changes_the_gradient(masked, large_batch):
-    """Guards the test above: without the renormalisation the gradient is another one."""
-    assert _relative(large_batch(10)[1], masked[1]) > 0.1
+    """Guards the tests above: without the renormalisation the gradient is another one."""
+    assert _relative(large_batch(10)[1], masked["whole"][1]) > 0.1
+    assert _relative(large_batch(10)[1], masked["head"][1]) > 0.1
+    assert _relative(masked["head"][1], masked["whole"][1]) > 0.1
 
 
 def test_what_tokens_were_chosen_from_literal():
-    rows = [
-        restem.Row((1, 2, 3), prompt_length=1, allowed=((2, 9), (3, -1))),
-        restem.Row((7, 7), prompt_length=1, weight=0.0),  # dropped, and asked for nothing
-        restem.Row((4, 5), prompt_length=2, allowed=()),  # empty
+    examples = [
+        restem.SftExample((1, 2, 3), prompt_length=1, allowed=((2, 9), (3, -1))),
+        restem.SftExample((7, 7), prompt_length=1, weight=0.0),  # dropped, and asked for nothing
+        restem.SftExample((4, 5), prompt_length=2, allowed=()),  # empty
     ]
     (batch,) = restem.epoch_batches(
-        rows, batch_size=2, multiple=3, length=4, order=np.array([1, 0])
+        examples, batch_size=2, multiple=3, length=4, order=np.array([1, 0])
     )
     nothing = [[-1, -1]] * 4
     np.testing.assert_array_equal(
         batch.allowed_BxTxA, [nothing, [[-1, -1], [2, 9], [3, -1], [-1, -1]], nothing]
     )
     (free,) = restem.epoch_batches(
-        [restem.Row((1, 2), prompt_length=1)], batch_size=1, multiple=1, length=2, order=[0]
+        [restem.SftExample((1, 2), prompt_length=1)], batch_size=1, multiple=1, length=2, order=[0]
     )
     assert free.allowed_BxTxA is None
+
+
+def test_what_heads_were_chosen_from_literal():
+    """Heads of two tokens and of one: what follows was chosen from nothing."""
+    examples = [
+        restem.SftExample((1, 2, 3, 4), prompt_length=1, allowed=((2, 9), (3, -1)), scope="head"),
+        restem.SftExample((4, 5, 6), prompt_length=1, allowed=((5, 8),), scope="head"),
+    ]
+    (batch,) = restem.epoch_batches(
+        examples, batch_size=2, multiple=1, length=4, order=np.array([0, 1])
+    )
+    nothing = [-1, -1]
+    np.testing.assert_array_equal(
+        batch.allowed_BxTxA,
+        [[nothing, [2, 9], [3, -1], nothing], [nothing, [5, 8], nothing, nothing]],
+    )
+    np.testing.assert_array_equal(batch.mask_BxT, [[0, 1, 1, 1], [0, 1, 1, 0]])
+    assert batch.scope == "head"
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (dict(allowed=((5, 6),), scope="whole"), "must all have been sampled under one constraint"),
+        (dict(allowed=(), scope="head"), "must be given for its head"),
+        (dict(allowed=((5, 6),) * 2, scope="head"), "must be given for its head"),
+    ],
+)
+def test_heads_of_several_constraints_are_refused(example, message):
+    examples = [
+        restem.SftExample((1, 2), prompt_length=1, allowed=((2, 3),), scope="head"),
+        restem.SftExample((4, 5), prompt_length=1, **example),
+    ]
+    with pytest.raises(ValueError, match=message):
+        restem.epoch_batches(examples, batch_size=2, multiple=1, length=2, order=np.arange(2))
 
 
 @pytest.mark.parametrize(
@@ -348,18 +419,18 @@ def test_what_tokens_were_chosen_from_literal():
     ],
 )
 def test_rows_of_several_constraints_are_refused(allowed, message):
-    rows = [
-        restem.Row((1, 2), prompt_length=1, allowed=((2, 3),)),
-        restem.Row((4, 5), prompt_length=1, allowed=allowed),
+    examples = [
+        restem.SftExample((1, 2), prompt_length=1, allowed=((2, 3),)),
+        restem.SftExample((4, 5), prompt_length=1, allowed=allowed),
     ]
     with pytest.raises(ValueError, match=message):
-        restem.epoch_batches(rows, batch_size=2, multiple=1, length=2, order=np.arange(2))
+        restem.epoch_batches(examples, batch_size=2, multiple=1, length=2, order=np.arange(2))
 
 
 def test_rows_that_do_not_divide_by_the_microbatch(tiny_llama, state):
     static = (tiny_llama.config, dataclasses.replace(SETTINGS, microbatch=2))
     with pytest.raises(ValueError, match="3 rows a device do not divide by microbatch=2"):
-        restem.gradient(static, tiny_llama.params, state.delta, _batch(_rows(3), 3), None)
+        restem.gradient(static, tiny_llama.params, state.delta, _batch(_examples(3), 3), None)
 
 
 def test_a_fresh_state_changes_nothing(tiny_llama):

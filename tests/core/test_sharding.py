@@ -134,7 +134,7 @@ def test_a_mesh_of_given_devices():
     devices = parallel.DeviceMesh(tuple(given), 2)
     assert devices.mesh.axis_names == ("data", "model")
     assert devices.mesh.devices.tolist() == [given[:2], given[2:]]
-    assert (devices.data_shards, devices.shares(4), devices.shares(3)) == (2, 2, 1)
+    assert (devices.data_shards, devices.shards(4), devices.shards(3)) == (2, 2, 1)
     assert str(devices) == "4 cpu (2 data x 2 model)"
     placed = devices.place(CONFIG, {"head": {"kernel": jnp.arange(40 * 96.0).reshape(40, 96)}})
     kernel = placed["head"]["kernel"]

@@ -1,5 +1,6 @@
 """Completions on disk: what is asked again, what is not, and what damage and company do."""
 
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -11,16 +12,19 @@ import pytest
 
 import seal_jax
 from seal_jax.judges import completion_cache, endpoint
-from seal_jax.judges.completion_cache import CompletionCache, Stored
+from seal_jax.judges.chat_reply import Completion
+from seal_jax.judges.completion_cache import CompletionCache
 from seal_jax.judges.endpoint import EndpointError
 from seal_jax.settings.endpoint import EndpointSettings
 
 ROOT = os.path.dirname(os.path.dirname(seal_jax.__file__))
+LONG = Completion("x" * 900, prompt_tokens=1, completion_tokens=1)
 ASK = """
 import sys
-from seal_jax import endpoint
+from seal_jax.judges import endpoint
+from seal_jax.settings.endpoint import EndpointSettings
 url, folder, count = sys.argv[1:]
-settings = endpoint.EndpointSettings(
+settings = EndpointSettings(
     base_url=url, model="m", cache_dir=folder, concurrency=1 if count == "3" else 4)
 found = endpoint.complete(settings, [f"p{i}" for i in range(int(count))])
 print([completion.text for completion in found])
@@ -125,18 +129,19 @@ def test_a_file_that_is_no_cache_is_set_aside(settings, caplog):
 def test_damage_that_is_met_later_is_set_aside(tmp_path, caplog):
     with CompletionCache(tmp_path) as cache:
         for i in range(20):
-            cache.put(f"{i:03}", "m", Stored("x" * 900, False, 1, 1))
+            cache.put(f"{i:03}", "m", LONG)
         size = cache.path.stat().st_size
     with open(cache.path, "r+b") as file:
         file.seek(size // 8192 * 4096)
         file.write(b"\xff" * (size // 2))
     with CompletionCache(tmp_path) as cache:
-        assert cache.get("000") == Stored("x" * 900, False, 1, 1) and not caplog.text
+        assert cache.get("000") == dataclasses.replace(LONG, cached=True) and not caplog.text
         assert cache.get("019") is None and cache.get("000") is None
         assert caplog.text.count("damaged: renamed to") == 1
-        cache.put("new", "m", Stored("kept", True, 3, 4))
+        new = Completion("kept", truncated=True, prompt_tokens=3, completion_tokens=4)
+        cache.put("new", "m", new)
     with CompletionCache(tmp_path) as cache:
-        assert cache.get("new") == Stored("kept", True, 3, 4)
+        assert cache.get("new") == dataclasses.replace(new, cached=True)
 
 
 def test_a_disk_that_takes_no_more_loses_nothing(settings, endpoint_server, monkeypatch, caplog):

@@ -158,6 +158,7 @@ def test_waits_grow_and_one_failure_loses_nothing_else(ask, endpoint_server, wai
     found = ask(["a", "bad", "c"], concurrency=1, attempts=5)
     assert texts(found) == ["a #1", None, "c #7"]
     assert found[1].reason == "status 500: out of memory (5 attempts)"
+    assert [completion.retry for completion in found] == [False, True, False]
     assert found[1].requests == 5
     assert len(waits) == 4
     for wait, longest in zip(waits, (0.5, 1.0, 2.0, 4.0), strict=True):
@@ -191,6 +192,7 @@ def test_a_wait_that_is_too_long_is_a_failure(ask, endpoint_server, waits):
     endpoint_server.script = {"a": [(503, "", {"Retry-After": "3600"})]}
     found = ask(["a", "b"], concurrency=1)
     assert found[0].reason == "status 503, and the endpoint asks to wait 3600 s"
+    assert found[0].retry
     assert found[1].text == "b #2" and not waits
 
 
@@ -213,7 +215,7 @@ def test_what_is_wrong_with_one_prompt_is_not_tried_again(ask, endpoint_server, 
     endpoint_server.script = {"bad": [reply]}
     found = ask(["a", "bad", "c"], concurrency=1)
     assert [completion.text is None for completion in found] == [False, True, False]
-    assert found[1].requests == 1
+    assert found[1].requests == 1 and not found[1].retry
     assert endpoint_server.prompts() == ["a", "bad", "c"]
     assert reason in found[1].reason
 
@@ -268,7 +270,7 @@ def test_a_server_that_goes_away_leaves_reasons(ask, endpoint_server):
     endpoint_server.script = {"a": [last]}
     found = ask(["a", "b"], concurrency=1, attempts=2, report=lambda _: endpoint_server.close())
     assert found[0].text == "A"
-    assert found[1].text is None and "connection failed" in found[1].reason
+    assert found[1].text is None and "connection failed" in found[1].reason and found[1].retry
 
 
 def test_cost(ask, endpoint_server, tmp_path):

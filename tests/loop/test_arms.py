@@ -6,11 +6,26 @@ import shutil
 import numpy as np
 import pytest
 
-from seal_jax.loop import evaluate, policies, session, train
+from seal_jax.loop import evaluate, m_step, train
 from seal_jax.runs import ledger, run_dir
-from seal_jax.settings import ARMS, Tuning
+from seal_jax.settings import Tuning
+from seal_jax.tasks import registry
 from seal_jax.tasks.knowledge import entity_graph
 
+ARMS = (
+    "base",
+    "prompt",
+    "passage",
+    "passage_steps",
+    "teacher",
+    "entity_graph",
+    "edit_before",
+    "edit_after",
+    "edit_after_base",
+    "edit_before_policy",
+    "edit_random",
+    "edit_longest",
+)
 ROWS = [
     "base",
     "prompt",
@@ -34,7 +49,7 @@ ADAPTED = [name for name in ROWS if name not in ("base", "prompt") and "policy_"
 @pytest.fixture(scope="module")
 def teacher_file(tmp_path_factory, tiny_settings):
     """Three lines of a teacher about every evaluation passage."""
-    task = session.make_task(tiny_settings)
+    task = registry.open_task(tiny_settings)
     path = tmp_path_factory.mktemp("teacher") / "texts.jsonl"
     rows = [
         {"context": context.id, "completion": "It has mills.\nIt has a tower.\nIt is red."}
@@ -73,7 +88,7 @@ def records(finished):
 def _trials(records, stage):
     """The trials of a stage by (context, index)."""
     found = {}
-    for segment in records.segments("batch"):
+    for segment in records.segments("trials"):
         if segment.key.rpartition("/")[0] == stage:
             found |= {(t["context"], t["index"]): t for t in segment.record["trials"]}
     return found
@@ -91,7 +106,10 @@ def test_every_arm_and_each_learners_unadapted_row_is_reported(finished):
 
 def test_editors_and_learners_are_told_apart(finished, records):
     answers = {
-        arm: [trial["answers"] for trial in _trials(records, f"eval {arm}").values()]
+        arm: [
+            (trial["texts"], trial["gold_log_likelihoods"])
+            for trial in _trials(records, f"eval {arm}").values()
+        ]
         for arm in ("edit_before", "edit_before_policy", "edit_after_base", "edit_after")
     }
     assert all(len(of) == 2 for of in answers.values())
@@ -184,7 +202,7 @@ def test_self_edits_of_another_run_are_used_again(finished, settings, change, tm
     other = train.train(changed, str(tmp_path / "other"), quiet=True)
     with ledger.Ledger(tmp_path / "other" / "ledger", read_only=True) as found:
         for segment in found.segments("edits"):
-            assert segment.record == records.find("edits", segment.key)
+            assert segment.record["edits"] == records.find("edits", segment.key)["edits"]
     assert other["arms"]["edit_before"] != results["arms"]["edit_before"]
     with pytest.raises(ValueError, match=r"has no text .* in its stage 'round 1'"):
         train.train(change(changed, {"seed": 5}), str(tmp_path / "seed"), quiet=True)
@@ -248,7 +266,7 @@ def test_each_arm_is_tuned_on_development_articles(settings, change, tmp_path):
             assert len({t["score"] for t in tried}) == 4
             for name in ("learning_rate", "epochs"):
                 assert results["arms"][arm][name] == best[name]
-        stages = {s.key.rpartition("/")[0]: s.record for s in found.segments("batch")}
+        stages = {s.key.rpartition("/")[0]: s.record for s in found.segments("trials")}
     dev = {t["context"] for name, r in stages.items() if "tune" in name for t in r["trials"]}
     final = {t["context"] for name, r in stages.items() if "eval" in name for t in r["trials"]}
     assert len(dev) == len(final) == 2 and not dev & final
@@ -273,14 +291,14 @@ def test_continued_pretraining_learns_all_passages_at_once(
             "restem.rounds": 0,
         },
     )
-    trained, plain = [], policies.learn
+    trained, plain = [], m_step.train
 
     def learn(run, params, rows, recipe, *, stage, **named):
         delta, metrics = plain(run, params, rows, recipe, stage=stage, **named)
-        trained.append((stage, rows, [m["loss"] for m in metrics], delta))
+        trained.append((stage.name, rows, [m["loss"] for m in metrics], delta))
         return delta, metrics
 
-    monkeypatch.setattr(policies, "learn", learn)
+    monkeypatch.setattr(m_step, "train", learn)
     workdir = tmp_path / "run"
     results = train.train(corpus, str(workdir), quiet=True)
     found = {stage: (rows, losses, delta) for stage, rows, losses, delta in trained}
@@ -300,7 +318,7 @@ def test_continued_pretraining_learns_all_passages_at_once(
     assert arms["passage"]["gold_log_likelihood"] != arms["base"]["gold_log_likelihood"]
     # A run whose answers are all known trains nothing anew.
     (workdir / "results.json").unlink()
-    monkeypatch.setattr(policies, "learn", None)
+    monkeypatch.setattr(m_step, "train", None)
     assert train.train(corpus, str(workdir), quiet=True) == results
 
 

@@ -8,14 +8,15 @@ import types
 import pytest
 
 from seal_jax import settings as settings_lib
-from seal_jax.loop import contexts, session, train, trials, writing
+from seal_jax.loop import contexts, sample, train
 from seal_jax.settings import SettingsError
-from seal_jax.tasks.protocol import Context, Question
+from seal_jax.tasks import registry
+from seal_jax.tasks.protocol import Lesson
 
 
-def _session(settings, unfit=lambda context: ""):
+def _session(settings, unfit=lambda context, views: ""):
     """A session without a model."""
-    task = session.make_task(settings)
+    task = registry.open_task(settings)
     return types.SimpleNamespace(settings=settings, task=task, unfit=unfit)
 
 
@@ -55,7 +56,7 @@ def test_the_evaluations_seed_chooses_its_contexts_and_the_runs_does_not(tiny_se
 
 def test_contexts_that_do_not_fit_are_left_out_with_the_reason(tiny_settings):
     opened = _session(
-        tiny_settings, lambda c: "too long" if c.title in ("eval 1", "eval 2") else ""
+        tiny_settings, lambda c, views: "too long" if c.title in ("eval 1", "eval 2") else ""
     )
     available = contexts.available(opened, "eval")
     assert [context.title for context in available.contexts] == ["eval 0", "eval 3"]
@@ -64,8 +65,8 @@ def test_contexts_that_do_not_fit_are_left_out_with_the_reason(tiny_settings):
         "eval 0",
         "eval 3",
     ]
-    opened = _session(tiny_settings, lambda c: "too long")
-    with pytest.raises(SettingsError, match="Left out: 4: too long"):
+    opened = _session(tiny_settings, lambda c, views: "too long")
+    with pytest.raises(SettingsError, match=r"Left out: 4, such as eval-0.*: too long"):
         contexts.held_out(opened, contexts.available(opened, "eval"))
 
 
@@ -105,36 +106,36 @@ def test_questions_are_answered_in_parts(tiny_settings, change, tmp_path):
             )
 
 
-def test_padding_that_is_trained_on_repeats_the_reference():
+class _Letters:
+    """A token a letter."""
+
+    eos_token_id = 99
+
+    def __call__(self, text):
+        return {"input_ids": list(range(len(text)))}
+
+
+def test_padding_that_is_trained_on_repeats_the_reference(without_model, tiny_settings, change):
     """Each sequence is filled up with the end token, as far as the switch says."""
     inner = settings_lib.Inner(buckets=(4, 8), padding_loss=6)
-    opened = types.SimpleNamespace(
-        settings=types.SimpleNamespace(inner=inner),
-        tokenizer=types.SimpleNamespace(eos_token_id=99),
-        encode=lambda text: list(range(len(text))),
-    )
-    trimmed = trials.tokenize(opened, ["abc", "abcdefgh"])
-    assert [list(tokens) for tokens in trimmed.sequences] == [[0, 1, 2, 99, 99, 99], [*range(8)]]
-    candidate = trials.Candidate(
-        context=Context("c", "t", "p", (Question("q", "?", "a"),)),
-        index=0,
-        replicate=0,
-        trimmed=trimmed,
-    )
-    assert candidate.lengths == [6, 8]
+    opened = without_model(change(tiny_settings, {"inner": inner}))
+    opened = dataclasses.replace(opened, tokenizer=_Letters())
+    lesson = opened.lesson(Lesson(sequences=("abc", "abcdefgh")))
+    assert lesson.sequences == ((0, 1, 2, 99, 99, 99), tuple(range(8)))
+    assert lesson.tokens == 6 + 8, "what is filled up counts as trained on"
     with pytest.raises(ValueError, match="padding_loss"):
         settings_lib.Inner(buckets=(4, 8), padding_loss=9)
 
 
 def test_a_blank_self_edit_has_no_reward_of_its_text(tiny_settings, change, tmp_path, monkeypatch):
     """A rule that likes short texts must not train the policy to say nothing."""
-    plain = writing.sample
+    plain = sample.sample
 
-    def sample(*arguments, **named):
+    def blank(*arguments, **named):
         edits = plain(*arguments, **named)
-        return [dataclasses.replace(e, text=" \n" if e.index == 0 else e.text) for e in edits]
+        return [[dataclasses.replace(of[0], text=" \n"), *of[1:]] for of in edits]
 
-    monkeypatch.setattr(writing, "sample", sample)
+    monkeypatch.setattr(sample, "sample", blank)
     few = {
         "reward": settings_lib.Reward(kind="length", replicates=1),
         "restem.rule": "all",

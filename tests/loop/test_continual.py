@@ -14,12 +14,13 @@ from seal_jax import settings as settings_lib
 from seal_jax.core import delta as delta_lib
 from seal_jax.core import retention
 from seal_jax.core.delta import DeltaSpec
+from seal_jax.judges import graders
 from seal_jax.loop import answering
-from seal_jax.loop.continual import cures, run, updates
-from seal_jax.reports.html import explorer, report, run_records, texts
+from seal_jax.loop.continual import mitigations, run, updates
+from seal_jax.reports.html import explorer, report, run_records
 from seal_jax.runs import ledger, run_dir
 from seal_jax.settings import Continual, SettingsError
-from seal_jax.tasks.protocol import Context, Question
+from seal_jax.tasks.protocol import Context, Question, Verdict
 
 MIXED = "kl+distill+null_space+average+low_rank+norm_cap"
 
@@ -42,7 +43,7 @@ def settings(tiny_settings, change):
                 passages=2,
                 writer="start",
                 answers=False,
-                cures=("none", MIXED, "replay+rehearsal"),
+                mitigations=("none", MIXED, "replay+rehearsal"),
                 kl_tokens=8,
                 replay_sequences=1,
                 rehearsal_texts=1,
@@ -65,6 +66,10 @@ def finished(settings, tmp_path_factory):
 def records(workdir, kind):
     with ledger.Ledger(workdir / "ledger", read_only=True) as found:
         return {segment.key: segment.record for segment in found.segments(kind)}
+
+
+def likelihoods(marked):
+    return [answer["gold_log_likelihood"] for answer in marked["answers"]]
 
 
 def test_everything_so_far_is_asked_again(finished):
@@ -91,7 +96,7 @@ def test_updates_teach_and_stay(finished):
         asked["none/0/0"]["rows"][0][0],
         asked["none/0/1"]["rows"][0][0],
     ]
-    values = [answers[0]["gold_log_likelihood"] for answers in first]
+    values = [marked["answers"][0]["gold_log_likelihood"] for marked in first]
     assert len({round(value, 4) for value in values}) == 3
 
 
@@ -101,14 +106,11 @@ def test_the_first_update_is_a_separate_delta(finished):
     asked = records(workdir, "retest")
     for number in (0, 1):
         for k, row in enumerate(asked[f"separate/{number}"]["rows"]):
-            alone = [answer["gold_log_likelihood"] for answer in row[0]]
             first = asked[f"none/{number}/0"]["rows"][k][0]
-            np.testing.assert_allclose(
-                alone, [answer["gold_log_likelihood"] for answer in first], rtol=1e-5
-            )
+            np.testing.assert_allclose(likelihoods(row[0]), likelihoods(first), rtol=1e-5)
 
 
-def test_cures_differ_and_are_labelled(finished):
+def test_mitigations_differ_and_are_labelled(finished):
     _, results = finished
     found = results["continual"]
     ends = {name: found[name]["summary"]["gold_log_likelihood"]["end"] for name in found}
@@ -150,16 +152,16 @@ class Killed(Exception):
 @pytest.mark.parametrize("after", [1, 4, 7])
 def test_a_killed_run_goes_on(settings, finished, tmp_path, monkeypatch, after):
     """Ends at a question, after the update before it was saved; resumed, it has equal records."""
-    believe, calls = answering.believe, []
+    score, calls = answering.gold_log_likelihoods, []
 
     def dies(*args, **kwargs):
         calls.append(1)
         if len(calls) == after + 4:
             raise Killed
-        return believe(*args, **kwargs)
+        return score(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(answering, "believe", dies)
+        patch.setattr(answering, "gold_log_likelihoods", dies)
         with pytest.raises(Killed):
             run.continual(settings, str(tmp_path / "run"), quiet=True)
     results = run.continual(settings, str(tmp_path / "run"), quiet=True)
@@ -189,20 +191,22 @@ def test_a_lost_checkpoint_is_trained_again(settings, finished, tmp_path, monkey
 
 
 def test_the_report_shows_who_wrote_what(finished, tmp_path):
-    """Passages with the self-edits that each sequence wrote about them, under every cure."""
+    """Passages with the self-edits that each sequence wrote about them, under every mitigation."""
     workdir, results = finished
     written = records(workdir, "edits")
     page = report.write(str(workdir), str(tmp_path / "report.html")).read_text(encoding="utf-8")
     assert "Continual self-edits" in page
     assert "continual self-edits · " in page  # the head, with settings of this kind of run alone
-    assert "<dt>continual.cures</dt>" in page and "<dt>restem.rounds</dt>" not in page
-    places = [page.index(f"<caption>{cure}: ") for cure in ("none", MIXED, "replay+rehearsal")]
+    assert "<dt>continual.mitigations</dt>" in page and "<dt>restem.rounds</dt>" not in page
+    places = [
+        page.index(f"<caption>{mitigation}: ") for mitigation in ("none", MIXED, "replay+rehearsal")
+    ]
     assert places == sorted(places)  # as the config has them
     learned = records(workdir, "learned").items()
     tokens = sum(one["real_tokens"] for key, one in learned if key.startswith("none/"))
     assert re.search(rf"continual none</th>.*?>{tokens:,}<", page)
     read = run_records.read(str(workdir))
-    shown = explorer.data(read, texts.find(read))
+    shown = explorer.data(read)
     stages = {stage["name"]: stage for stage in shown["stages"]}
     assert {"continual none", "continual start", f"continual {MIXED}"} <= set(stages)
     found = {
@@ -229,10 +233,9 @@ def test_the_report_shows_who_wrote_what(finished, tmp_path):
         plain = asked[f"start/{number}"]["rows"][k][step]
         after = asked[f"none/{number}/{step}"]["rows"][k][step]
         for answers, expected in ((context["base"], plain), (trial["answers"], after)):
-            values = [answer["gold_log_likelihood"] for answer in expected]
-            np.testing.assert_allclose([likely for *_, likely in answers], values, atol=6e-4)
-        mean = np.mean([answer["gold_log_likelihood"] for answer in after])
-        assert edit["reward"] == pytest.approx(mean)
+            found = [likely for *_, likely in answers]
+            np.testing.assert_allclose(found, likelihoods(expected), atol=6e-4)
+        assert edit["reward"] == pytest.approx(np.mean(likelihoods(after)))
         assert trial["steps"] > 0
 
 
@@ -246,36 +249,11 @@ def test_the_report_of_a_run_in_progress(finished, tmp_path):
     for path in sorted((tmp_path / "run" / "ledger").glob("*.json"))[kept:]:
         path.unlink()
     read = run_records.read(str(tmp_path / "run"))
-    [stage] = explorer.data(read, texts.find(read))["stages"]
+    [stage] = explorer.data(read)["stages"]
     assert stage["name"] == "continual none"
     tried = [len(edit["trials"]) for context in stage["contexts"] for edit in context["edits"]]
     assert sorted(tried) == [0, 0, 1, 1]
     assert "not finished" in report.write(str(tmp_path / "run")).read_text(encoding="utf-8")
-
-
-def test_records_that_do_not_say_whose_they_are_are_left_out(finished, tmp_path):
-    """As the first versions wrote them: the rest of the page is there."""
-    (tmp_path / "run").mkdir()
-    for name in ("config.json", "results.json"):
-        shutil.copy(finished[0] / name, tmp_path / "run" / name)
-    with (
-        ledger.Ledger(finished[0] / "ledger", read_only=True) as found,
-        ledger.Ledger(tmp_path / "run" / "ledger") as old,
-    ):
-        for segment in found.segments():
-            record = segment.record
-            if segment.kind == "edits" and not segment.key.endswith("/1"):
-                record = {"texts": record["texts"]}
-            old.append(segment.kind, segment.key, record)
-    read = run_records.read(str(tmp_path / "run"))
-    stages = {stage["name"]: stage for stage in explorer.data(read, texts.find(read))["stages"]}
-    tried = [
-        len(edit["trials"])
-        for context in stages["continual none"]["contexts"]
-        for edit in context["edits"]
-    ]
-    assert tried == [1] * 3  # the second step of each sequence
-    assert "retained share" in report.write(str(tmp_path / "run")).read_text(encoding="utf-8")
 
 
 def contexts(count):
@@ -297,17 +275,24 @@ def test_too_few_passages_are_refused():
         run.draw_sequences(contexts(3), sequences=1, passages=4, seed=0)
 
 
-def test_other_tasks_are_refused(settings, change, tmp_path):
-    with pytest.raises(SettingsError, match="continual is for knowledge"):
-        run.continual(change(settings, {"task": "few_shot"}), str(tmp_path / "run"), quiet=True)
+def test_what_continual_cannot_do_is_refused_before_any_work(settings, change, tmp_path):
+    wrong = (
+        ({"prompts.edit_format": "none"}, "has no self-edit, which continual writes"),
+        ({"continual.passages": 9}, r"continual\.passages is 9, but there are 4 passages"),
+    )
+    for number, (changes, message) in enumerate(wrong):
+        workdir = tmp_path / str(number)
+        with pytest.raises(SettingsError, match=message):
+            run.continual(change(settings, changes), str(workdir), quiet=True)
+        assert not records(workdir, "retest") and not records(workdir, "edits")
 
 
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"cures": ("none", "prayer")}, "cures must be of none, kl"),
-        ({"cures": ()}, "at least one entry"),
-        ({"cures": ("kl", "kl")}, "one entry twice"),
+        ({"mitigations": ("none", "prayer")}, "mitigations must be of none, kl"),
+        ({"mitigations": ()}, "at least one entry"),
+        ({"mitigations": ("kl", "kl")}, "one entry twice"),
         ({"bounds": ("sky",)}, "bounds must be of joint, separate"),
         ({"passages": 1}, "nothing is forgotten with one"),
         ({"average_weight": 1.5}, "average_weight must be in"),
@@ -320,14 +305,13 @@ def test_settings_that_cannot_be(wrong, message):
 
 
 def test_replay_chooses_by_the_seed():
-    cure = cures.Cure("replay", Continual(replay_sequences=2))
-    earlier = [[i] for i in range(9)]
-    drawn = [cure.replayed(earlier, seed=(seed, 1)) for seed in range(20)]
-    assert all(len({tuple(s) for s in of}) == 2 for of in drawn)
-    assert cure.replayed(earlier, seed=(0, 1)) == drawn[0]
+    mitigation = mitigations.Mitigation("replay", Continual(replay_sequences=2))
+    drawn = [mitigation.replayed(9, seed=(seed, 1)) for seed in range(20)]
+    assert all(len(set(of)) == 2 and set(of) < set(range(9)) for of in drawn)
+    assert mitigation.replayed(9, seed=(0, 1)) == drawn[0]
     assert len({str(of) for of in drawn}) > 10
-    assert cure.replayed(earlier[:1], seed=(0, 1)) == [[0]]
-    assert cures.Cure("none", Continual()).replayed(earlier, seed=(0, 1)) == []
+    assert mitigation.replayed(1, seed=(0, 1)) == [0]
+    assert mitigations.Mitigation("none", Continual()).replayed(9, seed=(0, 1)) == []
 
 
 def test_anchors_are_the_prompt_and_the_models_own_texts():
@@ -342,11 +326,11 @@ def test_anchors_are_the_prompt_and_the_models_own_texts():
         "kl+distill": ([[1, 2, 3, 0], [6, 7, 0, 0], [8, 9, 10, 11]], [3, 2, 4]),
     }
     for name, (tokens, lengths) in expected.items():
-        anchors_K = cures.Cure(name, own).past(total_K, prompts, recalled).anchors
+        anchors_K = mitigations.Mitigation(name, own).past(total_K, prompts, recalled).anchors
         assert anchors_K.tokens_AxT[0].tolist() == tokens
         assert anchors_K.lengths_A.tolist() == [lengths, [0] * len(lengths)]
         assert anchors_K.weight.tolist() == [0.5, 0.5]
-    assert cures.Cure("replay", own).past(total_K, prompts, recalled).anchors is None
+    assert mitigations.Mitigation("replay", own).past(total_K, prompts, recalled).anchors is None
 
 
 def test_what_distill_anchors_is_recorded(finished):
@@ -364,20 +348,20 @@ def test_every_setting_is_read(settings, change, tmp_path, monkeypatch, watch_se
             sequences=1,
             answers=True,
             writer="current",
-            cures=(f"{MIXED}+replay+rehearsal",),
+            mitigations=(f"{MIXED}+replay+rehearsal",),
             bounds=("separate",),
         )
     }
     results = run.continual(change(settings, small), str(tmp_path / "run"), quiet=True)
     own = {pair for pair in read.declared if pair[0] == "Continual"}
     assert own - read.pairs == set()
-    (cure,) = results["continual"].values()
-    assert cure["matrices"].keys() == {"accuracy", "gold_log_likelihood"}
+    (mitigation,) = results["continual"].values()
+    assert mitigation["matrices"].keys() == {"accuracy", "gold_log_likelihood"}
     config = run_dir.read_config(tmp_path / "run")
     assert json.loads(json.dumps(config["continual"]))["writer"] == "current"
 
 
-def test_the_start_writes_the_same_under_every_cure(finished):
+def test_the_start_writes_the_same_under_every_mitigation(finished):
     workdir, _ = finished
     written = records(workdir, "edits")
     for step in range(2):
@@ -392,12 +376,57 @@ def test_a_failed_update_keeps_what_was_learned(tiny_llama, random_delta):
     spec = DeltaSpec(("q_proj",), rank=2, alpha=4.0)
     deltas = delta_lib.stack([random_delta(tiny_llama.params, spec, seed) for seed in range(2)])
     total = jax.vmap(lambda delta: retention.empty(delta, slots=2))(deltas)
-    uncured = cures.Cure("none", Continual())
-    once = uncured.merged(tiny_llama.params, total, deltas, np.array([True, True]), 0)
+    unmitigated = mitigations.Mitigation("none", Continual())
+    once = unmitigated.merged(tiny_llama.params, total, deltas, np.array([True, True]), 0)
     broken = jax.tree.map(lambda leaf: leaf.at[1].set(np.nan), deltas)
-    twice = uncured.merged(tiny_llama.params, once, broken, np.array([True, False]), 1)
+    twice = unmitigated.merged(tiny_llama.params, once, broken, np.array([True, False]), 1)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[1]), twice, once)
     assert any(
         (a[0] != b[0]).any()
         for a, b in zip(jax.tree.leaves(twice), jax.tree.leaves(once), strict=True)
     )
+
+
+class Outage:
+    """Grades nothing while it lasts, and then everything as right."""
+
+    name = "a judge that is away"
+
+    def __init__(self, lasts):
+        self.lasts = lasts
+
+    def grade(self, answers):
+        if self.lasts:
+            return [Verdict(None, empty=False, reason="away", retry=True) for _ in answers]
+        return [Verdict(True, empty=False) for _ in answers]
+
+
+def test_a_judge_that_is_away_costs_no_update(settings, change, tmp_path, monkeypatch):
+    """The table has what there is; the same command asks again, and trains nothing."""
+    small = {
+        "continual": dataclasses.replace(
+            settings.continual,
+            sequences=2,
+            answers=True,
+            mitigations=("none",),
+            bounds=("separate",),
+        )
+    }
+    changed, workdir = change(settings, small), tmp_path / "run"
+    judge = Outage(lasts=True)
+    monkeypatch.setattr(graders, "make_grader", lambda *_: judge)
+    found = run.continual(changed, str(workdir), quiet=True)
+    assert "could not be graded for want of a judge" in found["incomplete"]
+    none = found["continual"]["none"]["summary"]
+    assert none["accuracy"]["end"] is none["accuracy"]["retained_share"]["value"] is None
+    assert none["gold_log_likelihood"]["end"] < 0
+    assert not records(workdir, "retest") and len(records(workdir, "learned")) == 2
+    judge.lasts = False
+    with monkeypatch.context() as patch:
+        patch.setattr(updates, "_lessons", None)  # no sequence is trained again
+        again = run.continual(changed, str(workdir), quiet=True)
+    assert "incomplete" not in again
+    after = again["continual"]["none"]["summary"]
+    assert after["accuracy"]["end"] == 1.0
+    assert after["gold_log_likelihood"] == none["gold_log_likelihood"]
+    assert not list(workdir.glob("checkpoints-continual*"))

@@ -1,7 +1,6 @@
 """Exports of a run whose rounds are made up, read back with our own loaders."""
 
 import json
-import shutil
 
 import jax
 import ml_dtypes
@@ -14,6 +13,7 @@ from seal_jax.core.delta import Delta, DeltaSpec
 from seal_jax.core.model import decoder
 from seal_jax.loop import evaluate, export, opened_model, policies, session
 from seal_jax.loop.run import Run
+from seal_jax.runs.ledger import Ledger
 from seal_jax.settings import SettingsError, config_dict
 from seal_jax.weights import exported, peft, tokenizer
 from seal_jax.weights.exported import Addition, ExportError
@@ -275,7 +275,6 @@ def test_a_policy_is_not_taken_to_another_adapter(
     with_own, tiny_settings, stored_run, deltas, tmp_path
 ):
     run = stored_run(tmp_path / "run", with_own, deltas[:1])
-    (run / "results.json").write_text("{}")
     with pytest.raises(
         SettingsError, match=r"trained on model\.path='.* with .*elsewhere', not on"
     ):
@@ -285,12 +284,10 @@ def test_a_policy_is_not_taken_to_another_adapter(
 def test_an_exported_policy_is_the_one_that_evaluate_restores(
     workdir, tiny_settings, tmp_path, merged
 ):
-    """Merged on eight devices there, on none here."""
-    finished = shutil.copytree(workdir, tmp_path / "finished")
-    (finished / "results.json").write_text("{}")
+    """Merged on eight devices there, on none here; the run has not finished."""
     opened = session.open_session(tiny_settings)
-    with Run(opened, None, tmp_path, True) as run:
-        policy = policies.restore_policy(run, str(finished))
+    with Ledger(tmp_path / "ledger") as records, Run(opened, records, tmp_path, True) as run:
+        policy = policies.restore_policy(run, workdir)
         assert policy.version == 3
         assert_same(policy.params, merged[3])
 

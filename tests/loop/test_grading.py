@@ -19,9 +19,9 @@ def _answers(workdir):
     with ledger.Ledger(workdir / "ledger", read_only=True) as records:
         return [
             answer
-            for segment in records.segments("unadapted")
-            for answers in segment.record.values()
-            for answer in answers
+            for segment in records.segments("marks")
+            for mark in segment.record["marks"]
+            for answer in mark["answers"]
         ]
 
 
@@ -33,17 +33,23 @@ def test_what_the_judge_could_not_grade_is_apart_from_what_is_wrong(
     monkeypatch.setattr(endpoint_server, "script", _Script(lambda: next(replies)), raising=True)
     settings = _settings(tiny_settings, change, endpoint_server)
     results = train.train(settings, str(tmp_path), quiet=True)
-    answers = _answers(tmp_path)
-    empty = sum(answer["empty"] for answer in answers)
-    asked = [answer["correct"] for answer in answers if not answer["empty"]]
-    assert len(answers) == 4 and empty == 0, "the tiny model's answers are never blank"
-    assert sorted(asked, key=str) == [False, None, None, True]
     summary = results["arms"]["base"]
+    assert (summary["n_answers"], summary["empty_answers"]) == (4, 0), "never blank"
     assert (summary["ungraded_answers"], summary["accuracy"]) == (2, 0.5)
-    reasons = [answer["ungraded"] for answer in answers if answer["correct"] is None]
-    assert any("neither yes nor no" in reason for reason in reasons)
-    assert any("did not reply" in reason for reason in reasons)
+    verdicts = [v for of in results["contexts"].values() for v in of["arms"]["base"]["accuracy"]]
+    assert sorted(verdicts, key=str) == [0.0, 1.0, None, None]
     assert "judge" in results["grader"]
+    # What wanted a judge is asked again; what a judge said that is no verdict is not.
+    assert results["incomplete"].startswith("1 exams could not be graded for want of a judge")
+    assert not _answers(tmp_path)
+    replies = iter(["Yes", "No", "Perhaps", "No"])
+    again = train.train(settings, str(tmp_path), quiet=True)
+    answers = _answers(tmp_path)
+    assert sorted((a["correct"] for a in answers), key=str) == [False, False, None, True]
+    [reason] = [answer["ungraded"] for answer in answers if answer["correct"] is None]
+    assert "neither yes nor no" in reason and "incomplete" not in again
+    summary = again["arms"]["base"]
+    assert (summary["ungraded_answers"], summary["accuracy"]) == (1, pytest.approx(1 / 3))
 
 
 class _Script(dict):
@@ -78,7 +84,7 @@ def test_the_rubric_rewards_without_an_inner_loop_and_sees_no_question(
     )
     results = train.train(settings, str(tmp_path), quiet=True)
     with ledger.Ledger(tmp_path / "ledger", read_only=True) as records:
-        assert not records.segments("batch"), "no inner loop"
+        assert not records.segments("trials"), "no inner loop"
         scored = records.find("rubric", "round 1")["scores"]
         selection = records.find("selection", "round 1")
     assert selection["rewards"] == scored

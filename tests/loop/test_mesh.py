@@ -46,16 +46,15 @@ def run(tiny_settings, change, tmp_path, monkeypatch):
     return start
 
 
-def _beliefs(segments):
+def _likelihoods(segments):
     """Log-likelihoods of the gold answers under the base model: texts that no run changes."""
-    answers = [
-        answer
+    return [
+        value
         for segment in segments
-        if segment.kind == "unadapted" and segment.key in ("round 1/0", "eval base/0")
-        for of_context in segment.record.values()
-        for answer in of_context
+        if segment.kind == "answers" and segment.key in ("round 1/0", "eval base/0")
+        for said in segment.record["of"]
+        for value in said["gold_log_likelihoods"].values()
     ]
-    return [answer["gold_log_likelihood"] for answer in answers]
 
 
 def _tokens(segments):
@@ -73,9 +72,9 @@ def test_a_run_on_two_times_two_devices_has_the_records_of_one(run, record_prope
     assert [(s.kind, s.key) for s in on_mesh] == [(s.kind, s.key) for s in on_one]
     for found, expected in zip(on_mesh, on_one, strict=True):
         assert found.record.keys() == expected.record.keys()
-    expected = _beliefs(on_one)
+    expected = _likelihoods(on_one)
     assert len(expected) == 8 and len(set(expected)) == 8
-    np.testing.assert_allclose(_beliefs(on_mesh), expected, rtol=1e-4)
+    np.testing.assert_allclose(_likelihoods(on_mesh), expected, rtol=1e-4)
     found, expected = _tokens(on_mesh), _tokens(on_one)
     assert found.keys() == expected.keys() and len(expected) == 8 + 2
     pairs = [

@@ -2,15 +2,18 @@
 
 import json
 import os
+import pathlib
 import shutil
+import traceback
 
 import jax
 import numpy as np
 import pytest
 
+import seal_jax
 from seal_jax import settings as settings_lib
 from seal_jax.core import evaluate as evaluate_lib
-from seal_jax.core import inner, parallel, sampling
+from seal_jax.core import inner, parallel, restem, sampling
 from seal_jax.loop import evaluate, train
 from seal_jax.reports import analyze, finished_run
 from seal_jax.runs import ledger, run_dir
@@ -79,7 +82,7 @@ def test_a_round_adapts_and_trains_the_policy_of_the_round_before(finished):
     workdir, _ = finished
     with ledger.Ledger(workdir / "ledger", read_only=True) as records:
         answers = [
-            records.find("unadapted", f"{stage}/0") for stage in ("eval base", "eval policy")
+            records.find("answers", f"{stage}/0")["of"] for stage in ("eval base", "eval policy")
         ]
         policies = [segment.record["version"] for segment in records.segments("policy")]
     assert policies == [1, 2]
@@ -89,7 +92,7 @@ def test_a_round_adapts_and_trains_the_policy_of_the_round_before(finished):
 def test_inner_loops_learn_their_sequences(finished):
     workdir, _ = finished
     with ledger.Ledger(workdir / "ledger", read_only=True) as records:
-        trials = [t for s in records.segments("batch") for t in s.record["trials"]]
+        trials = [t for s in records.segments("trials") for t in s.record["trials"]]
     assert len(trials) == 2 * 8 + 3 * 2
     assert np.mean([trial["last_loss"] - trial["first_loss"] for trial in trials]) < -0.1
 
@@ -102,7 +105,7 @@ def test_a_finished_run_is_not_overwritten(finished, tiny_settings):
     assert (workdir / "results.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("appends", [0, 1, 3, 5, 8, 11, 15])
+@pytest.mark.parametrize("appends", [0, 2, 5, 6, 7, 12, 15, 20, 28, 30])
 def test_a_run_stopped_at_any_segment_ends_with_the_same_results(
     appends, finished, tiny_settings, tmp_path, monkeypatch
 ):
@@ -194,9 +197,9 @@ def test_canaries_in_questions_and_answers_never_reach_what_is_learned(
 
     plain_answers, questions = evaluate_lib.answers_of_candidates, []
 
-    def answers(static, params, deltas, prompts, lengths, keys):
+    def answers(static, params, deltas, prompts, lengths, *rest):
         questions.extend(np.asarray(prompts)[np.asarray(lengths) > 0].tolist())
-        return plain_answers(static, params, deltas, prompts, lengths, keys)
+        return plain_answers(static, params, deltas, prompts, lengths, *rest)
 
     monkeypatch.setattr(evaluate_lib, "answers_of_candidates", answers)
     monkeypatch.setattr(sampling, "generate_jit", generate)
@@ -223,7 +226,8 @@ def test_a_round_that_keeps_nothing_skips_the_m_step_and_says_so(
     results = train.train(settings, str(tmp_path))
     assert "M-step is skipped" in capsys.readouterr().out
     assert results["rounds"][0]["kept"] == 0
-    assert results["arms"]["policy"] == results["arms"]["base"]
+    policy, base = (results["arms"][name] for name in ("policy", "base"))
+    assert {**policy, "label": ""} == {**base, "label": ""}
 
 
 def test_replicates_and_all_rounds_data(tiny_settings, change, tmp_path, monkeypatch):
@@ -247,7 +251,7 @@ def test_replicates_and_all_rounds_data(tiny_settings, change, tmp_path, monkeyp
     train.train(settings, str(tmp_path), quiet=True)
     with ledger.Ledger(tmp_path / "ledger", read_only=True) as records:
         kept = [segment.record["kept"] for segment in records.segments("policy")]
-        trials = [t for s in records.segments("batch") for t in s.record["trials"]]
+        trials = [t for s in records.segments("trials") for t in s.record["trials"]]
     assert kept == [2, 4]
     # Two rounds of two contexts, two replicates each: all self-edits of a context start alike.
     assert len(set(keys)) == 2 * 2 * 2 + 1, "and the padding's own"
@@ -257,7 +261,7 @@ def test_replicates_and_all_rounds_data(tiny_settings, change, tmp_path, monkeyp
     assert len(by_edit) == 8
     for first, second in by_edit.values():
         assert {first["replicate"], second["replicate"]} == {0, 1}
-        assert first["answers"] != second["answers"]
+        assert first["gold_log_likelihoods"] != second["gold_log_likelihoods"]
 
 
 def test_evaluate_gives_the_numbers_that_train_gave(finished, tiny_settings, tmp_path):
@@ -270,6 +274,60 @@ def test_evaluate_gives_the_numbers_that_train_gave(finished, tiny_settings, tmp
     alone = evaluate.evaluate(tiny_settings, str(tmp_path / "without"), quiet=True)
     assert list(alone["arms"]) == ["base", "passage", "edit_before"]
     assert all(alone["arms"][name] == results["arms"][name] for name in alone["arms"])
+
+
+def test_the_policy_of_an_unfinished_run_is_evaluated_as_that_round_of_a_finished_one(
+    finished, tiny_settings, change, tmp_path
+):
+    """A run that was stopped after the M-step of its first round."""
+    shutil.copytree(finished[0], tmp_path / "stopped")
+    (tmp_path / "stopped" / "results.json").unlink()
+    segments = sorted((tmp_path / "stopped" / "ledger").glob("[0-9]*.json"))
+    first = next(i for i, path in enumerate(segments) if "policy" in path.name)
+    for path in segments[first + 1 :]:
+        path.unlink()
+    arms = change(tiny_settings, {"evaluation.arms": ("edit_after",)})
+    results = [
+        evaluate.evaluate(arms, str(tmp_path / str(i)), policy_from=str(of), quiet=True, **version)
+        for i, (of, version) in enumerate(
+            [(tmp_path / "stopped", {}), (finished[0], {"policy_version": 1})]
+        )
+    ]
+    assert results[0]["arms"] == results[1]["arms"]
+    assert results[0]["arms"]["policy"] != finished[1]["arms"]["policy"]
+
+
+def _own_frames_below(verb):
+    """Names of this package's functions on the stack, from the one after `verb` on."""
+    package = str(pathlib.Path(seal_jax.__file__).parent)
+    names = [f.name for f in traceback.extract_stack() if f.filename.startswith(package)]
+    return names[len(names) - names[::-1].index(verb) :]
+
+
+def test_four_frames_lie_between_a_verb_and_the_program(
+    tiny_settings, change, tmp_path, monkeypatch
+):
+    """What a reader, or a traceback, goes through from the loop to the mathematics."""
+    stacks = {}
+
+    def watched(name, plain, verb):
+        def update(*arguments, **named):
+            stacks.setdefault(name, []).append(_own_frames_below(verb))
+            return plain(*arguments, **named)
+
+        return update
+
+    monkeypatch.setattr(inner, "update", watched("inner", inner.update, "attempt"))
+    monkeypatch.setattr(restem, "update", watched("restem", restem.update, "m_step"))
+    for program in (parallel.inner_program, parallel.m_step):
+        program.cache_clear()  # so that it is traced here
+    few = {"restem.rounds": 1, "evaluation.arms": ("base",)}
+    train.train(change(tiny_settings, few), str(tmp_path), quiet=True)
+    for program in (parallel.inner_program, parallel.m_step):
+        program.cache_clear()
+    assert stacks.keys() == {"inner", "restem"}
+    for name, of in stacks.items():
+        assert all(0 < len(frames) <= 4 for frames in of), (name, of)
 
 
 def test_a_run_of_another_config_is_refused_with_the_differing_keys(
@@ -287,7 +345,13 @@ def test_evaluate_refuses_what_it_cannot_compare(finished, tiny_settings, change
     only_after = change(tiny_settings, {"evaluation.arms": ("edit_after",)})
     with pytest.raises(ValueError, match="nothing to evaluate without a trained policy"):
         evaluate.evaluate(only_after, str(tmp_path / "a"), quiet=True)
-    with pytest.raises(ValueError, match="not the directory of a finished run"):
+    with pytest.raises(ValueError, match="nothing to evaluate without a trained policy"):
+        untrained = change(only_after, {"restem.rounds": 0})
+        train.train(untrained, str(tmp_path / "c"), quiet=True)
+    with pytest.raises(ValueError, match=r"evaluation\.arms must be of"):
+        unknown = change(tiny_settings, {"evaluation.arms": ("nothing",)})
+        evaluate.evaluate(unknown, str(tmp_path / "d"), quiet=True)
+    with pytest.raises(ValueError, match="not the directory of a run"):
         evaluate.evaluate(tiny_settings, str(tmp_path / "b"), policy_from="no/run", quiet=True)
 
 
@@ -323,13 +387,13 @@ def test_retention_takes_off_what_other_contexts_lose(finished, tiny_settings, c
         with ledger.Ledger(workdir / "ledger", read_only=True) as records:
             found[name] = records.find("selection", "round 1")["rewards"]
     with ledger.Ledger(tmp_path / "ledger", read_only=True) as records:
-        plain = records.find("unadapted", "round 1/0")
-        batches = [s.record for s in records.segments("batch") if s.key.startswith("round 1/")]
+        plain = {one["context"]: one for one in records.find("answers", "round 1/0")["of"]}
+        batches = [s.record for s in records.segments("trials") if s.key.startswith("round 1/")]
         contexts = records.find("selection", "round 1")["contexts"]
     other = dict(zip(contexts, reversed(contexts), strict=True))  # there are two
     lost = np.zeros((2, 4))
     for trial in (trial for batch in batches for trial in batch["trials"]):
-        before = [a["gold_log_likelihood"] for a in plain[other[trial["context"]]]]
+        before = list(plain[other[trial["context"]]]["gold_log_likelihoods"].values())
         drops = np.maximum(0.0, np.subtract(before, trial["mismatched"]))
         lost[contexts.index(trial["context"]), trial["index"]] = drops.mean()
     assert lost.max() > 1e-4
@@ -355,12 +419,21 @@ def test_every_setting_is_read(tiny_settings, change, tmp_path, monkeypatch, wat
         "evaluation.arms": ("base", "entity_graph"),
     }
     train.train(change(tiny_settings, corpus), str(tmp_path / "corpus"), quiet=True)
+    directed = {
+        "continual.bounds": ("separate",),
+        "edits.directives": ("epochs",),
+        "directives.fixed": ('{"epochs": 1}', '{"epochs": 2}'),
+        "directives.oracle": '{"epochs": 2}',
+        "restem.rounds": 0,
+        "evaluation.arms": ("fixed", "oracle"),
+    }
+    train.train(change(tiny_settings, directed), str(tmp_path / "directed"), quiet=True)
     # Read by endpoints and judges, which have tests of their own (test_grading.py).
     elsewhere = {("Reward", "mix"), ("Grading", "model"), ("Grading", "endpoint")}
     elsewhere |= {("Grading", "batch_size"), ("Grading", "buckets")}
     elsewhere |= {("Settings", "teacher"), ("Teacher", "file"), ("Teacher", "endpoint")}
     elsewhere |= {pair for pair in read.declared if pair[0] == "EndpointSettings"}
-    # Read by the commands, which choose the program, and by other experiments' programs.
-    elsewhere |= {("Settings", "task"), ("Settings", "few_shot"), ("Settings", "continual")}
+    # Read by other tasks and by other experiments' programs.
+    elsewhere |= {("Settings", "few_shot"), ("Settings", "continual")}
     elsewhere |= {pair for pair in read.declared if pair[0] in ("FewShot", "Continual")}
     assert read.declared - read.pairs - elsewhere == set()

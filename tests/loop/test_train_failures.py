@@ -56,5 +56,5 @@ def test_diverging_inner_loops_have_no_reward_and_a_reason(tiny_settings, change
     assert results["arms"]["passage"]["unadapted_fallbacks"] == 2
     assert results["matched_minus_mismatched"]["passage"] is None
     with ledger.Ledger(tmp_path / "ledger", read_only=True) as records:
-        trials = [t for s in records.segments("batch") for t in s.record["trials"]]
+        trials = [t for s in records.segments("trials") for t in s.record["trials"]]
     assert {trial["reason"] for trial in trials} == {"the inner update became non-finite"}

@@ -1,14 +1,20 @@
 """The reward analysis of a run's ledger, made by hand, and what the terminal shows of it."""
 
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seal_jax import cli
+from seal_jax.loop.stage import Stage
 from seal_jax.reports import analysis_table, analyze, scores
 from seal_jax.runs import ledger
 from seal_jax.stats import reliability
+
+from .made_runs import Recorder, marked
 
 CONTEXTS, EDITS, QUESTIONS, REPLICATES = 4, 3, 2, 2
 
@@ -28,47 +34,51 @@ def _answers(c, m, r, questions=QUESTIONS):
 
 
 def _trial(c, m, r, answers=None, reason=None):
-    return {
-        "context": f"c{c}",
-        "index": m,
-        "replicate": r,
-        "answers": _answers(c, m, r) if answers is None else answers,
-        "reason": reason,
-    }
+    answers = _answers(c, m, r) if answers is None else answers
+    return {"context": f"c{c}", "index": m, "replicate": r, "reason": reason} | marked(answers)
 
 
-def _write(folder, trials, *, stage="round 1", planned=1, texts=None, rubric=None):
+def _marked_anew(trial, answers, **named):
+    return trial | marked(answers) | named
+
+
+ROUND = Stage(kind="round", round=1)
+
+
+def _write(folder, trials, *, stage=ROUND, planned=1, texts=None, rubric=None):
     """A run's ledger with one stage, its self-edits in two segments."""
     texts = texts or {}
-    with ledger.Ledger(folder / "ledger") as records:
+    with ledger.Ledger(folder / "ledger") as opened:
+        records = Recorder(opened)
         for half in range(2):
             edits = [
                 {"context": f"c{c}", "index": m, "text": texts.get((c, m), "text" * (m + 1))}
                 for c in range(2 * half, 2 * half + 2)
                 for m in range(EDITS)
             ]
-            records.append("edits", f"{stage}/{half}", {"edits": edits})
-        plain = {f"c{c}": _answers(c, 9, 9) for c in range(CONTEXTS)}
-        records.append("unadapted", f"{stage}/0", plain)
-        records.append("plan", stage, {"groups": [[0]] * planned})
+            records.add("edits", {"edits": edits}, stage, half)
+        records.answers({f"c{c}": marked(_answers(c, 9, 9)) for c in range(CONTEXTS)}, stage)
+        records.add("plan", {"groups": [[0]] * planned}, stage)
         if trials is not None:
-            batch = {"trials": trials, "real_tokens": 60, "computed_tokens": 80}
-            records.append("batch", f"{stage}/0", batch)
+            records.trials(trials, stage, tokens=(60, 80))
         if rubric:
-            records.append("rubric", stage, {"scores": rubric})
+            records.add("rubric", {"scores": rubric}, stage)
     return str(folder)
 
 
 def test_the_self_edits_of_an_evaluation_are_those_of_its_arms(tmp_path):
     """An editor writes once for several arms, under a stage of its own."""
-    one, other = _all_trials(), [t | {"answers": _answers(7, 7, 7)} for t in _all_trials()]
-    _write(tmp_path, None, stage="eval edits base")
-    with ledger.Ledger(tmp_path / "ledger") as records:
-        records.append("unadapted", "eval base/0", {f"c{c}": _answers(c, 9, 9) for c in range(4)})
+    one = _all_trials()
+    other = [_marked_anew(t, _answers(7, 7, 7)) for t in _all_trials()]
+    _write(tmp_path, None, stage=Stage(kind="edits", split="eval", what="base"))
+    with ledger.Ledger(tmp_path / "ledger") as opened:
+        records = Recorder(opened)
+        plain = {f"c{c}": marked(_answers(c, 9, 9)) for c in range(4)}
+        records.answers(plain, Stage(kind="unadapted", split="eval", what="base"))
         for arm, trials in (("edit_before", one), ("edit_before_policy", other)):
-            batch = {"trials": trials, "real_tokens": 1, "computed_tokens": 1}
-            records.append("plan", f"eval {arm}", {"groups": [[0]]})
-            records.append("batch", f"eval {arm}/0", batch)
+            stage = Stage(kind="arm", split="eval", what=arm)
+            records.add("plan", {"groups": [[0]]}, stage)
+            records.trials(trials, stage, tokens=(1, 1))
     found = {s["stage"]: s for s in analyze.analyze(str(tmp_path), draws=20)["stages"]}
     assert list(found) == ["eval edit_before", "eval edit_before_policy"]
     own = found["eval edit_before"]["rewards"]["gold_log_likelihood"]
@@ -91,7 +101,7 @@ def test_the_mix_is_the_runs_own_or_the_one_asked_for(tmp_path):
 
     assert mean() == pytest.approx(np.mean(accuracy) + 0.1 * np.mean(belief))  # no config: default
     assert mean(mix=2.0) == pytest.approx(np.mean(accuracy) + 2 * np.mean(belief))
-    config = {"seal_jax_run": 1, "config": {"reward": {"mix": 0.5}}}
+    config = {"seal_jax_run": 2, "config": {"reward": {"mix": 0.5}}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert mean() == pytest.approx(np.mean(accuracy) + 0.5 * np.mean(belief))
 
@@ -103,6 +113,44 @@ def _all_trials():
         for c in range(CONTEXTS)
         for m in reversed(range(EDITS))  # a batch's order is its own
     ]
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(1, 3)] * 2), min_size=1, max_size=3),
+    st.integers(1, 2),
+    st.sampled_from([0.0, 0.4, 0.9, 1.0]),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_missing_there_is_a_report(shapes, replicates, missing, seed):
+    rng = np.random.default_rng(seed)
+
+    def values(*shape):
+        return np.where(rng.random(shape) < missing, np.nan, rng.integers(0, 3, shape))
+
+    names = ("accuracy", "gold_log_likelihood")
+    stage = scores.Scored(
+        name="round 1",
+        contexts=tuple(f"c{c}" for c in range(len(shapes))),
+        texts=tuple(("x",) * edits for edits, _ in shapes),
+        cells={name: [values(*shape, replicates) for shape in shapes] for name in names},
+        fixed={"rubric": [values(edits) for edits, _ in shapes]},
+        unadapted={name: [values(questions) for _, questions in shapes] for name in names},
+    )
+    with mock.patch.object(scores, "of_scored_file", return_value=[stage]):
+        found = analyze.analyze(__file__, draws=20)
+    json.dumps(found, allow_nan=False)
+    assert analysis_table.table(found)
+    [shown] = found["stages"]
+    there = [
+        [[edit[~np.isnan(edit)] for edit in of_context] for of_context in stage.cells[name]]
+        for name in names
+    ]
+    for name, of_name in zip(names, there, strict=True):
+        means = [[edit.mean() for edit in of if edit.size] for of in of_name]
+        means = [np.mean(of) for of in means if of]
+        expected = pytest.approx(np.mean(means)) if means else None
+        assert shown["rewards"][name]["mean"] == expected
 
 
 def test_every_reward_of_a_run(tmp_path):
@@ -155,12 +203,12 @@ def test_what_has_no_result_is_counted_by_reason_and_ungraded_is_not_wrong(tmp_p
     trials = [t for t in _all_trials() if (t["context"], t["index"]) != ("c0", 0)]
     for trial in trials:
         if (trial["context"], trial["index"]) == ("c1", 2):
-            trial |= {"answers": [], "reason": "the inner update became non-finite"}
+            trial |= _marked_anew(trial, [], reason="the inner update became non-finite")
         if (trial["context"], trial["index"], trial["replicate"]) == ("c2", 1, 0):
-            trial["answers"][1]["correct"] = None
+            trial["answers"][1] |= {"correct": None, "ungraded": "no judge"}
     [stage] = analyze.analyze(_write(tmp_path, trials), draws=50)["stages"]
     assert stage["without_reward"] == {
-        scores.NO_TEXT: 1,
+        scores.REFUSED: 1,
         "the inner update became non-finite": 1,
     }
     assert stage["ungraded_answers"] == 1
@@ -184,7 +232,7 @@ def test_a_self_edit_that_failed_once_is_compared_with_none(tmp_path):
     """Its other replicate still counts as noise, but the choice needs every replicate."""
     trials = _all_trials()
     [failed] = [t for t in trials if (t["context"], t["index"], t["replicate"]) == ("c1", 2, 1)]
-    failed |= {"answers": [], "reason": "the inner update became non-finite"}
+    failed |= _marked_anew(failed, [], reason="the inner update became non-finite")
     [stage] = analyze.analyze(_write(tmp_path, trials), draws=50)["stages"]
     assert stage["left_out"] == {"self_edits": 1, "questions": 0}
     assert stage["without_reward"] == {}
@@ -221,11 +269,14 @@ def test_a_run_in_progress(tmp_path):
 
 
 def test_a_run_without_inner_loops_has_its_selection(tmp_path):
-    with ledger.Ledger(tmp_path / "ledger") as records:
+    with ledger.Ledger(tmp_path / "ledger") as opened:
+        records = Recorder(opened)
         edits = [{"context": c, "index": m, "text": "a" * m} for c in "ab" for m in range(3)]
-        records.append("edits", "round 1/0", {"edits": edits})
-        records.append("selection", "round 1", {"rewards": [[0.5, None, 1.0], [0.0, 0.1, 0.4]]})
-        records.append("edits", "eval edit_before/0", {"edits": edits[::3]})
+        records.add("edits", {"edits": edits}, ROUND, 0)
+        records.add("selection", {"rewards": [[0.5, None, 1.0], [0.0, 0.1, 0.4]]}, ROUND)
+        editor = Stage(kind="edits", split="eval", what="base")
+        records.add("edits", {"edits": edits[::3]}, editor, 0)
+        records.add("plan", {"groups": [[0]]}, Stage(kind="arm", split="eval", what="edit_before"))
     report = analyze.analyze(str(tmp_path), draws=50)
     [stage] = report["stages"]
     assert list(stage["rewards"]) == ["reward", "length"]
@@ -235,6 +286,89 @@ def test_a_run_without_inner_loops_has_its_selection(tmp_path):
         "eval edit_before: one self-edit a context, so there is nothing to compare"
     ]
     assert analysis_table.table(report).startswith("note: eval edit_before")
+
+
+def _attempts(solved, belief, graded):
+    """Marks of puzzles: tests are solved or not, and the puzzle as a whole has a grade."""
+    answers = [
+        {"question": f"test {k}", "attempts": [], "solved": of, "gold_log_likelihood": belief}
+        for k, of in enumerate(solved)
+    ]
+    return marked(answers, solved=float(all(solved)), graded=graded)
+
+
+def _write_puzzles(folder, trials, edits=3):
+    with ledger.Ledger(folder / "ledger") as opened:
+        records = Recorder(opened)
+        texts = [
+            {"context": id, "index": m, "text": "recipe" * (m + 1)}
+            for id in "ab"
+            for m in range(edits)
+        ]
+        records.add("edits", {"edits": texts}, ROUND, 0)
+        records.add("plan", {"groups": [[0]]}, ROUND)
+        records.trials(trials, ROUND, tokens=(6, 8))
+        records.answers({id: _attempts([False, False], -9.0, 0.5) for id in "ab"}, ROUND)
+    return str(folder)
+
+
+def test_metrics_are_of_questions_where_answers_have_them_and_else_of_the_context(tmp_path):
+    rng = np.random.default_rng(0)
+    trials = [
+        {"context": id, "index": m, "replicate": r, "reason": None}
+        | _attempts([m == 1, True], float(rng.normal()), 0.5 + 0.1 * m)
+        for id in "ab"
+        for m in range(3)
+        for r in range(2)
+        if (id, m) != ("b", 2)
+    ]
+    failed = {"context": "b", "index": 2, "replicate": 0, "reason": "the loss is not finite"}
+    trials.append(failed | marked([], solved=None, graded=None))
+    found = analyze.analyze(_write_puzzles(tmp_path, trials), draws=20)
+    json.dumps(found, allow_nan=False)
+    [stage] = found["stages"]
+    assert (stage["contexts"], stage["self_edits"], stage["replicates"]) == (2, 6, 2)
+    assert stage["without_reward"] == {"the loss is not finite": 1}
+    rewards = stage["rewards"]
+    assert set(rewards) == {"solved", "graded", "gold_log_likelihood", "length"}
+    # a: (1/2 + 1 + 1/2) / 3, b: (1/2 + 1) / 2, then the mean of the two
+    assert rewards["solved"]["mean"] == pytest.approx((2 / 3 + 3 / 4) / 2)
+    assert rewards["graded"]["unadapted"] == 0.5
+    [graded] = [of.cells["graded"] for of in scores.of_run(tmp_path)[0]]
+    assert [of.shape for of in graded] == [(3, 1, 2), (3, 1, 2)]
+
+
+def test_seeds_of_self_edits_that_were_tried_once_are_no_replicates(tmp_path):
+    trials = [
+        {"context": id, "index": m, "replicate": m, "reason": None}
+        | _attempts([m == 1], -1.0 - m, 0.1 * m)
+        for id in "ab"
+        for m in range(2)
+    ]
+    found = analyze.analyze(_write_puzzles(tmp_path, trials), draws=20)
+    [stage] = found["stages"]
+    assert stage["replicates"] == 1
+    assert stage["without_reward"] == {scores.REFUSED: 2}
+    assert stage["left_out"]["self_edits"] == 2
+    assert stage["rewards"]["gold_log_likelihood"]["mean"] == -1.5
+
+
+def test_trials_whose_marks_are_missing_have_no_reward_yet(tmp_path):
+    trials = _all_trials()
+    _write(tmp_path, trials[:-3], planned=2)
+    with ledger.Ledger(tmp_path / "ledger") as opened:
+        Recorder(opened).trials(trials[-3:], ROUND, 1, marked=False)
+    [stage] = analyze.analyze(str(tmp_path), draws=20)["stages"]
+    # The last three are one replicate of each self-edit of the last context.
+    assert (stage["answers"], stage["left_out"]["self_edits"]) == (2 * len(trials[:-3]), 3)
+    assert stage["without_reward"] == {}
+
+
+def test_analyze_says_what_to_use_for_curate(tmp_path):
+    with ledger.Ledger(tmp_path / "ledger") as opened:
+        Recorder(opened).add("plan", {"groups": [[0]]}, Stage(kind="curate"))
+    with pytest.raises(ValueError, match=r"curate tries one lesson on each .*`report` shows"):
+        analyze.analyze(str(tmp_path))
 
 
 def test_what_cannot_be_analysed(tmp_path, capsys):

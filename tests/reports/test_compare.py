@@ -1,20 +1,27 @@
 """Finished runs compared: pairing by id, refusals, seeds pooled, corrected intervals, compute."""
 
+import dataclasses
 import json
 import math
 import pathlib
+import re
 
 import pytest
 from scipy import special
 
 from seal_jax import cli
-from seal_jax.loop import per_context
-from seal_jax.reports import compare, compare_table, finished_run
+from seal_jax.loop import arms, results
+from seal_jax.loop.results import Outcome
+from seal_jax.reports import compare, compare_table
 from seal_jax.reports.finished_run import CompareError
+from seal_jax.reports.records import DamagedError
 from seal_jax.runs import run_dir
-from seal_jax.stats import statistics
+from seal_jax.settings import Settings
+from seal_jax.stats import intervals
+from seal_jax.tasks.base import Task
+from seal_jax.tasks.protocol import Metric
 
-from .conftest import CONFIG, some_answers, some_contexts
+from .conftest import CONFIG, outcome, some_answers, some_contexts
 
 _BASE = [[-5.0, -6.0], [-4.0, -0.5], [-7.0], [-3.0, -2.0]]
 _BETTER = [[-4.0, -6.0], [-2.0, -0.5], [-6.0], [-3.0, -0.5]]
@@ -22,18 +29,21 @@ _BETTER = [[-4.0, -6.0], [-2.0, -0.5], [-6.0], [-3.0, -0.5]]
 
 def test_per_context_results_keep_ungraded_apart_from_wrong_and_average_edits():
     def answer(question, correct, ll, empty=False):
-        told = {"question": question, "correct": correct, "empty": empty}
+        ungraded = "no judge" if correct is None else None
+        told = {"question": question, "correct": correct, "empty": empty, "ungraded": ungraded}
         return told | {"gold_log_likelihood": ll}
 
     edits = [
         [answer("q0", True, -1.0), answer("q1", None, -2.0), answer("q2", False, None, True)],
         [answer("q0", False, -3.0), answer("q1", None, -4.0), answer("q2", None, -6.0)],
     ]
-    [context] = some_contexts(1)
-    found = per_context.per_context([context], {"edit_before": [edits]})
-    assert found == {
+    task = Task(Settings())
+    one = outcome(task, "edit_before", [edits])
+    found = results.of([one], task, some_contexts(1), seed=0, draws=10)
+    assert found["contexts"] == {
         "c0": {
             "title": "article 0",
+            "group": "article 0",
             "arms": {
                 "edit_before": {
                     "questions": ["q0", "q1", "q2"],
@@ -45,8 +55,6 @@ def test_per_context_results_keep_ungraded_apart_from_wrong_and_average_edits():
             },
         }
     }
-    with pytest.raises(ValueError, match="two contexts have the id 'c0'"):
-        per_context.per_context([context, context], {"edit_before": [edits, edits]})
 
 
 def test_runs_pair_by_id_whatever_their_order(write_run):
@@ -79,11 +87,11 @@ def test_intervals_are_those_of_the_statistics_and_correction_is_over_all(write_
         ("passage", "accuracy"),
         ("passage", "gold_log_likelihood"),
     ]
-    alone = statistics.paired_cluster_bootstrap(_BETTER, _BASE, seed=3, draws=800, level=0.9)
+    alone = intervals.paired_cluster_bootstrap(_BETTER, _BASE, seed=3, draws=800, level=0.9)
     assert shown[1]["interval"] == [alone.low, alone.high]
     corrected = found["between"]["corrected_level"]
     assert 0.9 < corrected <= 0.975  # Bonferroni's for four
-    at_corrected = statistics.paired_cluster_bootstrap(
+    at_corrected = intervals.paired_cluster_bootstrap(
         _BETTER, _BASE, seed=3, draws=800, level=corrected
     )
     assert shown[1]["corrected_interval"] == [at_corrected.low, at_corrected.high]
@@ -116,11 +124,11 @@ def test_ungraded_answers_are_left_out_pairwise(write_run):
         "other", {"base": some_answers(_BASE, [[True, False], [True, False], [None], [True, True]])}
     )
     # The other run lists its questions backwards.
-    results = json.loads((pathlib.Path(other) / "results.json").read_text())
-    for context in results["contexts"].values():
-        for name in ("questions", *finished_run.METRICS["knowledge"]):
+    written = json.loads((pathlib.Path(other) / "results.json").read_text())
+    for context in written["contexts"].values():
+        for name in ("questions", "accuracy", "gold_log_likelihood"):
             context["arms"]["base"][name].reverse()
-    run_dir.write_json(pathlib.Path(other) / "results.json", results)
+    run_dir.write_json(pathlib.Path(other) / "results.json", written)
     found = compare.compare([one, other], draws=300)
     accuracy, nats = found["between"]["intervals"]
     # Left: c0-q1 (1, 0), c1 (0, 1) and (0, 0), c3 (1, 1) and (0, 1).
@@ -138,9 +146,40 @@ def test_nothing_graded_leaves_the_other_metric(write_run):
     none = [[None] * len(of) for of in _BASE]
     runs = [write_run(name, {"base": some_answers(_BASE, none)}) for name in ("one", "other")]
     found = compare.compare(runs, draws=300)
-    assert [of["metric"] for of in found["between"]["intervals"]] == ["gold_log_likelihood"]
+    accuracy, nats = found["between"]["intervals"]
+    assert (accuracy["metric"], accuracy["difference"]) == ("accuracy", None)
+    assert accuracy["interval"] is accuracy["corrected_interval"] is None
+    assert (accuracy["questions"], accuracy["left_out"]) == (0, 7)
+    assert nats["interval"] == nats["corrected_interval"] == [0, 0]
     assert found["arms"][runs[0]]["base"]["accuracy"] is None
-    assert " - " in compare_table.table(found)
+    text = compare_table.table(found)
+    assert re.search(r"^base +R1 +- +-3\.929", text, re.MULTILINE)
+    assert "then corrected for 1 comparisons (95.00% each)" in text
+    assert "R2 base - R1 base, accuracy: - [-], corrected [-] (7 questions left out" in text
+    assert "  -: too few contexts have a value in both; an interval needs two" in text
+
+
+def test_a_single_context_with_a_value_has_a_difference_without_an_interval(write_run):
+    right = [[True, None], [None, None], [None], [None, None]]
+    one = write_run("one", {"base": some_answers(_BASE)})
+    other = write_run("other", {"base": some_answers(_BETTER, right)})
+    accuracy, nats = compare.compare([one, other], draws=300)["between"]["intervals"]
+    assert (accuracy["difference"], accuracy["interval"]) == (1, None)
+    assert nats["interval"] is not None
+    contexts = some_contexts(1)
+    answers = [some_answers(of[:1]) for of in (_BASE, _BETTER)]
+    runs = [
+        write_run(f"run{i}", {"base": of}, contexts=contexts, config={"seed": i // 2})
+        for i, of in enumerate([*answers, *answers])
+    ]
+    for given in (runs[:2], [",".join(runs[::2]), ",".join(runs[1::2])]):
+        found = compare.compare(given, draws=300)
+        assert found["between"]["corrected_level"] is None
+        assert [of["difference"] for of in found["between"]["intervals"]] == [0, 0.5]
+        text = compare_table.table(found)
+        assert "gold log-likelihood: +0.500 [-], corrected [-]" in text
+        assert "then corrected" not in text
+    assert "too few groups have a value" in text
 
 
 def test_arms_that_only_one_run_has_are_compared_with_the_others(write_run):
@@ -187,7 +226,7 @@ def test_seeds_of_a_setting_are_pooled_and_paired(write_run):
     assert found["arms"][high]["edit_after"]["gold_log_likelihood_of_seeds"] == pytest.approx(
         [-27.5 / 7 + gain for gain in (1.0, 1.25, 2.5)]
     )
-    assert "over seeds, articles and passages, seeds paired" in compare_table.table(found)
+    assert "over seeds, groups and contexts, seeds paired" in compare_table.table(found)
 
 
 def test_other_seeds_are_drawn_apart(write_run):
@@ -254,7 +293,7 @@ def test_config_compute_and_empty_answers_are_told(write_run):
         "extra: nothing | null",
         "6 inner loops, 100 tokens (160 computed), 12 s",
         f"R2: {other} (seed 0)",
-        "R2 base - R1 base, gold log-lik.: -0.714 [",
+        "R2 base - R1 base, gold log-likelihood: -0.714 [",
         "grader local-1",
     ):
         assert part in text
@@ -321,22 +360,29 @@ def test_runs_that_cannot_be_read_are_refused(write_run, tmp_path):
     one = write_run("one", {"base": some_answers(_BASE)})
     (tmp_path / "folder").mkdir()
     planted = write_run("planted", {"base": some_answers(_BASE)})
-    results = tmp_path / "planted" / "results.json"
-    results.write_text(json.dumps({"planted_reward": {}}))
+    written = tmp_path / "planted" / "results.json"
+    written.write_text(json.dumps({"planted_reward": {}}))
+    ungraded = write_run("ungraded", {"base": some_answers(_BASE)}, incomplete="2 exams have none")
+    curated = tmp_path / "curated"
+    with run_dir.open_run(curated, CONFIG | {"on": "tests"}) as directory:
+        found = {"tasks": {"a": {"solved": 1.0}}, "solved": []}
+        run_dir.write_json(directory.results_path, found)
     started = tmp_path / "started"
     run_dir.open_run(started, CONFIG).close()
     for runs, message in (
         ([one], "give two runs or more"),
         ([one, one], "was given twice"),
         ([one, str(tmp_path / "folder")], "folder is not the directory of a run"),
-        ([one, str(started)], "started holds an unfinished run"),
+        ([one, str(started)], r"started holds an unfinished run \(no results.json\)"),
+        ([one, ungraded], r"ungraded holds an unfinished run \(2 exams have none\)"),
+        ([one, str(curated)], r"is a run of `curate`, which has no arms.*`report"),
         ([one, planted], "has no per-context results"),
         ([one, ","], "names no run"),
     ):
         with pytest.raises(CompareError, match=message):
             compare.compare(runs)
-    results.write_text("{")
-    with pytest.raises(CompareError, match=r"planted/results\.json is damaged"):
+    written.write_text("{")
+    with pytest.raises(DamagedError, match=r"planted/results\.json is damaged"):
         compare.compare([one, planted])
 
 
@@ -352,3 +398,72 @@ def test_the_command_prints_and_writes_json(write_run, tmp_path, capsys):
     assert printed == compare_table.table(found) + "\n"
     assert cli.main(["compare", one]) == 2
     assert capsys.readouterr().err.startswith("error: give two runs or more")
+
+
+class Puzzles(Task):
+    """A task whose contexts have a metric as a whole."""
+
+    name, context_word, question_word = "puzzles", "puzzle", "part"
+    metrics = (
+        Metric(name="solved", label="solved", share=True, per="context", failed=0.0),
+        Metric(name="parts", label="parts"),
+    )
+
+
+def _puzzles(write_run, name, gain=0.0, ids="abc", **config):
+    """A run of three puzzles of two parts in two arms, of which the second depends on the gain."""
+    task = Puzzles(Settings())
+
+    def mark(solved, parts, ll):
+        answers = [
+            {"question": f"part {k}", "parts": parts, "gold_log_likelihood": ll} for k in range(2)
+        ]
+        return {"answers": answers, "scores": {"solved": solved, "parts": None}}
+
+    every = arms.table(task)
+    found = [
+        Outcome("base", every["base"], [[mark(0.0, 0.0, -9.0 - i)] for i in range(len(ids))]),
+        Outcome("edit_before", every["edit_before"], [
+            [
+                mark(float(gain > 0 and m == 0), 0.25 * (i + m), -5.0 - i - m + gain)
+                for m in range(2)
+            ]
+            for i in range(len(ids))
+        ]),
+    ]  # fmt: skip
+    contexts = [dataclasses.replace(c, id=id, title=id) for c, id in zip(
+        some_contexts(len(ids)), ids, strict=True)]  # fmt: skip
+    config = {"task": "few_shot", **config}
+    return write_run(name, contexts=contexts, config=config, task=task, outcomes=found)
+
+
+def test_metrics_and_words_are_the_tasks_own(write_run, capsys):
+    one = _puzzles(write_run, "one", 0.0, seed=1)
+    other = _puzzles(write_run, "other", 2.0, seed=2)
+    found = compare.compare([f"{one},{other}"], draws=200)
+    assert (found["task"], found["contexts"], found["grader"]) == ("few_shot", 3, "local-1")
+    names = ["solved", "parts", "gold_log_likelihood"]
+    assert [metric["name"] for metric in found["metrics"]] == names
+    found = compare.compare([one, other], draws=200, seed=0)
+    assert found["arms"][other]["edit_before"]["solved"] == 0.5
+    assert found["arms"][one]["edit_before"]["gold_log_likelihood"] == pytest.approx(-6.5)
+    between = {(of["second"]["arm"], of["metric"]): of for of in found["between"]["intervals"]}
+    assert len(between) == 6
+    gained = between["edit_before", "gold_log_likelihood"]
+    assert (gained["difference"], gained["questions"]) == (2.0, 6)
+    assert between["edit_before", "solved"]["questions"] == 3  # of a puzzle as a whole
+    assert cli.main(["compare", one, other, "--draws=200"]) == 0
+    printed = capsys.readouterr().out
+    assert "3 puzzles, 6 parts, grader local-1" in printed and "intervals over puzzles" in printed
+    assert "edit_before, solved: +50.0 [" in printed
+    assert "groups" not in printed and "contexts" not in printed
+
+
+def test_runs_of_two_domains_are_refused_and_other_tasks_name_the_setting(write_run):
+    one = _puzzles(write_run, "one")
+    knowledge = write_run("knowledge", {"base": some_answers(_BASE)}, config={"task": "knowledge"})
+    with pytest.raises(CompareError, match=r"one: few_shot, .*knowledge: knowledge"):
+        compare.compare([one, knowledge])
+    other = _puzzles(write_run, "other", ids="xyz", few_shot={"eval_tasks": ["x", "y", "z"]})
+    with pytest.raises(CompareError, match=r"that choose contexts and differ: few_shot.eval_tasks"):
+        compare.compare([one, other])

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from seal_jax import cli
-from seal_jax.reports.html import report, run_records
+from seal_jax.reports import records
+from seal_jax.reports.html import report
 from seal_jax.runs import run_dir
 
 from . import made_runs
@@ -21,6 +22,7 @@ class _Page(html.parser.HTMLParser):
         self.tags, self.words, self.data, self._within = [], [], None, []
         self.feed(text)
         self.text = re.sub(r"\s+", " ", " ".join(self.words))
+        self.about = self.text.partition("Every setting")[0]
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
@@ -154,6 +156,20 @@ def test_an_unfinished_run(tmp_path):
     assert None not in rewards[:4] and rewards[4:] == [None, None]
 
 
+def test_a_run_whose_judge_failed_shows_why_and_what_there_is(tmp_path):
+    folder = made_runs.knowledge(tmp_path / "run", changes={"incomplete": "4 exams <ungraded>"})
+    page = _report(folder)
+    assert "not finished: 4 exams <ungraded>" in page.text and "· finished" not in page.text
+    assert "Accuracy (%)" in page.text  # the arms are there all the same
+    page = _report(made_runs.knowledge(tmp_path / "unmarked", batches=2, marks=False))
+    [stage] = page.data["stages"]
+    edits = [edit for context in stage["contexts"] for edit in context["edits"]]
+    assert ["answers" in trial for edit in edits for trial in edit["trials"]] == [True] * 2 + [
+        False
+    ] * 2
+    assert [edit["reward"] is None for edit in edits] == [False] * 2 + [True] * 4
+
+
 def test_an_unfinished_evaluation_shows_means_without_intervals(tmp_path):
     page = _report(made_runs.knowledge(tmp_path / "run", finished=False))
     assert "Arms so far" in page.text and "not comparable yet" in page.text
@@ -166,7 +182,7 @@ def test_data_that_is_gone_and_a_run_of_nothing(tmp_path):
     (tmp_path / "run-train.json").unlink()
     (folder / "timing.json").unlink()
     page = _report(folder)
-    assert "The passages and questions are not shown, since they were not found" in page.text
+    assert "The texts of contexts are not shown, since they were not found" in page.text
     [first, *_] = page.data["contexts"]
     assert first["questions"][0][1] is None and first["text"] is None
     edit = page.data["stages"][0]["contexts"][0]["edits"][0]
@@ -176,35 +192,64 @@ def test_data_that_is_gone_and_a_run_of_nothing(tmp_path):
     assert "Nothing is recorded yet" in page.text and page.data["stages"] == []
 
 
-def test_few_shot_and_curate(tmp_path):
+def test_arc_and_curate(tmp_path):
     page = _report(made_runs.few_shot(tmp_path / "arc"))
     assert _row(page, "in-context learning", "0.0", "[0.0, 0.0]")
-    assert _row(page, "train", "cc", "it takes 900 tokens") and "few-shot learning" in page.text
-    assert page.data["few_shot"]
+    assert _row(page, "train", "it takes 900 tokens", "1") and "few-shot learning" in page.text
+    assert _row(page, "few_shot.train_tasks", "all") and "prompts.edit_format" not in page.about
+    assert _row(page, "self-edits of base", "1 valid, 0 not; basic 0%, chain 0%")
+    assert _row(page, "best fixed recipe", "chosen for its mean reward in training, of 0.250")
+    assert (page.data["word"], page.data["whole"]) == ("task", "solved")
     [stage] = page.data["stages"]
     about = {page.data["contexts"][c["at"]]["id"]: c for c in stage["contexts"]}
-    assert page.data["contexts"][0]["demonstrations"] == [["01/23", "32/10"]] * 2
-    assert page.data["contexts"][0]["tests"] == [["45", "54"]]
-    [best, other] = about["bb"]["edits"]
+    first = page.data["contexts"][0]
+    assert (first["title"], first["shown"]) == (
+        "task aa",
+        {"demonstrations": [["01/23", "32/10"]] * 2},
+    )
+    assert first["tests"] == [["45", "54"]] and first["questions"] == [["test 1", None]]
+    assert first["text"] is None  # the pictures show it
+    [best, other, refused] = about["bb"]["edits"]
     assert (best["number"], best["reward"], other["reward"]) == (1, 1.0, 0.0)
-    assert best["trials"][0]["answers"]["attempts"] == [["54"]]
-    assert best["trials"][0]["answers"]["solved"] == [True]
-    assert about["aa"]["base"]["attempts"] == [[]]
+    assert best["trials"][0]["answers"] == [[0, ["54"], True, -2.0]]
+    assert best["trials"][0]["scores"] == {"solved": 1.0, "graded": 1.0}
+    assert json.loads(best["head"])["training"]["learning_rate"] == 0.001
+    assert refused["trials"] == [] and refused["refused"].startswith("not a recipe: ")
+    assert about["aa"]["base"] == [[0, [], False, -3.0]]
 
     page = _report(made_runs.few_shot(tmp_path / "curated", curated=True))
     assert "curate" in page.text and _row(page, "curate", "1 of 2", "1", "9", "9")
     found = {"solved": 0.5, "graded": 0.25, "questions": 2, "failed": 0}
     results = {"tasks": {"aa": found}, "solved": [], "filter": "by hand", "recipe": "one"}
+    results["left_out"] = {"too long": 3}
     run_dir.write_json(tmp_path / "curated" / "results.json", results)
     page = _report(tmp_path / "curated")
     assert "0 of 1 tasks are solved under one (by hand)" in page.text
-    assert _row(page, "aa", "50.0", "0.250", "2", "0")
+    assert _row(page, "aa", "50.0", "0.250", "2", "0") and _row(page, "train", "too long", "3")
     [context] = page.data["contexts"]
     assert (context["id"], context["tests"]) == ("aa/0", [["01/23", "32/10"]])
 
 
+def test_directives_of_passages(tmp_path):
+    names = ("learning_rate", "epochs")
+    folder = made_runs.knowledge(tmp_path / "run", directives=names)
+    results = json.loads((folder / "results.json").read_text())
+    described = {"valid": 3, "invalid": 1, "epochs": [2.0, 4.0, 4.0], "distinct": 2}
+    described |= {"commonest": "{...}", "commonest_times": 2}
+    results["rounds"][0]["directives"] = described
+    results["directives"] = {"edits policy": {"valid": 0, "invalid": 2}}
+    run_dir.write_json(folder / "results.json", results)
+    page = _report(folder)
+    said = "3 valid, 1 not; median epochs 4; 2 distinct"
+    assert _row(page, "round 1", said, "{...}")
+    assert _row(page, "self-edits of policy", "none valid of 2")
+    edit = page.data["stages"][0]["contexts"][0]["edits"][0]
+    assert edit["head"] == '{"learning_rate": 1e-3, "epochs": 4}'
+    assert len(edit["sequences"]) == 9  # the head is no training sequence
+
+
 def test_the_continual_experiment(tmp_path):
-    """Two cures on one colour scale, the summary, and a bound."""
+    """Two mitigations on one colour scale, the summary, and a bound."""
     matrix = [[0.3, 0.25], [0.5, None], [0.4, 0.45]]
     errors = [[0.01, 0.02], [0.03, None], [0.04, None]]
     share = {"value": 0.625, "interval": [0.5, 0.75]}
@@ -217,16 +262,16 @@ def test_the_continual_experiment(tmp_path):
         "keeps_old_data": False,
     }
     flat = [[0.3, 0.3], [0.3, None], [0.3, 0.7]]
-    cured = {
+    mitigated = {
         **plain,
         "matrices": {"accuracy": {"matrix": flat, "standard_errors": errors}},
-        "summary": {"accuracy": plain["summary"]["accuracy"] | {"own_gain_of_uncured": share}},
+        "summary": {"accuracy": plain["summary"]["accuracy"] | {"own_gain_of_unmitigated": share}},
         "unrelated": None,
         "keeps_old_data": True,
     }
     bound = {"end": {"accuracy": 0.61}, "unrelated": None, "keeps_old_data": True}
     changes = {
-        "continual": {"none": plain, "replay": cured},
+        "continual": {"none": plain, "replay": mitigated},
         "bounds": {"joint": bound},
         "sequences": [["a", "b"]] * 8,
     }
@@ -256,6 +301,30 @@ def test_a_planted_reward(tmp_path):
         del results[key]
     run_dir.write_json(folder / "results.json", results | {"planted_reward": planted})
     assert _row(_report(folder), "difference", "+0.0200", "[+0.0100, +0.0300]")
+    missing = dict.fromkeys(planted) | {"before": 0.01}
+    run_dir.write_json(folder / "results.json", results | {"planted_reward": missing})
+    page = _report(folder)
+    assert _row(page, "before RL", "0.0100") and _row(page, "difference", "–")
+
+
+def test_figures_that_are_missing_leave_the_rest(tmp_path):
+    folder = made_runs.knowledge(tmp_path / "run")
+    results = json.loads((folder / "results.json").read_text())
+    accuracy, nats = results["pairs"]
+    accuracy |= {"difference": None, "interval": None}
+    nats["interval"] = None
+    results["matched_minus_mismatched"]["edit_before"]["interval"] = None
+    results["arms"]["edit_before"]["accuracy"] = None
+    for context in results["contexts"].values():
+        of = context["arms"]["edit_before"]
+        of["accuracy"] = [None] * len(of["accuracy"])
+    run_dir.write_json(folder / "results.json", results)
+    page = _report(folder)
+    arm, base = "self-edit before RL", "base model"
+    assert _row(page, arm, "–", "–")
+    assert _row(page, f"{arm} − {base}", "accuracy", "–")
+    assert _row(page, f"{arm} − {base}", "gold log-likelihood", "+0.50 nats")
+    assert _row(page, arm, "+1.25", "2")
 
 
 def test_the_command_and_what_it_refuses(tmp_path, capsys):
@@ -281,5 +350,5 @@ def test_the_command_and_what_it_refuses(tmp_path, capsys):
         assert printed.startswith("error: ") and message in printed
     assert kept.read_text() == "<p>mine</p>"
     (folder / "results.json").write_text("{")
-    with pytest.raises(run_records.ReportError, match=r"results\.json is damaged"):
+    with pytest.raises(records.DamagedError, match=r"results\.json is damaged"):
         report.write(str(folder))

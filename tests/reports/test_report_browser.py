@@ -201,20 +201,30 @@ def test_a_hostile_self_edit_does_nothing(browser, page):
 def test_grids_are_drawn(browser, tmp_path):
     browser.open(report.write(str(made_runs.few_shot(tmp_path / "arc"))))
     browser.run("document.querySelectorAll('#contexts summary')[1].click()")
-    browser.until("document.querySelectorAll('.edit').length === 2")
+    browser.until("document.querySelectorAll('.edit').length === 3")
     browser.run("document.querySelector('.edit summary').click()")
     browser.until("document.querySelector('.edit figure') !== null")
     summaries = _shown(browser, "#contexts > details > summary")
     assert [text.rsplit(" · ", 1)[1] for text in summaries] == [
-        "solved by 0 of 2",
-        "solved by 1 of 2",
+        "solved by 0 of 3",
+        "solved by 1 of 3",
     ]
     labels = _shown(browser, ".edit figcaption")
-    assert labels == ["input (1×2)", "attempt 1: right (1×2)", "truth (1×2)"]
-    cells = "[...document.querySelectorAll('.edit figure:nth-of-type(2) rect')]"
+    assert labels == ["input (1×2)", "truth (1×2)", "attempt 1: right (1×2)"]
+    cells = "[...document.querySelectorAll('.edit .answer figure rect')]"
     assert browser.run(f"{cells}.map(e => e.getAttribute('fill'))") == ["#aaaaaa", "#ffdc00"]
-    assert "augmentations: size" in _shown(browser, ".edit .text")[0]
-    assert "no readable attempt" in " ".join(_shown(browser, "#contexts .inside"))
+    head = _shown(browser, ".edit .head")[0].split("\n")
+    assert head == [
+        "data generation: use size augmentations",
+        "strategy: train_using_all_tokens",
+        "learning rate: 0.001",
+        "num train epochs: 2",
+    ]
+    said = " ".join(_shown(browser, "#contexts .inside"))
+    assert "Demonstration 2" in said and "solved 100.0 % · graded 1.000" in said
+    [unadapted, adapted] = _shown(browser, ".edit .answer")
+    assert "no readable attempt" in unadapted and "✗ wrong" in unadapted
+    assert "✓ right" in adapted and "−2.00 nats" in adapted
 
 
 def test_a_run_of_50_contexts_5_edits_and_3_replicates(browser, tmp_path):

@@ -1,6 +1,8 @@
 """The ledger: what is appended comes back equal, and what a kill or a bad disk leaves is dealt
 with."""
 
+import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -12,7 +14,7 @@ import textwrap
 
 import pytest
 
-from seal_jax.runs import lease, storage
+from seal_jax.runs import json_file, lease, storage
 from seal_jax.runs.directory_lock import DirectoryInUseError
 from seal_jax.runs.ledger import Ledger, LedgerError, Segment
 
@@ -177,6 +179,42 @@ def test_damage_before_the_newest_is_an_error_that_changes_nothing(folder, damag
         assert len(ledger) == 1
 
 
+def _with_schema(path, schema):
+    """Writes a segment as another version of the package would: whole, with its own checksum."""
+    content = json.loads(path.read_text()) | {"schema": schema}
+    del content["sha256"]
+    if schema is None:  # the first one had none
+        del content["schema"]
+    digest = hashlib.sha256(json_file.encode(content).encode()).hexdigest()
+    path.write_text(json.dumps(content | {"sha256": digest}))
+
+
+@pytest.mark.parametrize("number", [0, 2])  # also the newest: it is not set aside as damaged
+@pytest.mark.parametrize(("schema", "named"), [(None, 1), (1, 1), (3, 3)])
+def test_records_of_another_schema_are_refused_and_stay(folder, number, schema, named):
+    path = _fill(folder) / f"00000{number}-batch.json"
+    assert json.loads(path.read_text())["schema"] == 2
+    _with_schema(path, schema)
+    before = path.read_bytes()
+    for read_only in (False, True):
+        with pytest.raises(
+            LedgerError,
+            match=rf"00000{number}-batch\.json holds a record of schema {named}, .* schema 2: use "
+            "the version that made the run, or another --workdir",
+        ):
+            Ledger(folder, read_only=read_only)
+    assert path.read_bytes() == before
+    assert _names(folder) == [f"00000{n}-batch.json" for n in range(3)]
+
+
+def test_a_schema_that_the_checksum_does_not_cover_is_damage(folder):
+    path = _fill(folder) / "000002-batch.json"
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    with Ledger(folder) as ledger:
+        assert len(ledger) == 2
+    assert "000002-batch.json.damaged" in _names(folder)
+
+
 def test_a_missing_or_doubled_segment_is_an_error(folder):
     _fill(folder)
     kept = (folder / "000001-batch.json").read_bytes()
@@ -232,6 +270,24 @@ def test_a_second_writer_here_is_refused_until_the_first_closes(tmp_path):
     with pytest.raises(LedgerError, match="closed"):
         first.append("batch", "k", {})
     Ledger(tmp_path).close()
+
+
+def test_a_lock_on_a_file_that_its_holder_deleted_is_none(tmp_path, monkeypatch):
+    """A writer opened the file, and its holder deleted it before it let it go."""
+    with Ledger(tmp_path / "ledger"):
+        pass
+    lock = tmp_path / "ledger" / ".lock"
+    flock = fcntl.flock
+
+    def late(*arguments):
+        lock.unlink()
+        flock(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", late)
+        with pytest.raises(DirectoryInUseError, match=f"in use by process {os.getpid()} on "):
+            Ledger(tmp_path / "ledger")
+    Ledger(tmp_path / "ledger").close()
 
 
 def test_a_ledger_that_was_taken_over_appends_nothing(object_store):

@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 
 import pytest
 
 from seal_jax.runs import lease, run_dir, storage
 from seal_jax.runs.directory_lock import DirectoryInUseError
-from seal_jax.runs.run_dir import RunDirError, open_run
+from seal_jax.runs.run_dir import RunDirError, open_run, read_config
 
 CONFIG = {"seed": 0, "inner": {"lora": {"rank": 32, "targets": ("q_proj", "v_proj")}, "lr": 1e-3}}
 OTHER = {"seed": 0, "inner": {"lora": {"rank": 16, "targets": ["q_proj", "v_proj"]}}, "task": "x"}
@@ -17,12 +18,12 @@ def _names(path):
     return [child.name for child in storage.children(path) if not lease.is_hold(child.name)]
 
 
-def _start(path, config=CONFIG, finished=False):
+def _start(path, config=CONFIG, finished=False, results=None):
     with open_run(path, config) as run:
         storage.make_folder(run.ledger_path)
         (run.ledger_path / "000000-batch.json").write_text("{}")
-        if finished:
-            run_dir.write_json(run.results_path, {"arms": {}})
+        if finished or results is not None:
+            run_dir.write_json(run.results_path, results or {"arms": {}})
 
 
 def test_a_new_directory_gets_the_config(folder):
@@ -32,7 +33,7 @@ def test_a_new_directory_gets_the_config(folder):
         assert run.config["inner"]["lora"]["targets"] == ["q_proj", "v_proj"]
         assert _names(run.path) == ["config.json"]
         assert json.loads((run.path / "config.json").read_text())["config"] == run.config
-        assert run_dir.read_config(run.path) == run.config
+        assert read_config(run.path) == run.config
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -82,7 +83,7 @@ def test_a_run_with_nothing_done_takes_another_config(folder):
         pass
     with open_run(folder, OTHER) as run:
         assert not run.resumed
-    assert run_dir.read_config(folder) == OTHER
+    assert read_config(folder) == OTHER
 
 
 @pytest.mark.parametrize("config", [CONFIG, OTHER])
@@ -94,7 +95,31 @@ def test_a_finished_run_is_refused_and_overwritten_only_when_told(folder, config
     with open_run(folder, config, overwrite=True) as run:
         assert not run.resumed
         assert _names(folder) == ["config.json"]
-        assert run_dir.read_config(folder) == run.config
+        assert read_config(folder) == run.config
+
+
+def test_a_run_whose_results_are_incomplete_goes_on_by_the_same_command(folder):
+    reason = "12 answers have no grade: the judge did not answer"
+    _start(folder, results={"arms": {}, "incomplete": reason})
+    assert not run_dir.is_finished(folder)
+    with pytest.raises(RunDirError, match=r"unfinished run of another config.*\n  inner\.l"):
+        open_run(folder, OTHER)
+    for overwrite in (False, True):
+        with open_run(folder, CONFIG, overwrite) as run:
+            assert run.resumed
+            assert _names(folder) == ["config.json", "ledger", "results.json"]
+    with open_run(folder, CONFIG) as run:
+        run_dir.write_json(run.results_path, {"arms": {}, "incomplete": ""})
+    assert run_dir.is_finished(folder)
+    with pytest.raises(RunDirError, match="holds a finished run"):
+        open_run(folder, CONFIG)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"arms": {}}', '{"incomplete": null}'])
+def test_other_results_are_those_of_a_finished_run(folder, text):
+    assert not run_dir.is_finished(folder)
+    (folder / "results.json").write_text(text)
+    assert run_dir.is_finished(folder)
 
 
 def test_overwriting_an_unfinished_run_of_another_config(folder):
@@ -160,12 +185,24 @@ def test_a_run_in_use_is_refused_even_to_overwrite(tmp_path):
         assert run.results_path.exists()
 
 
-def test_a_run_of_another_format_is_refused(folder):
-    _start(folder)
+@pytest.mark.parametrize("found", [1, 3])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_of_another_format_is_refused(folder, found, finished):
+    _start(folder, finished=finished)
     text = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(text.replace('"seal_jax_run": 1', '"seal_jax_run": 2'))
-    with pytest.raises(RunDirError, match="format 2, this version reads format 1"):
-        open_run(folder, CONFIG, overwrite=True)
+    (folder / "config.json").write_text(
+        text.replace('"seal_jax_run": 2', f'"seal_jax_run": {found}')
+    )
+    before = _names(folder)
+    message = (
+        rf"folder holds a run in format {found}, .* reads and writes format 2: use the version "
+        "that made it, or another --workdir"
+    ).replace("folder", re.escape(str(folder)))
+    for use in (lambda: open_run(folder, CONFIG, overwrite=True), lambda: read_config(folder)):
+        with pytest.raises(RunDirError, match=message):
+            use()
+    assert _names(folder) == before
+    assert json.loads((folder / "config.json").read_text())["seal_jax_run"] == found
 
 
 def test_a_file_and_a_url_of_another_kind_are_refused(folder):

@@ -1,15 +1,14 @@
 """The ledger of several hosts, and how a run divides its units of work; hosts are threads here."""
 
-import functools
 import json
 import threading
 
 import pytest
 
-from seal_jax.loop import stages
+from seal_jax.loop.run import Run
+from seal_jax.loop.session import open_session
 from seal_jax.runs import ledger
-from seal_jax.runs.ledger import LedgerError
-from seal_jax.runs.shared_ledger import SharedLedger
+from seal_jax.runs.ledger import LedgerError, SharedLedger
 from seal_jax.runtime import hosts
 
 
@@ -112,21 +111,20 @@ def test_of_two_records_of_one_unit_the_first_is_kept(tmp_path):
         assert [segment.record for segment in segments] == [{"by": 0}]
 
 
-def test_units_of_work_are_divided_and_recorded_in_their_order(tmp_path):
+def test_units_of_work_are_divided_and_recorded_in_their_order(tiny_settings, tmp_path):
+    opened = open_session(tiny_settings)
     with ledger.Ledger(tmp_path) as before:
         before.append("batch", "round 1/2", {"by": "an earlier start"})
 
     def work(here):
         done = []
-
-        def unit(number):
-            done.append(number)
-            return {"by": here.rank}
-
         with SharedLedger(here, tmp_path if here.rank == 0 else None) as records:
-            run = stages.Run(None, records, tmp_path, True, hosts=here)
-            units = [(f"round 1/{n}", functools.partial(unit, n)) for n in range(7)]
-            found = list(run.each("batch", units))
+            run = Run(opened, records, tmp_path, True, hosts=here)
+            units = {f"round 1/{n}": [n] for n in range(7)}
+            for key in run.missing("batch", units):
+                done += units[key]
+                run.record("batch", key, {"by": here.rank}, None)
+            found = run.records("batch", units)
             alone = run.once("plan", "p", lambda: {"by": here.rank})
             together = run.once("tuning", "t", lambda: done.append("t") or {"by": here.rank},
                                 together=True)  # fmt: skip

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from seal_jax.runtime import host_environment, hosts
+from seal_jax.runtime import hosts
 
 _ALL = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
 
@@ -23,15 +23,15 @@ _ALL = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS
 )
 def test_half_of_the_variables_or_wrong_ones_are_refused(variables, message):
     with pytest.raises(hosts.HostsError, match=message):
-        host_environment.given(variables)
+        hosts.process_arguments(variables)
 
 
 def test_without_variables_a_process_is_alone():
     for variables in ({}, {"SEAL_JAX_MULTI_HOST": "0"}):
-        assert host_environment.given(variables) is None
+        assert hosts.process_arguments(variables) is None
     # JAX finds the others by itself
-    assert host_environment.given({"SEAL_JAX_MULTI_HOST": "1"}) == {}
-    assert host_environment.given(_ALL | {"SEAL_JAX_MULTI_HOST": "1"})["process_id"] == 3
+    assert hosts.process_arguments({"SEAL_JAX_MULTI_HOST": "1"}) == {}
+    assert hosts.process_arguments(_ALL | {"SEAL_JAX_MULTI_HOST": "1"})["process_id"] == 3
     alone = hosts.join()
     assert alone.alone and (alone.rank, alone.count) == (0, 1)
     assert alone.exchange("here", b"x") == [b"x"]
@@ -40,7 +40,7 @@ def test_without_variables_a_process_is_alone():
 
 _ALONE = """
     import time
-    from seal_jax import hosts
+    from seal_jax.runtime import hosts
 
     hosts._PERIOD = 0.0
 
@@ -88,7 +88,7 @@ def test_a_time_out_is_a_number_above_0(monkeypatch, value):
 _TALK = """
     import sys, time
     import jax, numpy as np
-    from seal_jax import hosts
+    from seal_jax.runtime import hosts
 
     me = hosts.join()
     me.is_at_work = True

@@ -86,7 +86,7 @@ def test_a_second_signal_ends_at_once_unless_it_is_an_echo(ended, monkeypatch, c
 
 _STUCK = """
     import hashlib, sys
-    from seal_jax import interruption
+    from seal_jax.runtime import interruption
     with interruption.heard():
         print("heard", flush=True)
         hashlib.pbkdf2_hmac("sha256", b"x", b"y", 2**31 - 1)  # no Python until it returns

@@ -10,7 +10,7 @@ CONFIG = '''"""Mine.
 More words.
 """
 
-from seal_jax import config_dict
+from seal_jax.settings import config_dict
 
 
 def small(config):

@@ -9,6 +9,7 @@ import pytest
 
 from seal_jax import settings as settings_lib
 from seal_jax.settings import config_dict
+from seal_jax.tasks.directives import Limits
 
 _CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -82,10 +83,10 @@ def test_the_papers_values_of_few_shot_learning():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"arms": ("edit",)}, "few_shot: arms must be of in_context"),
-        ({"arms": ("fixed",)}, "give some"),
         ({"oracle": "{}"}, "the recipe lacks data_generation"),
-        ({"max_epochs": 1, "arms": ("oracle",)}, "num_train_epochs must be from 1 to 1, not 2"),
+        ({"fixed": ("{}",)}, "the recipe lacks data_generation"),
+        ({"max_epochs": 1}, "num_train_epochs must be from 1 to 1, not 2"),
+        ({"min_epochs": 0}, "few_shot: epochs must have limits from 1 to 1000"),
         ({"transforms": ("spin",)}, "transforms must be of identity"),
         ({"leave_out": (0,)}, "leave_out needs numbers >= 1"),
     ],
@@ -147,13 +148,26 @@ def test_an_override_reaches_its_dataclass_and_nothing_else():
         ({"evaluation": {"arms": ()}}, "arms are empty"),
         ({"restem": {"rule": "top_k", "top_k": 9}}, "restem.top_k .9. exceeds edits.samples"),
         ({"data": {"min_words": 9, "max_words": 3}}, "min_words .9. must not exceed max_words"),
-        ({"evaluation": {"arms": ("bse",)}}, "arms must be of base, prompt, passage"),
+        ({"data": {"min_words": -1}}, "data: limits are 0 or more"),
+        ({"edits": {"directives": ("rank",)}}, "directives must be of learning_rate, epochs, each"),
+        ({"edits": {"directives": ("epochs", "epochs")}}, "directives must be of .* each once"),
+        ({"directives": {"max_learning_rate": 0}}, "directives: learning rates must have finite"),
+        (
+            {"edits": {"directives": ("epochs",)}, "evaluation": {"form": "corpus"}},
+            "directives are those of one context: set evaluation.form to 'single'",
+        ),
         ({"answers": {"max_new_tokens": 0}}, "answers: max_new_tokens must be at least 1"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_to_change(values, message):
     with pytest.raises(settings_lib.SettingsError, match=message):
         config_dict.from_config(values)
+
+
+def test_self_edits_may_have_directives_under_the_other_defaults():
+    settings = config_dict.from_config({"edits": {"directives": ["learning_rate", "epochs"]}})
+    assert settings.edits.directives == ("learning_rate", "epochs")
+    assert settings.directives.limits() == Limits()
 
 
 def test_integers_pass_for_floats_and_lists_for_tuples():

@@ -84,7 +84,7 @@ def test_figures_of_the_continual_experiment():
     share = {"retained_share": {"value": 0.5}}
     results = {"continual": {"kl": {"summary": {"gold_log_likelihood": share}}}}
     assert sweeps.figures(results) == {"kl": 0.5}
-    assert sweeps._caption(results) == "retained share under each cure"
+    assert sweeps._caption(results) == "retained share under each mitigation"
 
 
 def test_a_missing_figure_is_a_dash():

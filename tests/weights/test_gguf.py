@@ -158,10 +158,11 @@ def test_the_demo_model(smollm2):
 
 
 @pytest.mark.long
+@pytest.mark.needs("torch")
 @pytest.mark.smollm2
 def test_demo_model_parity_with_transformers(smollm2, smollm2_path, hf_tensors):
     """Every tensor is bit for bit what transformers reads from the same file."""
-    torch = pytest.importorskip("torch")
+    import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(

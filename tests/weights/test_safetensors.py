@@ -184,11 +184,11 @@ def test_a_checkpoint_on_an_object_store(object_store, hf_settings, tiny):
     np.testing.assert_equal(checkpoint.load("gs://bucket/far", config, np.float32), params)
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_transformers_reads_what_save_wrote(
     tmp_path, hf_settings, random_params, hf_tensors, family
 ):
-    pytest.importorskip("torch")
     from transformers import AutoModelForCausalLM
 
     settings = hf_settings(family)

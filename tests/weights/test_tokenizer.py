@@ -63,10 +63,10 @@ def test_decoding_gives_the_text_back(smollm2, strings):
         assert (byte in LOST_BYTES) == (smollm2(chr(byte))["input_ids"] == [])
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.smollm2
 def test_equals_transformers(smollm2, smollm2_path, strings):
     """All strings with the digit rule put back, and as it stands where the rule has no part."""
-    pytest.importorskip("torch")
     from transformers import AutoTokenizer
 
     witness = AutoTokenizer.from_pretrained(smollm2_path.parent, gguf_file=smollm2_path.name)
@@ -117,10 +117,10 @@ def test_other_rules_of_cutting(tiny_gguf, rule, text, tokens):
     assert tokenization.from_gguf(path).tokenize(text) == tokens
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("rule", ["qwen2", "llama-bpe"])
 def test_other_rules_equal_transformers(tiny_gguf, rule):
     """On text that is in composed form already, as transformers does not compose it."""
-    pytest.importorskip("torch")
     from transformers import AutoTokenizer
 
     path = tiny_gguf(extra={"tokenizer.ggml.pre": rule})

@@ -181,7 +181,7 @@ def log_likelihoods(
     params,
     tokens_BxT,
     *,
-    wanted_BxT=None,
+    loss_mask_BxT=None,
     delta=None,
     packing: Packing | None = None,
     remat: Remat = "none",
@@ -190,29 +190,49 @@ def log_likelihoods(
 
     Args:
       tokens_BxT, delta, packing, remat: see `hidden_states`.
-      wanted_BxT: bool; where false, the log-likelihood *of* that token is not computed but 0. The
-        first column means nothing. None is everywhere.
+      loss_mask_BxT: bool; where false, the log-likelihood *of* that token is not computed but 0.
+        The first column means nothing. None is everywhere.
     """
     hidden = hidden_states(config, params, tokens_BxT, delta=delta, packing=packing, remat=remat)
-    targets = jnp.roll(tokens_BxT, -1, axis=1)
-    wanted = jnp.ones(tokens_BxT.shape, bool) if wanted_BxT is None else wanted_BxT
-    wanted = jnp.roll(wanted, -1, axis=1).at[:, -1].set(False)
+    loss_mask = jnp.ones(tokens_BxT.shape, bool) if loss_mask_BxT is None else loss_mask_BxT
+    targets, loss_mask = next_tokens(tokens_BxT, loss_mask)
     if packing is not None:
-        targets, wanted = packing_lib.pack(packing, targets), packing_lib.pack(packing, wanted)
-    if set(delta or {}) <= {"layers"}:
-        head = params["embed"]["embedding"] if config.tie_embeddings else params["head"]["kernel"]
-        lls = token_loss.log_likelihoods(
-            config.tie_embeddings,
-            head,
-            hidden.reshape(-1, hidden.shape[-1]),
-            targets.reshape(-1),
-            wanted.reshape(-1),
-        ).reshape(targets.shape)
-    else:  # the head itself is being trained
-        lls = target_log_probs(logits(config, params, hidden, delta=delta), targets)
-        lls = jnp.where(wanted, lls, 0.0)
+        targets = packing_lib.pack(packing, targets)
+        loss_mask = packing_lib.pack(packing, loss_mask)
+    lls = log_likelihoods_of_hidden(config, params, hidden, targets, loss_mask, delta=delta)
     lls_BxT = lls if packing is None else packing_lib.unpack(packing, lls)
     return lls_BxT[:, :-1]
+
+
+def next_tokens(tokens_BxT, loss_mask_BxT):
+    """What each position predicts, and whether that counts; after the last one comes nothing."""
+    loss_mask_BxT = jnp.roll(loss_mask_BxT, -1, axis=1).at[:, -1].set(False)
+    return jnp.roll(tokens_BxT, -1, axis=1), loss_mask_BxT
+
+
+def log_likelihoods_of_hidden(config, params, hidden, targets, loss_mask, *, delta=None):
+    """[...] float32: log p(target) under final hidden states [..., D]; 0 outside the mask.
+
+    The logits exist block by block only (`token_loss`), unless the delta may change the head.
+    """
+    head = frozen_head(config, params, delta)
+    if head is None:
+        lls = target_log_probs(logits(config, params, hidden, delta=delta), targets)
+        return jnp.where(loss_mask, lls, 0.0)
+    return token_loss.log_likelihoods(
+        config.tie_embeddings,
+        head,
+        hidden.reshape(-1, hidden.shape[-1]),
+        targets.reshape(-1),
+        loss_mask.reshape(-1),
+    ).reshape(targets.shape)
+
+
+def frozen_head(config: ModelConfig, params: Params, delta: Params | None):
+    """The output head, [V, D] where it is the embedding, else [D, V]; None if it may be trained."""
+    if not set(delta or {}) <= {"layers"}:
+        return None
+    return params["embed"]["embedding"] if config.tie_embeddings else params["head"]["kernel"]
 
 
 def target_log_probs(logits, targets):

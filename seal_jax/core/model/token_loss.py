@@ -2,7 +2,7 @@
 
 The logits of a long row of tokens over a large vocabulary are the largest array of training, and
 the gradient needs only their product with the output head. So both are computed block by block of
-tokens, in the forward pass, and only where a token's log-likelihood is wanted.
+tokens, in the forward pass, and only at the tokens of the loss mask.
 
 Dims: P tokens, C tokens of a block, D model width, V vocabulary.
 """
@@ -16,20 +16,20 @@ BLOCK = 512  # tokens whose logits exist at once
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def log_likelihoods(tied: bool, head, hidden_PxD, targets_P, wanted_P):
-    """[P] float32: log p(target) under the logits of hidden states; 0 where not wanted.
+def log_likelihoods(tied: bool, head, hidden_PxD, targets_P, loss_mask_P):
+    """[P] float32: log p(target) under the logits of hidden states; 0 outside the loss mask.
 
     Args:
       tied: whether the head is the embedding, [V, D]; otherwise it is a kernel [D, V].
       head: the output head, frozen: no gradient flows to it.
       hidden_PxD: final hidden states.
-      targets_P: token ids; wanted_P: bool, the tokens that are computed at all.
+      targets_P: token ids; loss_mask_P: bool, true at the tokens that are computed at all.
     """
-    return _sweep(tied, head, hidden_PxD, targets_P, wanted_P, with_gradient=False)[0]
+    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, with_gradient=False)[0]
 
 
-def _forward(tied, head, hidden_PxD, targets_P, wanted_P):
-    return _sweep(tied, head, hidden_PxD, targets_P, wanted_P, with_gradient=True)
+def _forward(tied, head, hidden_PxD, targets_P, loss_mask_P):
+    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, with_gradient=True)
 
 
 def _backward(tied, gradient_PxD, cotangent_P):
@@ -40,14 +40,14 @@ def _backward(tied, gradient_PxD, cotangent_P):
 log_likelihoods.defvjp(_forward, _backward)
 
 
-def _sweep(tied, head, hidden_PxD, targets_P, wanted_P, *, with_gradient: bool):
+def _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, *, with_gradient: bool):
     """Log-likelihoods, and d log-likelihood / d hidden of each token: head[target] - E[head]."""
     count = hidden_PxD.shape[0]
     num_blocks = -(-count // BLOCK)
     block = 16 * -(-count // (16 * num_blocks))
-    # The wanted tokens first; indices past the end read zeros and write nothing.
-    order_P = jnp.argsort(~wanted_P, stable=True)
-    order_P = jnp.where(jnp.arange(count) < jnp.sum(wanted_P), order_P, count)
+    # The masked tokens first; indices past the end read zeros and write nothing.
+    order_P = jnp.argsort(~loss_mask_P, stable=True)
+    order_P = jnp.where(jnp.arange(count) < jnp.sum(loss_mask_P), order_P, count)
     order_P = jnp.pad(order_P, (0, num_blocks * block - count), constant_values=count)
     vocabulary = 0 if tied else 1
 
@@ -72,7 +72,7 @@ def _sweep(tied, head, hidden_PxD, targets_P, wanted_P, *, with_gradient: bool):
         return lls_P, gradient_PxD
 
     zeros = (jnp.zeros(count, jnp.float32), jnp.zeros_like(hidden_PxD) if with_gradient else None)
-    needed = -(-jnp.sum(wanted_P) // block)
+    needed = -(-jnp.sum(loss_mask_P) // block)
     return jax.lax.fori_loop(0, needed, sweep, zeros)
 
 

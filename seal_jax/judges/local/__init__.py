@@ -1,0 +1,1 @@
+"""The local grader: rules, and features that are weighed; no model."""

@@ -7,16 +7,20 @@ penalty and a threshold; cross-validation fits both anew in every fold, on other
 import collections
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import optimize
 
+from seal_jax.judges import json_lines
 from seal_jax.judges.local.features import NAMES
 from seal_jax.judges.local.grade import GRADER, Decision, Weights, says_nothing, weigh
 
+_EXPECTED = (
+    "expected an object a line with the strings question, gold and prediction, and the boolean "
+    "correct where the answer was judged"
+)
 PENALTY = 100.0  # of half the squared weights of standardised features
 FOLDS = 10
 _THRESHOLDS = np.arange(25, 76) / 100
@@ -87,33 +91,16 @@ def read_rows(path: str) -> list[dict[str, Any]]:
       RowsError: the file cannot be read, has no rows, or a line is not a row; the message gives
         its number and what is expected.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
-    except UnicodeDecodeError:
-        raise RowsError(f"{path}: not UTF-8 text; expected one JSON object a line.") from None
-    except OSError as error:
-        raise RowsError(f"{path}: cannot be read ({error.strerror}).") from None
-    if not lines:
-        raise RowsError(f"{path}: no rows; expected one JSON object a line.")
-    return [_row(line, f"{path}, line {number}") for number, line in lines]
-
-
-def _row(line: str, place: str) -> dict[str, Any]:
-    """One checked row."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        why = getattr(error, "msg", str(error))
-        raise RowsError(f"{place}: not JSON ({why}).") from None
-    texts = ("question", "gold", "prediction")
-    is_row = isinstance(row, dict) and all(isinstance(row.get(name), str) for name in texts)
-    if not is_row or not isinstance(row.get("correct", True), bool):
-        raise RowsError(
-            f"{place}: expected an object with the strings question, gold and prediction, and the "
-            "boolean correct where the answer was judged."
-        )
-    return row
+    rows = []
+    for place, row in json_lines.read(path, RowsError, _EXPECTED):
+        texts = ("question", "gold", "prediction")
+        is_row = isinstance(row, dict) and all(isinstance(row.get(name), str) for name in texts)
+        if not is_row or not isinstance(row.get("correct", True), bool):
+            raise RowsError(f"{place}: {_EXPECTED}.")
+        rows.append(row)
+    if not rows:
+        raise RowsError(f"{path}: no rows; {_EXPECTED}.")
+    return rows
 
 
 def report(rows: Sequence[Mapping[str, Any]], decisions: Sequence[Decision]) -> dict[str, Any]:
@@ -142,7 +129,7 @@ def report(rows: Sequence[Mapping[str, Any]], decisions: Sequence[Decision]) -> 
     if not judged:
         return found
     theirs = [row["correct"] for row, _ in judged]
-    ours = [one.verdict.correct for _, one in judged]
+    ours = [one.verdict.correct is True for _, one in judged]
     found |= {**agreement(ours, theirs), "confusion": confusion(ours, theirs)}
     table = tabulate([row for row, _ in judged])
     if is_enough(table):

@@ -1,7 +1,7 @@
 """What the grader looks at: a gold answer and a prediction word by word, and numbers about them.
 
 `Compared` finds which words of the prediction are forms of gold words, and which of them the
-prediction denies. `features` sums that up in the numbers of `NAMES`, which the grader weighs.
+prediction denies. `features` sums that up in numbers, which the grader weighs.
 """
 
 import collections
@@ -151,28 +151,8 @@ def _weights(gold: Sequence[str], asked: Iterable[str]) -> dict[str, float]:
     return dict.fromkeys(gold, _MUCH)
 
 
-# What each feature says; all but other_names lie in 0 to 1.
-NAMES = (
-    "phrase",  # the gold words stand in a row
-    "recall",  # share of the gold answer (by weight, forms of words included) that is there
-    "window",  # the same within one stretch of the prediction
-    "window_squared",
-    "letters",  # share of the three-letter pieces of the telling gold words
-    "complete",  # every telling gold word is there in some form
-    "first_sentence",  # recall within the first sentence
-    "precision",  # share of gold words among the telling words of the prediction
-    "other_names",  # the gold answer is a name, and part of it is missing while others are there
-    "no_number",  # the gold answer has a number, and the prediction has none
-    "parts",  # the gold answer joins things by "and"
-    "capitals",  # the gold answer has a capital letter
-    "why",  # the question asks why or how
-    "refusal",  # the prediction says that it does not know
-    "goes_on",  # the prediction went on with a question of its own (`answer_of`)
-)
-
-
 def features(c: Compared) -> dict[str, float]:
-    """The features of `NAMES`."""
+    """What the grader weighs; all but other_names lie in 0 to 1."""
     telling = [word for word, weight in c.weights.items() if weight == _MUCH]
     affirmed = [w for w, no in zip(c.words, c.denied, strict=True) if not no and w not in MARKS]
     aside = MARKS | STOP_WORDS | c.asked
@@ -188,20 +168,34 @@ def features(c: Compared) -> dict[str, float]:
     names = {word for name in set(_CAPITALISED.findall(c.text)) for word in words(name)}
     pieces = _pieces(telling)
     return {
+        # The gold words stand in a row.
         "phrase": f" {' '.join(c.gold)} " in f" {' '.join(affirmed)} ",
+        # Share of the gold answer (by weight, forms of words included) that is there.
         "recall": recall,
+        # The same within one stretch of the prediction.
         "window": window,
         "window_squared": window**2,
+        # Share of the three-letter pieces of the telling gold words.
         "letters": len(pieces & _pieces(affirmed)) / max(1, len(pieces)),
+        # Every telling gold word is there in some form.
         "complete": all(c.best[word] >= _FORM for word in telling),
+        # Recall within the first sentence.
         "first_sentence": c.recall(c.held(range(ends))),
+        # Share of gold words among the telling words of the prediction.
         "precision": hits / max(1, hits + len(others)),
+        # The gold answer is a name, and part of it is missing while others are there.
         "other_names": is_name * math.log1p(len(names.intersection(others))) * (1 - recall),
+        # The gold answer has a number, and the prediction has none.
         "no_number": any(map(has_digit, c.gold)) and not any(map(has_digit, affirmed)),
+        # The gold answer joins things by "and".
         "parts": "and" in c.gold,
+        # The gold answer has a capital letter.
         "capitals": is_name,
+        # The question asks why or how.
         "why": _WHY.match(c.question_text) is not None,
+        # The prediction says that it does not know.
         "refusal": _REFUSAL.search(c.text) is not None,
+        # The prediction went on with a question of its own (`answer_of`).
         "goes_on": c.goes_on,
     }
 
@@ -227,3 +221,7 @@ def _window(c: Compared) -> float:
 def _pieces(some: Iterable[str]) -> set[str]:
     """All stretches of three letters, beginnings of words marked."""
     return {f"^{word}"[i : i + 3] for word in set(some) for i in range(max(1, len(word) - 1))}
+
+
+# Of all features, in their order; which answers are compared does not matter.
+NAMES = tuple(features(Compared("any", "any")))

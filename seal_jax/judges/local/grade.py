@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from seal_jax.judges.local.denial import NEGATIONS
 from seal_jax.judges.local.features import Compared, features
-from seal_jax.tasks.knowledge.parse import is_blank
 from seal_jax.tasks.knowledge.words import (
     MARKS,
     MONTHS,
@@ -25,6 +24,7 @@ from seal_jax.tasks.knowledge.words import (
     words,
 )
 from seal_jax.tasks.protocol import Verdict
+from seal_jax.tasks.texts import is_blank
 
 # Results record it: verdicts of graders with different names are not to be compared.
 GRADER = "local-2"

@@ -1,4 +1,4 @@
-"""What the cures are compared with: the start, all passages at once, and a delta a passage."""
+"""What mitigations are compared with: the start, all passages at once, a delta a passage."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -7,15 +7,19 @@ from typing import Any
 from seal_jax.loop.continual import updates
 from seal_jax.loop.continual.outcomes import Arm, Start
 from seal_jax.loop.continual.updates import Group
+from seal_jax.loop.stage import Stage
 
 Record = dict[str, Any]
 
 
 def start(groups: Sequence[Group]) -> Start:
-    """The answers of the model that the sequences start from."""
+    """The marks of the model that the sequences start from."""
 
     def work(group: Group) -> Record:
-        asked = [updates.ask(group, None, group.at(step)) for step in range(group.steps)]
+        asked = [
+            updates.ask(group, None, group.at(step), f"start/{group.number}/{step}")
+            for step in range(group.steps)
+        ]
         return {
             "rows": [[of[k] for of in asked] for k in range(len(group.sequences))],
             "unrelated": updates.unrelated_losses(group, None),
@@ -23,7 +27,7 @@ def start(groups: Sequence[Group]) -> Start:
 
     records = _each_group("start", groups, work)
     return Start(
-        answers=[row for record in records for row in record["rows"]],
+        marks=[row for record in records for row in record["rows"]],
         unrelated_S=[loss for record in records for loss in record["unrelated"]],
     )
 
@@ -34,7 +38,10 @@ def joint(groups: Sequence[Group]) -> Arm:
     def work(group: Group) -> Record:
         steps = range(group.steps)
         total_K = updates.learn_at_once(group, steps, _texts(group))
-        asked = [updates.ask(group, total_K, group.at(step)) for step in steps]
+        asked = [
+            updates.ask(group, total_K, group.at(step), f"joint/{group.number}/{step}")
+            for step in steps
+        ]
         return {
             "rows": [[of[k] for of in asked] for k in range(len(group.sequences))],
             "unrelated": updates.unrelated_losses(group, total_K),
@@ -55,7 +62,12 @@ def separate(groups: Sequence[Group]) -> Arm:
     def work(group: Group) -> Record:
         texts = _texts(group)
         asked = [
-            updates.ask(group, updates.learn_at_once(group, [step], texts), group.at(step))
+            updates.ask(
+                group,
+                updates.learn_at_once(group, [step], texts),
+                group.at(step),
+                f"separate/{group.number}/{step}",
+            )
             for step in range(group.steps)
         ]
         return {"rows": [[of[k] for of in asked] for k in range(len(group.sequences))]}
@@ -76,7 +88,10 @@ def _texts(group: Group) -> list[list[str]]:
 
     return [
         group.run.once(
-            "edits", f"continual start/{group.number}/{step}", functools.partial(work, step)
+            "edits",
+            f"continual start/{group.number}/{step}",
+            functools.partial(work, step),
+            stage=Stage(kind="continual", what="start"),
         )["texts"]
         for step in range(group.steps)
     ]
@@ -87,10 +102,10 @@ def _each_group(
 ) -> list[Record]:
     """A record of each group, from the ledger or made now."""
     run = groups[0].run
-    records = []
+    records, ungraded = [], len(run.ungraded)
     with run.stage(f"continual {name}", len(groups), "group") as progress:
         for group in groups:
-            key = f"{name}/{group.number}"
-            records.append(run.once("retest", key, functools.partial(work, group)))
+            make = functools.partial(work, group)
+            records.append(updates.retested(run, name, f"{name}/{group.number}", make, ungraded))
             progress.update(1)
     return records

@@ -1,4 +1,4 @@
-"""The continual experiment: sequences of passages learned one after another, under every cure."""
+"""The continual experiment: sequences of passages, one after another, under each mitigation."""
 
 import zlib
 from collections.abc import Sequence
@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax.loop import contexts, memory, policies
+from seal_jax.loop import contexts, memory, policies, rewards
+from seal_jax.loop.arms import without_self_edit
 from seal_jax.loop.continual import bounds, outcomes, updates
-from seal_jax.loop.continual.cures import Cure
+from seal_jax.loop.continual.mitigations import Mitigation
 from seal_jax.loop.continual.outcomes import Arm
 from seal_jax.loop.continual.updates import Group
 from seal_jax.loop.job import run_job
 from seal_jax.loop.policies import Policy
 from seal_jax.loop.run import Run
-from seal_jax.loop.session import Session
 from seal_jax.runtime import hosts
 from seal_jax.settings import Settings, SettingsError
-from seal_jax.tasks.knowledge import splits
+from seal_jax.tasks import splits
 from seal_jax.tasks.protocol import Context
 
 # Settings on which the memory of a group depends.
@@ -49,16 +49,21 @@ def continual(
       What it wrote to results.json; see `outcomes.results`. "sequences" has the passages' ids.
 
     Raises:
-      SettingsError: of another task, or too few passages; and as `run_job` does.
+      SettingsError: too few passages, or no self-edits to write; and as `run_job` does.
     """
-    if settings.task != "knowledge":
-        raise SettingsError("continual is for knowledge incorporation: set task to 'knowledge'.")
     if not hosts.join().alone:
         raise SettingsError(
             "continual runs on one host: each of its updates starts from the one before."
         )
 
-    def work(run: Run[Session]) -> dict[str, Any]:
+    def work(run: Run) -> dict[str, Any]:
+        if not run.session.task.writes:
+            raise SettingsError(f"{without_self_edit(run.session.task)}, which continual writes.")
+        if run.session.task.directs and "joint" in settings.continual.bounds:
+            raise SettingsError(
+                "continual.bounds: 'joint' learns the self-edits of several contexts in one "
+                "update, and here each says how it is learned: leave it out."
+            )
         policy = Policy(run, 0)
         if policy_from:
             policy = policies.restore_policy(run, policy_from, policy_version)
@@ -76,18 +81,17 @@ def continual(
 
 
 def draw_sequences(
-    available: Sequence[Context], *, sequences: int, passages: int, seed: int
+    asked: Sequence[Context], *, sequences: int, passages: int, seed: int
 ) -> list[list[Context]]:
-    """Sequences of passages with questions; further sequences change none of the others.
+    """Sequences of contexts that are asked; further sequences change none of the others.
 
     Raises:
       SettingsError: there are too few passages.
     """
-    asked = [context for context in available if context.questions]
     if passages > len(asked):
         raise SettingsError(
             f"continual.passages is {passages}, but there are {len(asked)} passages with "
-            "questions: lower it, or give a larger data.eval_path."
+            "questions: lower it, or give more evaluation contexts."
         )
     name = zlib.crc32(b"continual sequences")
     return [
@@ -99,26 +103,28 @@ def draw_sequences(
     ]
 
 
-def _experiment(run: Run[Session], params) -> dict[str, Any]:
+def _experiment(run: Run, params) -> dict[str, Any]:
     own = run.session.settings.continual
     drawn = draw_sequences(
-        contexts.available(run.session, "eval").contexts,
+        contexts.asked(run.session, contexts.available(run.session, "eval").contexts),
         sequences=own.sequences,
         passages=own.passages,
         seed=run.session.settings.seed,
     )
     groups = _groups(run, params, drawn)
     run.say(
-        f"{own.sequences} sequences of {own.passages} passages; cures: {', '.join(own.cures)}; "
-        f"bounds: {', '.join(own.bounds) or 'none'}"
+        f"{own.sequences} sequences of {own.passages} passages; "
+        f"mitigations: {', '.join(own.mitigations)}; bounds: {', '.join(own.bounds) or 'none'}"
     )
     start = bounds.start(groups)
-    arms = [_cured(run, groups, Cure(name, own)) for name in own.cures]
+    arms = [_mitigated(run, groups, Mitigation(name, own)) for name in own.mitigations]
     arms += [bounds.BOUNDS[name](groups) for name in own.bounds]
     results = outcomes.results(
         start,
         arms,
-        metrics=("accuracy", "gold_log_likelihood") if own.answers else ("gold_log_likelihood",),
+        metrics=[metric.name for metric in rewards.metrics(run.session.task)]
+        if own.answers
+        else ["gold_log_likelihood"],
         seed=run.session.settings.seed,
         draws=run.session.settings.evaluation.bootstrap_draws,
     )
@@ -126,19 +132,18 @@ def _experiment(run: Run[Session], params) -> dict[str, Any]:
     return results | {"sequences": [[context.id for context in sequence] for sequence in drawn]}
 
 
-def _groups(run: Run[Session], params, drawn: Sequence[list[Context]]) -> list[Group]:
+def _groups(run: Run, params, drawn: Sequence[list[Context]]) -> list[Group]:
     """The sequences, inner.candidates at a time."""
     session, settings = run.session, run.session.settings
     flat = [context for sequence in drawn for context in sequence]
-    session.check_positions(flat)
     texts = splits.choose(
-        contexts.available(session, "train").contexts,
+        list(session.task.reference_texts("train")),
         settings.continual.unrelated,
         seed=None,
         name="unrelated texts",
     )
     limit = settings.continual.unrelated_tokens
-    unrelated = [session.encode(context.text)[:limit] for context in texts]
+    unrelated = [session.encode(text)[:limit] for text in texts]
     size = settings.inner.candidates
     return [
         Group(
@@ -147,32 +152,32 @@ def _groups(run: Run[Session], params, drawn: Sequence[list[Context]]) -> list[G
             number=number,
             first=first,
             sequences=list(drawn[first : first + size]),
-            width=session.query_width(flat),
+            width=session.width(flat),
             unrelated=unrelated,
         )
         for number, first in enumerate(range(0, len(drawn), size))
     ]
 
 
-def _cured(run: Run[Session], groups: Sequence[Group], cure: Cure) -> Arm:
-    """The sequences under a cure."""
+def _mitigated(run: Run, groups: Sequence[Group], mitigation: Mitigation) -> Arm:
+    """The sequences under a mitigation."""
     steps = groups[0].steps
     total = steps * sum(len(group.sequences) for group in groups)
     with (
-        run.stage(f"continual {cure.name}", total, "update") as progress,
-        memory.needed_by(f"continual {cure.name}", *_OF_GROUPS),
+        run.stage(f"continual {mitigation.name}", total, "update") as progress,
+        memory.needed_by(f"continual {mitigation.name}", *_OF_GROUPS),
     ):
-        records = [updates.run_group(group, cure, progress) for group in groups]
+        records = [updates.run_group(group, mitigation, progress) for group in groups]
     learned = [
-        run.ledger.find("learned", f"{cure.name}/{group.number}/{step}") or {}
+        run.ledger.find("learned", f"{mitigation.name}/{group.number}/{step}") or {}
         for group in groups
         for step in range(steps)
     ]
     return Arm(
-        name=cure.name,
+        name=mitigation.name,
         steps=[[row for of in records for row in of[i]["rows"]] for i in range(steps)],
         unrelated_S=[loss for of in records for loss in of[-1]["unrelated"]],
-        keeps_old_data=cure.keeps_old_data,
+        keeps_old_data=mitigation.keeps_old_data,
         trained_tokens=sum(record["real_tokens"] for record in learned),
         failed=sum(one["reason"] is not None for record in learned for one in record["updates"]),
     )

@@ -1,4 +1,4 @@
-"""One group of sequences under one cure: self-edit, update, merge, and ask again, step by step.
+"""A group of sequences under a mitigation: self-edit, update, merge, and ask again, step by step.
 
 The group's K models are the base parameters with K total deltas: every earlier update of a sequence
 has its place in it, beside the others.
@@ -6,8 +6,9 @@ has its place in it, beside the others.
 
 import dataclasses
 import functools
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,14 +17,17 @@ import numpy as np
 from seal_jax.core import inner, retention
 from seal_jax.core.delta import Delta
 from seal_jax.core.randomness import keys_for
-from seal_jax.loop import answering, generation, inner_loop, trials
-from seal_jax.loop.continual.cures import Cure
+from seal_jax.loop import answering, attempt, inner_loop
+from seal_jax.loop.continual.mitigations import Mitigation
 from seal_jax.loop.run import Run
-from seal_jax.loop.session import Session
+from seal_jax.loop.session import Bounds, EncodedLesson, Session
+from seal_jax.loop.stage import Stage
 from seal_jax.runs.checkpoints import CheckpointError
+from seal_jax.runtime import interruption
 from seal_jax.runtime.progress import Progress
-from seal_jax.settings import Continual, Inner
-from seal_jax.tasks.protocol import Context
+from seal_jax.settings import Continual
+from seal_jax.stats.intervals import mean
+from seal_jax.tasks.protocol import Context, Lesson, Refusal
 from seal_jax.weights import tokenizer
 
 Record = dict[str, Any]
@@ -41,11 +45,11 @@ class Group:
       number: of the group.
       first: number of its first sequence.
       sequences: the passages of each, in order; at most inner.candidates sequences.
-      width: see Session.query_width.
+      width: see Session.width.
       unrelated: token ids of texts whose loss shows what else is lost.
     """
 
-    run: Run[Session] = dataclasses.field(repr=False)
+    run: Run = dataclasses.field(repr=False)
     params: Any = dataclasses.field(repr=False)
     number: int
     first: int
@@ -56,6 +60,11 @@ class Group:
     @property
     def steps(self) -> int:
         return len(self.sequences[0])
+
+    @property
+    def count(self) -> int:
+        """K, of which the last ones may be padding."""
+        return self.run.session.settings.inner.candidates
 
     def at(self, step: int) -> list[Context]:
         """The passage of each sequence at a step."""
@@ -70,50 +79,76 @@ def nothing(group: Group) -> Delta:
     """K total deltas without an update in them."""
     session = group.run.session
     spec = session.settings.inner.lora.spec()
-    keys_K = session.devices.shard(keys_for(0, [("nothing",)] * session.settings.inner.candidates))
+    keys_K = session.devices.shard(keys_for(0, [("nothing",)] * group.count))
     start_K = inner.init_candidates(spec, group.params, keys_K)
     empty = functools.partial(retention.empty, slots=group.steps)
     return jax.jit(jax.vmap(empty))(start_K)
 
 
-def run_group(group: Group, cure: Cure, progress: Progress) -> list[Record]:
+def run_group(group: Group, mitigation: Mitigation, progress: Progress) -> list[Record]:
     """All steps of a group, each remembered in the ledger.
 
     Returns:
       For each step {"rows"}: [sequence][passage so far], see `ask`; the last one also has
       "unrelated", a loss of each sequence.
     """
-    run, stage = group.run, f"{cure.name}/{group.number}"
-    line = f"continual-{cure.name}-{group.number}"
-    done = [run.ledger.find("retest", f"{stage}/{step}") for step in range(group.steps)]
-    if None not in done:
+    run, stage = group.run, f"{mitigation.name}/{group.number}"
+    line = f"continual-{mitigation.name}-{group.number}"
+    done = run.records("retest", [f"{stage}/{step}" for step in range(group.steps)])
+    if len(done) == group.steps:
         progress.update(len(group.sequences) * group.steps)
         return done
     checkpoints = run.checkpoints(line)
-    records = []
+    records, ungraded = [], len(run.ungraded)
     total_K = nothing(group)
     for step in range(group.steps):
-        total_K = _update(group, cure, total_K, step, stage, checkpoints)
-        retest = functools.partial(_retest, group, total_K, step)
-        records.append(run.once("retest", f"{stage}/{step}", retest))
+        total_K = _update(group, mitigation, total_K, step, stage, checkpoints)
+        retest = functools.partial(_retest, group, total_K, step, f"{stage}/{step}")
+        records.append(retested(run, mitigation.name, f"{stage}/{step}", retest, ungraded))
         progress.update(len(group.sequences))
-    run.discard_checkpoints(line)
+    if len(run.ungraded) == ungraded:
+        run.discard_checkpoints(line)
     return records
 
 
-def _retest(group: Group, total_K: Delta, step: int) -> Record:
+def retested(
+    run: Run, name: str, key: str, work: Callable[[], Record], ungraded: int = 0
+) -> Record:
+    """What models say of passages after an update, from the ledger or asked now.
+
+    It is not recorded once a judge has failed, so that the same command asks again.
+
+    Args:
+      name: of the mitigation or bound.
+      ungraded: how many units were ungraded before those of this group.
+    """
+    found = run.ledger.find("retest", key)
+    if found is None:
+        interruption.check()
+        found = work()
+        if len(run.ungraded) == ungraded:
+            run.record("retest", key, found, Stage(kind="continual", what=name))
+    return found
+
+
+def _retest(group: Group, total_K: Delta, step: int, key: str) -> Record:
     """What the group's models say of all passages so far."""
-    asked = [ask(group, total_K, group.at(seen)) for seen in range(step + 1)]
+    asked = [ask(group, total_K, group.at(seen), f"{key}/{seen}") for seen in range(step + 1)]
     record: Record = {"rows": [[of[k] for of in asked] for k in range(len(group.sequences))]}
     if step + 1 == group.steps:
         record["unrelated"] = unrelated_losses(group, total_K)
     return record
 
 
-def _update(group: Group, cure: Cure, total_K: Delta, step: int, stage: str, checkpoints) -> Delta:
+def _update(
+    group: Group, mitigation: Mitigation, total_K: Delta, step: int, stage: str, checkpoints
+) -> Delta:
     """The total deltas after one more passage, trained now or restored."""
     run, key = group.run, f"{stage}/{step}"
-    written = run.once("edits", f"continual {key}", lambda: _write(group, cure, total_K, step))
+    of = Stage(kind="continual", what=mitigation.name)
+    written = run.once(
+        "edits", f"continual {key}", lambda: _write(group, mitigation, total_K, step), stage=of
+    )
     if run.ledger.find("learned", key) is not None:
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), total_K.tree)
         try:
@@ -121,77 +156,79 @@ def _update(group: Group, cure: Cure, total_K: Delta, step: int, stage: str, che
             return Delta(group.run.session.devices.shard(restored), total_K.spec)
         except CheckpointError as error:
             run.say(f"continual {key}: {error} The update is done again.")
-    lessons = _lessons(group, cure, written, step, stage)
+    lessons, reasons = _lessons(group, mitigation, written, step, stage)
     session = run.session
-    past_K = cure.past(
+    past_K = mitigation.past(
         total_K,
         [session.edit_prompt(context) for context in group.at(step)],
         [[session.encode(text) for text in texts] for texts in written.get("recalled", [])],
     )
-    deltas_K, results_K, tokens = inner_loop.train(
+    trained = inner_loop.train(
         session,
         group.params,
         lessons,
+        [("init", "continual", *group.name(k, step)) for k in range(len(lessons))],
         order=("continual", step),
-        settings=_recipe(session, cure),
-        max_epochs=session.settings.max_epochs,
+        count=group.count,
+        bounds=_bounds(session, _added(mitigation)),
         pasts_K=session.devices.shard(past_K),
     )
-    merged_K = cure.merged(group.params, total_K, deltas_K, results_K.finite, step)
+    finite_K = trained.results_K.finite
+    merged_K = mitigation.merged(group.params, total_K, trained.deltas_K, finite_K, step)
     total_K = session.devices.shard(merged_K)  # where a continued run puts it
-    results = jax.device_get(results_K)
+    results = jax.device_get(trained.results_K)
     checkpoints.save(step, total_K.tree)
     checkpoints.wait()
-    run.once(
-        "learned",
-        key,
-        lambda: {
-            "updates": [
-                _describe(results, k, lesson.sequences) for k, lesson in enumerate(lessons)
-            ],
-            "real_tokens": tokens.real,
-            "computed_tokens": tokens.computed,
-        },
-    )
+    learned = {
+        "updates": [
+            _describe(results, k, *of) for k, of in enumerate(zip(lessons, reasons, strict=True))
+        ],
+        "real_tokens": trained.tokens.real,
+        "computed_tokens": trained.tokens.computed,
+    }
+    run.once("learned", key, lambda: learned, stage=of)
     return total_K
 
 
-def _recipe(session: Session, cure: Cure) -> Inner:
-    """The inner loop's settings, with room for what the cure adds."""
-    settings, own = session.settings.inner, cure.settings
-    room = settings.max_sequences
-    room += own.replay_sequences if cure.has("replay") else 0
-    room += own.rehearsal_texts if cure.has("rehearsal") else 0
-    return dataclasses.replace(settings, max_sequences=room)
+def _bounds(session: Session, more: int) -> Bounds:
+    """What the inner program is made for, with room for so many more sequences."""
+    own, size = session.bounds, session.settings.inner.batch_size
+    steps = own.steps and own.steps + own.epochs * math.ceil(more / size)
+    return Bounds(sequences=own.sequences + more, epochs=own.epochs, steps=steps)
 
 
-def _describe(results: inner.InnerResult, k: int, sequences: Sequence[Tokens]) -> Record:
+def _added(mitigation: Mitigation) -> int:
+    """The most sequences that a mitigation adds to an update."""
+    own = mitigation.settings
+    replayed = own.replay_sequences if mitigation.has("replay") else 0
+    return replayed + (own.rehearsal_texts if mitigation.has("rehearsal") else 0)
+
+
+def _describe(
+    results: inner.InnerResult, k: int, lesson: EncodedLesson, refused: str | None
+) -> Record:
     losses = results.losses_S[k][results.taken_S[k]]
+    diverged = None if bool(results.finite[k]) else attempt.DIVERGED
     return {
-        "sequences": len(sequences),
+        "head": lesson.head,
+        "sequences": len(lesson.sequences),
         "steps": len(losses),
-        "first_loss": generation.finite(losses[0]) if len(losses) else None,
-        "last_loss": generation.finite(losses[-1]) if len(losses) else None,
-        "reason": (
-            "the self-edit holds no text to train on"
-            if not sequences
-            else None
-            if bool(results.finite[k])
-            else "the inner update became non-finite"
-        ),
+        "first_loss": answering.finite(losses[0]) if len(losses) else None,
+        "last_loss": answering.finite(losses[-1]) if len(losses) else None,
+        "reason": diverged if lesson.sequences else refused,
     }
 
 
-def _write(group: Group, cure: Cure, total_K: Delta, step: int) -> Record:
-    """The self-edits of a step, and what else the models write for their cure, as texts."""
+def _write(group: Group, mitigation: Mitigation, total_K: Delta, step: int) -> Record:
+    """The self-edits of a step, and what else the models write for their mitigation, as texts."""
     session, settings = group.run.session, group.run.session.settings
-    own = cure.settings
+    own = mitigation.settings
     record = write_edits(group, nothing(group) if own.writer == "start" else total_K, step)
-    if cure.has("rehearsal"):
+    if mitigation.has("rehearsal"):
         style = settings.edits.prompt_style
         prompt = tokenizer.chat_prompt(session.tokenizer, _SUBJECT, style)
         record["rehearsed"] = _write_own(group, own, total_K, step, "rehearsal", prompt)
-    if cure.has("distill"):
+    if mitigation.has("distill"):
         prompt = tokenizer.start_of_text(session.tokenizer)
         record["recalled"] = _write_own(group, own, total_K, step, "distill", prompt)
     return record
@@ -206,11 +243,12 @@ def _write_own(
         session.settings.edits.sample_settings(session.stop_ids),
         max_new_tokens=own.rehearsal_tokens,
     )
-    return generation.write(
+    return answering.generate(
         session,
         group.params,
         total_K,
         [[prompt] * own.rehearsal_texts for _ in group.sequences],
+        count=group.count,
         width=len(prompt),
         draws=[(draw, *group.name(k, step)) for k in range(len(group.sequences))],
         sample=sample,
@@ -225,15 +263,17 @@ def write_edits(group: Group, total_K: Delta, step: int) -> Record:
     prompts = [session.edit_prompt(context) for context in group.at(step)]
     buckets = settings.edits.prompt_buckets
     longest = max(map(len, prompts))
-    written = generation.write(
+    written = answering.generate(
         session,
         group.params,
         total_K,
         [[prompt] for prompt in prompts],
+        count=group.count,
         width=next(bucket for bucket in buckets if bucket >= longest),
         draws=[("continual", *group.name(k, step)) for k in range(len(prompts))],
         sample=settings.edits.sample_settings(session.stop_ids),
         at_once=1,
+        automaton=session.automaton,
     )
     return {
         "step": step,
@@ -243,64 +283,91 @@ def write_edits(group: Group, total_K: Delta, step: int) -> Record:
     }
 
 
-def lesson(
-    group: Group, k: int, steps: Sequence[int], sequences: Sequence[Tokens]
-) -> inner_loop.Lesson:
-    """What one sequence learns at once, of one step or of several."""
-    settings = group.run.session.settings.inner
-    return inner_loop.Lesson(
-        sequences=sequences,
-        learning_rate=settings.learning_rate,
-        epochs=settings.epochs,
-        init=("init", "continual", *group.name(k, steps[0])),
+def lesson(group: Group, k: int, step: int, text: str) -> EncodedLesson | Refusal:
+    """What a self-edit about a sequence's passage at a step teaches, or why it teaches nothing."""
+    session, context = group.run.session, group.sequences[k][step]
+    read = session.task.read(context, text, 0)
+    return attempt.candidate(session, context, read, index=k, replicate=0).lesson
+
+
+def joined(session: Session, lessons: Sequence[EncodedLesson | Refusal]) -> EncodedLesson:
+    """One lesson with the sequences of all; it is learned as the first one says."""
+    inner_settings = session.settings.inner
+    taught = [one for one in lessons if isinstance(one, EncodedLesson)]
+    first = EncodedLesson(
+        sequences=(),
+        loss_masks=(),
+        learning_rate=inner_settings.learning_rate,
+        epochs=inner_settings.epochs,
+    )
+    if isinstance(lessons[0], EncodedLesson):
+        first = lessons[0]
+    return dataclasses.replace(
+        first,
+        sequences=tuple(s for one in taught for s in one.sequences),
+        loss_masks=tuple(m for one in taught for m in one.loss_masks),
     )
 
 
-def tokens_of(group: Group, k: int, step: int, text: str) -> tuple[Tokens, ...]:
-    """The training sequences of a self-edit about a sequence's passage at a step."""
-    session = group.run.session
-    said = session.task.sequences(group.sequences[k][step], text)
-    return trials.tokenize(session, said).sequences
-
-
-def _lessons(group: Group, cure: Cure, written: Record, step: int, stage: str):
-    """What each sequence learns at a step."""
+def _lessons(
+    group: Group, mitigation: Mitigation, written: Record, step: int, stage: str
+) -> tuple[list[EncodedLesson], list[str | None]]:
+    """What each sequence learns at a step, and why its self-edit teaches nothing, if so."""
     run, session = group.run, group.run.session
     earlier = []
     for before in range(step):
         record = run.ledger.find("edits", f"continual {stage}/{before}")
         assert record is not None, "steps are done in order"
         earlier.append(record["texts"])
-    lessons = []
+    lessons, reasons = [], []
     for k, text in enumerate(written["texts"]):
-        old = [
-            sequence
-            for before, texts in enumerate(earlier)
-            for sequence in tokens_of(group, k, before, texts[k])
-        ]
-        seed = (session.settings.seed, zlib.crc32(b"replay"), group.first + k, step)
-        sequences = [*tokens_of(group, k, step, text), *cure.replayed(old, seed=seed)]
-        if cure.has("rehearsal"):
-            sequences += trials.tokenize(session, written["rehearsed"][k]).sequences
-        lessons.append(lesson(group, k, [step], sequences))
-    return lessons
+        own = lesson(group, k, step, text)
+        more = [own]
+        if earlier:
+            old = joined(
+                session, [lesson(group, k, before, of[k]) for before, of in enumerate(earlier)]
+            )
+            seed = (session.settings.seed, zlib.crc32(b"replay"), group.first + k, step)
+            chosen = mitigation.replayed(len(old.sequences), seed=seed)
+            more.append(
+                dataclasses.replace(
+                    old,
+                    sequences=tuple(old.sequences[i] for i in chosen),
+                    loss_masks=tuple(old.loss_masks[i] for i in chosen),
+                )
+            )
+        if mitigation.has("rehearsal") and written["rehearsed"][k]:
+            more.append(session.lesson(Lesson(sequences=tuple(written["rehearsed"][k]))))
+        lessons.append(joined(session, more))
+        reasons.append(own.reason if isinstance(own, Refusal) else None)
+    return lessons, reasons
 
 
-def ask(group: Group, total_K: Delta | None, contexts: Sequence[Context]) -> list[list[Record]]:
-    """What the group's models say of one passage each: a record a question.
+def ask(group: Group, total_K: Delta | None, contexts: Sequence[Context], key: str) -> list[Record]:
+    """What the group's models say of one passage each: {"answers", "scores"}.
 
-    Without continual.answers, a record has the question's id and gold_log_likelihood alone.
+    Without continual.answers, answers have the question's id and gold_log_likelihood alone.
+
+    Args:
+      key: names the marks in the ledger.
     """
-    session = group.run.session
+    run, session = group.run, group.run.session
+    exams = [session.exam(context, "adapted") for context in contexts]
+    how = {"count": group.count, "width": group.width}
     if session.settings.continual.answers:
-        return answering.ask(session, group.params, total_K, contexts, group.width)
-    believed = answering.believe(session, group.params, total_K, contexts, group.width)
+        said = answering.ask(session, group.params, total_K, exams, **how)
+        stage = Stage(kind="continual", what=key)
+        return attempt.mark(run, key, list(zip(contexts, said, strict=True)), stage)
+    scored = answering.score(session, group.params, total_K, exams, **how)
     return [
-        [
-            {"question": question.id, "gold_log_likelihood": value}
-            for question, value in zip(context.questions, of, strict=True)
-        ]
-        for context, of in zip(contexts, believed, strict=True)
+        {
+            "answers": [
+                {"question": question, "gold_log_likelihood": value}
+                for question, value in of.items()
+            ],
+            "scores": {"gold_log_likelihood": None if None in of.values() else mean(of.values())},
+        }
+        for of in scored
     ]
 
 
@@ -309,12 +376,13 @@ def unrelated_losses(group: Group, total_K: Delta | None) -> list[float | None]:
     count, texts = len(group.sequences), group.unrelated
     prompts = [[tokens[:1] for tokens in texts]] * count
     rests = [[tokens[1:] for tokens in texts]] * count
-    found = generation.likelihoods(
+    found = answering.gold_log_likelihoods(
         group.run.session,
         group.params,
         total_K,
         prompts,
         rests,
+        count=group.count,
         width=1,
         max_gold_tokens=max(len(tokens) for tokens in texts) - 1,
     )
@@ -332,24 +400,20 @@ def learn_at_once(group: Group, steps: Sequence[int], texts: Sequence[Sequence[s
       texts: the self-edits of each step, [step][sequence], for all steps of the group.
     """
     session, start_K = group.run.session, nothing(group)
-    uncured = Cure("none", session.settings.continual)
+    unmitigated = Mitigation("none", session.settings.continual)
     lessons = [
-        lesson(
-            group,
-            k,
-            steps,
-            [sequence for s in steps for sequence in tokens_of(group, k, s, texts[s][k])],
-        )
+        joined(session, [lesson(group, k, at, texts[at][k]) for at in steps])
         for k in range(len(group.sequences))
     ]
-    settings = session.settings.inner
-    deltas_K, results_K, _ = inner_loop.train(
+    trained = inner_loop.train(
         session,
         group.params,
         lessons,
+        [("init", "continual", *group.name(k, steps[0])) for k in range(len(lessons))],
         order=("continual", steps[0]),
-        settings=dataclasses.replace(settings, max_sequences=settings.max_sequences * len(steps)),
-        max_epochs=session.settings.max_epochs,
-        pasts_K=session.devices.shard(uncured.past(start_K, [], [])),
+        count=group.count,
+        bounds=_bounds(session, session.bounds.sequences * (len(steps) - 1)),
+        pasts_K=session.devices.shard(unmitigated.past(start_K, [], [])),
     )
-    return uncured.merged(group.params, start_K, deltas_K, results_K.finite, steps[0])
+    finite_K = trained.results_K.finite
+    return unmitigated.merged(group.params, start_K, trained.deltas_K, finite_K, steps[0])

@@ -1,101 +1,97 @@
-"""The page's first section: what the run was."""
+"""What a run was, and what its stages took."""
 
-from typing import Any
+from seal_jax.reports.html.run_records import Record, RunRecords
+from seal_jax.reports.records import StageRecords
 
-from seal_jax.reports.finished_run import GRIDS
-from seal_jax.reports.html.markup import Html, details, section, table, tag
-from seal_jax.reports.html.run_records import RunRecords
-from seal_jax.runs import run_dir
-
-Record = dict[str, Any]
-
-_HIGHLIGHTS = (
-    "task",
-    "model.path",
-    "model.adapter",
-    "model.dtype",
-    "prompts.edit_format",
-    "edits.samples",
-    "edits.temperature",
-    "restem.rounds",
-    "restem.contexts_per_round",
-    "restem.rule",
-    "reward.kind",
-    "few_shot.reward",
-    "reward.replicates",
-    "inner.lora.rank",
-    "inner.learning_rate",
-    "inner.epochs",
-    "continual.sequences",
-    "continual.passages",
-    "continual.writer",
-    "continual.cures",
-    "continual.bounds",
-    "evaluation.contexts",
-    "evaluation.edits",
-    "data.train_path",
-    "data.eval_path",
-    "policy_from",
-    "seed",
-)
+_HIGHLIGHTS = """
+task model.path model.adapter model.dtype prompts.edit_format edits.samples edits.temperature
+edits.directives restem.rounds restem.contexts_per_round restem.rule reward.kind reward.replicates
+inner.lora.rank inner.learning_rate inner.epochs continual.sequences continual.passages
+continual.writer continual.mitigations continual.bounds evaluation.contexts evaluation.edits
+data.train_path data.eval_path policy_from seed
+""".split()
 # Settings that are of one kind of run, and say nothing of another.
-_ONLY_FEW_SHOT = ("few_shot.",)
-_ONLY_CONTINUAL = ("continual.",)
 _ONLY_ROUNDS = ("restem.", "reward.", "evaluation.", "edits.samples")
-_ONLY_KNOWLEDGE = ("prompts.", "data.", "reward.kind", "restem.contexts", "evaluation.contexts")
+_ONLY_PASSAGES = ("prompts.", "data.", "restem.contexts", "evaluation.contexts")
 
 
-def head(run: RunRecords) -> Html:
-    """What the run was: settings that matter, model, versions."""
-    others = _ONLY_KNOWLEDGE if run.few_shot else _ONLY_FEW_SHOT
-    others += _ONLY_ROUNDS if run.continual else _ONLY_CONTINUAL
-    shown = {
-        key: run.setting(key)
+def about(run: RunRecords) -> Record:
+    """The settings that matter and all of them, model, grader and versions, and what was left out.
+
+    Returns:
+      {"title", "highlights", "settings" (rows), "facts", "left_out" (rows)}.
+    """
+    # A task with a group of settings says there what it is about: where it is from, and how much.
+    own = f"{run.settings.get('task')}."
+    named = [key for key in run.settings if key.startswith((f"{own}train", f"{own}eval"))]
+    others = (*(_ONLY_PASSAGES if named else ()), *(_ONLY_ROUNDS if run.continual else ()))
+    others += () if run.continual else ("continual.",)
+    highlights = {
+        key: run.settings[key]
         for key in _HIGHLIGHTS
-        if run.setting(key) not in (None, "") and not key.startswith(others)
+        if run.settings.get(key) not in (None, "", []) and not key.startswith(others)
     }
-    if run.few_shot:
-        shown |= {
-            f"few_shot.{split}_tasks": len(run.setting(f"few_shot.{split}_tasks") or []) or "all"
-            for split in ("train", "eval")
-        }
-    facts: Record = {}
-    if run.finished:
-        grader = GRIDS if run.few_shot else run.results.get("grader")
-        facts = {"model": run.results.get("model"), "grader": grader}
-        facts |= run.results.get("versions", {})
-    blocks = [_facts(shown)]
-    if facts:
-        blocks.append(details("Model, grader and versions", _facts(facts)))
-    flat = [(key, tag("code", _value(value))) for key, value in run_dir.flatten(run.config)]
-    blocks.append(
-        details("Every setting", table("The resolved config", ["setting", "value"], flat, left=2))
-    )
-    left_out = run.results.get("left_out", {})
-    rows = [
-        (split, reason, count)
-        for split, of in left_out.items()
-        for reason, count in (of if isinstance(of, dict) else {}).items()
-    ]
+    for key in named:
+        value = run.settings[key]
+        highlights[key] = (len(value) or "all") if isinstance(value, list) else value
+    facts = {key: run.results.get(key) for key in ("model", "grader")}
+    facts |= run.results.get("versions", {})
+    found = run.results.get("left_out", {})
+    if "split" in run.config:  # what curate takes
+        found = {run.config["split"]: found}
+    left_out = [(split, *pair) for split, of in found.items() for pair in of.items()]
+    settings = [(key, {"code": value}) for key, value in run.settings.items()]
+    return {
+        "title": "The run", "highlights": highlights, "settings": settings, "facts": facts,
+        "left_out": left_out,
+    }  # fmt: skip
+
+
+def cost(run: RunRecords) -> Record:
+    """What each stage recorded, trained on and took.
+
+    Returns:
+      {"title", "rows", "notes"}.
+    """
+    seconds = run.timing.get("seconds", {})
+    rows, counts = [], []
+    for stage, of in run.stages.items():
+        counts.append([len(of.trials), of.real_tokens, of.computed_tokens])
+        own = {key: value for key, value in seconds.items() if key.startswith(f"{stage}: ")}
+        parts = (f"{key[len(stage) + 2 :]} {_duration(value)}" for key, value in own.items())
+        shown = [f"{n:,}" if n else "" for n in counts[-1]]
+        time = _duration(sum(own.values())) if own else ""
+        rows.append([stage, len(of.edits) or "", _progress(of), *shown, time, ", ".join(parts)])
+    notes = ["Tokens are those of the inner loops; computed ones include padding."]
     if rows:
-        last = "why" if run.few_shot else "number"
-        what = "task" if run.few_shot else "why"
-        blocks.append(
-            details(
-                "What was left out",
-                table("Left out", ["split", what, last], rows, left=3 if run.few_shot else 2),
-            )
-        )
-    return section("about", "The run", *blocks)
+        totals, total = [sum(of) for of in zip(*counts, strict=True)], seconds.get("total")
+        shown = [f"{n:,}" for n in totals]
+        rows.append(["all", "", "", *shown, _duration(total) if total else "", ""])
+    if not seconds:
+        notes.append("Times are written when the run is finished.")
+    elif run.timing.get("resumed"):
+        notes.append("Times are of the last process only: the run was continued.")
+    elif rows and totals[0] and total:
+        notes.append(f"{totals[0] / total * 3600:,.0f} inner loops an hour, all stages counted.")
+    return {"title": "Time and cost", "rows": rows, "notes": notes}
 
 
-def _facts(shown: Record) -> Html:
-    return tag(
-        "dl",
-        *(tag("div", tag("dt", key), tag("dd", _value(value))) for key, value in shown.items()),
-        class_="facts",
-    )
+def _progress(of: StageRecords) -> str:
+    """Batches done, and of how many where some are missing."""
+    if of.planned and of.groups < of.planned:
+        return f"{of.groups} of {of.planned}"
+    return str(of.groups or "")
 
 
-def _value(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+def _duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> _duration(7.25), _duration(125), _duration(7300)
+    ('7.2 s', '2 min 05 s', '2 h 01 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,117 +1,78 @@
-"""The section on the continual experiment: cures side by side, and a matrix of each."""
+"""The continual experiment: mitigations side by side, and a matrix of each."""
 
 from typing import Any
 
-from seal_jax.reports.html.arm_names import metric, number
-from seal_jax.reports.html.markup import Html, join, section, table, tag
-from seal_jax.reports.html.run_records import RunRecords
-
-Record = dict[str, Any]
-
-_NOTE = (
-    "A row is the model after so many self-edits, each merged into its weights; a column is the "
-    "passage of one self-edit. On the diagonal a passage has just been learned; below it later "
-    "self-edits have followed. Row 0 is the untouched model. The ± is a standard error over "
-    "sequences."
-)
+from seal_jax.reports.html.formats import interval, metric, number
+from seal_jax.reports.html.run_records import Record, RunRecords
+from seal_jax.tasks.protocol import Metric
 
 
-def continual(run: RunRecords) -> Html:
-    """What a model that keeps learning still knows."""
-    found = run.results.get("continual", {})
+def continual(run: RunRecords) -> Record | None:
+    """What a model that keeps learning still knows; None where the run has no such figures.
+
+    Returns:
+      {"title", "sequences" (how many), "metrics" (each with its name and the rows that sum up
+      mitigations and bounds), "matrices" ((caption, rows) of each mitigation in each), "passages"
+      (their heads)}.
+    """
+    found, bounds = run.results.get("continual"), run.results.get("bounds", {})
+    if not found:
+        return None
     # In the order in which the config names them: a file of results is sorted.
-    named = [name for name in run.setting("continual.cures", ()) if name in found]
-    cures = {name: found[name] for name in [*named, *found]}
-    if not cures:
-        return Html("")
-    sequences = len(run.results.get("sequences", []))
-    names = list(dict.fromkeys(name for cure in cures.values() for name in cure["matrices"]))
-    blocks = [_summary(name, cures, run.results.get("bounds", {}), sequences) for name in names]
-    for name in names:
-        # One scale for all cures, so that a colour means the same in each.
-        known = [
-            value
-            for cure in cures.values()
-            for row in cure["matrices"][name]["matrix"]
-            for value in row
-            if value is not None
+    named = [name for name in run.settings.get("continual.mitigations", ()) if name in found]
+    mitigations = {name: found[name] for name in [*named, *found]}
+    metrics, matrices = [], []
+    for key in dict.fromkeys(key for of in mitigations.values() for key in of["matrices"]):
+        name = run.metric(key)
+        # One scale for all mitigations, so that a colour means the same in each.
+        rows = [row for of in mitigations.values() for row in of["matrices"][key]["matrix"]]
+        known = [value for row in rows for value in row if value is not None] or [0.0]
+        over = (min(known), max(known))
+        summary = [_summary(name, own, of["summary"][key], of) for own, of in mitigations.items()]
+        for bound, of in bounds.items():
+            end, rise = number(name, of["end"][key]), _share(of["unrelated"], "rise")
+            summary.append([f"bound: {bound}", "", "", end, "", "", "", rise])
+        metrics.append({"name": metric(name), "summary": summary})
+        matrices += [
+            (f"{mitigation}: {metric(name, unit=True)}", _matrix(name, of["matrices"][key], over))
+            for mitigation, of in mitigations.items()
         ]
-        scale = (min(known), max(known)) if known else (0.0, 0.0)
-        blocks += [_matrix(cure, name, of["matrices"][name], scale) for cure, of in cures.items()]
-    return section("continual", "Continual self-edits", *blocks, tag("p", _NOTE, class_="note"))
+    passages = ["", *(f"passage {c + 1}" for c in range(len(rows[0])))]
+    return {
+        "title": "Continual self-edits", "sequences": len(run.results.get("sequences", [])),
+        "metrics": metrics, "matrices": matrices, "passages": passages,
+    }  # fmt: skip
 
 
-def _summary(name: str, cures: Record, bounds: Record, sequences: int) -> Html:
-    """Every cure and bound in one metric."""
-    rows: list[list[object]] = []
-    for cure, of in cures.items():
-        found = of["summary"][name]
-        label = f"{cure} (keeps old data)" if of["keeps_old_data"] else cure
-        rows.append(
-            [
-                label,
-                *(number(name, found[key]) for key in ("start", "own", "end")),
-                _share(found["retained_share"]),
-                _share(found.get("share_over_uncured")),
-                _share(found.get("own_gain_of_uncured")),
-                _share(of["unrelated"] and of["unrelated"]["rise"]),
-            ]
-        )
-    for bound, of in bounds.items():
-        rise = _share(of["unrelated"] and of["unrelated"]["rise"])
-        rows.append([f"bound: {bound}", "", "", number(name, of["end"][name]), "", "", "", rise])
-    heads = [
-        "cure",
-        "start",
-        "after own update",
-        "end",
-        "retained share",
-        "share over uncured",
-        "own gain of uncured",
-        "rise of unrelated loss (nats a token)",
+def _summary(name: str | Metric, mitigation: str, found: Record, of: Record) -> list[Any]:
+    """A mitigation in one metric."""
+    shares = ("retained_share", "share_over_unmitigated", "own_gain_of_unmitigated")
+    return [
+        f"{mitigation} (keeps old data)" if of["keeps_old_data"] else mitigation,
+        *(number(name, found[key]) for key in ("start", "own", "end")),
+        *(_share(found, key) for key in shares),
+        _share(of["unrelated"], "rise"),
     ]
-    caption = f"{metric(name).capitalize()}: means over passages and {sequences} sequences"
-    return table(caption, heads, rows)
 
 
-def _share(found: Record | None) -> object:
-    """A figure with its interval."""
-    if not found or found["value"] is None:
+def _share(found: Record | None, key: str) -> Any:
+    """A figure with its interval; "" where there is none."""
+    of = found and found.get(key)
+    if not of or of["value"] is None:
         return ""
-    interval = found["interval"]
-    beside = tag("small", f" [{', '.join(map(_two_digits, interval))}]") if interval else ""
-    return join([_two_digits(found["value"]), beside])
+    return {"text": number("share", of["value"]), "beside": interval("share", of["interval"])}
 
 
-def _two_digits(value: float) -> str:
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
-
-
-def _matrix(cure: str, name: str, found: Record, scale: tuple[float, float]) -> Html:
-    """One cure's matrix."""
-    low, high = scale
-    rows = []
-    for r, (values, errors) in enumerate(
-        zip(found["matrix"], found["standard_errors"], strict=True)
-    ):
-        cells: list[object] = [f"after edit {r}" if r else "before"]
+def _matrix(name: str | Metric, found: Record, over: tuple[float, float]) -> list[list[Any]]:
+    """One mitigation's matrix."""
+    rows: list[list[Any]] = []
+    for values, errors in zip(found["matrix"], found["standard_errors"], strict=True):
+        rows.append([f"after edit {len(rows)}" if rows else "before"])
         for value, error in zip(values, errors, strict=True):
             if value is None:
-                cells.append("")
+                rows[-1].append("")
                 continue
-            share = (value - low) / (high - low) if high > low else 0.5
-            beside = "" if error is None else tag("small", f" ±{number(name, error)}")
-            cells.append(
-                tag(
-                    "span",
-                    number(name, value),
-                    beside,
-                    class_="heat high" if share > 0.5 else "heat",
-                    style=f"--share:{share:.3f}",
-                )
-            )
-        rows.append(cells)
-    unit = {"accuracy": "%", "gold_log_likelihood": "nats"}.get(name, "")
-    heads = ["", *(f"passage {c + 1}" for c in range(len(found["matrix"][0])))]
-    caption = f"{cure}: {metric(name)}{f' ({unit})' if unit else ''}"
-    return table(caption, heads, rows, class_="matrix")
+            share = (value - over[0]) / (over[1] - over[0]) if over[1] > over[0] else 0.5
+            beside = "" if error is None else f"±{number(name, error)}"
+            rows[-1].append({"text": number(name, value), "beside": beside, "share": share})
+    return rows

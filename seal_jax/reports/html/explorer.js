@@ -1,347 +1,257 @@
 "use strict";
 // The explorer, the theme and the keys. Every text from the run reaches the page as a text node.
 (() => {
-  const COLOURS = ["#000000", "#0074d9", "#ff4136", "#2ecc40", "#ffdc00",
-    "#aaaaaa", "#f012be", "#ff851b", "#7fdbff", "#870c25"];
-  const NAMES = { gold_log_likelihood: "gold log-likelihood", log_likelihood_gain: "gain" };
-  const SHARES = new Set(["accuracy", "solved"]);
-  const SVG = "http://www.w3.org/2000/svg";
+  const COLOURS = "000000 0074d9 ff4136 2ecc40 ffdc00 aaaaaa f012be ff851b 7fdbff 870c25".split(" ");
   const byId = (id) => document.getElementById(id);
 
   // --- theme -------------------------------------------------------------------------------
-  const THEMES = { "": "as the system", light: "light", dark: "dark" };
-  const button = byId("theme");
-  const setTheme = (theme) => {
-    if (theme) document.documentElement.dataset.theme = theme;
-    else delete document.documentElement.dataset.theme;
-    button.textContent = `Theme: ${THEMES[theme]}`;
+  const THEMES = ["as the system", "light", "dark"], STORED = "seal_jax theme";
+  let theme = 0;
+  const setTheme = (place) => {
+    theme = Math.max(0, place) % THEMES.length;
+    document.documentElement.dataset.theme = THEMES[theme]; // the style knows the last two
+    byId("theme").textContent = `Theme: ${THEMES[theme]}`;
   };
-  let theme = "";
-  try { theme = localStorage.getItem("seal_jax theme") || ""; } catch { /* no storage: file:// */ }
-  setTheme(theme in THEMES ? theme : "");
-  button.addEventListener("click", () => {
-    const order = Object.keys(THEMES);
-    theme = order[(order.indexOf(theme) + 1) % order.length];
-    setTheme(theme);
-    try { localStorage.setItem("seal_jax theme", theme); } catch { /* it lasts for this page */ }
+  try { setTheme(THEMES.indexOf(localStorage.getItem(STORED))); } catch { /* no storage: file:// */ }
+  byId("theme").addEventListener("click", () => {
+    setTheme(theme + 1);
+    try { localStorage.setItem(STORED, THEMES[theme]); } catch { /* it lasts for this page */ }
   });
 
-  const list = byId("contexts");
+  const [list, stageBox, searchBox] = ["contexts", "stage", "search"].map(byId);
   if (!list) return;
   const data = JSON.parse(byId("data").textContent);
-  const stageBox = byId("stage"), searchBox = byId("search"), count = byId("count");
   let words = [];
 
   // --- elements ----------------------------------------------------------------------------
   function make(name, className, ...content) {
     const element = document.createElement(name);
-    if (className) element.className = className;
-    element.append(...content.filter((part) => part !== null && part !== undefined));
+    element.className = className;
+    element.append(...content.filter((part) => part));
     return element;
   }
 
   /** A text with the words of the search marked. */
   function marked(text) {
-    const parts = document.createDocumentFragment();
-    if (!words.length) { parts.append(text); return parts; }
+    if (!words.length) return text;
     const safe = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-    text.split(new RegExp(`(${safe.join("|")})`, "gi")).forEach((piece, place) => {
-      parts.append(place % 2 ? make("mark", "", piece) : piece);
-    });
-    return parts;
+    return make("span", "", ...text.split(new RegExp(`(${safe.join("|")})`, "gi"))
+      .map((piece, place) => (place % 2 ? make("mark", "", piece) : piece)));
   }
 
-  /** A <details> whose inside is made when it is first opened. */
-  function lazy(className, summary, fill) {
-    const box = make("details", className, summary);
+  /** A <details>; what is inside is made when it is first opened. */
+  function folded(className, title, facts, inside, kept) {
+    const box = make("details", className, make("summary", "", make("strong", "", title),
+      kept && make("span", "kept", "kept"), make("span", "facts-line", listed(facts))));
     box.addEventListener("toggle", () => {
-      if (!box.open || box.querySelector(":scope > .inside")) return;
-      const inside = make("div", "inside");
-      fill(inside);
-      box.append(inside);
+      if (box.open && box.children.length === 1) box.append(make("div", "inside", ...inside()));
     });
     return box;
   }
 
+  const listed = (facts) => facts.filter(Boolean).join(" · ");
+  const plural = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+  const capital = (text) => text[0].toUpperCase() + text.slice(1);
+  const note = (text, className = "note") => make("p", className, text);
+
   function number(value, unit) {
-    if (value === null || value === undefined) return "–";
-    const shown = SHARES.has(unit) ? `${(100 * value).toFixed(1)} %` : value.toFixed(
-      unit === "length" ? 0 : unit === "gold_log_likelihood" ? 2 : 3);
-    return shown.replace("-", "−");
+    const [, scale, digits, after] = data.forms[unit] || ["", 1, 3, ""];
+    return value === null ? "–" : (scale * value).toFixed(digits).replace("-", "−") + after;
   }
 
-  const named = (unit) => NAMES[unit] || unit;
-  const plural = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+  const worth = (unit, rewards) => `${(data.forms[unit] || [unit])[0]} ` +
+    rewards.map((value) => number(value, unit)).join(" to ");
 
   // --- search ------------------------------------------------------------------------------
-  const holds = (text, all = words) => all.every((word) => text.includes(word));
+  const holds = (text, all) => all.every((word) => text.includes(word));
+  const asks = (about, place) => about.questions[place].join("\n").toLowerCase();
 
   /** What can be found of a context in a stage, in lower case. */
   function textOf(entry) {
-    if (entry.search !== undefined) return entry.search;
     const about = data.contexts[entry.at];
-    const parts = [about.title, about.id, about.text || ""];
-    for (const [question, gold] of about.questions || []) parts.push(question, gold || "");
-    for (const edit of entry.edits) {
-      parts.push(edit.text || "");
-      for (const trial of edit.trials) parts.push(trial.recipe || "", trial.reason || "");
-    }
-    entry.search = parts.join("\n").toLowerCase();
+    entry.search ??= [about.title, about.id, about.text, ...about.questions.flat(),
+      ...entry.edits.flatMap((edit) =>
+        [edit.text, edit.head, edit.refused, ...edit.trials.map((trial) => trial.reason)]),
+    ].join("\n").toLowerCase();
     return entry.search;
   }
-
-  const asks = (about, place) => about.questions[place].join("\n").toLowerCase();
 
   // --- the list ----------------------------------------------------------------------------
   function show() {
     const stage = data.stages[Number(stageBox.value)];
     words = (searchBox.value.toLowerCase().match(/"[^"]+"|[^\s"]+/g) || [])
       .map((word) => word.replaceAll('"', ""));
-    const wasOpen = new Set([...list.children].filter((box) => box.open).map((box) => box.dataset.at));
-    const found = stage.contexts.filter((entry) => holds(textOf(entry)));
-    list.replaceChildren(...found.map((entry) => {
-      const box = contextBox(stage, entry);
-      if (wasOpen.has(box.dataset.at)) box.open = true;
-      return box;
-    }));
-    const what = data.few_shot ? "task" : "context";
-    count.textContent = words.length
-      ? `${found.length} of ${plural(stage.contexts.length, what)} found`
-      : plural(found.length, what);
-    if (!found.length) list.append(make("p", "note", "Nothing here has all of these words."));
+    const open = new Set([...list.querySelectorAll(":scope > [open]")].map((box) => box.at));
+    const found = stage.contexts.filter((entry) => holds(textOf(entry), words));
+    list.replaceChildren(...found.map((entry) => Object.assign(contextBox(stage, entry),
+      { at: entry.at, open: open.has(entry.at) })));
+    byId("count").textContent = words.length
+      ? `${found.length} of ${plural(stage.contexts.length, data.word)} found`
+      : plural(found.length, data.word);
+    if (!found.length) list.append(note("Nothing here has all of these words."));
   }
 
-  const solves = (edit) => edit.trials.some((trial) => trial.answers && trial.answers.solved.every(Boolean));
+  /** Whether a context as a whole is right after some update, such as a solved task. */
+  const whole = (edit) => edit.trials.some((trial) => trial.scores[data.whole] === 1);
 
-  function contextBox(stage, entry) {
-    const about = data.contexts[entry.at];
-    const rewards = entry.edits.map((edit) => edit.reward).filter((value) => value !== null);
-    const facts = [];
-    if (rewards.length) {
-      facts.push(`${named(stage.unit)} ${number(rewards[0], stage.unit)}` +
-        (rewards.length > 1 ? ` to ${number(rewards[rewards.length - 1], stage.unit)}` : ""));
-    }
-    if (entry.edits.length > 1) facts.push(`${entry.edits.length} self-edits`);
-    if (data.few_shot && entry.edits.length) {
-      facts.push(`solved by ${entry.edits.filter(solves).length} of ${entry.edits.length}`);
-    }
-    const summary = make("summary", "", make("strong", "", marked(about.title)),
-      make("span", "facts-line", [about.title.endsWith(about.id) ? "" : about.id, ...facts]
-        .filter(Boolean).join(" · ")));
-    const box = lazy("", summary, (inside) => fillContext(inside, stage, entry, about));
-    box.dataset.at = String(entry.at);
-    return box;
+  /** Whether a value that a task shows is pairs of grids. */
+  const pictures = (value) => Array.isArray(value) && value.every((pair) =>
+    Array.isArray(pair) && pair.length === 2 && /^[0-9/]+$/.test(pair.join("/")));
+
+  function contextBox(stage, { at, edits, base }) {
+    const about = data.contexts[at];
+    const rewards = edits.map((edit) => edit.reward).filter((value) => value !== null);
+    const ends = rewards.length > 1 ? [rewards[0], rewards.at(-1)] : rewards;
+    const facts = [
+      !about.title.endsWith(about.id) && about.id,
+      ends.length && worth(stage.unit, ends),
+      edits.length > 1 && `${edits.length} self-edits`,
+      data.whole && edits.length && `${data.whole} by ${edits.filter(whole).length} of ${edits.length}`];
+    return folded("", marked(about.title), facts, () => [
+      ...Object.entries(about.shown).map(([name, value]) => pictures(value)
+        ? make("div", "pairs", ...value.map(([given, output], k) => make("div", "",
+          make("h3", "", `${capital(name.replace(/s$/, ""))} ${k + 1}`),
+          make("div", "grids", gridFigure("input", given), gridFigure("output", output)))))
+        : note(`${name}: ${JSON.stringify(value)}`)),
+      about.text && make("details", "", make("summary", "", "Passage"),
+        make("div", "text", marked(about.text))),
+      ...(base && !edits.length ? [make("h3", "", "Answers"), ...questions(about, base, [])] : []),
+      ...edits.map((edit) =>
+        Object.assign(editBox(stage, about, base, edit), { open: edits.length === 1 }))]);
   }
 
-  function fillContext(inside, stage, entry, about) {
-    if (data.few_shot) {
-      if (about.demonstrations) inside.append(demonstrations(about));
-    } else if (about.text) {
-      const passage = make("details", "", make("summary", "", "Passage"),
-        make("div", "text", marked(about.text)));
-      inside.append(passage);
-    }
-    if (entry.base && (data.few_shot || !entry.edits.length)) {
-      inside.append(make("h3", "", data.few_shot ? "Unadapted: in context" : "Answers"));
-      if (data.few_shot) inside.append(attempts(about, entry.base));
-      else inside.append(...questions(about, entry.base, []));
-    }
-    entry.edits.forEach((edit, place) => {
-      const box = editBox(stage, entry, about, edit);
-      if (place === 0 && entry.edits.length === 1) box.open = true;
-      inside.append(box);
-    });
-  }
-
-  function editBox(stage, entry, about, edit) {
-    const facts = [];
-    if (!data.few_shot) {
-      const answers = edit.trials.flatMap((trial) => trial.answers || []);
-      const graded = answers.filter((answer) => typeof answer[2] === "boolean");
-      const right = graded.filter((answer) => answer[2]).length;
-      if (graded.length) facts.push(`${right} of ${graded.length} answers right`);
-    } else {
-      if (edit.trials.length) facts.push(solves(edit) ? "solved" : "not solved");
-    }
-    if (edit.trials.length > 1) facts.push(`${edit.trials.length} replicates`);
-    if (!edit.trials.length) facts.push("not tried");
+  function editBox(stage, about, base, edit) {
+    const { trials } = edit;
+    const graded = trials.flatMap((trial) => trial.answers || [])
+      .map(([, , right]) => right).filter((right) => typeof right === "boolean");
+    const facts = [
+      worth(stage.unit, [edit.reward]),
+      !data.whole && graded.length && `${graded.filter(Boolean).length} of ${graded.length} answers right`,
+      data.whole && trials.length && (whole(edit) ? data.whole : `not ${data.whole}`),
+      trials.length > 1 && `${trials.length} replicates`,
+      !trials.length && (edit.refused ? "refused" : "not tried")];
     const title = edit.text === null ? "Adapted" : `Self-edit ${edit.number + 1}`;
-    const summary = make("summary", "", make("strong", "", title),
-      edit.kept ? make("span", "kept", "kept") : null,
-      make("span", "facts-line",
-        [`${named(stage.unit)} ${number(edit.reward, stage.unit)}`, ...facts].join(" · ")));
-    return lazy("edit", summary, (inside) => fillEdit(inside, entry, about, edit));
+    return folded("edit", title, facts, () => [
+      edit.cut && note("Cut off at the limit of new tokens."),
+      edit.refused && note(`No result: ${edit.refused}`, "verdict wrong"),
+      edit.text !== null && make("div", "text", marked(edit.text)),
+      edit.head && make("div", "text head", marked(spelled(edit.head))),
+      edit.sequences?.length && make("details", "", make("summary", "",
+        `The ${plural(edit.sequences.length, "training sequence")} that it became`),
+      make("ol", "", ...edit.sequences.map((at) => make("li", "text", marked(about.sequences[at]))))),
+      ...trials.flatMap((trial) => trialParts(edit, trial)),
+      ...questions(about, base, trials)], edit.kept);
   }
 
-  function fillEdit(inside, entry, about, edit) {
-    if (edit.text !== null) {
-      if (edit.cut) inside.append(make("p", "note", "Cut off at the limit of new tokens."));
-      inside.append(make("div", "text", marked(data.few_shot ? recipe(edit.text) : edit.text)));
-    }
-    if (edit.sequences) {
-      const rows = edit.sequences.map((at) => make("li", "text", marked(about.sequences[at])));
-      inside.append(make("details", "", make("summary", "",
-        `The ${plural(rows.length, "training sequence")} that it became`), make("ol", "", ...rows)));
-    }
-    for (const trial of edit.trials) {
-      const facts = edit.trials.length > 1 ? [`replicate ${trial.replicate + 1}`] : [];
-      if (trial.steps) facts.push(plural(trial.steps, "step"));
-      if (trial.examples) facts.push(plural(trial.examples, "training example"));
-      const [first, last] = trial.losses;
-      if (typeof first === "number" && typeof last === "number") {
-        facts.push(`loss ${first.toFixed(2)} to ${last.toFixed(2)}`);
-      }
-      if (trial.left_out) {
-        facts.push(`${plural(trial.left_out[0], "sequence")} and ${plural(trial.left_out[1], "token")} left out`);
-      }
-      if (facts.length) inside.append(make("p", "note", facts.join(" · ")));
-      if (trial.reason) inside.append(make("p", "verdict wrong", `No result: ${trial.reason}`));
-      if (!data.few_shot) continue;
-      if (edit.text === null && trial.recipe) {
-        inside.append(make("div", "text", marked(recipe(trial.recipe))));
-      }
-      if (trial.answers) inside.append(attempts(about, trial.answers));
-    }
-    if (!data.few_shot) inside.append(...questions(about, entry.base, edit.trials));
+  function trialParts(edit, trial) {
+    const [first, last] = trial.losses, { left_out: out } = trial;
+    const facts = listed([
+      edit.trials.length > 1 && `replicate ${trial.replicate + 1}`,
+      trial.steps && plural(trial.steps, "step"),
+      trial.sequences && plural(trial.sequences, "training sequence"),
+      first !== null && last !== null && `loss ${first.toFixed(2)} to ${last.toFixed(2)}`,
+      ...Object.entries(trial.scores).map(([name, value]) => worth(name, [value])),
+      out.some(Boolean) && `${plural(out[0], "sequence")} and ${plural(out[1], "token")} left out`]);
+    return [facts && note(facts), trial.reason && note(`No result: ${trial.reason}`, "verdict wrong")];
   }
 
   /** Each question with the answers of the unadapted and of the adapted models. */
   function questions(about, base, trials) {
-    const places = new Set([...(base || []).map((answer) => answer[0]),
-      ...trials.flatMap((trial) => (trial.answers || []).map((answer) => answer[0]))]);
-    const all = [...places].sort((a, b) => a - b);
+    const of = [["unadapted", base || []], ...trials.map((trial) =>
+      [trials.length > 1 ? `adapted ${trial.replicate + 1}` : "adapted", trial.answers || []])];
+    const all = [...new Set(of.flatMap(([, answers]) => answers.map(([place]) => place)))]
+      .sort((a, b) => a - b);
     // Words that no question has were found elsewhere in the context.
     const asked = words.filter((word) => all.some((place) => asks(about, place).includes(word)));
-    const some = asked.length ? all.filter((place) => holds(asks(about, place), asked)) : [];
+    const some = all.filter((place) => holds(asks(about, place), asked));
     const shown = some.length ? some : all;
-    const boxes = shown.map((place) => {
-      const [text, gold] = about.questions[place];
-      const box = make("div", "question", make("p", "", marked(text)));
-      if (gold !== null) box.append(make("p", "gold", "Gold answer: ", marked(gold)));
-      const of = (answers) => (answers || []).find((answer) => answer[0] === place);
-      if (of(base)) box.append(answerLine("unadapted", of(base)));
-      trials.forEach((trial) => {
-        const who = trials.length > 1 ? `adapted ${trial.replicate + 1}` : "adapted";
-        if (of(trial.answers)) box.append(answerLine(who, of(trial.answers)));
-      });
-      return box;
-    });
-    if (shown.length < all.length) {
-      boxes.unshift(make("p", "note", `${shown.length} of ${all.length} questions have these words.`));
-    }
-    return boxes;
+    return [
+      shown.length < all.length && note(`${shown.length} of ${all.length} questions have these words.`),
+      ...shown.map((place) => {
+        const [text, gold] = about.questions[place], [given, truth] = about.tests?.[place] || [];
+        return make("div", "question", note(marked(text), ""),
+          gold !== null && make("p", "gold", "Gold answer: ", marked(gold)),
+          given && make("div", "grids", gridFigure("input", given), truth && gridFigure("truth", truth)),
+          ...of.map(([who, answers]) =>
+            answerLine(who, answers.find((one) => one[0] === place), truth)));
+      })];
   }
 
-  function answerLine(who, [, text, correct, nats, why]) {
-    const likely = make("span", "nats",
-      nats === null ? "–" : `${number(nats, "gold_log_likelihood")} nats`);
-    if (text === null) {  // nothing but its likelihood was asked for
-      likely.classList.add("alone");
-      return make("div", "answer", make("span", "who", who), likely);
-    }
-    const [name, sign] = correct === null ? ["", "? ungraded"] : correct ? ["right", "✓ right"] : ["wrong", "✗ wrong"];
-    const verdict = make("span", `verdict ${name}`, sign);
+  function answerLine(who, answer, truth) {
+    if (!answer) return null;
+    const [, said, right, nats, why] = answer;
+    const likely = number(nats, "gold_log_likelihood");
+    const line = (...parts) => make("div", "answer", make("span", "who", who), ...parts);
+    // Nothing but its likelihood may have been asked for.
+    if (said === null) return line(make("span", "nats alone", likely));
+    const verdict = typeof right === "number" ? make("span", "verdict", number(right, data.main))
+      : right === null ? make("span", "verdict", why && "? ungraded")
+      : right ? make("span", "verdict right", "✓ right") : make("span", "verdict wrong", "✗ wrong");
     if (why) verdict.title = why;
-    const empty = text.trim() === "";
-    return make("div", "answer", make("span", "who", who), verdict,
-      make("span", "said", empty ? make("em", "", "(empty)") : text.trim().replace(/\s*\n\s*/g, " ↵ ")),
-      likely);
+    const shown = Array.isArray(said) ? attempts(said, truth)
+      : said.trim().replace(/\s*\n\s*/g, " ↵ ") || make("em", "", "(empty)");
+    return line(verdict, make("span", "said", shown), make("span", "nats", likely));
   }
 
   // --- grids -------------------------------------------------------------------------------
-  function recipe(text) {
+  /** Directives as people read them: a line for each, of switches those that are on. */
+  function spelled(head) {
+    const line = ([name, value]) => `${name.replaceAll("_", " ")}: ${value}`;
     try {
-      const { data_generation: families, training } = JSON.parse(text);
-      const on = Object.entries(families).filter(([, used]) => used)
-        .map(([name]) => name.replace(/^use_|_augmentations$/g, ""));
-      return [`augmentations: ${on.join(", ") || "none"}`,
-        ...Object.entries(training).map(([name, value]) => `${name}: ${value}`)].join("\n");
-    } catch { return text; }
+      return Object.entries(JSON.parse(head)).flatMap(([name, value]) => {
+        if (typeof value !== "object") return [line([name, value])];
+        const switches = Object.entries(value).filter(([, on]) => typeof on === "boolean");
+        const on = switches.filter(([, on]) => on).map(([key]) => key.replaceAll("_", " "));
+        return [...(switches.length ? [line([name, on.join(", ") || "none"])] : []),
+          ...Object.entries(value).filter(([, on]) => typeof on !== "boolean").map(line)];
+      }).join("\n");
+    } catch { return head; }
   }
 
-  function gridFigure(label, text, name) {
+  function drawn(name, attributes) {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    return element;
+  }
+
+  function gridFigure(label, text, className = "") {
     const rows = text.split("/"), height = rows.length, width = rows[0].length;
     const size = Math.max(7, Math.min(26, Math.floor(200 / Math.max(width, height))));
-    const picture = document.createElementNS(SVG, "svg");
-    const set = (element, values) => {
-      for (const [key, value] of Object.entries(values)) element.setAttribute(key, value);
-      return element;
-    };
-    set(picture, { width: width * size + 1, height: height * size + 1, role: "img",
+    const picture = drawn("svg", { width: width * size + 1, height: height * size + 1, role: "img",
       viewBox: `0 0 ${width * size + 1} ${height * size + 1}`,
       "aria-label": `${label}, ${height} by ${width}: rows ${rows.join(", ")}` });
-    rows.forEach((row, y) => [...row].forEach((cell, x) => {
-      picture.append(set(document.createElementNS(SVG, "rect"), { x: x * size + 0.5,
-        y: y * size + 0.5, width: size, height: size, fill: COLOURS[Number(cell)], stroke: "#666" }));
-    }));
-    return make("figure", "", make("figcaption", name || "", `${label} (${height}×${width})`), picture);
+    rows.forEach((row, y) => [...row].forEach((cell, x) => picture.append(drawn("rect", {
+      x: x * size + 0.5, y: y * size + 0.5, width: size, height: size, fill: `#${COLOURS[cell]}`,
+      stroke: "#666" }))));
+    const caption = make("figcaption", className, `${label} (${height}×${width})`);
+    return make("figure", "", caption, picture);
   }
 
-  function demonstrations(about) {
-    const box = make("div", "pairs");
-    about.demonstrations.forEach(([given, output], place) => {
-      box.append(make("div", "", make("h3", "", `Demonstration ${place + 1}`),
-        make("div", "grids", gridFigure("input", given), gridFigure("output", output))));
-    });
-    return box;
-  }
-
-  function attempts(about, answers) {
-    const box = make("div", "");
-    answers.attempts.forEach((tries, place) => {
-      const test = about.tests ? about.tests[place] : null;
-      const grids = make("div", "grids");
-      if (test) grids.append(gridFigure("input", test[0]));
-      tries.forEach((grid, k) => {
-        const right = test && test[1] === grid;
-        const verdict = test && test[1] !== null ? (right ? ": right" : ": wrong") : "";
-        grids.append(gridFigure(`attempt ${k + 1}${verdict}`, grid,
-          verdict && `verdict ${right ? "right" : "wrong"}`));
-      });
-      if (!tries.length) grids.append(make("p", "verdict wrong", "no readable attempt"));
-      if (test && test[1] !== null) grids.append(gridFigure("truth", test[1]));
-      box.append(make("p", "", make("strong", "", `Test ${place + 1}`),
-        make("span", "facts-line", ` ${answers.solved[place] ? "solved" : "not solved"} · truth ` +
-          `${number(answers.likelihoods[place], "gold_log_likelihood")} nats`)), grids);
-    });
-    return box;
+  /** Answers that are grids, each right or wrong where the truth is known. */
+  function attempts(grids, truth) {
+    if (!grids.length) return make("em", "", "no readable attempt");
+    const right = (grid) => (grid === truth ? "right" : "wrong");
+    return make("div", "grids", ...grids.map((grid, k) => (truth
+      ? gridFigure(`attempt ${k + 1}: ${right(grid)}`, grid, `verdict ${right(grid)}`)
+      : gridFigure(`attempt ${k + 1}`, grid))));
   }
 
   // --- keys --------------------------------------------------------------------------------
-  function move(event) {
-    const at = event.target;
-    if (event.altKey || event.ctrlKey || event.metaKey || at.tagName !== "SUMMARY") return;
-    const every = [...list.querySelectorAll("summary")].filter((one) => one.checkVisibility
-      ? one.checkVisibility() : one.offsetParent !== null);
-    const place = every.indexOf(at), box = at.parentElement;
-    const above = box.parentElement.closest("details");
-    const next = { ArrowDown: place + 1, ArrowUp: place - 1, Home: 0, End: every.length - 1 }[event.key];
-    if (next !== undefined) {
-      event.preventDefault();
-      if (next < 0) searchBox.focus();
-      else if (every[next]) every[next].focus();
-    } else if (event.key === "ArrowRight") {
-      event.preventDefault();
-      box.open = true;
-    } else if (event.key === "ArrowLeft") {
-      event.preventDefault();
-      if (box.open) box.open = false;
-      else if (above && list.contains(above)) above.querySelector("summary").focus();
-    }
-  }
-
-  list.addEventListener("keydown", move);
-  searchBox.addEventListener("keydown", (event) => {
-    const first = list.querySelector("summary");
-    if (event.key === "ArrowDown" && first) { event.preventDefault(); first.focus(); }
-    if (event.key === "Escape") { searchBox.value = ""; show(); }
-  });
   document.addEventListener("keydown", (event) => {
-    const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
-    if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
-      event.preventDefault();
-      searchBox.focus();
-    }
+    const { key, target: at } = event, searching = at === searchBox, left = key === "ArrowLeft";
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const every = [...list.querySelectorAll("summary")].filter((one) => one.checkVisibility());
+    const place = every.indexOf(at), box = place < 0 ? null : at.parentElement;
+    const next = searching ? { ArrowDown: 0 }[key] : box &&
+      { ArrowDown: place + 1, ArrowUp: place - 1, Home: 0, End: every.length - 1 }[key];
+    if (Number.isInteger(next)) (next < 0 ? searchBox : every[next] || at).focus();
+    else if (key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName)) searchBox.focus();
+    else if (key === "Escape" && searching) { searchBox.value = ""; show(); }
+    else if (key === "ArrowRight" && box) box.open = true;
+    else if (left && box?.open) box.open = false;
+    else if (left && box) box.parentElement.closest("#contexts details")?.firstChild.focus();
+    else return;
+    event.preventDefault();
   });
   let timer;
   searchBox.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(show, 120); });

@@ -4,249 +4,247 @@ It is one JSON value, read when something is opened. Long lists of like things a
 order (`explorer.js` names their places), and grids are texts such as "012/300".
 """
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from seal_jax.loop import rewards
-from seal_jax.reports.html import continual_records
-from seal_jax.reports.html.arm_names import kinds
-from seal_jax.reports.html.run_records import RunRecords, is_continual
-from seal_jax.reports.html.texts import Texts
+from seal_jax.loop.arms import Arm
+from seal_jax.loop.stage import Stage
+from seal_jax.reports.html.formats import FORMS, form
+from seal_jax.reports.html.run_records import Record, RunRecords
+from seal_jax.reports.records import StageRecords
 from seal_jax.settings import Reward
+from seal_jax.tasks.protocol import Chat, Lesson, Refusal
+from seal_jax.tasks.sources import ContextAlone
 
-Record = dict[str, Any]
+Place = tuple[str, int]  # a self-edit's: its context and its number there
 
 
-def data(run: RunRecords, texts: Texts) -> Record:
+def data(run: RunRecords) -> Record:
     """The explorer's content.
 
     Returns:
-      {"few_shot", "unit" (of what self-edits are sorted by), "stages", "contexts", "note"}, ready
-      for JSON. A stage names its contexts by their place in "contexts".
+      {"word" (what a context is called), "whole" (the main metric, where a context as a whole has
+      it or not), "stages" (each with the "unit" of its self-edits' rewards), "contexts", "forms"
+      (of numbers)}, ready for JSON. A stage names its contexts by their place in "contexts".
     """
-    known: dict[str, Record] = {}
-    stages = []
-    for name in run.stages:
-        shown = _stage(run, texts, name, known)
-        if shown["contexts"]:
-            stages.append(shown)
-    places = {id: place for place, id in enumerate(known)}
-    for stage in stages:
-        for context in stage["contexts"]:
-            context["at"] = places[context.pop("id")]
+    main = run.metrics[0]
+    explorer = _Explorer(run)
+    stages = [explorer.stage(of) for of in run.stages.values()]
     return {
-        "few_shot": run.few_shot,
-        "stages": stages,
-        "contexts": [_finished(context) for context in known.values()],
-        "note": texts.note,
+        "word": run.words["context"],
+        "whole": main.name if main.per == "context" and main.share else None,
+        "main": main.name,
+        "stages": [stage for stage in stages if stage["contexts"]],
+        "contexts": [_finished(context) for context in explorer.known.values()],
+        "forms": FORMS | {of.name: form(of) for of in run.metrics},
     }
 
 
-def _stage(run: RunRecords, texts: Texts, name: str, known: dict[str, Record]) -> Record:
-    written, plain, source = _belonging(run, name)
-    scores, weights = _selection(run, name)
-    trials: dict[str, dict[int, list[Record]]] = {}
-    for trial in _trials(run, name):
-        trials.setdefault(trial["context"], {}).setdefault(trial["index"], []).append(trial)
-    own = [] if source or is_continual(name) else plain
-    ids = dict.fromkeys([*written, *trials, *own])
-    contexts = []
-    for id in ids:
-        about = known.setdefault(id, _about(run, texts, id))
-        numbers = sorted({*written.get(id, {}), *trials.get(id, {})})
-        edits = []
-        for number in numbers:
-            tried = trials.get(id, {}).get(number, [])
-            edit = written.get(id, {}).get(number)
-            reward = scores.get(id, {}).get(number) if scores else _reward(run, tried)
-            edits.append(
+class _Explorer:
+    """Makes stages, and meanwhile gathers what they say of contexts.
+
+    Attributes:
+      known: contexts by id.
+    """
+
+    def __init__(self, run: RunRecords):
+        self.known: dict[str, Record] = {}
+        self._run = run
+        self._metric = run.metrics[0].name
+        self._main = "correct" if self._metric == "accuracy" else self._metric
+        self._mix = run.settings.get("reward.mix", Reward().mix)
+        self._chats = False  # whether lessons are chats, which are not shown
+
+    def stage(self, of: StageRecords) -> Record:
+        """A stage with its contexts and their self-edits."""
+        run = self._run
+        name = _arm_name(run, of.stage)
+        arm = run.arms.get(name)
+        written, plain = _belonging(run, of, arm)
+        selected = _selection(of)
+        trials: dict[Place, list[Record]] = collections.defaultdict(list)
+        for trial in of.trials:
+            trials[trial["context"], trial["index"]].append(trial)
+        edits: dict[str, list[Record]] = {id: [] for id, _ in [*written, *trials]}
+        if not of.trials:
+            edits |= {id: [] for id in plain if id not in edits}
+        for id in edits:
+            self.known.setdefault(id, _about(run, id))
+        places = list(self.known)
+        unit = _unit(run, bool(selected))
+        for place in sorted({*written, *trials}):
+            id, number = place
+            edit, tried = written.get(place), trials.get(place, [])
+            reward, weight = selected.get(place, (None, 0))
+            if not selected:
+                reward = rewards.score(tried, Reward(kind=unit, mix=self._mix), self._metric)
+            sequences, refused = self._lesson(id, edit, arm, untaught=of.tried and not tried)
+            edits[id].append(
                 {
                     "number": number,
                     "reward": reward,
-                    "kept": weights.get(id, {}).get(number, 0) > 0,
-                    "text": edit["text"] if edit else None,
-                    "cut": edit is not None and not edit.get("stopped", True),
-                    "sequences": _sequences(run, texts, about, id, edit, source),
-                    "trials": [_trial(run, about, trial) for trial in tried],
+                    "kept": weight > 0,
+                    "text": edit and edit["text"],
+                    "cut": not (edit or {}).get("stopped", True),
+                    "head": next((trial["head"] for trial in tried if trial.get("head")), ""),
+                    "sequences": sequences,
+                    "refused": refused,
+                    "trials": [self._trial(id, trial) for trial in tried],
                 }
             )
-        edits.sort(key=lambda edit: (edit["reward"] is None, -(edit["reward"] or 0)))
-        base = plain.get(id)
-        contexts.append({"id": id, "edits": edits, "base": base and _answered(run, about, base)})
-    arm = kinds(run).get(name.removeprefix("eval "))
+        contexts = [
+            {
+                "at": places.index(id),
+                "edits": sorted(own, key=lambda e: (e["reward"] is None, -(e["reward"] or 0))),
+                "base": self._answered(id, plain[id]) if id in plain else None,
+            }
+            for id, own in edits.items()
+        ]
+        label = f"evaluation: {run.arm_label(name)}" if arm else of.name
+        return {"name": of.name, "label": label, "unit": unit, "contexts": contexts}
+
+    def _lesson(
+        self, id: str, edit: Record | None, arm: Arm | None, *, untaught: bool
+    ) -> tuple[list[int] | None, str]:
+        """Places of the training sequences among the context's, where they are texts and known; and
+        why a self-edit teaches nothing, where it was left out for that."""
+        task, context = self._run.task, self._run.contexts.get(id)
+        source = task.sources.get(arm.source) if arm else None
+        if context is None or (self._chats and not untaught):
+            return None, ""
+        if edit and source:  # a teacher's: directives are a policy's
+            lesson = task.read_body(context, edit["text"])
+        elif edit:
+            lesson = task.read(context, edit["text"], 0)
+        elif isinstance(source, ContextAlone):
+            lesson = Lesson(sequences=tuple(task.context_sequences(context)))
+        else:
+            return None, ""
+        if isinstance(lesson, Refusal):
+            return [], lesson.reason
+        self._chats = any(isinstance(one, Chat) for one in lesson.sequences)
+        known = self.known[id]["sequences"]
+        if self._chats:
+            return None, ""
+        return [known.setdefault(one, len(known)) for one in lesson.sequences], ""
+
+    def _trial(self, id: str, trial: Record) -> Record:
+        """One inner loop."""
+        shown = {key: trial.get(key) for key in ("replicate", "reason", "steps", "sequences")}
+        shown["losses"] = [trial.get("first_loss"), trial.get("last_loss")]
+        shown["left_out"] = [trial.get(f"dropped_{of}", 0) for of in ("sequences", "tokens")]
+        whole = [of.name for of in self._run.metrics if of.per == "context"]
+        shown["scores"] = {name: trial["scores"].get(name) for name in whole}
+        if trial["answers"]:
+            shown["answers"] = self._answered(id, trial)
+        return shown
+
+    def _answered(self, id: str, marked: Record) -> list[list[Any]]:
+        """[question's place, text or attempts, verdict, log-likelihood, and a note if any] each.
+
+        A verdict is null where there is none, and a number where the main metric is; what was said
+        is null where only the likelihood was asked for. Notes are of answers that are not graded,
+        and of votes.
+        """
+        places, found = self.known[id]["questions"], []
+        for answer in marked["answers"]:
+            nats = answer.get("gold_log_likelihood")
+            shown = [
+                places.setdefault(answer["question"], len(places)),
+                _grids(answer["attempts"]) if "attempts" in answer else answer.get("text"),
+                answer.get(self._main),
+                None if nats is None else round(nats, 3),
+            ]
+            if answer.get("ungraded"):
+                shown.append(answer["ungraded"])
+            elif votes := answer.get("votes"):
+                shown.append(f"{votes[answer['text']]} of {sum(votes.values())} votes")
+            found.append(shown)
+        return found
+
+
+def _arm_name(run: RunRecords, stage: Stage) -> str:
+    """The arm whose answers a stage has; "" for none."""
+    if stage.kind not in ("arm", "unadapted") or stage.split != "eval":
+        return ""
+    return stage.what if stage.what in run.arms else f"policy_{stage.what}"
+
+
+def _belonging(
+    run: RunRecords, of: StageRecords, arm: Arm | None
+) -> tuple[Mapping[Place, Record], Mapping[str, Record]]:
+    """A stage's self-edits, and unadapted answers by context."""
+    edits, plain = of.edits, of.answers
+    if of.stage.kind == "edits" and of.stage.split == "eval":
+        return {}, {}  # shown with the arms that learn from them
+    if arm and of.trials:
+        none = StageRecords(of.stage)
+        edits = run.stages.get(f"eval edits {arm.editor}", none).edits
+        plain = run.stages.get(f"eval {arm.learner}", none).answers
+    found = {(edit["context"], edit["index"]): edit for edit in edits}
+    for record in of.others.get("teacher", ()):
+        for id, texts in record["texts"].items():
+            found |= {(id, m): {"text": text} for m, text in enumerate(texts)}
+    return found, plain
+
+
+def _selection(of: StageRecords) -> dict[Place, tuple[float | None, float]]:
+    """Reward and weight of each self-edit of a round."""
     return {
-        "name": name,
-        "label": f"evaluation: {arm.label}" if arm else name,
-        "unit": _unit(run, bool(scores)),
-        "contexts": contexts,
+        (id, m): pair
+        for record in of.others.get("selection", ())
+        for id, *row in zip(record["contexts"], record["rewards"], record["weights"], strict=True)
+        for m, pair in enumerate(zip(*row, strict=True))
     }
 
 
-def _belonging(run: RunRecords, name: str) -> tuple[dict, Record, str]:
-    """A stage's self-edits by context and number, unadapted answers, and an arm's source."""
-    plain, source, of = run.merged(name, "unadapted"), "", name
-    if is_continual(name):
-        plain = continual_records.unadapted(run)
-    arm = kinds(run).get(name.removeprefix("eval "))
-    if arm and name.startswith("eval ") and run.trials(name):
-        source = arm.source
-        plain = run.merged(f"eval {arm.learner}", "unadapted")
-        of = f"eval edits {source}"
-    elif name.startswith("eval edits "):
-        return {}, {}, ""  # shown with the arms that learn from them
-    found: dict[str, dict[int, Record]] = {}
-    for edit in _edits(run, of):
-        found.setdefault(edit["context"], {})[edit["index"]] = edit
-    if source == "teacher":
-        for record in run.stages.get("eval", {}).get("teacher", []):
-            for id, written in record["texts"].items():
-                found[id] = {m: {"text": text} for m, text in enumerate(written)}
-    return found, plain, source
-
-
-def _edits(run: RunRecords, stage: str) -> list[Record]:
-    """A stage's self-edits."""
-    if is_continual(stage):
-        return continual_records.edits(run, stage)
-    records = run.stages.get(stage, {}).get("edits", [])
-    return [edit for record in records for edit in record["edits"]]
-
-
-def _trials(run: RunRecords, stage: str) -> list[Record]:
-    """A stage's inner loops."""
-    return continual_records.trials(run, stage) if is_continual(stage) else run.trials(stage)
-
-
-def _selection(run: RunRecords, name: str) -> tuple[dict, dict]:
-    """Rewards and weights of a round, by context and number."""
-    scores: dict[str, dict[int, float | None]] = {}
-    weights: dict[str, dict[int, float]] = {}
-    for record in run.stages[name].get("selection", []):
-        for id, of_reward, of_weight in zip(
-            record["contexts"], record["rewards"], record["weights"], strict=True
-        ):
-            scores[id] = dict(enumerate(of_reward))
-            weights[id] = dict(enumerate(of_weight))
-    return scores, weights
-
-
 def _unit(run: RunRecords, selected: bool) -> str:
-    if run.continual:
-        return "gold_log_likelihood"
-    kind = run.setting("few_shot.reward" if run.few_shot else "reward.kind", "gold_log_likelihood")
-    if selected or run.few_shot or kind in ("accuracy", "gold_log_likelihood", "mix"):
-        return str(kind)
-    return "gold_log_likelihood"
+    """What the rewards of a stage are."""
+    kind = str(run.settings.get("reward.kind", "gold_log_likelihood"))
+    known = selected or kind in (*(of.name for of in run.metrics), "mix")
+    return kind if known and not run.continual else "gold_log_likelihood"
 
 
-def _reward(run: RunRecords, trials: Sequence[Record]) -> float | None:
-    """What a self-edit is worth by the run's reward, where no selection has recorded it."""
-    unit = _unit(run, False)
-    tried = [trial for trial in trials if trial["reason"] is None]
-    if run.few_shot:
-        found = [
-            float(np.mean(trial["gold_log_likelihoods"]))
-            if unit == "gold_log_likelihood"
-            else float(trial[unit])
-            for trial in tried
-        ]
-        return float(np.mean(found)) if found else None
-    mix = run.setting("reward.mix", Reward().mix)
-    score = rewards.score(tried, Reward(kind=unit, mix=mix))
-    return None if np.isnan(score) else score
+def _about(run: RunRecords, id: str) -> Record:
+    """A context as far as it is known; questions are added as answers name them.
 
-
-def _about(run: RunRecords, texts: Texts, id: str) -> Record:
-    """A context as far as it is known; questions are added as answers name them."""
-    if run.few_shot:
-        task = texts.tasks.get(id)
-        about: Record = {"id": id, "title": f"task {id}"}
-        if task:
-            about["demonstrations"] = [
-                [_grid(p.input), _grid(p.output)] for p in task.demonstrations
-            ]
-            about["tests"] = [[_grid(p.input), _grid(p.output)] for p in task.tests]
-        return about
-    context = texts.contexts.get(id)
-    title = run.results.get("contexts", {}).get(id, {}).get("title")
-    about = {"id": id, "title": context.title if context else title or id}
-    about |= {"text": context.text if context else None, "questions": {}, "sequences": {}}
-    about["asked"] = {q.id: [q.text, q.answer] for q in context.questions} if context else {}
-    return about
+    Of what its task shows, "tests" stand with the questions, in their order, and a context that has
+    them is shown by pictures alone.
+    """
+    context = run.contexts.get(id)
+    shown = _grids(dict(run.task.show(context))) if context else {}
+    tests = shown.pop("tests", None)
+    title = context.title if context else run.results.get("contexts", {}).get(id, {}).get("title")
+    return {
+        "id": id,
+        "title": f"{run.words['context']} {id}" if title in (None, id) else title,
+        "text": context.text if context and not tests else None,
+        "shown": shown,
+        "tests": tests,
+        "questions": {},
+        "sequences": {},
+        "asked": {q.id: [q.text, q.answer or None] for q in context.questions} if context else {},
+    }
 
 
 def _finished(about: Record) -> Record:
     """Without what was only needed to make it."""
-    if "asked" in about:
-        asked = about.pop("asked")
-        about["questions"] = [asked.get(id, [id, None]) for id in about["questions"]]
-        about["sequences"] = list(about["sequences"])
+    asked = about.pop("asked")
+    about["questions"] = [asked.get(id, [id, None]) for id in about["questions"]]
+    about["sequences"] = list(about["sequences"])
     return about
 
 
-def _sequences(
-    run: RunRecords, texts: Texts, about: Record, id: str, edit: Record | None, source: str
-) -> list[int] | None:
-    """Places of the training sequences among the context's; None where they are not known."""
-    if run.few_shot:
-        return None
-    if edit is not None:
-        found = texts.sequences(id, edit["text"])
-    elif source in ("passage", "passage_steps"):
-        found = texts.passage(id)
-    else:
-        return None
-    if id not in texts.contexts:
-        return None
-    return [about["sequences"].setdefault(one, len(about["sequences"])) for one in found]
-
-
-def _trial(run: RunRecords, about: Record, trial: Record) -> Record:
-    """One inner loop."""
-    shown = {
-        key: trial[key]
-        for key in ("replicate", "reason", "steps", "recipe", "examples", "unreadable")
-        if trial.get(key) is not None
-    }
-    losses = [trial.get("first_loss"), trial.get("last_loss")]
-    shown["losses"] = losses
-    left_out = [trial.get("dropped_sequences", 0), trial.get("dropped_tokens", 0)]
-    if any(left_out):
-        shown["left_out"] = left_out
-    answered = trial if run.few_shot else trial["answers"]
-    if trial["reason"] is None:
-        shown["answers"] = _answered(run, about, answered)
-    return shown
-
-
-def _answered(run: RunRecords, about: Record, found: Any) -> Any:
-    """Knowledge: [question's place, text, verdict, log-likelihood] each; few-shot: the attempts."""
-    if run.few_shot:
-        return {
-            "attempts": [[_grid(grid) for grid in of] for of in found["attempts"]],
-            "solved": found["solved_tests"],
-            "likelihoods": [_rounded(value) for value in found["gold_log_likelihoods"]],
-            "graded": _rounded(found["graded"]),
-        }
-    places = about["questions"]
-    return [
-        [
-            places.setdefault(answer["question"], len(places)),
-            answer["text"],
-            answer["correct"],
-            _rounded(answer["gold_log_likelihood"]),
-            *([answer["ungraded"]] if answer.get("ungraded") else []),
-        ]
-        for answer in found
-    ]
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
-
-
-def _grid(grid: Any) -> str | None:
-    """Rows of digits, "/" between them."""
-    return None if grid is None else "/".join("".join(map(str, row)) for row in np.asarray(grid))
+def _grids(value: Any) -> Any:
+    """JSON values with each grid as rows of digits, "/" between them."""
+    if isinstance(value, dict):
+        return {key: _grids(one) for key, one in value.items()}
+    if not isinstance(value, list):
+        return value
+    rows = [row for row in value if isinstance(row, list) and row]
+    cells = [cell for row in rows for cell in row]
+    if cells and len(rows) == len(value) and all(type(c) is int and 0 <= c <= 9 for c in cells):
+        return "/".join("".join(map(str, row)) for row in value)
+    return [_grids(one) for one in value]

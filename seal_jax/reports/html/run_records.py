@@ -1,13 +1,20 @@
 """What a run has left on the disk, finished or not: all that a report is made from."""
 
 import dataclasses
-import json
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from seal_jax.loop import arms, policies, rewards
+from seal_jax.loop.arms import Arm
+from seal_jax.reports import records
+from seal_jax.reports.records import StageRecords
 from seal_jax.runs import run_dir
-from seal_jax.runs.ledger import Ledger
+from seal_jax.settings import Settings
+from seal_jax.tasks import registry
+from seal_jax.tasks.base import Task
+from seal_jax.tasks.protocol import Context, Metric
 
 Record = dict[str, Any]
 
@@ -18,21 +25,27 @@ class ReportError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecords:
-    """A run's files.
+    """A run's files, and what can be found of its data.
 
     Attributes:
       path: its directory.
       config: the resolved config.
-      results: results.json; empty for an unfinished run.
+      results: results.json; empty where there is none.
       timing: timing.json; empty where there is none.
-      stages: stage -> kind -> records in the order of the ledger.
+      stages: by name.
+      task: its task; one without contexts where the data are not found.
+      contexts: by id.
+      note: what is missing of the data, and why; "" for nothing.
     """
 
     path: pathlib.Path
     config: Record
     results: Record
     timing: Record
-    stages: Mapping[str, Mapping[str, list[Record]]]
+    stages: Mapping[str, StageRecords]
+    task: Task
+    contexts: Mapping[str, Context]
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -40,85 +53,79 @@ class RunRecords:
         return self.path.resolve().name
 
     @property
-    def finished(self) -> bool:
-        """Whether it has results."""
-        return bool(self.results)
-
-    @property
-    def few_shot(self) -> bool:
-        """Whether its contexts are ARC tasks."""
-        return self.config.get("task") == "few_shot"
+    def state(self) -> str:
+        """Whether it is finished, and why not where its results say so."""
+        if run_dir.is_finished(self.path):
+            return "finished"
+        return f"not finished: {self.results.get('incomplete', 'what is recorded so far')}"
 
     @property
     def continual(self) -> bool:
         """Whether it is of the continual experiment."""
-        return any(map(is_continual, self.stages))
+        return any(of.stage.kind == "continual" for of in self.stages.values())
 
-    def setting(self, key: str, default: Any = None) -> Any:
-        """A setting by its dotted key."""
-        found: Any = self.config
-        for part in key.split("."):
-            if not isinstance(found, dict) or part not in found:
-                return default
-            found = found[part]
-        return found
+    @property
+    def kind(self) -> str:
+        """What kind of run it is, for people."""
+        if self.config.get("on"):
+            return "curate"
+        if self.continual:
+            return "continual self-edits"
+        return self.task.name or str(self.config.get("task", "")).rpartition(":")[2]
 
-    def merged(self, stage: str, kind: str) -> Record:
-        """The records of a kind that are keyed by context, as one."""
-        return {
-            key: value
-            for record in self.stages.get(stage, {}).get(kind, [])
-            for key, value in record.items()
-        }
+    @property
+    def words(self) -> Mapping[str, str]:
+        """What its "context" and its "question" are called."""
+        own = {"context": self.task.context_word, "question": self.task.question_word}
+        return self.results.get("words", own)
 
-    def trials(self, stage: str) -> list[Record]:
-        """All trials of a stage."""
-        batches = self.stages.get(stage, {}).get("batch", [])
-        return [trial for batch in batches for trial in batch["trials"]]
+    @functools.cached_property
+    def arms(self) -> Mapping[str, Arm]:
+        """Every arm of its task, in the order of tables."""
+        return arms.table(self.task)
 
+    def arm_label(self, name: str) -> str:
+        """An arm's name for people."""
+        known = self.arms[name].label if name in self.arms else name
+        return self.results.get("arms", {}).get(name, {}).get("label", known)
 
-def is_continual(stage: str) -> bool:
-    """Whether a stage is a cure or a bound of the continual experiment."""
-    return stage.startswith("continual ")
+    @functools.cached_property
+    def metrics(self) -> list[Metric]:
+        """What its arms are measured by, the main one first."""
+        if "metrics" in self.results:
+            return [Metric(**metric) for metric in self.results["metrics"]]
+        return rewards.metrics(self.task)
+
+    def metric(self, name: str) -> Metric | str:
+        """A metric of its task by name; the name of any other."""
+        return next((metric for metric in self.metrics if metric.name == name), name)
+
+    @functools.cached_property
+    def settings(self) -> Record:
+        """Every setting by its dotted key."""
+        return dict(run_dir.flatten(self.config))
 
 
 def read(workdir: str) -> RunRecords:
     """Reads a run; nothing in it is changed, and it may be in progress.
 
     Raises:
-      ReportError: there is no run, or a file of it is damaged.
-      RunDirError, LedgerError: likewise.
+      ReportError, RunDirError: there is no run.
+      DamagedError, LedgerError: a file of it is damaged.
     """
     path = pathlib.Path(workdir)
     if not path.is_dir():
         raise ReportError(f"--workdir={workdir}: there is no such directory.")
     config = run_dir.read_config(path)
-    stages: dict[str, dict[str, list[Record]]] = {}
-    if (path / "ledger").is_dir():
-        with Ledger(path / "ledger", read_only=True) as ledger:
-            for segment in ledger.segments():
-                name = segment.key.split("/")[0]
-                if segment.kind in ("learned", "retest"):
-                    name = f"continual {name}"  # where its self-edits are
-                of_stage = stages.setdefault(name, {})
-                of_stage.setdefault(segment.kind, []).append(segment.record)
-    return RunRecords(
-        path=path,
-        config=config,
-        results=_object(path / "results.json"),
-        timing=_object(path / "timing.json"),
-        stages=stages,
-    )
-
-
-def _object(path: pathlib.Path) -> Record:
-    """The content of a JSON file; empty where there is none."""
-    if not path.exists():
-        return {}
+    results, timing = (records.read_object(path / f"{name}.json") for name in ("results", "timing"))
+    stages = records.read(path / "ledger") if (path / "ledger").is_dir() else {}
+    task, contexts, note = Task(Settings()), {}, ""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ReportError(f"{path} is damaged: {error}. Put an undamaged copy back.") from None
-    if not isinstance(found, dict):
-        raise ReportError(f"{path} is damaged: expected a JSON object.")
-    return found
+        task = registry.open_task(policies.run_settings(workdir))
+        contexts = records.contexts_of(task)
+    except (ValueError, OSError, ImportError) as error:
+        note = f"The texts of contexts are not shown, since they were not found: {error}"
+    return RunRecords(
+        path=path, config=config, results=results, timing=timing, stages=stages,
+        task=task, contexts=contexts, note=note,
+    )  # fmt: skip

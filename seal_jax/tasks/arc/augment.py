@@ -45,7 +45,7 @@ class Transform:
     """
 
     name: str
-    size: _Size
+    size: _Size = dataclasses.field(repr=False)
     forward: _Change = dataclasses.field(repr=False)
     backward: _Change = dataclasses.field(repr=False)
     source_size: _Size = dataclasses.field(repr=False)
@@ -268,8 +268,9 @@ def transform(name: str, *, shift: tuple[int, int] | None = None) -> Transform:
 
 
 def on_pair(change: _Change, pair: Pair) -> Pair:
-    """The pair with both of its grids changed."""
-    return Pair(change(pair.input), change(pair.output))
+    """The pair with its grids changed."""
+    output = None if pair.output is None else change(pair.output)
+    return Pair(change(pair.input), output)
 
 
 def on_example(change: _Change, example: Example) -> Example:

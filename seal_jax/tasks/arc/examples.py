@@ -155,7 +155,7 @@ def _reordered(example: Example, generator: np.random.Generator) -> Example:
 
 def _grids(example: Example) -> list[Grid]:
     pairs = (*example.demonstrations, example.query)
-    return [grid for pair in pairs for grid in (pair.input, pair.output)]
+    return [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
 
 
 def _key(example: Example) -> tuple:

@@ -14,18 +14,17 @@ rate has a single digit, so that a policy can be held to them while it writes (`
 """
 
 import dataclasses
-import decimal
 import importlib.resources
 import json
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from seal_jax.tasks.directives import HeadError, Limits, rate_text, shown
+
 _AUGMENTATIONS = ("basic", "size", "chain", "repeat")
 _STRATEGIES = {"train_using_all_tokens": False, "train_using_output_tokens": True}
 _RATE, _EPOCHS = "learning_rate", "num_train_epochs"
-_MOST_EPOCHS = 1000  # far above what any inner loop takes
 _OPENING = re.compile(r"\{\s*[\"}]")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -53,44 +52,6 @@ class Recipe:
     epochs: int
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a recipe may ask for, bounds included."""
-
-    min_learning_rate: float = 1e-5
-    max_learning_rate: float = 1e-2
-    min_epochs: int = 1
-    max_epochs: int = 10
-
-    def __post_init__(self):
-        low, high = self.min_learning_rate, self.max_learning_rate
-        if not 0 < low <= high < math.inf:
-            raise ValueError(
-                "a recipe's learning rates must have finite limits above 0, the lower first, not "
-                f"{low} to {high}."
-            )
-        if not 1 <= self.min_epochs <= self.max_epochs <= _MOST_EPOCHS:
-            raise ValueError(
-                f"a recipe's epochs must have limits from 1 to {_MOST_EPOCHS}, the lower first, "
-                f"not {self.min_epochs} to {self.max_epochs}."
-            )
-
-    def learning_rates(self) -> tuple[float, ...]:
-        """The learning rates of a single digit within the limits, ascending.
-
-        >>> Limits(min_learning_rate=8e-5, max_learning_rate=2e-4).learning_rates()
-        (8e-05, 9e-05, 0.0001, 0.0002)
-        """
-        exponents = range(
-            math.floor(math.log10(self.min_learning_rate)) - 1,
-            math.ceil(math.log10(self.max_learning_rate)) + 2,
-        )
-        rates = (float(f"{digit}e{exponent}") for exponent in exponents for digit in range(1, 10))
-        return tuple(
-            rate for rate in rates if self.min_learning_rate <= rate <= self.max_learning_rate
-        )
-
-
 def request(demonstrations: str, limits: Limits) -> str:
     """The user's turn that asks for a recipe.
 
@@ -101,8 +62,8 @@ def request(demonstrations: str, limits: Limits) -> str:
     template = importlib.resources.files(__package__).joinpath("templates", "recipe.txt")
     values = {
         "demonstrations": demonstrations,
-        "least_rate": _rate_text(limits.min_learning_rate),
-        "most_rate": _rate_text(limits.max_learning_rate),
+        "least_rate": rate_text(limits.min_learning_rate),
+        "most_rate": rate_text(limits.max_learning_rate),
         "least_epochs": str(limits.min_epochs),
         "most_epochs": str(limits.max_epochs),
     }
@@ -119,7 +80,7 @@ def write(recipe: Recipe) -> str:
     """
     used = ["true" if getattr(recipe, name) else "false" for name in _AUGMENTATIONS]
     (strategy,) = (name for name, only in _STRATEGIES.items() if only == recipe.outputs_only)
-    return _layout(used, f'"{strategy}"', _rate_text(recipe.learning_rate), str(recipe.epochs))
+    return _layout(used, f'"{strategy}"', rate_text(recipe.learning_rate), str(recipe.epochs))
 
 
 def regex(limits: Limits) -> str:
@@ -130,12 +91,7 @@ def regex(limits: Limits) -> str:
     Raises:
       ValueError: no learning rate of a single digit lies within the limits.
     """
-    rates = [_rate_text(rate) for rate in limits.learning_rates()]
-    if not rates:
-        raise ValueError(
-            "no learning rate of a single digit (such as 1e-4) lies from "
-            f"{limits.min_learning_rate} to {limits.max_learning_rate}: widen the limits."
-        )
+    rates = [rate_text(rate) for rate in limits.learning_rates()]
     epochs = map(str, range(limits.min_epochs, limits.max_epochs + 1))
     fields = [["true", "false"]] * len(_AUGMENTATIONS)
     fields += [[f'"{strategy}"' for strategy in _STRATEGIES], rates, list(epochs)]
@@ -156,14 +112,6 @@ def _key(family: str) -> str:
     return f"use_{family}_augmentations"
 
 
-def _rate_text(rate: float) -> str:
-    """The shortest digits that give the number back, with an exponent: 1e-4, 1.5e-4, 2e0."""
-    _, digits, exponent = decimal.Decimal(repr(rate)).normalize().as_tuple()
-    fraction = "".join(map(str, digits[1:]))
-    power = int(exponent) + len(fraction)
-    return f"{digits[0]}{'.' if fraction else ''}{fraction}e{power}"
-
-
 def parse(text: str, limits: Limits) -> Recipe:
     """Reads the recipe in what a model wrote.
 
@@ -179,29 +127,19 @@ def parse(text: str, limits: Limits) -> Recipe:
     training = _check_keys(whole["training"], "training", ("strategy", _RATE, _EPOCHS))
     for key in augmentations:
         if not isinstance(data[key], bool):
-            raise RecipeError(f"{key} must be true or false, not {_show(data[key])}.")
+            raise RecipeError(f"{key} must be true or false, not {shown(data[key])}.")
     strategy = training["strategy"]
     if not isinstance(strategy, str) or strategy not in _STRATEGIES:
-        raise RecipeError(f"strategy must be {' or '.join(_STRATEGIES)}, not {_show(strategy)}.")
-    rate, epochs = training[_RATE], training[_EPOCHS]
-    if isinstance(rate, bool) or not isinstance(rate, int | float):
-        raise RecipeError(f"{_RATE} must be a number, not {_show(rate)}.")
-    if not limits.min_learning_rate <= rate <= limits.max_learning_rate:
-        raise RecipeError(
-            f"{_RATE} must be from {_rate_text(limits.min_learning_rate)} to "
-            f"{_rate_text(limits.max_learning_rate)}, not {_show(rate)}."
-        )
-    if isinstance(epochs, bool) or not isinstance(epochs, int):
-        raise RecipeError(f"{_EPOCHS} must be an integer, not {_show(epochs)}.")
-    if not limits.min_epochs <= epochs <= limits.max_epochs:
-        raise RecipeError(
-            f"{_EPOCHS} must be from {limits.min_epochs} to {limits.max_epochs}, not "
-            f"{_show(epochs)}."
-        )
+        raise RecipeError(f"strategy must be {' or '.join(_STRATEGIES)}, not {shown(strategy)}.")
+    try:
+        rate = limits.check_rate(training[_RATE], _RATE)
+        epochs = limits.check_epochs(training[_EPOCHS], _EPOCHS)
+    except HeadError as error:
+        raise RecipeError(str(error)) from None
     return Recipe(
         **{name: data[_key(name)] for name in _AUGMENTATIONS},
         outputs_only=_STRATEGIES[strategy],
-        learning_rate=float(rate),
+        learning_rate=rate,
         epochs=epochs,
     )
 
@@ -236,7 +174,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise RecipeError(f"the key {_show(twice)} is given twice.")
+        raise RecipeError(f"the key {shown(twice)} is given twice.")
     return found
 
 
@@ -247,18 +185,9 @@ def _constant(name: str) -> Any:
 def _check_keys(value: Any, where: str, keys: Sequence[str]) -> dict[str, Any]:
     """The value, if it is an object of exactly these keys."""
     if not isinstance(value, dict):
-        raise RecipeError(f"{where} must be an object, not {_show(value)}.")
+        raise RecipeError(f"{where} must be an object, not {shown(value)}.")
     if missing := [key for key in keys if key not in value]:
         raise RecipeError(f"{where} lacks {', '.join(missing)}.")
     if extra := [key for key in value if key not in keys]:
-        raise RecipeError(f"{where} holds {_show(extra[0])}, which is not in the schema.")
+        raise RecipeError(f"{where} holds {shown(extra[0])}, which is not in the schema.")
     return value
-
-
-def _show(value: Any) -> str:
-    """JSON of a value, cut short."""
-    try:
-        text = json.dumps(value)
-    except ValueError:  # an integer of too many digits
-        text = "a number with too many digits"
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -245,5 +245,7 @@ def graded(prediction: Grid | None, pair: Pair) -> float:
 
 
 def _test_score(tried: Sequence[Grid], test: Pair) -> TestScore:
-    right = [index for index, grid in enumerate(tried) if np.array_equal(grid, test.output)]
+    output = test.output
+    assert output is not None, "checked by the caller"
+    right = [index for index, grid in enumerate(tried) if np.array_equal(grid, output)]
     return TestScore(right[0] if right else None, tuple(graded(grid, test) for grid in tried))

@@ -13,12 +13,23 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Generator, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from seal_jax.tasks.knowledge import parse, prompt
 from seal_jax.tasks.knowledge.words import words
-from seal_jax.tasks.protocol import Context
+from seal_jax.tasks.protocol import (
+    Context,
+    Lesson,
+    Lessons,
+    Passage,
+    Request,
+    Sequence_,
+    Write,
+)
+
+if TYPE_CHECKING:
+    from seal_jax.tasks.knowledge.task import KnowledgeTask
 
 _ENTITIES_PLACEHOLDERS = frozenset({"title", "passage"})
 _RELATION_PLACEHOLDERS = frozenset({"title", "passage", "entities"})
@@ -168,20 +179,69 @@ def choose_groups(
     return Groups(pairs=two, triples=three, shortfall=shortfall)
 
 
-def sequences(
-    context: Context,
-    texts: Sequence[str],
-    *,
-    passage: parse.CorpusPassage = "once",
-    title_prefix: bool = True,
-) -> list[str]:
-    """The training sequences of a passage: its texts about groups, and the passage itself.
+@dataclasses.dataclass(frozen=True)
+class EntityGraph:
+    """The base model lists each passage's entities, then writes about pairs and triples of them.
 
-    See `parse.corpus_sequences`; blank texts are left out.
+    Attributes:
+      task: of whose passages.
     """
-    return parse.corpus_sequences(
-        context.title, context.text, texts, passage=passage, title_prefix=title_prefix
-    )
+
+    task: "KnowledgeTask"
+    label: str = "entity graph"
+
+    def lessons(self, contexts: Sequence[Context], count: int) -> Generator[Request, Any, Lessons]:
+        """One lesson a passage: all texts about it, and the passage."""
+        texts = yield from self._texts(contexts)
+        return [
+            [Lesson(sequences=tuple(self._sequences(context, of, "once")))]
+            for context, of in zip(contexts, texts, strict=True)
+        ]
+
+    def together(
+        self, contexts: Sequence[Context], count: int, passage: Passage
+    ) -> Generator[Request, Any, list[Sequence_]]:
+        """The texts about all passages."""
+        texts = yield from self._texts(contexts)
+        return [
+            one
+            for context, of in zip(contexts, texts, strict=True)
+            for one in self.task.read_many(context, of, passage)
+        ]
+
+    def _sequences(self, context: Context, texts: Sequence[str], passage: Passage) -> list[str]:
+        prefix = self.task.settings.edits.title_prefix
+        return parse.corpus_sequences(
+            context.title, context.text, texts, passage=passage, title_prefix=prefix
+        )
+
+    def _texts(self, contexts: Sequence[Context]) -> Generator[Request, Any, list[list[str]]]:
+        settings = self.task.settings
+        held = settings.evaluation
+        templates = load_templates(settings.prompts.dir or None, style=settings.edits.prompt_style)
+        lists = yield Write(
+            "entities", {context.id: entities_prompt(templates, context) for context in contexts}
+        )
+        chosen = {
+            context.id: choose_groups(
+                parse_entities(lists[context.id], context).names,
+                pairs=held.entity_pairs,
+                triples=held.entity_triples,
+                seed=settings.seed,
+                context_id=context.id,
+            )
+            for context in contexts
+        }
+        prompts = {
+            f"{context.id}: {listed(group)}": relation_prompt(templates, context, group)
+            for context in contexts
+            for group in chosen[context.id]
+        }
+        texts = yield Write("relations", prompts)
+        return [
+            [texts[f"{context.id}: {listed(group)}"] for group in chosen[context.id]]
+            for context in contexts
+        ]
 
 
 def _items(reply: str, source: str) -> Iterable[list[list[str]]]:

@@ -37,7 +37,7 @@ def _vocabulary() -> dict[str, tuple[str, int, bool]]:
 
 _WORDS = _vocabulary()
 # What may stand before a word of each kind within one numeral (None: it may begin one).
-_AFTER = {
+_AFTER: dict[str, set[str | None]] = {
     "zero": {None},
     "one": {None, "ten", "hundred", "scale"},
     "teen": {None, "hundred", "scale"},
@@ -73,9 +73,13 @@ def to_digits(words: list[str]) -> list[str]:
 
 def _numeral(words: list[str], start: int) -> tuple[decimal.Decimal | None, int]:
     """The value of the longest numeral at `start` and its number of words; (None, 1) if none."""
-    total, group = decimal.Decimal(0), decimal.Decimal(0)
-    last, limit, i = None, None, start
-    to_scale = (None, 1)  # what was read up to and including the last scale word
+    total = decimal.Decimal(0)
+    group: decimal.Decimal | int = decimal.Decimal(0)
+    last: str | None = None
+    limit: decimal.Decimal | int | None = None
+    i = start
+    # What was read up to and including the last scale word.
+    to_scale: tuple[decimal.Decimal | None, int] = (None, 1)
     while i < len(words):
         word, step = words[i], 1
         if word == "and" and last in ("hundred", "scale") and i + 1 < len(words):
@@ -84,8 +88,8 @@ def _numeral(words: list[str], start: int) -> tuple[decimal.Decimal | None, int]
             group, is_ordinal = digits
             kind = "digits"
         else:
-            kind, value, is_ordinal = _WORDS.get(word, (None, 0, False))
-            if kind is None or last not in _AFTER[kind]:
+            kind, value, is_ordinal = _WORDS.get(word, ("", 0, False))
+            if not kind or last not in _AFTER[kind]:
                 break
             if step == 2 and kind in ("hundred", "scale"):
                 break

@@ -8,9 +8,10 @@ pieces without surrounding white space; text with nothing visible in it has no p
 
 import re
 import types
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
+
+from seal_jax.tasks.texts import is_blank
 
 # The number of a list, not the start of a decimal: "1. Rome" and "1.Rome", but not "1.5 million".
 _FIRST_ITEM = re.compile(r"1\.(?!\d)")
@@ -23,15 +24,6 @@ _UNNUMBERED = re.compile(r"^[ \t#*>_-]*Question[ \t*_]*:", re.IGNORECASE | re.MU
 _DASHES = re.compile(r"^[ \t]*-{3,}[ \t]*$", re.MULTILINE)
 
 CorpusPassage = Literal["once", "per_completion", "none"]
-
-
-def is_blank(text: str) -> bool:
-    """True where `text` holds only white space, control and invisible format characters.
-
-    >>> is_blank(" \\t\\x00\\u200b\\n"), is_blank("\\u4eac")
-    (True, False)
-    """
-    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
 
 
 def split_lines(text: str) -> list[str]:

@@ -31,6 +31,7 @@ from seal_jax.tasks.knowledge import parse
 
 NO_SELF_EDIT = "none"
 
+_PACKAGE = "seal_jax.tasks.knowledge"
 _PLACEHOLDER = re.compile(r"\{([^\W\d]\w*|\s+\w+\s*|\w+\s+)\}")
 _NAME = re.compile(r"[\w-]+")
 _HEADER_LINE = re.compile(r"#[ \t]*(\w+)[ \t]*:(.*)")
@@ -117,6 +118,7 @@ def load_template(
     prompts_dir: str | os.PathLike | None = None,
     *,
     style: str | None = None,
+    package: str = _PACKAGE,
 ) -> str:
     """Reads a template that has no header, such as that of a judge.
 
@@ -125,11 +127,12 @@ def load_template(
         placeholders: those that it must hold, and no others.
         prompts_dir: a directory whose templates go before those of the package; None for none.
         style: "chat" or "plain"; None for a file named `NAME.txt`.
+        package: whose templates they are.
 
     Raises:
         PromptError: missing file, or an unknown or a missing placeholder.
     """
-    template, source = _read(name, style, prompts_dir)
+    template, source = _read(name, style, prompts_dir, package=package)
     check_template(template, placeholders, source)
     return template
 
@@ -224,10 +227,15 @@ def _without_topic(question: str, source: str) -> str:
 
 
 def _read(
-    name: str, style: str | None, prompts_dir: str | os.PathLike | None, *, edit: bool = False
+    name: str,
+    style: str | None,
+    prompts_dir: str | os.PathLike | None,
+    *,
+    edit: bool = False,
+    package: str = _PACKAGE,
 ) -> tuple[str, str]:
     """A template without its final newlines, and the name of its file for messages."""
-    file, source = _find(name, style, prompts_dir, edit)
+    file, source = _find(name, style, prompts_dir, edit, package)
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -238,7 +246,7 @@ def _read(
 
 
 def _find(
-    name: str, style: str | None, prompts_dir: str | os.PathLike | None, edit: bool
+    name: str, style: str | None, prompts_dir: str | os.PathLike | None, edit: bool, package: str
 ) -> tuple[pathlib.Path | Traversable, str]:
     """The file of a template, the directory's before the package's, and its name for messages."""
     if style is not None and style not in _STYLES:
@@ -260,9 +268,9 @@ def _find(
                 f"{folder}: this run needs {wanted}, but the directory has only "
                 f"{' and '.join(there)}. Add the file, or change the prompt style."
             )
-    file = _packaged() / wanted
+    file = _packaged(package) / wanted
     if _NAME.fullmatch(name) and file.is_file():
-        return file, f"templates/{wanted} of seal_jax.tasks.knowledge"
+        return file, f"templates/{wanted} of {package}"
     if not edit:
         raise PromptError(f"unknown template {wanted!r}.")
     known = edit_formats(prompts_dir)
@@ -273,9 +281,9 @@ def _find(
     )
 
 
-def _packaged() -> Traversable:
-    """The directory of the package's templates."""
-    return importlib.resources.files("seal_jax.tasks.knowledge") / "templates"
+def _packaged(package: str = _PACKAGE) -> Traversable:
+    """The directory of a package's templates."""
+    return importlib.resources.files(package) / "templates"
 
 
 def _either(names: Iterable[str]) -> str:

@@ -17,15 +17,12 @@ from collections.abc import Iterable
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from seal_jax.tasks.knowledge.parse import is_blank
 from seal_jax.tasks.protocol import Context, Question, Skipped
+from seal_jax.tasks.splits import DataError, same_key
+from seal_jax.tasks.texts import is_blank
 
 _SIGNS = "#%&*/@\\§†‡"  # Unicode counts these as punctuation
 _NAMES = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
-
-
-class DataError(ValueError):
-    """A data file that cannot be used; the message names the place and what belongs there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +88,8 @@ def read(path: str | os.PathLike | Traversable) -> tuple[list[Passage], list[Ski
     file = pathlib.Path(path) if isinstance(path, str | os.PathLike) else path
     document = _read(file)
     passages, skipped = [], []
-    numbers = (
-        collections.Counter()
-    )  # paragraphs seen of each title: articles may be listed in parts
+    # Paragraphs seen of each title: articles may be listed in parts.
+    numbers: collections.Counter[str] = collections.Counter()
     seen_questions: dict[str, str] = {}
     for i, article in enumerate(_field(document, "data", list, f"{file}: the file")):
         where = f"{file}: data[{i}]"
@@ -142,43 +138,6 @@ def distinct(contexts: Iterable[Context]) -> tuple[list[Context], list[Skipped]]
     return kept, skipped
 
 
-def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:
-    """How many parts were left out for each reason, for a report.
-
-    >>> count_reasons([Skipped("a", "empty"), Skipped("b", "long"), Skipped("c", "empty")])
-    {'empty': 2, 'long': 1}
-    """
-    return dict(collections.Counter(part.reason for part in skipped))
-
-
-def check_disjoint(train: Iterable[Context], evaluation: Iterable[Context]) -> None:
-    """Refuses splits that share an article or a passage.
-
-    Titles are compared without regard to case, width, white space and underscores, passages
-    without regard to case, width and white space.
-
-    Raises:
-      DataError: names the shared articles or the two ids of a shared passage.
-    """
-    train, evaluation = list(train), list(evaluation)
-    train_titles = {same_key(context.title) for context in train}
-    shared = sorted({c.title for c in evaluation if same_key(c.title) in train_titles})
-    if shared:
-        names = ", ".join(repr(title) for title in shared[:5])
-        more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
-        raise DataError(
-            f"training and evaluation share {len(shared)} article(s): {names}{more}. They must be "
-            "disjoint by article; take these articles out of one of the two files."
-        )
-    train_passages = {same_key(context.text): context.id for context in train}
-    for context in evaluation:
-        if (twin := train_passages.get(same_key(context.text))) is not None:
-            raise DataError(
-                f"the evaluation passage {context.id} is also the training passage {twin}, under "
-                "another title; take it out of one of the two files."
-            )
-
-
 def _read(file: pathlib.Path | Traversable) -> Any:
     """The parsed JSON of a file."""
     try:
@@ -215,7 +174,7 @@ def _field(parent: Any, name: str, kind: type, where: str) -> Any:
             f'{where}: "{name}" must be {_NAMES[kind]}, found '
             f"{_NAMES.get(type(value), type(value).__name__)}."
         )
-    if kind is str:
+    if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
@@ -236,7 +195,7 @@ def _questions(
 ) -> tuple[GoldQuestion, ...]:
     """The gradable questions of a paragraph; adds to `skipped` and `seen`."""
     questions = []
-    own = collections.Counter()
+    own: collections.Counter[str] = collections.Counter()
     for k, entry in enumerate(qas):
         place = f"{where}, qas[{k}]"
         text = _text(entry, "question", place)
@@ -279,12 +238,3 @@ def _context_id(title: str, number: int, text: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_title.lower()).strip("-")[:40].strip("-")
     digest = hashlib.sha256(f"{title}\n{text}".encode()).hexdigest()[:10]
     return f"{slug or 'article'}-{number:03d}-{digest}"
-
-
-def same_key(text: str) -> str:
-    """What spellings of one title or passage have in common: no case, width, underscores or spaces.
-
-    >>> same_key("Old_Rome") == same_key(" OLD  ROME")
-    True
-    """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().replace("_", " ").split())

@@ -3,95 +3,66 @@
 import dataclasses
 import importlib.resources
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources.abc import Traversable
 
-from seal_jax.tasks.knowledge import parse, prompt, splits, squad
-from seal_jax.tasks.knowledge.squad import DataError, Skipped
-from seal_jax.tasks.protocol import Context, Question, Split
+from seal_jax.settings import Data, Settings
+from seal_jax.tasks import splits
+from seal_jax.tasks.base import Task
+from seal_jax.tasks.knowledge import parse, prompt, squad
+from seal_jax.tasks.knowledge.entity_graph import EntityGraph
+from seal_jax.tasks.protocol import Context, Passage, Question, Skipped, Source, Split
+from seal_jax.tasks.splits import DataError
 
 _READING_PLACEHOLDERS = frozenset({"title", "passage", "question"})
 
 
-class KnowledgeTask:
-    """The `Task` of SEAL's knowledge incorporation (arXiv 2506.10943), on SQuAD v1.1 files.
+class KnowledgeTask(Task):
+    """SEAL's knowledge incorporation (arXiv 2506.10943), on passages of SQuAD's form.
 
     What the policy and the inner loop see is made of titles, passages and self-edits only;
     questions enter `query` and `reading_query`, and gold answers nothing at all.
     """
 
-    def __init__(
-        self,
-        *,
-        train_path: str | os.PathLike | None = None,
-        eval_path: str | os.PathLike | None = None,
-        data_dir: str | os.PathLike | None = None,
-        train_part: splits.Part = "all",
-        eval_part: splits.Part = "all",
-        max_train: int | None = None,
-        max_eval: int | None = None,
-        min_words: int | None = None,
-        max_words: int | None = None,
-        edit_format: str = "implications",
-        prompts_dir: str | os.PathLike | None = None,
-        edit_style: str = "chat",
-        question_style: str = "chat",
-        append_passage: bool = True,
-        title_prefix: bool = True,
-        topic_prefix: bool = True,
-    ):
+    name = "knowledge incorporation"
+    typical_lengths: Mapping[str, int] | None = {}  # as `planning.workload` has them
+
+    def __init__(self, settings: Settings, data: Data | None = None):
         """Reads both splits and the templates.
 
         Args:
-          train_path, eval_path: SQuAD v1.1 files, or names of TFDS datasets that begin with "tfds:"
-            (see `tfds.reader`); None for the invented passages of the package.
-          data_dir: where TFDS datasets are kept; None for TFDS's own choice.
-          train_part, eval_part: which contexts of a file are used; see `splits.part_of`.
-          max_train, max_eval: keep at most so many contexts of a split, the first in file order
-            after the length limits; None for all.
-          min_words, max_words: keep passages of so many words, both included; None for no limit.
-          edit_format: the name of a template; see `prompt.edit_formats`.
-          prompts_dir: directory of templates that go before the package's; None for none.
-          edit_style, question_style: "chat" or "plain"; see `prompt.load_prompts`.
-          append_passage: whether the passage is the last sequence of every self-edit.
-          title_prefix: whether every sequence begins with the article's title.
-          topic_prefix: whether every question comes under the article's title.
+          settings: of the run; its `data`, `prompts`, `edits` and `answers` say what is read.
+          data: in the place of settings.data.
 
         Raises:
           DataError: a file cannot be used, or is not the one that a part is of; the two splits
             share an article or a passage; or the limits leave nothing.
           PromptError: unknown edit format, or a template that cannot be used.
-          ValueError: an unknown part, or a limit that cannot be met.
         """
-        _check_limits(
-            max_train=max_train, max_eval=max_eval, min_words=min_words, max_words=max_words
-        )
-        if min_words is not None and max_words is not None and min_words > max_words:
-            raise ValueError(
-                f"min_words ({min_words}) is above max_words ({max_words}); no passage can pass."
-            )
+        super().__init__(settings)
+        data = data or settings.data
+        folder = settings.prompts.dir or None
+        style = settings.answers.prompt_style
         self._prompts = prompt.load_prompts(
-            edit_format,
-            prompts_dir,
-            edit_style=edit_style,
-            question_style=question_style,
-            topic_prefix=topic_prefix,
+            settings.prompts.edit_format,
+            folder,
+            edit_style=settings.edits.prompt_style,
+            question_style=style,
+            topic_prefix=settings.answers.topic_prefix,
         )
-        self._reading = prompt.load_template(
-            "reading", _READING_PLACEHOLDERS, prompts_dir, style=question_style
-        )
-        self._append_passage = append_passage
-        self._title_prefix = title_prefix
+        self._reading = prompt.load_template("reading", _READING_PLACEHOLDERS, folder, style=style)
         train, evaluation = (
-            _load(_or_packaged(path, packaged), part, data_dir)
-            for path, packaged, part in (
-                (train_path, "demo_train.json", train_part),
-                (eval_path, "demo_eval.json", eval_part),
+            _load(path or _packaged(name), part, data.dir or None)
+            for path, name, part in (
+                (data.train_path, "demo_train.json", data.train_part),
+                (data.eval_path, "demo_eval.json", data.eval_part),
             )
         )
-        squad.check_disjoint(train.contexts, evaluation.contexts)
-        self._train = _limit(train, "training", min_words, max_words, max_train)
-        self._eval = _limit(evaluation, "evaluation", min_words, max_words, max_eval)
+        splits.check_disjoint(train.contexts, evaluation.contexts)
+        self._splits = {
+            "train": _limit(train, "training", data, data.max_train_contexts),
+            "eval": _limit(evaluation, "evaluation", data, data.max_eval_contexts),
+        }
 
     def contexts(self, split: Split) -> list[Context]:
         """All contexts of a split, in file order, within the limits."""
@@ -101,7 +72,7 @@ class KnowledgeTask:
         """What was left out of a split, with reasons.
 
         First the parts of the file that cannot be used, then repeated passages, then those that are
-        too short or too long; not what another part or `max_train` and `max_eval` leave out.
+        too short or too long; not what another part or a limit on their number leaves out.
         """
         return list(self._of(split).skipped)
 
@@ -109,10 +80,20 @@ class KnowledgeTask:
         """How a "like_paper" split differs from the paper's; "" for equal or other parts."""
         return self._of(split).difference
 
+    def development(self) -> list[Context]:
+        """The half of the evaluation file's articles that the evaluation leaves out."""
+        half = dataclasses.replace(self.settings.data, eval_part="development")
+        return KnowledgeTask(self.settings, half).contexts("eval")
+
     @property
-    def writes(self) -> bool:
+    def writes(self) -> bool:  # type: ignore[override]
         """False for a format without a self-edit ("none"): there is nothing to sample."""
         return self._prompts.writes
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Those of every task, and the entity graph."""
+        return {**super().sources, "entity_graph": EntityGraph(self)}
 
     def edit_prompt(self, context: Context) -> str:
         """The user's turn that asks for a self-edit: the template with title and passage.
@@ -128,48 +109,43 @@ class KnowledgeTask:
         values = {"title": context.title, "passage": context.text}
         return prompt.render(self._prompts.edit, values)
 
-    def sequences(self, context: Context, self_edit: str) -> list[str]:
+    def sequences(self, context: Context, body: str) -> list[str]:
         """The training sequences of a self-edit, the passage last.
 
         Empty, without the passage, where nothing visible is in the self-edit: such a candidate
         gets no reward, and the caller records why. A format without a self-edit gives the passage.
         """
         if not self.writes:
-            return self.passage_sequences(context)
+            return self.context_sequences(context)
+        edits = self.settings.edits
         return parse.training_sequences(
             context.title,
             context.text,
-            self_edit,
+            body,
             rule=self._prompts.split,
             after=self._prompts.after,
-            append_passage=self._append_passage,
-            title_prefix=self._title_prefix,
+            append_passage=edits.append_passage,
+            title_prefix=edits.title_prefix,
         )
 
-    def passage_sequences(self, context: Context) -> list[str]:
-        """The one training sequence of the passage-only arm."""
-        return [parse.sequence(context.title, context.text, title_prefix=self._title_prefix)]
+    def context_sequences(self, context: Context) -> list[str]:
+        """The passage as one training sequence."""
+        prefix = self.settings.edits.title_prefix
+        return [parse.sequence(context.title, context.text, title_prefix=prefix)]
 
-    def corpus_sequences(
-        self,
-        context: Context,
-        completions: Sequence[str],
-        *,
-        passage: parse.CorpusPassage = "once",
-    ) -> list[str]:
+    def read_many(self, context: Context, bodies: Sequence[str], passage: Passage) -> list[str]:
         """The sequences of one passage in continued pretraining over many passages.
 
         Whole completions, not lines (see `parse.corpus_sequences`, which says how often the passage
-        is there). Without completions, or in a format without a self-edit, it is the passage-only
-        arm's part of the corpus.
+        is there). Without completions, or in a format without a self-edit, it is the passage.
         """
         return parse.corpus_sequences(
             context.title,
             context.text,
-            completions if self.writes else (),
+            bodies if self.writes else (),
             passage=passage,
             after=self._prompts.after,
-            title_prefix=self._title_prefix,
+            title_prefix=self.settings.edits.title_prefix,
         )
 
     def query(self, context: Context, question: Question) -> str:
@@ -183,10 +159,9 @@ class KnowledgeTask:
         return prompt.render(self._reading, values)
 
     def _of(self, split: str) -> "_Loaded":
-        """What was loaded for a split."""
-        if split not in ("train", "eval"):
+        if split not in self._splits:
             raise ValueError(f"unknown split {split!r}; expected 'train' or 'eval'.")
-        return self._train if split == "train" else self._eval
+        return self._splits[split]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,27 +191,14 @@ def _load(
     return _Loaded(tuple(contexts), (*skipped, *repeated), chosen.difference)
 
 
-def _or_packaged(path: str | os.PathLike | None, name: str) -> str | os.PathLike | Traversable:
-    """The given path, or a data file of this package."""
-    if path is not None:
-        return path
+def _packaged(name: str) -> Traversable:
+    """A data file of this package."""
     return importlib.resources.files("seal_jax.tasks.knowledge") / "data" / name
 
 
-def _check_limits(**limits: int | None) -> None:
-    """Refuses limits that are not positive integers."""
-    for name, limit in limits.items():
-        if limit is not None and (
-            isinstance(limit, bool) or not isinstance(limit, int) or limit < 1
-        ):
-            raise ValueError(f"{name} must be a positive integer or None, not {limit!r}.")
-
-
-def _limit(
-    loaded: _Loaded, name: str, min_words: int | None, max_words: int | None, limit: int | None
-) -> _Loaded:
-    """The first `limit` contexts whose passages have the right number of words."""
-    low, high = min_words or 0, max_words or float("inf")
+def _limit(loaded: _Loaded, name: str, data: Data, limit: int) -> _Loaded:
+    """The first `limit` contexts (0: all) whose passages have the right number of words."""
+    low, high = data.min_words, data.max_words or float("inf")
     kept, skipped, lengths = [], [], []
     for context in loaded.contexts:
         words = len(context.text.split())
@@ -244,13 +206,13 @@ def _limit(
         if low <= words <= high:
             kept.append(context)
             continue
-        reason = f"fewer words than min_words ({min_words})"
+        reason = f"fewer words than data.min_words ({low})"
         if words > high:
-            reason = f"more words than max_words ({max_words})"
+            reason = f"more words than data.max_words ({high})"
         skipped.append(Skipped(f"{context.id} ({words} words)", f"the passage has {reason}"))
     if not kept:
         raise DataError(
-            f"no {name} passage has between min_words={min_words} and max_words={max_words} words; "
+            f"no {name} passage has between data.min_words={low} and data.max_words={high} words; "
             f"the {len(lengths)} passages have {min(lengths)} to {max(lengths)}. Widen the limits."
         )
-    return _Loaded(tuple(kept[:limit]), (*loaded.skipped, *skipped), loaded.difference)
+    return _Loaded(tuple(kept[: limit or None]), (*loaded.skipped, *skipped), loaded.difference)

@@ -69,10 +69,10 @@ def test_packed_equals_padded(group, trained, tiny_llama):
         runs.append((tokens, *found))
     (tokens, deltas, results), (packed_tokens, packed, packed_results) = runs
     # Longest first the ranks have 21, 13, 6 and 2 tokens, padded to 3 times 8, 8, 4 and 4.
-    assert packed_tokens == batching.Tokens(
+    assert packed_tokens == batching.TokenCounts(
         real=42 * cases.EPOCHS, computed=(21 + 15 + 6 + 6) * cases.EPOCHS
     )
-    assert tokens == batching.Tokens(real=42 * cases.EPOCHS, computed=72 * cases.EPOCHS)
+    assert tokens == batching.TokenCounts(real=42 * cases.EPOCHS, computed=72 * cases.EPOCHS)
     for k in range(cases.K):
         start, *_ = group.candidate(k)
         assert (

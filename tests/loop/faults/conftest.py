@@ -7,10 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from tiny_run import two_devices
 
 from seal_jax.loop import train
-
-from ..conftest import two_devices
 
 
 @pytest.fixture(scope="session")

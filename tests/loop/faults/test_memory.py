@@ -1,55 +1,62 @@
 """A device with too little memory: fewer candidates at once, or settings to lower."""
 
-import dataclasses
 import shutil
+import types
 
 import jax
 import pytest
 
-from seal_jax import settings as settings_lib
-from seal_jax.core import parallel
-from seal_jax.loop import answering, stages, train, writing
+from seal_jax.core import batching, parallel
+from seal_jax.loop import answering, attempt, inner_loop, sample, train
 from seal_jax.loop.run import Run
+from seal_jax.loop.session import EncodedLesson
+from seal_jax.loop.stage import Stage
 from seal_jax.runs.ledger import Ledger
 from seal_jax.settings import SettingsError
 
 _EXHAUSTED = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Session:
-    """What `stages.in_batches` needs of a session."""
-
-    settings: settings_lib.Settings
-    devices: parallel.DeviceMesh
-
-
 class _Device:
-    """Tries candidates, at most `limit` of them; counts attempts."""
+    """Stands in for `inner_loop.train`, for at most `limit` candidates; counts attempts."""
 
     def __init__(self, limit, error=_EXHAUSTED):
         self.limit, self.error, self.sizes = limit, error, []
 
-    def __call__(self, session, group):
-        size = session.settings.inner.candidates
-        self.sizes.append(size)
-        assert 0 < len(group) <= size
-        if size > self.limit:
+    def __call__(self, session, params, lessons, inits, *, count, **_):
+        self.sizes.append(count)
+        assert 0 < len(lessons) <= count
+        if count > self.limit:
             raise self.error
-        return {"trials": [{"i": i} for i in group], "real_tokens": 1, "computed_tokens": 2}
+        return types.SimpleNamespace(tokens=batching.TokenCounts(real=1, computed=2))
+
+
+def _examine(session, params, piece, *_):
+    """Adapted models that answer nothing."""
+    nothing = {"texts": {}, "gold_log_likelihoods": {}, "reason": None}
+    return [{**one.describe(), **nothing} for one in piece]
 
 
 @pytest.fixture
-def tried(tmp_path):
-    """(device, name, stop=False) -> records of two stages of 20 and 7 candidates with K = 8.
+def tried(without_model, tiny_settings, change, tmp_path, monkeypatch):
+    """(device, name, stop=False) -> what came of two stages of 20 and 7 candidates with K = 8.
 
     `stop` interrupts the run when K is halved.
     """
-    inner = dataclasses.replace(settings_lib.Inner(), candidates=8)
-    one = parallel.DeviceMesh(parallel.all_devices().devices[:1])
-    session = _Session(dataclasses.replace(settings_lib.Settings(), inner=inner), one)
+    session = without_model(change(tiny_settings, {"inner.candidates": 8}))
+    policy = types.SimpleNamespace(digest=(), params=None)
+    context = session.task.contexts("eval")[0]
+    monkeypatch.setattr(attempt, "_examine", _examine)
+
+    def candidates(count):
+        lesson = EncodedLesson(sequences=((1, 2),), loss_masks=(None,), learning_rate=1, epochs=1)
+        return [
+            attempt.Candidate(context=context, index=i, replicate=0, lesson=lesson)
+            for i in range(count)
+        ]
 
     def run_stages(device, name, stop=False):
+        monkeypatch.setattr(inner_loop, "train", device)
         with (
             Ledger(tmp_path / name) as records,
             Run(session, records, tmp_path / "checkpoints", quiet=stop) as run,
@@ -57,40 +64,37 @@ def tried(tmp_path):
             if stop:
                 run.say = _interrupt
             found = [
-                stages.in_batches(run, [(1, 1)] * count, [0] * count, device, stage=stage)
-                for stage, count in (("one", 20), ("two", 7))
+                attempt.attempt(
+                    run, policy, candidates(count), stage=Stage(kind="arm", what=what), width=8
+                )
+                for what, count in (("one", 20), ("two", 7))
             ]
             return found, records.segments()
 
     return run_stages
 
 
-def _interrupt(_):
-    raise KeyboardInterrupt
+def _interrupt(line):
+    if "too little memory" in line:
+        raise KeyboardInterrupt
 
 
 def test_k_is_halved_until_there_is_room_and_stays_so(tried, capsys):
     device = _Device(limit=2)
     [(first, tokens), (second, _)], segments = tried(device, "a")
     assert device.sizes == [8, 4] + [2] * 4 + [2] * 4 + [2] * 2 + [2] * 4
-    assert first == {i: {"i": i} for i in range(20)}
-    assert second == {i: {"i": i} for i in range(7)}
+    assert [trial["index"] for trial in first] == list(range(20))
+    assert [trial["index"] for trial in second] == list(range(7))
     assert (tokens.real, tokens.computed) == (10, 20), "what was tried in vain does not count"
     halved = [s.record for s in segments if s.kind == "memory"]
-    assert [(r["stage"], r["candidates"], r["candidates_per_batch"]) for r in halved] == [
+    assert [(r["stage_name"], r["candidates"], r["candidates_per_batch"]) for r in halved] == [
         ("one: adapt", 8, 4),
         ("one: adapt", 4, 2),
     ]
     plans = {s.key: s.record["candidates_per_batch"] for s in segments if s.kind == "plan"}
     assert plans == {"one": 8, "two": 2}
-    for segment in segments:
-        if segment.kind == "batch":
-            split = {k: segment.record.get(k) for k in ("candidates_per_batch", "split")}
-            own = segment.key.startswith("one")
-            assert split == {
-                "candidates_per_batch": 2 if own else None,
-                "split": "out of memory" if own else None,
-            }
+    groups = [s.record["trials"] for s in segments if s.kind == "trials"]
+    assert [len(of) for of in groups] == [8, 8, 4, 2, 2, 2, 1], "groups stay as they were planned"
     printed = capsys.readouterr().out
     assert "one: adapt: the device has too little memory for 8 candidates at once" in printed
 
@@ -124,38 +128,42 @@ def test_a_run_on_a_small_device_gives_the_results_of_a_smaller_k(
     undisturbed, settings, change, outcome, tmp_path, monkeypatch
 ):
     """Sixteen candidates do not fit, eight do: the same arithmetic as `inner.candidates` of 8."""
-    plain = answering.believe
+    plain = answering.gold_log_likelihoods
 
-    def believe(session, *arguments, **named):
-        if session.settings.inner.candidates > 8:
+    def gold_log_likelihoods(*arguments, count, **named):
+        if count > 8:
             raise _EXHAUSTED
-        return plain(session, *arguments, **named)
+        return plain(*arguments, count=count, **named)
 
-    monkeypatch.setattr(answering, "believe", believe)
+    monkeypatch.setattr(answering, "gold_log_likelihoods", gold_log_likelihoods)
     train.train(change(settings, {"inner.candidates": 16}), str(tmp_path / "run"), quiet=True)
     with (
         Ledger(tmp_path / "run" / "ledger", read_only=True) as found,
         Ledger(undisturbed / "ledger", read_only=True) as wanted,
     ):
-        records = {(s.kind, s.key): s.record for s in found.segments() if s.kind != "memory"}
-        assert records == {(s.kind, s.key): s.record for s in wanted.segments()}
+        records, others = (
+            {(s.kind, s.key): {**s.record, "content": None} for s in ledger.segments()}
+            for ledger in (found, wanted)
+        )
         [halved] = found.segments("memory")
-    assert halved.record["stage"] == "round 1: answers"
+    del records["memory", halved.key]
+    assert records == others
+    assert halved.record["stage_name"] == "round 1: answers"
 
 
 def test_sampling_is_split_until_there_is_room(
     undisturbed, settings, change, tmp_path, monkeypatch
 ):
     """Four contexts do not fit, two do: the arithmetic of edits.contexts_per_batch of 2."""
-    sample, sizes = writing.sample, []
+    plain, sizes = sample._sample, []
 
-    def small(session, *arguments, **named):
-        sizes.append(session.settings.edits.contexts_per_batch)
-        if sizes[-1] > 2:
+    def small(*arguments, at_once, **named):
+        sizes.append(at_once)
+        if at_once > 2:
             raise _EXHAUSTED
-        return sample(session, *arguments, **named)
+        return plain(*arguments, at_once=at_once, **named)
 
-    monkeypatch.setattr(writing, "sample", small)
+    monkeypatch.setattr(sample, "_sample", small)
     few = change(settings, {"edits.contexts_per_batch": 4})
     train.train(few, str(tmp_path / "run"), quiet=True)
     assert sizes[0] == 4 and set(sizes[1:]) == {2}, "what did not fit is not tried again"
@@ -168,7 +176,11 @@ def test_sampling_is_split_until_there_is_room(
             [edit for segment in ledger.segments("edits") for edit in segment.record["edits"]]
             for ledger in (found, wanted)
         ]
-    assert halved.record == {"stage": "round 1: sample", "contexts": 4, "contexts_per_batch": 2}
+    assert halved.record == {
+        "stage_name": "round 1: sample",
+        "contexts": 4,
+        "contexts_per_batch": 2,
+    }
     assert edits[0] == edits[1]
 
 
@@ -179,7 +191,7 @@ def test_sampling_and_the_m_step_name_their_own_settings(
         raise _EXHAUSTED
 
     with monkeypatch.context() as patched:
-        patched.setattr(writing, "sample", exhausted)
+        patched.setattr(sample, "_sample", exhausted)
         with pytest.raises(SettingsError, match=r"round 1: sample: 2 contexts.*edits\.samples"):
             train.train(settings, str(tmp_path / "a"), quiet=True)
     shutil.copytree(undisturbed, tmp_path / "b")

@@ -1,15 +1,19 @@
 """The state of a training that is under way: kept, taken up, and never taken for another's."""
 
+import contextlib
 import dataclasses
 import logging
 import shutil
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from seal_jax.core import parallel, restem
-from seal_jax.loop import learning, opened_model, train
+from seal_jax.loop import m_step as m_step_lib
+from seal_jax.loop import opened_model, train
+from seal_jax.loop.stage import Stage
 from seal_jax.runs.step_checkpoints import StepCheckpoints
 from seal_jax.runtime import interruption
 
@@ -23,12 +27,15 @@ def opened(settings):
 
 @pytest.fixture(scope="module")
 def rows():
-    return [restem.Row(tuple(range(3 + i, 40 + 9 * i)), prompt_length=5 + i) for i in range(3)]
+    return [
+        restem.SftExample(tuple(range(3 + i, 40 + 9 * i)), prompt_length=5 + i) for i in range(3)
+    ]
 
 
 @pytest.fixture
 def recipe(settings):
-    return settings.restem.sft
+    """The run's, in rows as long as are needed: 448 tokens take three times as long."""
+    return dataclasses.replace(settings.restem.sft, buckets=(64,))
 
 
 @pytest.fixture
@@ -54,22 +61,25 @@ def learn(opened, rows, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "m_step", m_step)
     monkeypatch.setattr(interruption, "_asked", [])
 
-    def run(stop_after=None, stage="round 1", reported=None, **changes):
+    def run(stop_after=None, round=1, reported=None, **changes):
         made.clear()
         interruption._asked.clear()
         m_step.stop_after = stop_after
         said = []
         kept = StepCheckpoints(tmp_path / "steps", said.append)
-        report = None if reported is None else reported.append
+        shown = [] if reported is None else reported
+        progress = types.SimpleNamespace(update=lambda count, loss: shown.append((count, loss)))
+        of_run = types.SimpleNamespace(
+            session=opened, steps=kept, stage=lambda *_: contextlib.nullcontext(progress)
+        )
         try:
-            delta, metrics = learning.train_rows(
-                opened,
+            delta, metrics = m_step_lib.train(
+                of_run,
                 opened.base,
                 rows,
                 dataclasses.replace(recipe, **changes),
-                stage=stage,
-                report=report,
-                kept=kept,
+                stage=Stage(kind="round", round=round),
+                name="M-step",
             )
         finally:
             kept.close()
@@ -99,7 +109,8 @@ def test_a_training_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(learn,
     _assert_equal(resumed, undisturbed)
     assert resumed[2] == ["round 1: goes on after step 7 of 9"]
     assert resumed[3] == 2
-    assert reported == undisturbed[1][:-1], "each but the last is reported, once"
+    shown = [(1, step["loss"]) for step in undisturbed[1]]
+    assert reported == shown, "each step is shown, once"
     assert _steps(tmp_path) == [8, 9], "the newest two are kept, the last among them"
     again = learn()
     _assert_equal(again, undisturbed)
@@ -123,7 +134,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(learn, tmp_path, caplog):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"stage": "round 2"}, {"learning_rate": 2e-3}, {"epochs": 2}, {"keep_checkpoints": 1}],
+    [{"round": 2}, {"learning_rate": 2e-3}, {"epochs": 2}, {"keep_checkpoints": 1}],
 )
 def test_the_state_of_another_training_is_deleted(learn, changes, tmp_path):
     with pytest.raises(interruption.Interrupted):

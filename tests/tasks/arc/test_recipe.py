@@ -9,7 +9,8 @@ import re
 import pytest
 
 from seal_jax.tasks.arc import recipe as recipes
-from seal_jax.tasks.arc.recipe import Limits, Recipe, RecipeError
+from seal_jax.tasks.arc.recipe import Recipe, RecipeError
+from seal_jax.tasks.directives import Limits
 
 LIMITS = Limits()
 RECIPE = Recipe(
@@ -222,23 +223,6 @@ def test_the_regular_expression_keeps_to_the_limits():
 def test_limits_without_a_rate_of_one_digit_have_no_regular_expression():
     with pytest.raises(ValueError, match=r"lies from 0.00011 to 0.00019: widen the limits"):
         recipes.regex(Limits(min_learning_rate=1.1e-4, max_learning_rate=1.9e-4))
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        (dict(min_learning_rate=0.0), "above 0, the lower first, not 0.0 to 0.01"),
-        (dict(min_learning_rate=0.1), "the lower first, not 0.1 to 0.01"),
-        (dict(max_learning_rate=float("inf")), "finite limits"),
-        (dict(max_learning_rate=float("nan")), "finite limits"),
-        (dict(min_epochs=0), "from 1 to 1000, the lower first, not 0 to 10"),
-        (dict(min_epochs=5, max_epochs=4), "not 5 to 4"),
-        (dict(max_epochs=1001), "not 1 to 1001"),
-    ],
-)
-def test_impossible_limits(fields, message):
-    with pytest.raises(ValueError, match=message):
-        Limits(**fields)
 
 
 def test_the_request_holds_the_pairs_and_the_limits_and_no_placeholder():

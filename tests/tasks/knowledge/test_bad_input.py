@@ -4,12 +4,13 @@ import dataclasses
 import json
 
 import pytest
+from knowledge_tasks import knowledge_task
 
 from seal_jax.core import batching
 from seal_jax.judges.local import grade
 from seal_jax.runs import json_file
-from seal_jax.tasks.knowledge import prompt, squad
-from seal_jax.tasks.knowledge.task import KnowledgeTask
+from seal_jax.tasks import splits
+from seal_jax.tasks.knowledge import prompt
 
 LONG = " ".join(f"word{i}" for i in range(10_000))
 SCRIPTS = {
@@ -36,7 +37,7 @@ def _task(tmp_path, *articles, **options):
     ]
     train = tmp_path / "train.json"
     train.write_text(json.dumps({"data": data}), encoding="utf-8")
-    return KnowledgeTask(train_path=train, **options)
+    return knowledge_task(train_path=train, **options)
 
 
 def _good(number=0):
@@ -111,12 +112,12 @@ def test_a_very_long_passage_is_whole_until_a_limit_leaves_it_out(tmp_path):
     limited = _task(tmp_path, long, _good(), max_words=400)
     assert [c.title for c in limited.contexts("train")] == ["Good 0"]
     assert _places(limited) == [
-        (f"{context.id} (10000 words)", "the passage has more words than max_words (400)")
+        (f"{context.id} (10000 words)", "the passage has more words than data.max_words (400)")
     ]
     short = _task(tmp_path, long, _good(), min_words=4)
     assert [c.title for c in short.contexts("train")] == ["Long"]
-    assert squad.count_reasons(short.skipped("train")) == {
-        "the passage has fewer words than min_words (4)": 1
+    assert splits.count_reasons(short.skipped("train")) == {
+        "the passage has fewer words than data.min_words (4)": 1
     }
 
 
@@ -200,18 +201,18 @@ def test_parts_of_a_file(tmp_path):
     like = _task(tmp_path, *articles, train_part="like_paper")
     assert "6 passages and 6 questions" in like.difference("train")
     assert like.difference("eval") == ""
-    with pytest.raises(squad.DataError, match=r"train\.json: this is not the paper's"):
+    with pytest.raises(splits.DataError, match=r"train\.json: this is not the paper's"):
         _task(tmp_path, *articles, train_part="paper")
 
 
 def test_one_file_may_be_both_splits_in_halves_but_not_whole(tmp_path):
     _task(tmp_path, *[_good(number) for number in range(6)])
     file = tmp_path / "train.json"
-    task = KnowledgeTask(
+    task = knowledge_task(
         train_path=file, eval_path=file, train_part="development", eval_part="test"
     )
     assert len(task.contexts("train")) == len(task.contexts("eval")) == 3
-    with pytest.raises(squad.DataError, match=r"share 6 article\(s\)"):
-        KnowledgeTask(train_path=file, eval_path=file)
-    with pytest.raises(squad.DataError, match=r"share 3 article\(s\)"):
-        KnowledgeTask(train_path=file, eval_path=file, eval_part="test")
+    with pytest.raises(splits.DataError, match=r"share 6 article\(s\)"):
+        knowledge_task(train_path=file, eval_path=file)
+    with pytest.raises(splits.DataError, match=r"share 3 article\(s\)"):
+        knowledge_task(train_path=file, eval_path=file, eval_part="test")

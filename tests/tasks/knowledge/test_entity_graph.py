@@ -4,9 +4,10 @@ import itertools
 import time
 
 import pytest
+from knowledge_tasks import knowledge_task
 
 from seal_jax.tasks.knowledge import entity_graph, prompt
-from seal_jax.tasks.protocol import Context, Question
+from seal_jax.tasks.protocol import Context, Lesson, Question
 
 SHIP = Context(
     id="ostravelle-000",
@@ -186,14 +187,78 @@ def test_templates_of_ones_own(tmp_path):
         entity_graph.load_templates(tmp_path)
 
 
-def test_sequences():
-    texts = ["Slate came\n\nfrom Naurim.", " ", "a\n---\nb"]
-    passage = f"Ostravelle\n{SHIP.text}"
-    pieces = ["Ostravelle\nSlate came\n\nfrom Naurim.", "Ostravelle\na", "Ostravelle\nb"]
-    assert entity_graph.sequences(SHIP, texts) == [*pieces, passage]
-    assert entity_graph.sequences(SHIP, texts, passage="none", title_prefix=False) == [
-        "Slate came\n\nfrom Naurim.",
-        "a",
-        "b",
+TEXTS = ["Slate came\n\nfrom Naurim.", " ", "a\n---\nb"]
+PASSAGE = f"Ostravelle\n{SHIP.text}"
+PIECES = ["Ostravelle\nSlate came\n\nfrom Naurim.", "Ostravelle\na", "Ostravelle\nb"]
+THREE = "Naurim\nBexholt\nslate"
+
+
+def _told(asking, *, replies, texts):
+    """What the source returns, and its two requests, where the model replies and writes these."""
+    entities = next(asking)
+    relations = asking.send({id: replies[id] for id in entities.prompts})
+    with pytest.raises(StopIteration) as done:
+        asking.send(dict(zip(relations.prompts, texts, strict=True)))
+    return done.value.value, entities, relations
+
+
+def _source(**options):
+    task = knowledge_task(entity_pairs=2, entity_triples=1, **options)
+    return task.sources["entity_graph"]
+
+
+def test_the_source_asks_for_entities_then_for_texts_about_groups_of_them():
+    asking = _source().lessons([SHIP], 3)
+    replies = {SHIP.id: "\n".join(NAMES)}
+    found, entities, relations = _told(asking, replies=replies, texts=TEXTS)
+    templates = entity_graph.load_templates()
+    assert (entities.name, relations.name) == ("entities", "relations")
+    assert dict(entities.prompts) == {SHIP.id: entity_graph.entities_prompt(templates, SHIP)}
+    groups = _choose(pairs=2, triples=1, context_id=SHIP.id)
+    assert dict(relations.prompts) == {
+        f"{SHIP.id}: {entity_graph.listed(group)}": entity_graph.relation_prompt(
+            templates, SHIP, group
+        )
+        for group in groups
+    }
+    # One lesson, however many are asked for: it holds all texts, and the passage once.
+    assert found == [[Lesson(sequences=(*PIECES, PASSAGE))]]
+
+
+def test_texts_about_several_passages_go_to_their_own():
+    other = Context("port", "Bexholt", "Bexholt is a port like Naurim.")
+    replies = {SHIP.id: "Köln\nslate", other.id: "Bexholt\nNaurim"}
+    asking = _source().lessons([SHIP, other], 1)
+    found, _, relations = _told(asking, replies=replies, texts=["of the ship", "of the port"])
+    assert [name.partition(":")[0] for name in relations.prompts] == [SHIP.id, other.id]
+    assert found == [
+        [Lesson(sequences=("Ostravelle\nof the ship", PASSAGE))],
+        [Lesson(sequences=("Bexholt\nof the port", f"Bexholt\n{other.text}"))],
     ]
-    assert entity_graph.sequences(SHIP, texts, passage="per_completion").count(passage) == 2
+
+
+def test_a_passage_without_entities_is_learned_alone():
+    asking = _source().lessons([SHIP], 1)
+    found, _, relations = _told(asking, replies={SHIP.id: ""}, texts=[])
+    assert not relations.prompts
+    assert found == [[Lesson(sequences=(PASSAGE,))]]
+
+
+@pytest.mark.parametrize(
+    ("options", "passage", "expected"),
+    [
+        ({}, "once", [*PIECES, PASSAGE]),
+        ({}, "per_completion", [PIECES[0], PASSAGE, *PIECES[1:], PASSAGE]),
+        ({"title_prefix": False}, "none", ["Slate came\n\nfrom Naurim.", "a", "b"]),
+    ],
+)
+def test_one_delta_learns_the_texts_about_all_passages(options, passage, expected):
+    asking = _source(**options).together([SHIP], 1, passage)
+    found, *_ = _told(asking, replies={SHIP.id: THREE}, texts=TEXTS)
+    assert found == expected
+
+
+def test_titles_are_left_out_of_lessons_where_the_settings_say_so():
+    asking = _source(title_prefix=False).lessons([SHIP], 1)
+    [[lesson]], *_ = _told(asking, replies={SHIP.id: THREE}, texts=TEXTS)
+    assert lesson.sequences == ("Slate came\n\nfrom Naurim.", "a", "b", SHIP.text)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from seal_jax.tasks import splits
 from seal_jax.tasks.knowledge import squad
-from seal_jax.tasks.protocol import Context, Question
+from seal_jax.tasks.protocol import Question
 
 
 def _qa(question_id, question="Who?", *answers):
@@ -234,36 +235,6 @@ def test_missing_file_and_directory(tmp_path):
             squad.load(path)
 
 
-def _context(title, text):
-    return Context(id=f"{title}/{text}", title=title, text=text, questions=())
-
-
-def test_disjoint_splits_pass():
-    squad.check_disjoint([_context("Rome", "a"), _context("Oslo", "b")], [_context("Bonn", "c")])
-
-
-@pytest.mark.parametrize("title", ["Rome", "ROME", " rome ", "Ｒｏｍｅ"])
-def test_shared_article_is_refused(title):
-    with pytest.raises(squad.DataError, match=r"share 1 article\(s\)"):
-        squad.check_disjoint([_context("Rome", "a")], [_context("Oslo", "b"), _context(title, "c")])
-
-
-def test_titles_that_differ_in_underscores_are_one_article():
-    with pytest.raises(squad.DataError, match="'Old_Rome'"):
-        squad.check_disjoint([_context("Old Rome", "a")], [_context("Old_Rome", "b")])
-
-
-def test_shared_passage_under_another_title_is_refused():
-    with pytest.raises(squad.DataError, match=r"Oslo/Rome  FELL.*Rome/Rome fell"):
-        squad.check_disjoint([_context("Rome", "Rome fell")], [_context("Oslo", "Rome  FELL")])
-
-
-def test_many_shared_articles_are_counted():
-    contexts = [_context(f"T{i}", f"{i}") for i in range(8)]
-    with pytest.raises(squad.DataError, match=r"share 8 article\(s\): 'T0'.*'T4' and 3 more"):
-        squad.check_disjoint(contexts, contexts)
-
-
 def test_real_files(shared_data):
     train, skipped_train = squad.load(shared_data / "squad" / "squad-v1.1-train.json")
     evaluation, skipped_eval = squad.load(shared_data / "squad" / "squad-v1.1-validation.json")
@@ -276,4 +247,4 @@ def test_real_files(shared_data):
     assert len({c.id for c in train + evaluation}) == 943 + 534
     assert len({q.id for c in train + evaluation for q in c.questions}) == 5165 + 2600
     assert train[0].title == "1973 oil crisis"
-    squad.check_disjoint(train, evaluation)
+    splits.check_disjoint(train, evaluation)

@@ -4,10 +4,11 @@ import inspect
 import json
 
 import pytest
+from knowledge_tasks import knowledge_task
 
-from seal_jax.tasks import protocol as base
-from seal_jax.tasks.knowledge import prompt, squad
-from seal_jax.tasks.knowledge.task import KnowledgeTask
+from seal_jax.tasks.base import Task
+from seal_jax.tasks.knowledge import prompt
+from seal_jax.tasks.splits import DataError
 
 CANARY = "CANARY"
 
@@ -46,16 +47,17 @@ def files(tmp_path):
     return paths
 
 
-def test_has_every_method_of_the_protocol(files):
-    task = KnowledgeTask(**files)
-    for name, method in inspect.getmembers(base.Task, inspect.isfunction):
+def test_its_methods_take_what_the_base_class_says(files):
+    task = knowledge_task(**files)
+    assert isinstance(task, Task)
+    for name, method in inspect.getmembers(Task, inspect.isfunction):
         if not name.startswith("_"):
             expected = list(inspect.signature(method).parameters)[1:]
             assert list(inspect.signature(getattr(task, name)).parameters) == expected, name
 
 
 def test_contexts_of_each_split_in_file_order(files):
-    task = KnowledgeTask(**files)
+    task = knowledge_task(**files)
     assert [c.title for c in task.contexts("train")] == ["Train 0", "Train 1", "Train 2"]
     assert [c.title for c in task.contexts("eval")] == ["Eval 0", "Eval 1", "Eval 2"]
     with pytest.raises(ValueError, match="'test'; expected 'train' or 'eval'"):
@@ -63,7 +65,7 @@ def test_contexts_of_each_split_in_file_order(files):
 
 
 def test_the_caller_cannot_change_the_task(files):
-    task = KnowledgeTask(**files)
+    task = knowledge_task(**files)
     task.contexts("train").clear()
     assert len(task.contexts("train")) == 3
 
@@ -72,15 +74,15 @@ def test_nothing_leaks(files):
     """Canaries in all questions and answers reach no policy prompt and no training sequence."""
     for edit_format in sorted(set(prompt.edit_formats()) - {"none"}):
         for options in ({}, {"append_passage": False}, {"title_prefix": False}):
-            task = KnowledgeTask(**files, edit_format=edit_format, **options)
+            task = knowledge_task(**files, edit_format=edit_format, **options)
             for split in ("train", "eval"):
                 for context in task.contexts(split):
                     texts = [
                         task.edit_prompt(context),
                         *task.sequences(context, "1. one\n2. two"),
                         *task.sequences(context, "Question 1: a\nAnswer: b\nQuestion 2: c"),
-                        *task.passage_sequences(context),
-                        *task.corpus_sequences(context, ["one", "two\n---\nthree"]),
+                        *task.context_sequences(context),
+                        *task.read_many(context, ["one", "two\n---\nthree"], "once"),
                     ]
                     assert len(texts) > 3
                     assert not [text for text in texts if CANARY in text]
@@ -93,7 +95,7 @@ def test_nothing_leaks(files):
 
 
 def test_texts(files):
-    task = KnowledgeTask(**files)
+    task = knowledge_task(**files)
     context = task.contexts("train")[0]
     assert task.edit_prompt(context).count("word word word.") == 1
     assert "Train 0" in task.edit_prompt(context)
@@ -102,7 +104,7 @@ def test_texts(files):
         "Train 0\n2. b",
         "Train 0\nword word word.",
     ]
-    assert task.passage_sequences(context) == ["Train 0\nword word word."]
+    assert task.context_sequences(context) == ["Train 0\nword word word."]
     query = task.query(context, context.questions[1])
     assert query.startswith("Topic: Train 0\nCANARY question Train01?\n")
 
@@ -110,37 +112,37 @@ def test_texts(files):
 @pytest.mark.parametrize("self_edit", ["", "  \n\t\n", "\x00\x1b", "\u200b"])
 def test_a_self_edit_that_says_nothing_gives_no_sequences(files, self_edit):
     for edit_format in sorted(set(prompt.edit_formats()) - {"none"}):
-        task = KnowledgeTask(**files, edit_format=edit_format)
+        task = knowledge_task(**files, edit_format=edit_format)
         assert task.sequences(task.contexts("train")[0], self_edit) == []
 
 
 def test_the_format_without_a_self_edit(files):
-    task = KnowledgeTask(**files, edit_format="none", append_passage=False)
+    task = knowledge_task(**files, edit_format="none", append_passage=False)
     context = task.contexts("train")[0]
     assert not task.writes
-    assert KnowledgeTask(**files).writes
+    assert knowledge_task(**files).writes
     with pytest.raises(prompt.PromptError, match=r"no self-edit to ask for.*prompts\.edit_format"):
         task.edit_prompt(context)
     for self_edit in ("", "1. one\n2. two"):
         assert task.sequences(context, self_edit) == ["Train 0\nword word word."]
-        assert task.corpus_sequences(context, [self_edit]) == ["Train 0\nword word word."]
+        assert task.read_many(context, [self_edit], "once") == ["Train 0\nword word word."]
     assert CANARY in task.query(context, context.questions[0])
 
 
 def test_chain_of_thought_trains_on_the_statements_only(files):
-    task = KnowledgeTask(**files, edit_format="chain_of_thought", append_passage=False)
+    task = knowledge_task(**files, edit_format="chain_of_thought", append_passage=False)
     context = task.contexts("train")[0]
     text = "Thoughts: x\n\n**Statements:**\n1. a\n2. b"
     assert task.sequences(context, text) == ["Train 0\n1. a", "Train 0\n2. b"]
-    assert task.corpus_sequences(context, [text], passage="none") == ["Train 0\n1. a\n2. b"]
+    assert task.read_many(context, [text], "none") == ["Train 0\n1. a\n2. b"]
 
 
-def test_corpus_sequences(files):
-    context = KnowledgeTask(**files).contexts("train")[0]
+def test_sequences_of_many_passages(files):
+    context = knowledge_task(**files).contexts("train")[0]
     texts = ["1. a\n2. b", "c\n---\nd"]
-    task = KnowledgeTask(**files, edit_format="self_qa", append_passage=False, title_prefix=False)
-    assert task.corpus_sequences(context, texts) == ["1. a\n2. b", "c", "d", "word word word."]
-    assert KnowledgeTask(**files).corpus_sequences(context, texts, passage="per_completion") == [
+    task = knowledge_task(**files, edit_format="self_qa", append_passage=False, title_prefix=False)
+    assert task.read_many(context, texts, "once") == ["1. a\n2. b", "c", "d", "word word word."]
+    assert knowledge_task(**files).read_many(context, texts, "per_completion") == [
         "Train 0\n1. a\n2. b",
         "Train 0\nword word word.",
         "Train 0\nc",
@@ -151,7 +153,7 @@ def test_corpus_sequences(files):
 
 def test_questions_without_their_topic(files):
     for style in ("chat", "plain"):
-        task = KnowledgeTask(**files, question_style=style, topic_prefix=False)
+        task = knowledge_task(**files, question_style=style, topic_prefix=False)
         context = task.contexts("train")[0]
         query = task.query(context, context.questions[0])
         assert context.title not in query
@@ -159,18 +161,18 @@ def test_questions_without_their_topic(files):
 
 
 def test_options(files):
-    task = KnowledgeTask(**files, append_passage=False, title_prefix=False, edit_format="self_qa")
+    task = knowledge_task(**files, append_passage=False, title_prefix=False, edit_format="self_qa")
     context = task.contexts("train")[0]
     assert task.sequences(context, "Question 1: a\nb\nQuestion 2: c") == [
         "Question 1: a\nb",
         "Question 2: c",
     ]
-    assert task.passage_sequences(context) == ["word word word."]
+    assert task.context_sequences(context) == ["word word word."]
 
 
 def test_limits(files):
     def titles(split, **limits):
-        return [c.title for c in KnowledgeTask(**files, **limits).contexts(split)]
+        return [c.title for c in knowledge_task(**files, **limits).contexts(split)]
 
     assert titles("train", max_train=2) == ["Train 0", "Train 1"]
     assert titles("eval", max_train=2) == ["Eval 0", "Eval 1", "Eval 2"]
@@ -184,18 +186,19 @@ def test_limits(files):
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"max_train": 0}, "max_train must be a positive integer or None, not 0"),
-        ({"max_eval": -1}, "max_eval must be"),
-        ({"max_words": 1.5}, "max_words must be"),
-        ({"min_words": True}, "min_words must be"),
-        ({"min_words": 9, "max_words": 4}, r"min_words \(9\) is above max_words \(4\)"),
+        ({"max_train": -1}, "data: limits are 0 or more"),
+        ({"max_eval": -1}, "data: limits are 0 or more"),
+        ({"min_words": -1}, "data: limits are 0 or more"),
+        ({"max_words": 1.5}, "data.max_words must be of type int"),
+        ({"min_words": True}, "data.min_words must be of type int"),
+        ({"min_words": 9, "max_words": 4}, r"min_words \(9\) must not exceed max_words \(4\)"),
         ({"min_words": 10}, "no training passage .* 3 passages have 3 to 8"),
         ({"max_words": 3}, "no evaluation passage .* 3 passages have 4 to 9"),
     ],
 )
 def test_limits_that_leave_nothing_are_refused(files, limits, message):
     with pytest.raises(ValueError, match=message):
-        KnowledgeTask(**files, **limits)
+        knowledge_task(**files, **limits)
 
 
 def test_splits_that_share_an_article_are_refused_even_beyond_the_limits(files, tmp_path):
@@ -203,15 +206,15 @@ def test_splits_that_share_an_article_are_refused_even_beyond_the_limits(files, 
     extra = json.loads(_write(tmp_path / "x.json", "Train").read_text("utf-8"))["data"][2]
     both["data"].append(extra)
     files["eval_path"].write_text(json.dumps(both), encoding="utf-8")
-    with pytest.raises(squad.DataError, match=r"share 1 article.*'Train 2'"):
-        KnowledgeTask(**files, max_train=1, max_eval=1)
+    with pytest.raises(DataError, match=r"share 1 article.*'Train 2'"):
+        knowledge_task(**files, max_train=1, max_eval=1)
 
 
 def test_what_the_loader_skipped_can_be_asked_for(files):
     document = json.loads(files["train_path"].read_text("utf-8"))
     document["data"][1]["paragraphs"][0]["qas"] = []
     files["train_path"].write_text(json.dumps(document), encoding="utf-8")
-    task = KnowledgeTask(**files)
+    task = knowledge_task(**files)
     assert [s.reason for s in task.skipped("train")] == [
         "the paragraph has no question that can be graded"
     ]
@@ -225,14 +228,14 @@ def test_other_templates(files, tmp_path):
         "# split: lines\n<{title}> <{passage}>", encoding="utf-8"
     )
     (directory / "question.chat.txt").write_text("{title}? {question}", encoding="utf-8")
-    task = KnowledgeTask(**files, edit_format="rewrite", prompts_dir=directory)
+    task = knowledge_task(**files, edit_format="rewrite", prompts_dir=directory)
     context = task.contexts("train")[0]
     assert task.edit_prompt(context) == "<Train 0> <word word word.>"
     assert task.query(context, context.questions[0]) == "Train 0? CANARY question Train00?"
 
 
 def test_packaged_passages_are_the_default():
-    task = KnowledgeTask()
+    task = knowledge_task()
     assert len(task.contexts("train")) >= 12
     assert len(task.contexts("eval")) >= 12
     assert task.skipped("train") == task.skipped("eval") == []
@@ -240,7 +243,7 @@ def test_packaged_passages_are_the_default():
 
 def test_real_files(shared_data):
     squads = shared_data / "squad"
-    task = KnowledgeTask(
+    task = knowledge_task(
         train_path=squads / "squad-v1.1-train.json",
         eval_path=squads / "squad-v1.1-validation.json",
         max_eval=12,
@@ -251,4 +254,26 @@ def test_real_files(shared_data):
     for context in task.contexts("train") + task.contexts("eval"):
         assert 70 <= len(context.text.split()) <= 120
         assert context.text in task.edit_prompt(context)
-        assert task.passage_sequences(context) == [f"{context.title}\n{context.text}"]
+        assert task.context_sequences(context) == [f"{context.title}\n{context.text}"]
+
+
+def test_settings_are_tuned_on_the_other_half_of_the_articles(tmp_path):
+    path = _write(tmp_path / "many.json", "Many", (10, 11, 12, 13, 14, 15))
+    train = _write(tmp_path / "train.json", "Train")
+    task = knowledge_task(train_path=train, eval_path=path, eval_part="test")
+    tuned = {context.title for context in task.development()}
+    asked = {context.title for context in task.contexts("eval")}
+    assert len(tuned) == len(asked) == 3 and not tuned & asked
+
+
+def test_an_exam_asks_without_the_passage_or_with_it(files):
+    task = knowledge_task(**files)
+    context = task.contexts("eval")[0]
+    for view in ("adapted", "unadapted", "reading"):
+        exam = task.exam(context, view)
+        put = task.reading_query if view == "reading" else task.query
+        assert [(one.id, one.prompt) for one in exam.asked] == [
+            (question.id, put(context, question)) for question in context.questions
+        ]
+        assert [one.gold for one in exam.scored] == [q.answer for q in context.questions]
+        assert all((context.text in one.prompt) == (view == "reading") for one in exam.asked)

@@ -7,16 +7,17 @@ Three names are for the settings of a run:
     --config.restem.rule=seal_jax_rivers:gain_per_character
 """
 
+import dataclasses
 import importlib.resources
 import json
 import re
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from seal_jax.settings import Settings
-from seal_jax.tasks.protocol import Context, Question, Skipped, Split
+from seal_jax.tasks.base import Task
+from seal_jax.tasks.protocol import Context, Exam, Metric, Question, Split, View
 
 _ASKED = {
     "length_km": "How many kilometres long is it?",
@@ -25,32 +26,26 @@ _ASKED = {
     "tributary": "Which river joins it?",
     "gauge": "Where is its water level measured?",
 }
+_WORDINGS = ("", "Please answer this. ", "The answer is wanted on one line. ")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
-class Rivers:
-    """The `seal_jax.tasks.protocol.Task`: a context is a river's data sheet.
+class Rivers(Task):
+    """A context is a river's data sheet; a self-edit is taken apart into sentences.
 
-    Its prompts are worded so that they do as a chat's turn and as a text to continue. A self-edit
-    is taken apart into sentences, each a training sequence under the river's name.
+    Each question is asked in three wordings, whose answers are voted over.
     """
 
-    def __init__(self, settings: Settings):
-        """Reads the data sheets. Of the settings it heeds edits.append_passage."""
-        file = importlib.resources.files(__name__) / "rivers.json"
-        sheets = json.loads(file.read_text(encoding="utf-8"))
-        self._contexts = {split: [_context(s) for s in of] for split, of in sheets.items()}
-        self._append_passage = settings.edits.append_passage
-
-    @property
-    def writes(self) -> bool:
-        return True
+    name = "rivers"
+    context_word = "river"
+    metrics = (
+        *Task.metrics,
+        Metric(name="whole_sheet", label="whole sheet", share=True, per="context"),
+    )
 
     def contexts(self, split: Split) -> Sequence[Context]:
-        return self._contexts[split]
-
-    def skipped(self, split: Split) -> Sequence[Skipped]:
-        return []
+        file = importlib.resources.files(__name__) / "rivers.json"
+        return [_context(sheet) for sheet in json.loads(file.read_text(encoding="utf-8"))[split]]
 
     def difference(self, split: Split) -> str:
         return "invented rivers, which no paper has"
@@ -62,35 +57,34 @@ class Rivers:
             f"the {context.title}.\n"
         )
 
-    def sequences(self, context: Context, self_edit: str) -> list[str]:
-        said = [part.strip() for part in _SENTENCE_END.split(self_edit)]
-        said = [f"{context.title}: {part}" for part in said if re.search(r"\w", part)]
-        return said + self.passage_sequences(context) if said and self._append_passage else said
+    def sequences(self, context: Context, body: str) -> list[str]:
+        said = [part.strip() for part in _SENTENCE_END.split(body) if re.search(r"\w", part)]
+        own = self.context_sequences(context) if said and self.settings.edits.append_passage else []
+        return [f"{context.title}: {part}" for part in said] + own
 
-    def passage_sequences(self, context: Context) -> list[str]:
+    def context_sequences(self, context: Context) -> list[str]:
         return [f"{context.title}\n{context.text}"]
 
     def query(self, context: Context, question: Question) -> str:
         return f"A question about the {context.title}. {question.text}\nIn a few words:"
 
-    def reading_query(self, context: Context, question: Question) -> str:
-        return f"{context.title}\n{context.text}\n\n{self.query(context, question)}"
+    def exam(self, context: Context, view: View) -> Exam:
+        plain = super().exam(context, view)
+        asked = tuple(
+            dataclasses.replace(one, id=f"{one.id}/{number}", prompt=wording + one.prompt)
+            for one in plain.asked
+            for number, wording in enumerate(_WORDINGS)
+        )
+        return dataclasses.replace(plain, asked=asked)
 
-    def corpus_sequences(
-        self,
-        context: Context,
-        completions: Sequence[str],
-        *,
-        passage: Literal["once", "per_completion", "none"] = "once",
-    ) -> list[str]:
-        sheet = self.passage_sequences(context)
-        if not completions:
-            return sheet
-        times = {"once": 1, "per_completion": len(completions), "none": 0}[passage]
-        return [f"{context.title}\n{text}" for text in completions if text.strip()] + sheet * times
+    def more_scores(
+        self, context: Context, answers: Sequence[Mapping[str, Any]]
+    ) -> dict[str, float | None]:
+        verdicts = [answer["correct"] for answer in answers]
+        return {"whole_sheet": None if None in verdicts else float(all(verdicts))}
 
 
-def _context(sheet: dict[str, Any]) -> Context:
+def _context(sheet: Mapping[str, Any]) -> Context:
     """A river's sheet as text, with a question a line of it."""
     title = f"river {sheet['name']}"
     text = "\n".join(f"{key.replace('_', ' ')}: {sheet[key]}" for key in _ASKED)

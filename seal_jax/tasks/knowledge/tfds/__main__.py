@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from seal_jax.tasks.knowledge import squad
+from seal_jax.tasks import splits
 from seal_jax.tasks.knowledge.tfds import reader
 
 
@@ -18,13 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.names:
         try:
             contexts, skipped = reader.load(name, data_dir=options.data_dir)
-        except squad.DataError as error:
+        except splits.DataError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         articles = len({context.title for context in contexts})
         questions = sum(len(context.questions) for context in contexts)
         print(f"{name}: {len(contexts)} passages of {articles} articles, {questions} questions")
-        for reason, count in squad.count_reasons(skipped).items():
+        for reason, count in splits.count_reasons(skipped).items():
             print(f"  left out {count}: {reason}")
     return 0
 

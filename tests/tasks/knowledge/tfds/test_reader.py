@@ -14,9 +14,9 @@ import threading
 
 import pytest
 import tensorflow_datasets as tfds
+from knowledge_tasks import knowledge_task
 
 from seal_jax.tasks.knowledge import squad
-from seal_jax.tasks.knowledge.task import KnowledgeTask
 from seal_jax.tasks.knowledge.tfds import __main__ as program
 from seal_jax.tasks.knowledge.tfds import reader
 
@@ -288,7 +288,7 @@ def test_both_official_urls_have_registered_checksums():
 
 
 def test_the_task_takes_both_forms(tmp_path):
-    task = KnowledgeTask(
+    task = knowledge_task(
         train_path=f"tfds:{TRAIN}", eval_path=FILES / "dev-v1.1.json", data_dir=tmp_path
     )
     assert task.contexts("train") == squad.load(TRAIN)[0]

@@ -1,0 +1,99 @@
+"""Verb: select. Which self-edits the next policy is trained on, and with what weight."""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from seal_jax.core import constrained, restem
+from seal_jax.loop.run import Run
+from seal_jax.loop.sample import Edit, Prompt
+from seal_jax.loop.stage import Stage
+from seal_jax.stats.intervals import mean
+
+Record = dict[str, Any]
+
+
+def select(
+    run: Run,
+    prompts: Sequence[Prompt],
+    edits: Sequence[Sequence[Edit]],
+    rewards_CxM: np.ndarray,
+    baselines_C: Sequence[float | None] | None,
+    rule: restem.SelectionRule | restem.Selector,
+    *,
+    stage: Stage,
+) -> tuple[list[restem.SftExample], Record]:
+    """Selects self-edits and records it.
+
+    Args:
+      prompts: what the self-edits answer, one a context.
+      edits: [C][M].
+      rewards_CxM: NaN where a self-edit has none.
+      baselines_C: rewards of the unadapted model, or None where none is measured.
+
+    Returns:
+      Examples for the M-step, and the round in figures.
+    """
+    known = [0.0] * len(prompts) if baselines_C is None else baselines_C
+    weights_CxM = restem.select(
+        rewards_CxM,
+        rule,
+        baselines_C=np.array([np.nan if value is None else value for value in known]),
+        lengths_CxM=[[len(edit.text) for edit in of_context] for of_context in edits],
+        seed=zlib.crc32(f"{run.session.settings.seed} select {stage}".encode()),
+    )
+    chosen = {
+        "contexts": [prompt.id for prompt in prompts],
+        "rewards": [[None if np.isnan(r) else float(r) for r in row] for row in rewards_CxM],
+        "weights": weights_CxM.tolist(),
+    }
+    selection = run.once("selection", stage.name, lambda: chosen, stage=stage)
+    automaton = run.session.automaton
+    examples = [
+        restem.SftExample(
+            tokens=(*prompt.tokens, *edits[c][m].tokens),
+            prompt_length=len(prompt.tokens),
+            weight=weight,
+            allowed=constrained.allowed_along(automaton, edits[c][m].tokens) if automaton else None,
+            scope=automaton.scope if automaton else "whole",
+        )
+        for c, prompt in enumerate(prompts)
+        for m, weight in enumerate(selection["weights"][c])
+        if weight > 0
+    ]
+    return examples, _summary(run, selection, baselines_C, stage)
+
+
+def _summary(
+    run: Run, selection: Record, baselines_C: Sequence[float | None] | None, stage: Stage
+) -> Record:
+    """A round in figures, also said and measured."""
+    pairs = [
+        pair
+        for of in zip(selection["rewards"], selection["weights"], strict=True)
+        for pair in zip(*of, strict=True)
+    ]
+    chosen = [reward for reward, weight in pairs if weight > 0]
+    figures = {
+        "mean_reward": mean(reward for reward, _ in pairs),
+        "mean_kept_reward": mean(chosen),
+        "mean_unadapted": mean(baselines_C) if baselines_C is not None else None,
+    }
+    run.measure(stage, {name.replace("_", " "): value for name, value in figures.items()})
+    missing = sum(reward is None for reward, _ in pairs)
+    if figures["mean_kept_reward"] is not None:
+        run.say(
+            f"{stage}: mean reward {figures['mean_reward']:.3f} of {len(pairs) - missing} "
+            f"self-edits, {figures['mean_kept_reward']:.3f} of the {len(chosen)} kept"
+        )
+    elif missing == len(pairs):
+        run.say(f"{stage}: no self-edit has a reward")
+    return {
+        "contexts": selection["contexts"],
+        "self_edits": len(pairs),
+        "without_reward": missing,
+        "kept": len(chosen),
+        **figures,
+    }

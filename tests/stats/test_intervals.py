@@ -1,0 +1,460 @@
+"""Means and bootstrap intervals: hand-computed figures, invariants, missing values, and how often
+intervals cover the truth."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import coverage
+from seal_jax.stats import intervals
+from seal_jax.stats.intervals import (
+    Interval,
+    nested_bootstrap,
+    paired_bootstrap,
+    paired_cluster_bootstrap,
+    paired_cluster_bootstraps,
+)
+
+_VALUES = st.none() | st.just(math.nan) | st.booleans() | st.floats(-1e6, 1e6)
+
+
+@given(st.lists(_VALUES))
+def test_a_mean_is_of_what_is_there(values):
+    there = [v for v in values if v is not None and v == v]
+    found = intervals.mean(iter(values))
+    if not there:
+        assert found is None
+    else:
+        assert type(found) is float
+        assert found == pytest.approx(math.fsum(there) / len(there), rel=1e-9, abs=1e-6)
+        # However much is missing, and wherever.
+        assert intervals.mean([None, *there, math.nan]) == intervals.mean(there)
+
+
+def test_a_mean_by_hand():
+    assert intervals.mean([True, None, False, math.nan, 0.25]) == 1.25 / 3
+    assert intervals.mean(np.array([[1.0, np.nan], [3.0, np.nan]]).flat) == 2
+    assert intervals.mean([]) is intervals.mean([None, math.nan]) is None
+
+
+@st.composite
+def _two_arms(draw):
+    sizes = draw(st.lists(st.integers(0, 3), max_size=5))
+    value = st.none() | st.just(math.nan) | st.integers(-3, 3)  # whose sums are exact
+    return [[draw(st.lists(value, min_size=n, max_size=n)) for n in sizes] for _ in range(2)]
+
+
+@given(_two_arms())
+@settings(max_examples=300, deadline=None)
+def test_paired_differences_with_missing_parts(arms):
+    second, first = arms
+    found = intervals.paired(second, first, seed=3, draws=50)
+    # What is missing on one side might as well be missing on the other.
+    pairs = [
+        [
+            (s, f) if None not in (s, f) and s == s and f == f else None
+            for s, f in zip(*of, strict=True)
+        ]
+        for of in zip(second, first, strict=True)
+    ]
+    there = [pair for of in pairs for pair in of if pair]
+    assert set(found) == {"difference", "interval"}
+    if not there:
+        assert found == {"difference": None, "interval": None}
+        return
+    assert found["difference"] == pytest.approx(sum(s - f for s, f in there) / len(there))
+    if sum(any(of) for of in pairs) < 2:
+        assert found["interval"] is None
+        return
+    low, high = found["interval"]
+    assert low <= found["difference"] <= high
+    # A context's missing questions are as if they had not been asked.
+    left = [[[pair[side] for pair in of if pair] for of in pairs] for side in range(2)]
+    assert intervals.paired(*left, seed=3, draws=50) == found
+    assert paired_cluster_bootstrap(second, first, seed=3, draws=50) == (
+        found["difference"],
+        low,
+        high,
+    )
+
+
+def test_difference_of_means_and_of_pooled_means():
+    # a: (1 + 0 + 0.5) / 3 = 0.5; b: (0.5 + 0 + 0.25) / 3 = 0.25
+    assert paired_bootstrap([1, 0, 0.5], [0.5, 0, 0.25], seed=0).difference == 0.25
+    # a: 3 right of 6 questions; b: 1 of 6. The mean of the contexts' means would differ (0.25).
+    a, b = [[1, 1], [0, 0, 1, 0]], [[1, 0], [0, 0, 0, 0]]
+    pooled = paired_cluster_bootstrap(a, b, seed=0)
+    assert pooled.difference == pytest.approx(2 / 6, abs=1e-15)
+    weighted = paired_bootstrap([1, 0.25], [0.5, 0], [2, 4], seed=0)
+    np.testing.assert_allclose(weighted, pooled, rtol=0, atol=1e-12)
+
+
+def test_the_resamples_of_three_contexts_by_hand():
+    # Differences 0, 0, 3: mean 1, residuals -1, -1, 2, standard error sqrt(3 / 2 * 6) / 3 = 1.
+    # Resamples by the number of threes: none (8 of 27) has mean 0 and no spread, so a third of the
+    # error counts: t = -3; one (12 of 27) t = 0; two (6 of 27) mean 2 and the same error: t = 1;
+    # three (1 of 27): mean 3, t = 6.
+    found = intervals._over_contexts(np.array([0.0, 0, 3]), np.ones(3), seed=0, draws=20_000)
+    assert (found.difference, found.error, found.freedom) == (1.0, 1.0, 2)
+    values, counts = np.unique(found.t_draws.round(9), return_counts=True)
+    np.testing.assert_allclose(values, [-3, 0, 1, 6], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(counts / 20_000, np.array([8, 12, 6, 1]) / 27, rtol=0, atol=0.01)
+    # 1 in 27 is more than the 2.5 % of a tail, so the lower end is 6 errors away. The other
+    # quantile is -3, and Student's t with 2 degrees of freedom, 4.3027, counts instead.
+    interval = paired_bootstrap([0, 0, 3], [0, 0, 0], seed=0, draws=20_000)
+    np.testing.assert_allclose(interval, [1, 1 - 6, 1 + 4.302653], rtol=0, atol=1e-6)
+    # The lower quantile of a mere 80 % interval is -3, past Student's 1.8856; the upper is 1.
+    narrower = paired_bootstrap([0, 0, 3], [0, 0, 0], seed=0, draws=20_000, level=0.8)
+    np.testing.assert_allclose(narrower, [1, 1 - 1.885618, 1 + 3], rtol=0, atol=1e-6)
+
+
+def test_weights_by_hand():
+    # Differences 0 and 1 of weights 3 and 1: mean 1/4, residuals -3/4 and 3/4, standard error
+    # sqrt(2 / 1 * 2 * 9 / 16) / 4 = 3/8. Student's t with 1 degree of freedom: 12.7062.
+    interval = paired_bootstrap([0, 1], [0, 0], [3, 1], seed=0)
+    half = 12.706205 * 3 / 8
+    np.testing.assert_allclose(interval, [0.25, 0.25 - half, 0.25 + half], rtol=0, atol=1e-5)
+
+
+def test_ungraded_answers_are_left_out_pairwise():
+    a = [[1, None, 1], [math.nan, 0], [1], [0, 1]]
+    b = [[0, 1, 1], [1, 1], [None], [0, 0]]
+    left = paired_cluster_bootstrap(a, b, seed=0, draws=500)
+    # Without the third context, which has no question left.
+    assert left.difference == pytest.approx((1 + 0 - 1 + 0 + 1) / 5)
+    kept = intervals._over_contexts(
+        np.array([0.5, -1, 0, 0.5]), np.array([2.0, 1, 0, 2]), seed=0, draws=500
+    )
+    assert left == kept.interval(0.95)
+    assert kept.freedom == 2
+    # The same by contexts: what is missing there is left out as well.
+    means_a, means_b = [1.0, 0, None, 0.5], [0.5, 1, 1, 0]
+    assert paired_bootstrap(means_a, means_b, [2, 1, 1, 2], seed=0, draws=500) == left
+
+
+def test_too_few_contexts_have_no_interval():
+    assert paired_cluster_bootstrap([[1, 1], [None]], [[0, 1], [1]], seed=0) == (0.5, None, None)
+    assert paired_bootstrap([1.0], [0.25], seed=0) == (0.75, None, None)
+    assert paired_bootstrap([1.0, math.nan], [0.25, 1], seed=0) == (0.75, None, None)
+    nothing = Interval(None, None, None)
+    assert paired_cluster_bootstrap([[1], [None]], [[None], [1]], seed=0) == nothing
+    assert paired_cluster_bootstrap([], [], seed=0) == nothing
+    assert paired_cluster_bootstrap([[], []], [[], []], seed=0) == nothing
+    assert paired_bootstrap([], [], seed=0) == nothing
+    assert not nothing.excludes_zero
+
+
+def _arms(seed, contexts=30):
+    generator = np.random.default_rng(seed)
+    return generator.normal(0.3, 1, contexts), generator.normal(0, 1, contexts)
+
+
+def test_a_context_effect_that_both_arms_share_changes_nothing():
+    a, b = _arms(0)
+    shared = np.random.default_rng(1).normal(0, 100, len(a))
+    together, apart = (
+        paired_bootstrap(a + shared, b + shared, seed=0),
+        paired_bootstrap(a, b, seed=0),
+    )
+    np.testing.assert_allclose(together, apart, rtol=0, atol=1e-11)
+
+
+def test_swapping_the_arms_mirrors_the_interval():
+    a, b = _arms(0)
+    one, other = paired_bootstrap(a, b, seed=0), paired_bootstrap(b, a, seed=0)
+    np.testing.assert_allclose(other, [-one.difference, -one.high, -one.low], rtol=0, atol=1e-12)
+
+
+def test_the_scale_of_the_weights_does_not_matter():
+    a, b = _arms(0)
+    weights = np.arange(1, 31)
+    one, other = (paired_bootstrap(a, b, w, seed=0) for w in (weights, weights * 4))
+    assert one == other
+    assert one != paired_bootstrap(a, b, seed=0)
+
+
+def test_the_same_seed_repeats_in_blocks_of_any_size(monkeypatch):
+    a, b = _arms(0)
+    first = paired_bootstrap(a, b, seed=3, draws=1000)
+    assert paired_bootstrap(a, b, seed=4, draws=1000) != first
+    monkeypatch.setattr(intervals, "_CELLS", 30 * 7)
+    assert paired_bootstrap(a, b, seed=3, draws=1000) == first
+
+
+def test_width_agrees_with_the_normal_theory():
+    a, b = _arms(5, contexts=400)
+    interval = paired_bootstrap(a, b, seed=0)
+    width = 2 * 1.96 * np.std(a - b, ddof=1) / np.sqrt(400)
+    assert interval.high - interval.low == pytest.approx(width, rel=0.03)
+    narrower = paired_bootstrap(a, b, seed=0, level=0.5)
+    assert narrower.high - narrower.low == pytest.approx(width * 0.6745 / 1.96, rel=0.04)
+
+
+def test_equal_differences_have_no_width():
+    interval = paired_bootstrap(np.full(12, 0.75), np.full(12, 0.25), seed=0)
+    assert interval == Interval(0.5, 0.5, 0.5)
+    assert interval.excludes_zero
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "excludes"), [(0.1, 0.2, 1), (-0.2, -0.1, 1), (0.0, 0.1, 0)]
+)
+def test_excluding_zero(low, high, excludes):
+    assert Interval(0.1, low, high).excludes_zero == bool(excludes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1, 2], [1, 2, 3]), "values_a has 2 contexts, values_b 3 and weights 2"),
+        (([1, np.inf], [1, 2]), "values_a: expected one finite number.*1 infinite"),
+        (([1, 2], [1, 2], [1, None]), "weights: expected positive"),
+        (([1, 2], [1, 2], [1, 0]), "leave out contexts of weight 0"),
+        (([[1, 2]], [1, 2]), r"got shape \(1, 2\)"),
+    ],
+)
+def test_bad_values_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        paired_bootstrap(*arguments, seed=0)
+
+
+@pytest.mark.parametrize("b", [[[1], [1, 0, 1]], [[1], [1, 0], [1]], [[1], []]])
+def test_contexts_that_do_not_match_are_refused(b):
+    a = [[1], [1, 0]]
+    with pytest.raises(ValueError, match="same contexts with the same questions"):
+        paired_cluster_bootstrap(a, b, seed=0)
+
+
+def test_infinite_values_are_refused():
+    with pytest.raises(ValueError, match="a value is infinite"):
+        paired_cluster_bootstrap([[1], [math.inf]], [[1], [1]], seed=0)
+
+
+def _grouped(values):
+    return [[value] for value in values]
+
+
+def test_comparisons_that_say_the_same_cost_nothing():
+    a, b = map(_grouped, _arms(0))
+    family = paired_cluster_bootstraps([(a, b), (b, a), (a, b)], seed=0, draws=2000)
+    assert family.corrected_level == pytest.approx(0.95, abs=0.002)
+    assert family.single[0] == paired_cluster_bootstrap(a, b, seed=0, draws=2000)
+
+
+def test_unrelated_comparisons_cost_what_chance_asks():
+    generator = np.random.default_rng(0)
+    pairs = [[_grouped(arm) for arm in generator.normal(0, 1, (2, 400))] for _ in range(5)]
+    family = paired_cluster_bootstraps(pairs, seed=0, draws=20_000)
+    # Five independent intervals hold at once with the probability of one to the fifth power.
+    assert family.corrected_level == pytest.approx(0.95 ** (1 / 5), abs=0.001)
+    for single, corrected in zip(family.single, family.corrected, strict=True):
+        # Normal quantiles of the two levels: 2.5688 and 1.9600.
+        ratio = (corrected.high - corrected.low) / (single.high - single.low)
+        assert ratio == pytest.approx(2.5688 / 1.9600, rel=0.04)
+
+
+def test_correction_is_never_worse_than_bonferronis():
+    # Differences 0, 0, 0, 1 at another place for each comparison: a resample in one's tail is in no
+    # other's.
+    pairs = [(_grouped(row), _grouped([0] * 4)) for row in np.eye(4)]
+    family = paired_cluster_bootstraps(pairs, seed=0, draws=2000, level=0.6)
+    assert 0.6 < family.corrected_level <= 1 - 0.4 / 4 + 1e-3
+
+
+def test_a_comparison_that_never_varies_leaves_the_level():
+    varied, constant = _grouped([0, 0, 3]), _grouped([1, 1, 1])
+    family = paired_cluster_bootstraps([(varied, constant), (constant, constant)], seed=0, draws=99)
+    assert family.corrected_level == 0.95
+    assert family.corrected[1] == Interval(0, 0, 0)
+
+
+def test_a_comparison_without_an_interval_leaves_the_others_as_they_are():
+    a, b = (_grouped(arm) for arm in np.random.default_rng(0).normal(0, 1, (2, 12)))
+    few = [[1.0]] + [[None]] * 11
+    family = paired_cluster_bootstraps([(few, b), (a, b), (b, few), (b, a[::-1])], seed=0, draws=99)
+    assert family.single[0][1:] == family.corrected[0][1:] == (None, None)
+    assert family.single[0].difference == -family.single[2].difference == 1 - b[0][0]
+    others = paired_cluster_bootstraps([(a, b), (b, a[::-1])], seed=0, draws=99)
+    assert family.corrected[1::2] == others.corrected
+    assert family.corrected_level == others.corrected_level > 0.95
+
+
+def _runs(gains, contexts=4, questions=2):
+    """Runs in which every question of context c has the value gains[run][c]."""
+    return [[[gain] * questions for gain in run] for run in gains]
+
+
+def test_nested_standard_error_by_hand():
+    # Two seeds, two articles of two passages, one difference a passage (2 questions each):
+    # seed 0: 0 2 | 4 6, seed 1: 2 4 | 6 8; mean 4.
+    # Seeds: means 3 and 5, variance 2, over 2 seeds: 1.
+    # Articles: means over seeds 2 and 6; residual sums (2 - 4) / 2 = -1 and 1: 2 / 1 * 2 = 4.
+    gains = [[0, 2, 4, 6], [2, 4, 6, 8]]
+    article_P = np.array([0, 0, 1, 1])
+    sums = np.array(gains, dtype=float) * 2
+    found = intervals._over_levels([sums], np.full(4, 2.0), article_P, seed=0, draws=10)
+    assert found.difference == 4
+    assert found.error == pytest.approx(math.sqrt(1 + 4))
+    # Satterthwaite: (1 + 4)^2 / (1^2 / 1 + 4^2 / 1).
+    assert found.freedom == pytest.approx(25 / 17)
+    # Apart, b's seeds all alike: the variance between seeds is a's.
+    apart = intervals._over_levels(
+        [sums, np.zeros((3, 4))], np.full(4, 2.0), article_P, seed=0, draws=10
+    )
+    assert (apart.difference, apart.error) == (4, found.error)
+
+
+def test_nested_resamples_draw_seeds_articles_and_passages():
+    def statistics_of(seeds, passages_by_article, draws=20_000):
+        sums = np.array(seeds, dtype=float)[:, None] + np.concatenate(passages_by_article)
+        article_P = np.repeat(np.arange(2), [len(of) for of in passages_by_article])
+        weight_P = np.ones(len(article_P))
+        return intervals._over_levels([sums], weight_P, article_P, seed=0, draws=draws).t_draws
+
+    def shares(draws):
+        values, counts = np.unique(draws.round(6), return_counts=True)
+        return dict(zip(values.tolist(), (counts / len(draws)).tolist(), strict=True))
+
+    # Only seeds differ (-1, 1; standard error 1): both the same half of the time, then no spread is
+    # left and a third of the error counts.
+    assert shares(statistics_of([-1, 1], [[0], [0]])) == pytest.approx(
+        {-3: 0.25, 0: 0.5, 3: 0.25}, abs=0.015
+    )
+    # Only articles differ: the same.
+    assert shares(statistics_of([0, 0], [[-1], [1]])) == pytest.approx(
+        {-3: 0.25, 0: 0.5, 3: 0.25}, abs=0.015
+    )
+    # Only passages differ within articles, whose means are alike: drawing whole articles would
+    # change nothing, drawing passages does.
+    within = statistics_of([0, 0], [[-1, 1], [-1.5, 1.5]])
+    assert np.std(within) == 0  # nothing varies between articles, so the error is 0
+    mixed = statistics_of([0, 0], [[-1, 1], [0.5, 1.5]])
+    whole = statistics_of([0, 0], [[0], [1]])
+    assert set(shares(whole)) == {-3.0, 0.0, 3.0}
+    assert len(shares(mixed)) > 5
+
+
+def test_nested_bootstrap_pairs_seeds_or_draws_them_apart():
+    shared = np.random.default_rng(0).normal(0, 10, (4, 1))
+    own = np.random.default_rng(1).normal(0, 1, (2, 4, 6))
+    a, b = _runs(shared + own[0] + 1), _runs(shared + own[1])
+    articles = ["x", "x", "y", "y", "z", "z"]
+    paired = nested_bootstrap(a, b, articles, seed=0, draws=500)
+    apart = nested_bootstrap(a, b, articles, paired=False, seed=0, draws=500)
+    assert paired.difference == pytest.approx(apart.difference)
+    assert apart.high - apart.low > 3 * (paired.high - paired.low)
+    # Articles are told apart by name, wherever they stand.
+    places = [4, 0, 2, 5, 1, 3]
+    a_moved, b_moved = ([[run[p] for p in places] for run in runs] for runs in (a, b))
+    moved = [articles[p] for p in places]
+    again = nested_bootstrap(a_moved, b_moved, moved, seed=0, draws=20_000)
+    before = nested_bootstrap(a, b, articles, seed=0, draws=20_000)
+    np.testing.assert_allclose(again, before, rtol=0.05)
+
+
+def test_nested_bootstrap_counts_questions_that_every_run_has():
+    a = [[[1, None], [2, 2]], [[1, 5], [2, 4]]]
+    b = [[[0, 0], [0, 0]], [[0, 0], [0, math.nan]]]
+    found = nested_bootstrap(a, b, ["x", "y"], seed=0, draws=100)
+    assert found.difference == pytest.approx((1 + 2 + 1 + 2) / 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([], [], "xy"), "0 and 0 seeds"),
+        (([[[1], [1]]] * 2, [[[1], [1]]] * 3, "xy"), "2 and 3 seeds"),
+        (([[[1], [1]]] * 2, [[[1], [1]]] * 2, "xyz"), "3 articles for 2 contexts"),
+        (([[[1], [1]]] * 2, [[[1], [1, 1]]] * 2, "xy"), "same contexts with the same questions"),
+    ],
+)
+def test_nested_bootstrap_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        nested_bootstrap(*arguments, seed=0)
+
+
+def test_too_few_seeds_or_articles_have_no_interval():
+    a, b = [[[3, 1], [2]], [[5, 1], [2]]], [[[1, None], [1]]] * 2
+    # Of c0's first question and c1's: gains 2 and 1 with the one seed, 4 and 1 with the other.
+    assert nested_bootstrap(a, b, "xx", seed=0) == (2, None, None)
+    assert nested_bootstrap(a[:1], b[:1], "xy", seed=0) == (1.5, None, None)
+    assert nested_bootstrap(a, b[:1], "xy", paired=False, seed=0) == (2, None, None)
+    assert nested_bootstrap(a, [[[None, None], [1]]] * 2, "xy", seed=0) == (1, None, None)
+    assert nested_bootstrap(a, [[[None] * 2, [None]]] * 2, "xy", seed=0) == (None, None, None)
+    assert nested_bootstrap([[], []], [[], []], [], seed=0) == (None, None, None)
+
+
+# Data of benchmarks/coverage.py, where docs/statistics.md's tables with more data sets are from.
+_REALISTIC = (*coverage.DATA[:3], *coverage.DATA[5:9])  # the rest is more extreme
+
+
+@pytest.mark.parametrize("data", _REALISTIC, ids=lambda data: data.name)
+@pytest.mark.parametrize(("contexts", "datasets", "draws"), [(12, 2000, 500), (200, 500, 250)])
+def test_intervals_cover_the_truth_as_often_as_they_say(data, contexts, datasets, draws):
+    found = coverage.coverage(
+        data, contexts=contexts, datasets=datasets, draws=draws, seed=contexts
+    )
+    assert 0.93 <= found <= 0.97
+
+
+def test_plain_percentile_intervals_would_not_cover():
+    data, generator, covered = coverage.DATA[1], np.random.default_rng(0), 0
+    truth = data.truth
+    for number in range(300):
+        a, b = data.draw(generator, 12)
+        percentile = coverage.rivals(a, b, draws=300, seed=number)["percentile"]
+        covered += coverage.covers(percentile, truth)
+    assert covered / 300 < 0.93
+
+
+def test_families_are_covered_whole():
+    sizes = dict(arms=4, contexts=12, datasets=400, draws=400, seed=1)
+    single, corrected, level = coverage.family_coverage("exponential", **sizes)
+    assert single < 0.9
+    assert 0.93 <= corrected <= 0.985
+    assert 0.98 < level <= 1 - 0.05 / 6 + 1e-12
+
+
+@pytest.mark.parametrize("data", coverage.NESTED[1:4], ids=lambda data: data.name)
+def test_nested_intervals_cover_the_truth(data):
+    found = coverage.nested_coverage(data, seeds=3, articles=6, datasets=500, draws=200, seed=1)
+    assert 0.92 <= found <= 0.98
+
+
+def test_quantiles_are_widened_as_t_asks():
+    # 12 contexts: t(0.975, 11) = 2.200985, times sqrt(12 / 11) = 2.298841, normal tail 0.010757
+    assert intervals._widened_tail(12, 0.95) == pytest.approx(0.010757, abs=2e-6)
+    # 200 contexts: t(0.975, 199) = 1.971957, times sqrt(200 / 199) = 1.976905, normal tail 0.024026
+    assert intervals._widened_tail(200, 0.95) == pytest.approx(0.024026, abs=2e-6)
+
+
+def test_the_mean_of_two_contexts():
+    # Of 0 and 1 the resamples' means are 0, 0.5 and 1; at two contexts the quantiles are extremes.
+    values = np.array([0.0, 1.0])
+    found = intervals.bootstrap(lambda chosen: values[chosen].mean(axis=1), 2, seed=0)
+    assert found == (0.5, 0.0, 1.0)
+    means = np.concatenate([i.mean(axis=1) for i in intervals._resamples(2, 20_000, seed=1)])
+    assert np.mean(means == 0.5) == pytest.approx(0.5, abs=0.015)
+    assert np.mean(means == 1.0) == pytest.approx(0.25, abs=0.015)
+
+
+def test_undefined_resamples_are_left_out_if_they_are_few():
+    values = np.random.default_rng(0).normal(size=30)
+
+    def undefined(share):
+        def statistic(chosen):
+            means = values[chosen].mean(axis=1)
+            means[1 : 1 + int(share * len(means))] = np.nan
+            return means
+
+        return intervals.bootstrap(statistic, 30, seed=1, draws=500)
+
+    few, many = undefined(0.05), undefined(0.2)
+    assert few.low < few.value == many.value < few.high
+    assert many.low is many.high is None
+    alone = intervals.bootstrap(lambda chosen: values[chosen].mean(axis=1), 1, seed=1)
+    assert alone.value == values[0] and alone.low is None
+    assert intervals.bootstrap(lambda chosen: chosen, 0, seed=1) == (None, None, None)
