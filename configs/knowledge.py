@@ -127,7 +127,7 @@ def directives(config):
     config.edits.directives = ("learning_rate", "epochs")
     config.edits.max_new_tokens = 96
     config.directives.min_learning_rate = 1e-4
-    config.directives.max_learning_rate = 9e-3
+    config.directives.max_learning_rate = 1e-2
     config.directives.max_epochs = 6
     config.directives.fixed = (
         '{"learning_rate": 1e-3, "epochs": 3}',

@@ -107,18 +107,26 @@ class Limits:
 def preface(names: Sequence[str], limits: Limits) -> str:
     """What goes before a prompt, to ask for a self-edit with a head.
 
+    The example is the middle of the limits, since a small model keeps to it.
+
     >>> print(preface(("epochs",), Limits()).strip())
-    The answer to what follows begins with one line of JSON, such as {"epochs": 1}, which says how \
+    The answer to what follows begins with one line of JSON, such as {"epochs": 5}, which says how \
 to train on the rest of the answer: epochs from 1 to 10. The rest begins on the next line.
     """
-    low = Directives(learning_rate=limits.min_learning_rate, epochs=limits.min_epochs)
+    low, high = limits.min_learning_rate, limits.max_learning_rate
+    rate = float(f"{math.sqrt(low * high):.0e}")  # of one digit
+    example = Directives(
+        learning_rate=min(max(rate, low), high),
+        epochs=(limits.min_epochs + limits.max_epochs) // 2,
+    )
     ranges = {
         "learning_rate": f"a learning rate from {rate_text(limits.min_learning_rate)} to "
         f"{rate_text(limits.max_learning_rate)}",
         "epochs": f"epochs from {limits.min_epochs} to {limits.max_epochs}",
     }
+    head = write(example, names)
     return (
-        f"The answer to what follows begins with one line of JSON, such as {write(low, names)}, "
+        f"The answer to what follows begins with one line of JSON, such as {head}, "
         f"which says how to train on the rest of the answer: "
         f"{' and '.join(ranges[name] for name in names)}. The rest begins on the next line.\n\n"
     )
