@@ -1,6 +1,7 @@
 """The main job: ReST-EM rounds, then the evaluation of every arm on held-out contexts.
 
-The numbers are those of SEAL's algorithm (arXiv 2506.10943, section 3.1).
+Numbered comments are the steps of SEAL's outer loop, in the notation of arXiv 2506.10943, section
+3.1; the numbers are ours.
 """
 
 from collections.abc import Sequence
