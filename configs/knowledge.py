@@ -136,7 +136,7 @@ def directives(config):
         '{"learning_rate": 3e-3, "epochs": 6}',
     )
     config.directives.oracle = '{"learning_rate": 3e-3, "epochs": 3}'  # the demo's own recipe
-    config.evaluation.contexts = 8
+    config.evaluation.contexts = 6  # one group of inner.candidates
     config.evaluation.arms = (
         "base",
         "passage",
