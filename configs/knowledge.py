@@ -121,7 +121,7 @@ def directives(config):
 
     A self-edit begins with one line of JSON, sampled under a grammar; the update obeys it. Arms:
     editors x learners, the base's self-edits under random, the best fixed and oracle directives,
-    and an M-step on random self-edits. 21 minutes on 2 CPU cores. A demonstration of the machinery:
+    and an M-step on random self-edits. 19 minutes on 2 CPU cores. A demonstration of the machinery:
     docs/results.md.
     """
     demo(config)
