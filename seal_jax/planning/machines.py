@@ -25,23 +25,6 @@ class Rates:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Chip:
-    """A kind of device.
-
-    Attributes:
-      name: as topologies are named.
-      memory: bytes of one device.
-      rates: of one device.
-      devices: of a chip, as JAX counts them.
-    """
-
-    name: str
-    memory: int
-    rates: Rates
-    devices: int = 1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
     """Devices of one kind that a run has.
 
@@ -60,8 +43,8 @@ class Machine:
 
 def _tpu(
     name: str, *, memory: int, tflops: int, gbytes: int, gbits: int, products: int, devices: int = 1
-) -> Chip:
-    """A TPU chip, from what is published of the whole of it.
+) -> Machine:
+    """One TPU chip, from what is published of the whole of it.
 
     Args:
       memory: in GiB; tflops: bf16; gbytes: of memory bandwidth, a second; gbits: of all its links.
@@ -69,8 +52,9 @@ def _tpu(
       devices: how many equal parts it has.
     """
     flops = tflops * 1e12
-    return Chip(
+    return Machine(
         name=name,
+        devices=devices,
         memory=memory * GIB // devices,
         rates=Rates(
             flops=flops / devices,
@@ -78,7 +62,7 @@ def _tpu(
             links=gbits * 1e9 / 8 / devices,
             clock=flops / 2 / products,
         ),
-        devices=devices,
+        chips=1,
     )
 
 
@@ -134,20 +118,12 @@ def machine(topology: str) -> Machine:
             "chips, such as v5e:2x4 or v5p:2x2x1; none plans for the devices that are here."
         )
     chip, chips = CHIPS[kind], math.prod(map(int, shape.split("x")))
-    return Machine(
-        name=topology,
-        devices=chips * chip.devices,
-        memory=chip.memory,
-        rates=chip.rates,
-        chips=chips,
-    )
+    return dataclasses.replace(chip, name=topology, devices=chips * chip.devices, chips=chips)
 
 
 def slices(kind: str) -> list[Machine]:
     """The machines of a kind, small ones first: of "v5e", of "gpu"; "" is all, by memory."""
     if kind == "gpu":
         return [GPU]
-    if kind:
-        return [machine(f"{kind}:{shape}") for shape in SLICES[kind]]
-    every = [GPU, *(machine(f"{kind}:{shape}") for kind in SLICES for shape in SLICES[kind])]
-    return sorted(every, key=lambda machine: machine.devices * machine.memory)
+    found = [machine(f"{of}:{shape}") for of in SLICES if kind in ("", of) for shape in SLICES[of]]
+    return found if kind else sorted([GPU, *found], key=lambda one: one.devices * one.memory)

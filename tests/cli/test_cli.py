@@ -86,7 +86,7 @@ def test_curate_needs_an_oracle(tmp_path, capsys):
         (["train", "--workdir=w", "--config=no/such.py"], "no/such.py"),
         (["train", "--wrkdir=w"], "workdir"),
         (["train", "--workdir=w", "stray"], "unexpected argument 'stray'"),
-        (["train"], "give --workdir=DIR"),
+        (["train"], "train needs --workdir=DIR"),
         (["trian"], "unknown command 'trian'"),
         (["adapt"], "adapt needs --passage=FILE"),
         (["select"], "select needs --scored=FILE"),
