@@ -23,16 +23,16 @@ from seal_jax.planning import hlo_text
 from seal_jax.planning.hlo_text import Array, Computation, Instruction
 from seal_jax.planning.machines import Rates
 
+# What costs nothing, beside all that ends in "-done".
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id",
-    "replica-id", "iota", "copy-done", "slice-done", "async-done", "async-update", "domain",
-    "all-reduce-done", "all-gather-done", "collective-permute-done", "opt-barrier", "send-done",
-    "recv-done", "add-dependency", "get-dimension-size",
+    "replica-id", "iota", "async-update", "domain", "opt-barrier", "add-dependency",
+    "get-dimension-size",
 }  # fmt: skip
+# How often the links carry the largest array.
 _COLLECTIVES = {
-    "all-reduce": 2, "all-reduce-start": 2, "reduce-scatter": 1, "all-gather": 1,
-    "all-gather-start": 1, "all-to-all": 1, "collective-permute": 1,
-    "collective-permute-start": 1, "collective-broadcast": 1, "ragged-all-to-all": 1,
+    "all-reduce": 2, "reduce-scatter": 1, "all-gather": 1, "all-to-all": 1,
+    "collective-permute": 1, "collective-broadcast": 1, "ragged-all-to-all": 1,
 }  # fmt: skip
 _SLICES = ("dynamic-slice", "slice", "gather")
 
@@ -94,7 +94,7 @@ class Program:
                 nested += self._switch(instruction, inside)
             elif instruction.op == "call":
                 nested += self._of(instruction.called("to_apply")[0], inside)
-            elif instruction.op not in _FREE:
+            elif instruction.op not in _FREE and not instruction.op.endswith("-done"):
                 own += self._straight(computation, instruction)
         least = own.traffic / self._rates.bandwidth
         links = own.links / self._rates.links if own.links else 0.0
@@ -123,9 +123,8 @@ class Program:
 
     def _straight(self, computation: Computation, instruction: Instruction) -> Cost:
         """Of one instruction without a loop in it."""
-        if instruction.op in _COLLECTIVES:
-            size = max((array.size for array in instruction.arrays), default=0)
-            return Cost(links=_COLLECTIVES[instruction.op] * size)
+        if passes := _COLLECTIVES.get(instruction.op.removesuffix("-start")):
+            return Cost(links=passes * max((array.size for array in instruction.arrays), default=0))
         if instruction.op == "async-start":
             return self._of(instruction.called("calls")[0], True)
         traffic = float(self._moved(computation, instruction))

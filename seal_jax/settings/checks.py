@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import re
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
@@ -16,6 +17,14 @@ def require(condition: bool, message: str) -> None:
     """Raises a ValueError unless the condition holds; `config_dict` adds the setting's name."""
     if not condition:
         raise ValueError(message)
+
+
+def regular_expression(text: str, name: str) -> None:
+    """Raises a ValueError unless the text is one."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{name} {text!r} is not a regular expression: {error}.") from None
 
 
 class Rule(NamedTuple):

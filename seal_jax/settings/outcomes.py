@@ -1,13 +1,20 @@
 """What is wanted and measured: rewards, the outer loop, the evaluation."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 from seal_jax.core import restem
 from seal_jax.settings import object_reference
-from seal_jax.settings.checks import Buckets, Checked, Count, Limit, Weight, require
+from seal_jax.settings.checks import (
+    Buckets,
+    Checked,
+    Count,
+    Limit,
+    Weight,
+    regular_expression,
+    require,
+)
 from seal_jax.settings.endpoint import EndpointSettings
 from seal_jax.settings.learning import Sft
 
@@ -51,11 +58,7 @@ class Reward(Checked):
             self.needs_inner_loop or self.replicates == 1,
             f"replicates must be 1 for the reward {self.kind!r}, which needs no inner loop.",
         )
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            message = f"pattern {self.pattern!r} is not a regular expression: {error}."
-            raise ValueError(message) from None
+        regular_expression(self.pattern, "pattern")
 
     @property
     def needs_inner_loop(self) -> bool:
@@ -145,17 +148,10 @@ class Restem(Checked):
     def check(self):
         if not object_reference.is_one(self.rule):
             self.selection_rule()
-        require(
-            self.rule == "top_k" or self.top_k == 1, "top_k is for the rule 'top_k': set that too."
-        )
-        require(
-            self.rule == "threshold" or self.threshold == 0,
-            "threshold is for the rule 'threshold': set that too.",
-        )
-        require(
-            self.rule == "weighted" or self.temperature == 0.1,
-            "temperature is for the rule 'weighted': set that too.",
-        )
+        for name in ("top_k", "threshold", "temperature"):
+            rule = "weighted" if name == "temperature" else name
+            usual = self.rule == rule or getattr(self, name) == getattr(type(self), name)
+            require(usual, f"{name} is for the rule {rule!r}: set that too.")
 
     def selection_rule(self) -> restem.SelectionRule | restem.Selector:
         """What the E-step selects by.
@@ -166,12 +162,8 @@ class Restem(Checked):
         if object_reference.is_one(self.rule):
             of = ("rewards_CxM", "baselines_C", "lengths_CxM")
             return object_reference.load(self.rule, "restem.rule", *of)
-        return restem.SelectionRule(
-            name=cast(restem.Rule, self.rule),
-            k=self.top_k,
-            threshold=self.threshold,
-            temperature=self.temperature,
-        )
+        name = cast(restem.Rule, self.rule)
+        return restem.SelectionRule(name, self.top_k, self.threshold, self.temperature)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

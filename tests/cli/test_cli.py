@@ -1,6 +1,7 @@
 """The command line: dispatch, overrides, and errors for the person at the terminal."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from seal_jax import cli
 from seal_jax.cli import adapt
 from seal_jax.loop import curate, evaluate, export, train
 from seal_jax.loop.continual import run as continual
+from seal_jax.planning import workload
 from seal_jax.runtime import interruption
 from seal_jax.settings import config_files
 
@@ -221,6 +223,15 @@ def test_help_lists_the_commands_flags(command, flag, capsys):
     assert flag in printed
     assert ("--workdir:" in printed) == (command in ("train", "evaluate", "export"))
     assert ("--config.inner.epochs" in printed) == (command not in ("analyze", "select", "export"))
+
+
+def test_the_lengths_of_a_plan_are_shown_as_they_are(capsys):
+    assert cli.main(["plan", "--help"]) == 0
+    printed = capsys.readouterr().out
+    for name, tokens in vars(workload.Workload()).items():
+        if f"--{name}:" in printed:
+            assert re.search(rf"--{name}: .*\({tokens}\)\.", printed), name
+    assert "--edit_tokens:" in printed
 
 
 def test_importing_the_package_does_not_load_jax():
