@@ -118,6 +118,12 @@ class Configured(Command):
         return values
 
     @property
+    def module(self) -> types.ModuleType:
+        """The config file."""
+        file, _, _ = config_flags.get_config_filename(self.config).partition(":")
+        return config_files.load(file)
+
+    @property
     def settings(self) -> Settings:
         """The same as settings."""
         return config_dict.from_config(self.values)

@@ -10,8 +10,6 @@ import pathlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, cast
 
-from ml_collections import config_flags
-
 from seal_jax.cli.base import Command, Configured, UsageError
 from seal_jax.core import restem
 from seal_jax.runs import json_file
@@ -51,16 +49,14 @@ class Recorded(Configured):
             program(self.settings, self.workdir)
             return
         from seal_jax.runtime import hosts
-        from seal_jax.settings import config_files, sweeps
+        from seal_jax.settings import sweeps
 
         if not hosts.join().alone:
             raise UsageError("--sweep is for one host: start its runs one by one.")
-        file, _, _ = config_flags.get_config_filename(self.config).partition(":")
-        declared = getattr(config_files.load(file), "SWEEPS", {})
+        declared = getattr(self.module, "SWEEPS", {})
         if self.sweep not in declared:
-            raise UsageError(
-                f"--sweep={self.sweep}: {file} declares {', '.join(declared) or 'no sweeps'}."
-            )
+            of = f"{self.module.__file__} declares {', '.join(declared) or 'no sweeps'}"
+            raise UsageError(f"--sweep={self.sweep}: {of}.")
         sweeps.run(
             declared[self.sweep],
             self.values,
@@ -274,6 +270,11 @@ class Plan(_Json, Configured):
         from seal_jax.loop import opened_model
         from seal_jax.planning import planner, report, workload
 
+        if getattr(self.module, "COMMAND", "") == "continual":
+            raise UsageError(
+                "plan knows rounds of ReST-EM, and this config is one of `continual`, which samples, "
+                "trains and merges a passage at a time: its memory and time are not planned."
+            )
         opened_model.enable_compilation_cache()
         lengths = self.given(*vars(workload.Workload()).keys() & vars(self))
         found = planner.plan(

@@ -112,6 +112,13 @@ def test_mistakes_are_one_message_and_exit_code_2(arguments, message, called, ca
     assert not called
 
 
+def test_the_continual_experiment_is_not_planned_as_a_round(capsys):
+    for variant in ("demo", "qwen2.5-7b"):
+        config = config_files.default(f"continual.py:{variant}")
+        assert cli.main(["plan", f"--config={config}", "--topology=gpu:80gb"]) == 2
+        assert "this config is one of `continual`" in capsys.readouterr().err
+
+
 def test_an_unknown_variant_is_named(called, capsys):
     assert (
         cli.main(["train", f"--config={config_files.default('knowledge.py:qwen')}", "--workdir=w"])
