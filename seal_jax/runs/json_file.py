@@ -8,7 +8,6 @@ refused where it was written, not where it is read.
 """
 
 import errno
-import functools
 import json
 import math
 import os
@@ -50,17 +49,26 @@ def read(
       error: the file cannot be read, or see `decode`.
     """
     text = text_file.read(path, error=error, expected=expected, max_bytes=max_bytes)
-    decoded = functools.partial(decode, error=error, expected=expected, unique=unique)
     if lines and _is_lines(text):
-        return [decoded(line, where) for where, line in numbered(text, path)]
-    return decoded(text, str(path))
+        rows = _rows(text, path, error=error, expected=expected, unique=unique)
+        return [value for _, value in rows]
+    return decode(text, str(path), error=error, expected=expected, unique=unique)
 
 
-def numbered(text: str, path: object) -> Iterator[tuple[str, str]]:
-    """The lines of a text that are not blank, each with its place ("FILE, line 3")."""
+def read_lines(
+    path: str | os.PathLike[str], *, error: type[ValueError] = FileError, expected: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """The values of a file of JSON lines, each with its place; blank lines aside. See `read`."""
+    text = text_file.read(path, error=error, expected=expected)
+    return _rows(text, path, error=error, expected=expected)
+
+
+def _rows(text: str, path: object, **how: Any) -> Iterator[tuple[str, Any]]:
+    """The value of each line that is not blank, with its place ("FILE, line 3")."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            yield f"{path}, line {number}", line
+            where = f"{path}, line {number}"
+            yield where, decode(line, where, **how)
 
 
 def decode(

@@ -153,11 +153,11 @@ class BestDirected(Directed):
     Attributes:
       choose: (context, index) -> the directives that are offered.
       lines: the offered, as they are written in records.
-      setting: that offers them.
+      offer: what they are called, and the setting that offers them.
     """
 
     lines: Callable[[], Sequence[str]] = tuple
-    setting: str = "directives.fixed"
+    offer: str = "heads: give directives.fixed"
 
     def lessons(self, contexts: Sequence[Context], count: int) -> Generator[Request, Any, Lessons]:
         def lesson(context: Context, option: int, self_edit: str) -> Lesson | Refusal:
@@ -165,7 +165,7 @@ class BestDirected(Directed):
 
         lines = tuple(self.lines())
         if not lines:
-            raise SettingsError(f"the arm 'fixed' chooses the best of some: give {self.setting}.")
+            raise SettingsError(f"the arm 'fixed' chooses among some {self.offer}.")
         best = yield Best(lines, lesson, self.edits)
         chosen = dataclasses.replace(self, choose=lambda context, _: self.choose(context, best))
         return (yield from Directed.lessons(chosen, contexts, count))

@@ -166,8 +166,8 @@ def _questions(contexts: Sequence[Context]) -> int:
     return sum(len(context.questions) for context in contexts)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def check_disjoint(train: Iterable[Context], evaluation: Iterable[Context]) -> None:

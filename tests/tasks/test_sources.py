@@ -143,6 +143,9 @@ def test_oracle_directives():
     ]
     with pytest.raises(SettingsError, match=r"directives\.oracle has '': .* not JSON"):
         drive(source("oracle", **SAYS).lessons(TOWNS, 1), [[["a"], ["b"]]])
+    beyond = source("oracle", **SAYS, directives={"oracle": HEAD.replace("4", "11")})
+    with pytest.raises(SettingsError, match=r"directives\.oracle has .*must be from 1 to 10"):
+        drive(beyond.lessons(TOWNS, 1), [[["a"], ["b"]]])
 
 
 @pytest.mark.parametrize("best", [0, 1])
@@ -169,7 +172,7 @@ def test_the_best_fixed_directives_are_asked_for_first(best):
 @pytest.mark.parametrize(
     ("fixed", "message"),
     [
-        ((), r"chooses the best of some: give directives\.fixed"),
+        ((), r"chooses among some heads: give directives\.fixed"),
         (
             (HEAD, '{"epochs": 4}'),
             r"directives\.fixed has '\{\"epochs\": 4\}': the first line must",

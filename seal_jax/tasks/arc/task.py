@@ -150,10 +150,11 @@ class Arc(Task):
         def lines() -> list[str]:
             return [recipe.write(one) for one in fixed]
 
+        offer = "recipes: give few_shot.fixed"
         return {
             "random": Directed("random recipes", drawn, lesson, edits=False),
             "fixed": BestDirected(
-                "best fixed recipe", lambda _, i: fixed[i], lesson, False, lines, "few_shot.fixed"
+                "best fixed recipe", lambda _, i: fixed[i], lesson, False, lines, offer
             ),
             "oracle": Directed("oracle recipe", lambda *_: oracle, lesson, edits=False),
         }

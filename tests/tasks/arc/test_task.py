@@ -305,7 +305,7 @@ def test_the_best_of_some_fixed_recipes(make, best):
 
 
 def test_the_best_of_no_recipes_is_refused(make):
-    with pytest.raises(SettingsError, match=r"chooses the best of some: give few_shot\.fixed"):
+    with pytest.raises(SettingsError, match=r"chooses among some recipes: give few_shot\.fixed"):
         _lessons(make().sources["fixed"], (), 1)
 
 
