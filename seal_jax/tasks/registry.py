@@ -3,7 +3,7 @@
 import collections
 import functools
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from seal_jax.settings import Settings, SettingsError, object_reference
@@ -96,8 +96,9 @@ def check(task: object, reference: str) -> None:
     ids += [(f"questions of {c.id!r}", question.id) for c in every for question in c.questions]
     for context, exam in zip(every, exams, strict=True):
         ids += [(f"prompts of {context.id!r}", one.id) for one in exam.asked]
-    for what, id in _repeated(ids):
-        raise SettingsError(f"task={reference}: several {what} have the id {id!r}.")
+    for (what, id), count in collections.Counter(ids).items():
+        if count > 1:
+            raise SettingsError(f"task={reference}: several {what} have the id {id!r}.")
     splits.check_disjoint(*contexts.values())
 
 
@@ -108,7 +109,3 @@ def _typed(reference: str, part: str, value, kind):
             f"task={reference}: {part} must be of type {wanted}, not {type(value).__name__}."
         )
     return value
-
-
-def _repeated(values: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [value for value, count in collections.Counter(values).items() if count > 1]

@@ -1,7 +1,6 @@
 """A PNG of a task in ARC's colours: demonstrations, tests, attempts and the truth."""
 
 import os
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -72,14 +71,7 @@ def draw_task(
     lines = _demonstration_lines([[_image(panel, cell) for panel in pair] for pair in pairs])
     lines += [_stack([_image(panel, cell) for panel in line], vertical=False) for line in tests]
     picture = _stack([_words(f"task {task.id}", _INK, size=20), *lines], vertical=True)
-    canvas = ImageOps.expand(picture, _MARGIN, _PAPER)
-    path = pathlib.Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        canvas.save(part, format="PNG")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    ImageOps.expand(picture, _MARGIN, _PAPER).save(path, format="PNG")
 
 
 def _test_panels(task: ArcTask, number: int, attempts: Sequence[Grid] | None) -> list[_Panel]:
