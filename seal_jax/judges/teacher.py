@@ -5,12 +5,13 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 
-from seal_jax.judges import chat_reply, endpoint, json_lines
+from seal_jax.judges import chat_reply, endpoint
 from seal_jax.judges.endpoint import Completion
+from seal_jax.runs import json_file
 from seal_jax.settings.endpoint import EndpointSettings
 
 _EXPECTED = (
-    'expected an object with "completion" (the teacher\'s text) and either "context" (a context\'s '
+    'an object with "completion" (the teacher\'s text) and either "context" (a context\'s '
     'id) or "prompt" (what the teacher was asked), all strings'
 )
 _SHOWN = 5
@@ -65,7 +66,8 @@ def read_completions(path: str | os.PathLike[str], prompts: Mapping[str, str]) -
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise TeacherError(
             f"{path}: {len(texts) - len(missing)} of {len(texts)} contexts have a completion among "
-            f"its {lines} lines; none is about {names}{more}. Add lines for them: {_EXPECTED}."
+            f"its {lines} lines; none is about {names}{more}. Add lines for them: expected "
+            f"{_EXPECTED}."
         )
     return Taught(texts=texts, failed={})
 
@@ -109,11 +111,11 @@ def ask_teacher(
 
 def _rows(path: str | os.PathLike[str]) -> Iterator[dict[str, str]]:
     """The lines of a file that are not blank, checked."""
-    for where, row in json_lines.read(path, TeacherError, _EXPECTED):
+    for where, row in json_file.read_lines(path, error=TeacherError, expected=_EXPECTED):
         if not isinstance(row, dict) or not {"context", "prompt"} & row.keys():
-            raise TeacherError(f"{where}: {_EXPECTED}.")
+            raise TeacherError(f"{where}: expected {_EXPECTED}.")
         for name in ("completion", "context", "prompt"):
             if (name in row or name == "completion") and not isinstance(row.get(name), str):
                 found = type(row[name]).__name__ if name in row else "missing"
-                raise TeacherError(f'{where}: "{name}" is {found}; {_EXPECTED}.')
+                raise TeacherError(f'{where}: "{name}" is {found}; expected {_EXPECTED}.')
         yield row

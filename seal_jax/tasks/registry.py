@@ -3,7 +3,7 @@
 import collections
 import functools
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from seal_jax.settings import Settings, SettingsError, object_reference
@@ -23,7 +23,7 @@ def open_task(settings: Settings) -> Task:
     Raises:
       SettingsError: there is none, a part of it is missing or of another type than
         `tasks.base.Task` says, or its contexts cannot be told apart.
-      DataError, ArcError: its data cannot be used, or its splits share a title or a text.
+      DataError: its data cannot be used, or its splits share a title or a text.
     """
     task = task_class(settings)(settings)
     if settings.task not in KNOWN:
@@ -96,8 +96,9 @@ def check(task: object, reference: str) -> None:
     ids += [(f"questions of {c.id!r}", question.id) for c in every for question in c.questions]
     for context, exam in zip(every, exams, strict=True):
         ids += [(f"prompts of {context.id!r}", one.id) for one in exam.asked]
-    for what, id in _repeated(ids):
-        raise SettingsError(f"task={reference}: several {what} have the id {id!r}.")
+    for (what, id), count in collections.Counter(ids).items():
+        if count > 1:
+            raise SettingsError(f"task={reference}: several {what} have the id {id!r}.")
     splits.check_disjoint(*contexts.values())
 
 
@@ -108,7 +109,3 @@ def _typed(reference: str, part: str, value, kind):
             f"task={reference}: {part} must be of type {wanted}, not {type(value).__name__}."
         )
     return value
-
-
-def _repeated(values: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [value for value, count in collections.Counter(values).items() if count > 1]

@@ -86,7 +86,7 @@ def test_missing_contexts_are_named_together(file):
 
 
 def test_a_file_that_cannot_be_read(file, tmp_path):
-    with pytest.raises(TeacherError, match=r"cannot be read .*Check the path"):
+    with pytest.raises(TeacherError, match=r"cannot read the file .*Check the path"):
         teacher.read_completions(tmp_path / "absent.jsonl", PROMPTS)
     with pytest.raises(TeacherError, match="not UTF-8"):
         teacher.read_completions(file(b'{"completion": "\xff"}'), PROMPTS)

@@ -69,7 +69,7 @@ def test_agreement_is_that_of_the_judged_rows(tmp_path):
     ("arguments", "message"),
     [
         (["grade"], "grade needs --rows=FILE.jsonl"),
-        (["grade", "--rows=no/such.jsonl"], "no/such.jsonl: cannot be read"),
+        (["grade", "--rows=no/such.jsonl"], "no/such.jsonl: cannot read the file"),
         (["grade", "--rows={bad}"], "line 2: expected an object"),
         (["grade", "--rows={bad}", "--config=x"], "config"),
         (["grade", "{bad}"], "unexpected argument"),

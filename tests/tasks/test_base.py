@@ -51,6 +51,8 @@ def test_the_least_that_a_task_says_is_a_task():
     assert task.settings.seed == 0
     with pytest.raises(ValueError, match="no pictures of towns"):
         task.draw(OSK, [], "out.png")
+    with pytest.raises(ValueError, match="no pictures of Task"):
+        plain_task(base.Task).draw(OSK, [], "out.png")
 
 
 def test_a_context_of_ones_own():

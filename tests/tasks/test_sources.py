@@ -143,6 +143,9 @@ def test_oracle_directives():
     ]
     with pytest.raises(SettingsError, match=r"directives\.oracle has '': .* not JSON"):
         drive(source("oracle", **SAYS).lessons(TOWNS, 1), [[["a"], ["b"]]])
+    beyond = source("oracle", **SAYS, directives={"oracle": HEAD.replace("4", "11")})
+    with pytest.raises(SettingsError, match=r"directives\.oracle has .*must be from 1 to 10"):
+        drive(beyond.lessons(TOWNS, 1), [[["a"], ["b"]]])
 
 
 @pytest.mark.parametrize("best", [0, 1])

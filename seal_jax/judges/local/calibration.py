@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from seal_jax.judges import json_lines
 from seal_jax.judges.local.features import NAMES
 from seal_jax.judges.local.grade import GRADER, Decision, Weights, says_nothing, weigh
+from seal_jax.runs import json_file
 
 _EXPECTED = (
-    "expected an object a line with the strings question, gold and prediction, and the boolean "
+    "an object a line with the strings question, gold and prediction, and the boolean "
     "correct where the answer was judged"
 )
 PENALTY = 100.0  # of half the squared weights of standardised features
@@ -92,14 +92,14 @@ def read_rows(path: str) -> list[dict[str, Any]]:
         its number and what is expected.
     """
     rows = []
-    for place, row in json_lines.read(path, RowsError, _EXPECTED):
+    for place, row in json_file.read_lines(path, error=RowsError, expected=_EXPECTED):
         texts = ("question", "gold", "prediction")
         is_row = isinstance(row, dict) and all(isinstance(row.get(name), str) for name in texts)
         if not is_row or not isinstance(row.get("correct", True), bool):
-            raise RowsError(f"{place}: {_EXPECTED}.")
+            raise RowsError(f"{place}: expected {_EXPECTED}.")
         rows.append(row)
     if not rows:
-        raise RowsError(f"{path}: no rows; {_EXPECTED}.")
+        raise RowsError(f"{path}: no rows; expected {_EXPECTED}.")
     return rows
 
 

@@ -140,7 +140,7 @@ def test_published_figures(shared_data):
         ('{"question": "q", "gold": "g", "prediction": "p", "correct": "yes"}', "boolean correct"),
         ('{"question": "q", "gold": "g", "prediction": "p", "correct": null}', "boolean correct"),
         ("", "no rows"),
-        (b"\xff\xfe", "not UTF-8"),
+        (b"\xe9", "not UTF-8"),
     ],
 )
 def test_what_is_wrong_with_the_rows_is_said(tmp_path, content, message):

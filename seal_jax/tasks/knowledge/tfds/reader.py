@@ -17,9 +17,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
-from seal_jax.tasks.knowledge.squad import DataError, Passage, Skipped
 from seal_jax.tasks.knowledge.tfds.squad_passages import squad_passages_dataset_builder as dataset
-from seal_jax.tasks.protocol import Context
+from seal_jax.tasks.protocol import Context, Skipped
+from seal_jax.tasks.splits import DataError
 
 PREFIX = "tfds:"
 _OFFICIAL = {f"{PREFIX}{dataset.Builder.name}/{split}": split for split in dataset.URLS}
@@ -38,42 +38,8 @@ def load(
       What `squad.load` returns for the JSON file.
 
     Raises:
-      DataError: see `passages`.
-    """
-    found, skipped = passages(name, data_dir=data_dir)
-    return [passage.context() for passage in found], skipped
-
-
-def passages(
-    name: str, *, data_dir: str | os.PathLike | None = None
-) -> tuple[list[Passage], list[Skipped]]:
-    """Like `load`, with all gold answers.
-
-    Raises:
-      DataError: unknown name, a file that cannot be had or used (see `squad.read`), or a prepared
+      DataError: unknown name, a file that cannot be had or used (see `squad.load`), or a prepared
         dataset that is damaged.
-    """
-    builder, split = prepare(name, data_dir=data_dir)
-    try:
-        found = [dataset.from_example(example) for example in builder.as_data_source(split=split)]
-        skipped = [
-            Skipped(f"{name}: {place}", reason) for place, reason in builder.info.metadata[split]
-        ]
-    except Exception as error:  # TFDS and its readers raise a great many kinds
-        raise _damaged(builder.data_path, error) from error
-    return found, skipped
-
-
-def prepare(
-    name: str, *, data_dir: str | os.PathLike | None = None
-) -> tuple[tfds.core.DatasetBuilder, str]:
-    """Writes a dataset to the data dir unless it is there, and returns its builder and split.
-
-    It is written beside its place and renamed when complete: a killed preparation leaves a
-    directory "incomplete.*" that nothing reads, and of two that run at once one is kept.
-
-    Raises:
-      DataError: see `passages`.
     """
     builder, split = _open(name, data_dir)
     with _quiet():
@@ -83,7 +49,14 @@ def prepare(
             raise _damaged(builder.data_path, "dataset_info.json is missing")
         _write(builder, name, split)
         builder, split = _open(name, data_dir)
-    return builder, split
+    try:
+        found = [dataset.from_example(example) for example in builder.as_data_source(split=split)]
+        skipped = [
+            Skipped(f"{name}: {place}", reason) for place, reason in builder.info.metadata[split]
+        ]
+    except Exception as error:  # TFDS and its readers raise a great many kinds
+        raise _damaged(builder.data_path, error) from error
+    return found, skipped
 
 
 def _open(name: str, data_dir: str | os.PathLike | None) -> tuple[tfds.core.DatasetBuilder, str]:
@@ -109,7 +82,11 @@ def _open(name: str, data_dir: str | os.PathLike | None) -> tuple[tfds.core.Data
 
 
 def _write(builder: tfds.core.DatasetBuilder, name: str, split: str) -> None:
-    """Prepares a dataset."""
+    """Prepares a dataset.
+
+    It is written beside its place and renamed when complete: a killed preparation leaves a
+    directory "incomplete.*" that nothing reads, and of two that run at once one is kept.
+    """
     print(f"preparing {name} in {builder.data_path}", file=sys.stderr)
     try:
         if split in dataset.URLS:  # TFDS would try for minutes where there is no network
