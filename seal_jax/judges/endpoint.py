@@ -10,7 +10,6 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
-import importlib
 import json
 import os
 import random
@@ -226,20 +225,13 @@ class _Call:
 
 def _cache_keys(settings: EndpointSettings, system: str, prompts: Sequence[str]) -> list[str]:
     """A key a prompt: a hash of all that its completion depends on."""
-    seen: collections.Counter[str] = collections.Counter()
+    asked = [_FORM, settings.url, settings.model, system]
+    sampling = [settings.max_tokens, settings.temperature]
+    repeats: collections.Counter[str] = collections.Counter()
     keys = []
     for prompt in prompts:
-        what = [
-            _FORM,
-            settings.url,
-            settings.model,
-            system,
-            prompt,
-            settings.max_tokens,
-            settings.temperature,
-            seen[prompt],  # its index among repeats of this prompt
-        ]
-        seen[prompt] += 1
+        what = [*asked, prompt, *sampling, repeats[prompt]]
+        repeats[prompt] += 1
         keys.append(hashlib.sha256(json.dumps(what).encode()).hexdigest())
     return keys
 
@@ -257,32 +249,34 @@ def _api_key(variable: str) -> str:
 
 def _what_to_change(settings: EndpointSettings, problem: Problem) -> str:
     """The message for what no prompt can get past."""
-    variable = settings.api_key_env
-    asked = f"the endpoint {settings.base_url} cannot complete anything ({problem.reason}): "
-    if problem.status in (401, 402, 403, 429):
-        if not variable:
-            return asked + "it wants a key; set api_key_env to the variable that holds it."
-        if not os.environ.get(variable, "").strip():
-            return asked + f"set the environment variable {variable} to your key (api_key_env)."
-        if problem.status in (402, 429):
-            return asked + f"the account of the key in {variable} has no credit or quota left."
-        return asked + (
+    variable, status = settings.api_key_env, problem.status
+    wants_key = status in (401, 402, 403, 429)
+    if wants_key and not variable:
+        change = "it wants a key; set api_key_env to the variable that holds it"
+    elif wants_key and not os.environ.get(variable, "").strip():
+        change = f"set the environment variable {variable} to your key (api_key_env)"
+    elif status in (402, 429):
+        change = f"the account of the key in {variable} has no credit or quota left"
+    elif wants_key:
+        change = (
             f"check the key in the environment variable {variable} (api_key_env), and that it may "
-            f"use model {settings.model!r}."
+            f"use model {settings.model!r}"
         )
-    if problem.status == 404:
-        return asked + (
-            f"check base_url (requests went to {settings.url}) and model ({settings.model!r})."
-        )
-    if problem.status:
-        return asked + f"check base_url (requests went to {settings.url})."
-    return asked + "check base_url, and that the server runs and can be reached."
+    elif status:
+        and_model = f" and model ({settings.model!r})" if status == 404 else ""
+        change = f"check base_url (requests went to {settings.url}){and_model}"
+    else:
+        change = "check base_url, and that the server runs and can be reached"
+    return (
+        f"the endpoint {settings.base_url} cannot complete anything ({problem.reason}): {change}."
+    )
 
 
 def _http_library() -> Any:
     try:
-        return importlib.import_module("httpx2")
+        import httpx2
     except ImportError:
         raise EndpointError(
             "asking an endpoint needs the package httpx2: pip install 'seal_jax[endpoint]'"
         ) from None
+    return httpx2

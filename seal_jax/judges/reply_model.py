@@ -49,10 +49,6 @@ class ReplyModel:
     buckets: tuple[int, ...] = (192, 256, 384, 512)
 
     def __post_init__(self):
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}.")
-        if not self.buckets or list(self.buckets) != sorted({b for b in self.buckets if b > 0}):
-            raise ValueError(f"buckets must be positive and ascending, not {self.buckets}.")
         needed = self.buckets[-1] + max(map(len, self._tokens_of(self.replies)))
         if needed > self.config.max_positions:
             raise ValueError(

@@ -11,8 +11,8 @@ import jax
 
 from seal_jax.loop import failures, opened_model, session
 from seal_jax.loop.run import Run
-from seal_jax.runs import ledger, run_dir, storage
-from seal_jax.runs.ledger import SharedLedger
+from seal_jax.runs import run_dir, storage
+from seal_jax.runs.ledger import Ledger
 from seal_jax.runtime import hosts, metrics
 from seal_jax.settings import Settings, config_dict
 
@@ -58,16 +58,11 @@ def run_job(
         )
         opened = session.open_session(settings)
         joined.barrier("the model is loaded")
-        records: ledger.Ledger | SharedLedger
-        if directory and joined.alone:
-            records = ledger.Ledger(directory.ledger_path)
-        else:
-            records = SharedLedger(joined, directory.ledger_path if directory else None)
-        stack.enter_context(records)
+        records = stack.enter_context(Ledger(f"{workdir}/ledger", hosts=joined))
         writers = None
         if directory:
             writers = stack.enter_context(metrics.open_writers(settings.metrics, workdir, resolved))
-        checkpoints_path = directory.checkpoints_path if directory else storage.locate(workdir)
+        checkpoints_path = storage.locate(f"{workdir}/checkpoints")
         with Run(
             opened, records, checkpoints_path, quiet or joined.rank > 0, writers, joined, reuse
         ) as run:

@@ -7,7 +7,8 @@ from typing import Any
 from seal_jax.core import delta as delta_lib
 from seal_jax.loop import stage as stage_lib
 from seal_jax.loop.run import Run
-from seal_jax.runs import remote_checkpoints, run_dir, storage
+from seal_jax.runs import run_dir, storage
+from seal_jax.runs.checkpoints import Checkpoints
 from seal_jax.runs.ledger import Ledger
 from seal_jax.settings import Settings, SettingsError, config_dict
 from seal_jax.weights import exported
@@ -116,6 +117,6 @@ def stored_deltas(
         raise SettingsError(f"{workdir} holds no trained policy (no M-step has finished there).")
     wanted = trained if settings.restem.start_from == "previous" else trained[-1:]
     spec = settings.restem.sft.spec()
-    with remote_checkpoints.open_at(f"{workdir}/checkpoints", read_only=True) as saved:
+    with Checkpoints(f"{workdir}/checkpoints", read_only=True) as saved:
         deltas = [delta_lib.Delta(saved.restore(number, like), spec) for number in wanted]
     return found[-1].record["version"], tuple(deltas)

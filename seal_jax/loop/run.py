@@ -11,9 +11,9 @@ from seal_jax.core import delta, parallel
 from seal_jax.loop.reuse import Known
 from seal_jax.loop.session import Session
 from seal_jax.loop.stage import Stage
-from seal_jax.runs import remote_checkpoints, storage
+from seal_jax.runs import storage
 from seal_jax.runs.checkpoints import Checkpoints
-from seal_jax.runs.ledger import Ledger, SharedLedger
+from seal_jax.runs.ledger import Ledger
 from seal_jax.runs.step_checkpoints import StepCheckpoints
 from seal_jax.runs.storage import Location
 from seal_jax.runtime import interruption
@@ -44,7 +44,7 @@ class Run:
     def __init__(
         self,
         session: Session,
-        ledger: Ledger | SharedLedger,
+        ledger: Ledger,
         checkpoints_path: Location,
         quiet: bool,
         metrics: Writers | None = None,
@@ -69,14 +69,14 @@ class Run:
         """The checkpoints of a line of policies: "" is SEAL's own, others are controls."""
         if line not in self._checkpoints:
             path = self._path.parent / f"{self._path.name}-{line}" if line else self._path
-            self._checkpoints[line] = remote_checkpoints.open_at(path, keep=None)
+            self._checkpoints[line] = Checkpoints(path, keep=None)
         return self._checkpoints[line]
 
     def discard_checkpoints(self, line: str) -> None:
         """Deletes the checkpoints of a line that nothing needs any more."""
         opened = self.checkpoints(line)
         opened.close()
-        storage.remove(opened.shown)
+        storage.remove(opened.path)
         del self._checkpoints[line]
 
     def keep_one(self, key: tuple, make: Callable[[], Any]) -> Any:

@@ -3,27 +3,30 @@ whole.
 
 Orbax reads a flipped bit in an array without complaint, casts to whatever dtype it is asked for,
 and calls a step the latest whose files are damaged. So a step counts here from the moment that its
-`checksums.json` (SHA-256 of every file; shape and dtype of every leaf) lies beside its arrays.
+`checksums.json` (SHA-256 of every file; shape and dtype of every leaf) lies beside its arrays. One
+at `gs://` is written and checked on the local disk (TMPDIR), by the same code, and copied from and
+to there, its checksums last.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
-import re
-import shutil
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from seal_jax.runs import json_file, storage
+from seal_jax.runs.closing import Closing
 
 CHECKSUMS = "checksums.json"
-_TEMPORARY = re.compile(r"\d+\.orbax-checkpoint-tmp")
 _MAX_DIFFERENCES = 12
 
 Tree = TypeVar("Tree")
@@ -33,11 +36,14 @@ class CheckpointError(ValueError):
     """A step is absent, damaged or of another structure; the message says what to do."""
 
 
-class Checkpoints:
+class Checkpoints(Closing):
     """The numbered checkpoints in a directory, with this object as their only writer.
 
     Layout: `<path>/<step>/` holds a step's arrays and its checksums. In a run on several hosts one
     of them alone uses it.
+
+    Attributes:
+      path: the directory.
     """
 
     def __init__(
@@ -48,45 +54,49 @@ class Checkpoints:
         Steps that a killed writer left unfinished are deleted.
 
         Args:
-          path: a directory on a local disk.
+          path: a directory on a local disk, or at gs://.
           keep: how many of the newest steps to keep, at least 1; None keeps all. With 1 there is
             nothing to fall back on.
           read_only: change nothing: no `save`, and damaged steps stay where they are.
 
         Raises:
-          CheckpointError: `keep` is below 1, or `path` is absent and was to be read only.
+          CheckpointError: `path` is absent and was to be read only.
+          StorageError: the object store cannot be used.
         """
-        if keep is not None and keep < 1:
-            raise CheckpointError(
-                f"keep={keep}: expected at least 1 checkpoint, or None to keep all."
-            )
-        if storage.is_remote(path):
-            raise CheckpointError(f"{path}: open it with remote_checkpoints.open_at.")
-        self.path = Path(path).absolute()
-        self.shown: storage.Location = self.path  # in messages
+        place = storage.locate(path)
+        self.path = place.absolute() if isinstance(place, Path) else place
+        if read_only and not storage.is_folder(self.path):
+            raise CheckpointError(f"{self.path}: there are no checkpoints here.")
+        self._keep = keep
         self._read_only = read_only
-        self._unsealed: tuple[int, dict[str, str]] | None = None
-        if read_only and not self.path.is_dir():
-            raise CheckpointError(f"{path}: there are no checkpoints here.")
         if not read_only:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._remove_unfinished()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else keep,
-            create=False,
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=jax.process_index(),
-                active_processes={jax.process_index()} if jax.process_count() > 1 else None,
-            ),
+            storage.make_folder(self.path)
+            for folder in self._folders():  # the checksums of a damaged step have another name
+                if not any(c.name.startswith("checksums.") for c in storage.children(folder)):
+                    storage.remove(folder)
+        self._scratch: tempfile.TemporaryDirectory | None = None
+        if isinstance(self.path, Path):
+            self._local = self.path
+        else:
+            self._scratch = tempfile.TemporaryDirectory(prefix="seal_jax-checkpoints-")
+            self._local = Path(self._scratch.name)
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=jax.process_index(),
+            active_processes={jax.process_index()} if jax.process_count() > 1 else None,
         )
-        self._manager = ocp.CheckpointManager(self.path, options=options)
+        self._orbax = ocp.Checkpointer(
+            ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+            multiprocessing_options=alone,
+        )
+        self._thread = ThreadPoolExecutor(1)
+        self._saving: Future[None] | None = None
 
     def save(self, step: int, tree: Any) -> None:
         """Starts writing `tree` as `step`, once the save before it is finished.
 
-        The arrays are copied before this returns, so they may be donated or changed. The step is on
-        the disk, and in `steps`, after `wait`, `close` or the next `save`, or a `poll` that comes
-        late enough; a kill before that leaves no trace of it. A step of that number is replaced.
+        The arrays are copied before this returns, so they may be donated or changed. The step is
+        certain to be on the disk, and in `steps`, after `wait`, `close` or the next `save`; a kill
+        before that leaves no trace of it. A step of that number is replaced.
 
         Args:
           step: its number, from 0.
@@ -97,35 +107,21 @@ class Checkpoints:
         """
         if self._read_only:
             raise CheckpointError(
-                f"{self.shown} was opened to be read only: step {step} is not saved."
+                f"{self.path} was opened to be read only: step {step} is not saved."
             )
         self.wait()
-        if step in self._directories():
-            self._manager.delete(step)
-        leaves = _describe(tree)
-        if jax.process_count() > 1:  # Orbax takes no arrays of one process's devices
-            tree = jax.device_get(tree)
-        self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
-        self._unsealed = step, leaves
+        copied = jax.tree.map(np.array, jax.device_get(tree))
+        self._saving = self._thread.submit(self._write, step, copied)
 
     def wait(self) -> None:
         """Returns when every save is on the disk; raises what a save in the background met."""
-        unsealed, self._unsealed = self._unsealed, None
-        self._manager.wait_until_finished()
-        if unsealed is not None:
-            step, leaves = unsealed
-            folder = self.path / str(step)
-            checksums = {"files": dict(_digests(folder)), "leaves": leaves}
-            json_file.write_json(folder / CHECKSUMS, checksums)
-
-    def poll(self) -> None:
-        """Like `wait` if the save in the background is written; else it returns at once."""
-        if self._unsealed is not None and not self._manager.is_saving_in_progress():
-            self.wait()
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
 
     def steps(self) -> list[int]:
         """The numbers of the finished steps, ascending. Damage shows only when one is restored."""
-        return [s for s in self._directories() if (self.path / str(s) / CHECKSUMS).exists()]
+        return [int(f.name) for f in self._folders() if storage.exists(f / CHECKSUMS)]
 
     def restore(self, step: int, like: Tree) -> Tree:
         """The tree saved as `step`.
@@ -143,33 +139,36 @@ class Checkpoints:
         self.wait()
         if step not in self.steps():
             raise CheckpointError(
-                f"{self.shown}: there is no step {step}; there are {self.steps() or 'none'}."
+                f"{self.path}: there is no step {step}; there are {self.steps() or 'none'}."
             )
-        damage = self._damage(step)
-        if damage:
-            raise CheckpointError(
-                f"{self.shown / str(step)} is damaged ({damage}): put a copy of it back, or "
-                f"restore another step of {self.steps()}."
-            )
-        return self._read(step, like)
+        with self._fetched(step) as folder:
+            if damage := _damage(folder):
+                raise CheckpointError(
+                    f"{self.path / str(step)} is damaged ({damage}): put a copy of it back, or "
+                    f"restore another step of {self.steps()}."
+                )
+            return self._read(step, folder, like)
 
     def restore_latest(self, like: Tree) -> tuple[int, Tree] | None:
         """The newest step that is whole, and its tree; None where there is none.
 
-        A damaged step is renamed to `<step>.damaged` with a warning, and the one before it taken:
-        the caller must do again what came after the step that is returned.
+        A damaged step is set aside with a warning, and the one before it taken: the caller must do
+        again what came after the step that is returned.
 
         Raises:
           CheckpointError: `like` differs from what was saved (that is not taken for damage).
         """
         self.wait()
         for step in reversed(self.steps()):
-            damage = self._damage(step)
-            if not damage:
-                return step, self._read(step, like)
-            logging.warning("checkpoint %s is damaged (%s)", self.shown / str(step), damage)
-            if not self._read_only:
-                self._set_aside(step)
+            place = self.path / str(step)
+            with self._fetched(step) as folder:
+                damage = _damage(folder)
+                if not damage:
+                    return step, self._read(step, folder, like)
+            logging.warning("checkpoint %s is damaged (%s)", place, damage)
+            if not self._read_only:  # an object store does not rename whole folders
+                aside = storage.set_aside(place if isinstance(place, Path) else place / CHECKSUMS)
+                logging.warning("renamed it to %s; the step before it is taken", aside.name)
         return None
 
     def close(self) -> None:
@@ -177,77 +176,95 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._manager.close()
+            self._thread.shutdown()
+            self._orbax.close()
+            if self._scratch:
+                self._scratch.cleanup()
 
-    def __enter__(self) -> Self:
-        return self
+    def _write(self, step: int, tree: Any) -> None:
+        """Writes a step, in place of one of that number, and removes those that are too many."""
+        self._remove(step)
+        folder, target = self._local / str(step), self.path / str(step)
+        folder.mkdir()
+        self._orbax.save(folder / "default", args=ocp.args.StandardSave(tree))
+        seal = {"files": _digests(folder), "leaves": _describe(tree)}
+        if not isinstance(target, Path):
+            storage.upload(folder, target)
+            storage.remove(folder)
+        json_file.write_json(target / CHECKSUMS, seal)
+        for old in self.steps()[: -self._keep] if self._keep else ():
+            self._remove(old)
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def _remove(self, step: int) -> None:
+        """Deletes a step, if there is one; its checksums first, so that it counts no longer."""
+        folder = self.path / str(step)
+        for place in (folder / CHECKSUMS, folder):
+            if storage.exists(place):
+                storage.remove(place)
 
-    def _read(self, step: int, like: Tree) -> Tree:
-        """The tree of a step whose files are whole."""
-        stored, asked = self._checksums(step)["leaves"], _describe(like)
-        if stored != asked:
-            raise CheckpointError(_mismatch(self.shown / str(step), stored, asked))
-        several = jax.process_count() > 1
-        template = jax.tree.map(_on_host, like) if several else like
-        restored: Tree = self._manager.restore(step, args=ocp.args.StandardRestore(template))
-        return jax.tree.map(_placed, restored, like) if several else restored
-
-    def _directories(self) -> list[int]:
-        """Steps that have a directory, finished or not."""
-        return sorted(int(p.name) for p in self.path.iterdir() if p.name.isdecimal() and p.is_dir())
-
-    def _remove_unfinished(self) -> None:
-        """Deletes what a killed writer left: Orbax's temporary directories, steps not sealed."""
-        for path in self.path.iterdir():
-            unsealed = path.name.isdecimal() and not (path / CHECKSUMS).exists()
-            if path.is_dir() and (unsealed or _TEMPORARY.match(path.name)):
-                shutil.rmtree(path)
-
-    def _checksums(self, step: int) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.path / str(step) / CHECKSUMS).read_text("ascii"))
-        return content
-
-    def _damage(self, step: int) -> str | None:
-        """What is wrong with the files of a step."""
+    @contextlib.contextmanager
+    def _fetched(self, step: int) -> Iterator[Path]:
+        """The local folder of a step; of one at gs://, a copy while it is read."""
+        folder, source = self._local / str(step), self.path / str(step)
+        if isinstance(source, Path):
+            yield folder
+            return
         try:
-            stored = self._checksums(step)["files"]
-        except (ValueError, KeyError):
-            return f"{CHECKSUMS} cannot be read"
-        found = dict(_digests(self.path / str(step)))
-        for name in sorted(stored):
-            if name not in found:
-                return f"{name} is missing"
-            if found[name] != stored[name]:
-                return f"the content of {name} has changed"
-        return None
+            storage.download(source, folder)
+            yield folder
+        finally:
+            storage.remove(folder)
 
-    def _set_aside(self, step: int) -> None:
-        target, number = self.path / f"{step}.damaged", 2
-        while target.exists():
-            target, number = self.path / f"{step}.{number}.damaged", number + 1
-        (self.path / str(step)).rename(target)
-        self._manager.reload()
-        logging.warning("renamed it to %s; the step before it is taken", target.name)
+    def _read(self, step: int, folder: Path, like: Tree) -> Tree:
+        """The tree of a step whose files are whole."""
+        stored, asked = _checksums(folder)["leaves"], _describe(like)
+        if stored != asked:
+            raise CheckpointError(_mismatch(self.path / str(step), stored, asked))
+        template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        restored: Tree = self._orbax.restore(
+            folder / "default", args=ocp.args.StandardRestore(template)
+        )
+        return jax.tree.map(_placed, restored, like)
 
-
-def _on_host(leaf: Any) -> Any:
-    return np.zeros(leaf.shape, leaf.dtype) if hasattr(leaf, "sharding") else leaf
+    def _folders(self) -> list[storage.Location]:
+        """Those of all steps, finished or not, ascending."""
+        numbered = [c for c in storage.children(self.path) if c.name.isdecimal()]
+        return sorted(numbered, key=lambda folder: int(folder.name))
 
 
 def _placed(leaf: Any, like: Any) -> Any:
     return jax.device_put(leaf, like.sharding) if hasattr(like, "sharding") else leaf
 
 
-def _digests(folder: Path) -> Iterator[tuple[str, str]]:
+def _checksums(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / CHECKSUMS).read_text("ascii"))
+    return content
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with the files of a step."""
+    try:
+        stored = _checksums(folder)["files"]
+    except (ValueError, KeyError):
+        return f"{CHECKSUMS} cannot be read"
+    found = _digests(folder)
+    for name in sorted(stored):
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != stored[name]:
+            return f"the content of {name} has changed"
+    return None
+
+
+def _digests(folder: Path) -> dict[str, str]:
     """Relative name and SHA-256 of every file of a step but its checksums."""
+    digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != CHECKSUMS:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            yield path.relative_to(folder).as_posix(), digest
+            digests[path.relative_to(folder).as_posix()] = digest
+    return digests
 
 
 def _describe(tree: Any) -> dict[str, str]:

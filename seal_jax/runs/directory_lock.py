@@ -4,7 +4,8 @@ import fcntl
 import os
 import socket
 from pathlib import Path
-from typing import Self
+
+from seal_jax.runs.closing import Closing
 
 LOCK_NAME = ".lock"
 
@@ -21,7 +22,7 @@ def in_use(path: os.PathLike[str], holder: str) -> DirectoryInUseError:
     )
 
 
-class DirectoryLock:
+class DirectoryLock(Closing):
     """An exclusive hold on a directory, until `close`, the end of a `with` block or of the process.
 
     The hold is an advisory `flock` on `<path>/.lock`, so a killed process leaves none behind; the
@@ -59,9 +60,3 @@ class DirectoryLock:
     def close(self) -> None:
         """Lets the directory go; calling it again does nothing."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

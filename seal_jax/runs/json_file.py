@@ -156,18 +156,16 @@ def create_json(path: str | os.PathLike[str], value: Any) -> None:
     _write(path, value, storage.create, _link)
 
 
-def remove_temporaries(folder: str | os.PathLike[str]) -> list[Path]:
-    """Deletes the temporary files that killed writers left in `folder`; returns their paths.
+def remove_temporaries(folder: storage.Location) -> None:
+    """Deletes the temporary files that killed writers left in `folder`.
 
     Only names that this module makes are touched. The caller must be the folder's only writer. An
     object store has none: what is not uploaded whole is not there.
     """
-    if storage.is_remote(folder):
-        return []
-    found = sorted(path for path in Path(folder).iterdir() if is_temporary(path.name))
-    for path in found:
-        path.unlink(missing_ok=True)
-    return found
+    if isinstance(folder, Path):
+        for path in folder.glob(".tmp-*"):
+            if is_temporary(path.name):
+                path.unlink(missing_ok=True)
 
 
 def is_temporary(name: str) -> bool:

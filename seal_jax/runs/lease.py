@@ -21,11 +21,12 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from etils import epath
 
 from seal_jax.runs import storage
+from seal_jax.runs.closing import Closing
 from seal_jax.runs.directory_lock import LOCK_NAME, DirectoryInUseError, DirectoryLock, in_use
 
 BEAT_SECONDS = 10.0
@@ -49,7 +50,7 @@ def is_hold(name: str) -> bool:
     return name == LOCK_NAME or _NAME.fullmatch(name) is not None
 
 
-class Lease:
+class Lease(Closing):
     """An exclusive hold on a directory of an object store; see `directory_lock.DirectoryLock`."""
 
     def __init__(self, path: epath.Path, *, beat_seconds: float, stale_seconds: float):
@@ -98,12 +99,6 @@ class Lease:
         self._thread = None
         if self._lost is None and self._last()[0] == self._number:
             self._write(0, released=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def _take(self, stale_seconds: float) -> int:
         """Creates the next lease, once the last one is released or stale."""
@@ -161,8 +156,8 @@ class Lease:
 
     def _content(self, count: int, *, released: bool = False) -> bytes:
         holder = {"id": self._id, "pid": os.getpid(), "host": socket.gethostname()}
-        times = {"beat": count, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        return json.dumps(holder | times | {"released": released}).encode()
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return json.dumps(holder | {"beat": count, "time": now, "released": released}).encode()
 
     def _numbers(self) -> list[int]:
         matches = (_NAME.fullmatch(child.name) for child in storage.children(self.path))

@@ -4,9 +4,10 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from seal_jax.runs import json_file, lease, storage
+from seal_jax.runs.closing import Closing
 from seal_jax.runs.directory_lock import DirectoryLock
 from seal_jax.runs.json_file import write_json as write_json  # part of this module's interface
 from seal_jax.runs.storage import Location
@@ -21,7 +22,7 @@ class RunDirError(ValueError):
 
 
 @dataclass(frozen=True)
-class RunDir:
+class RunDir(Closing):
     """An open run directory; this process is its only writer until `close`.
 
     Attributes:
@@ -58,12 +59,6 @@ class RunDir:
     def close(self) -> None:
         """Lets other processes use the directory."""
         self.lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 def open_run(
@@ -133,14 +128,12 @@ def differing_keys(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
     >>> differing_keys({"seed": 0, "inner": {"rank": 32}}, {"seed": 0, "inner": {"rank": 16}})
     ['inner.rank: stored 32, now 16']
     """
-    flat_stored, flat_given = dict(flatten(stored)), dict(flatten(given))
-    lines = []
-    for key in sorted(flat_stored.keys() | flat_given.keys()):
-        before = _show(flat_stored[key]) if key in flat_stored else "nothing"
-        now = _show(flat_given[key]) if key in flat_given else "nothing"
-        if before != now:
-            lines.append(f"{key}: stored {before}, now {now}")
-    return lines
+    before, now = _shown(stored), _shown(given)
+    return [
+        f"{key}: stored {before.get(key, 'nothing')}, now {now.get(key, 'nothing')}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -189,8 +182,6 @@ def _refusal(path: Location, finished: bool, differences: list[str]) -> str:
 
 
 def _has_segments(ledger: Location) -> bool:
-    if not storage.is_folder(ledger):
-        return False
     return any(c.name[0].isdigit() and c.suffix == ".json" for c in storage.children(ledger))
 
 
@@ -206,9 +197,7 @@ def _read_mark(path: Location) -> dict[str, Any]:
     """The content of config.json, which shows that `path` is a run directory."""
     try:
         mark = json.loads(storage.read_bytes(path / "config.json"))
-    except storage.StorageError:
-        raise
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         mark = None
     if not isinstance(mark, dict) or _MARK not in mark or not isinstance(mark.get("config"), dict):
         raise RunDirError(
@@ -235,5 +224,8 @@ def _clear(path: Location, mark: dict[str, Any]) -> None:
             storage.remove(child)
 
 
-def _show(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+def _shown(config: dict[str, Any]) -> dict[str, str]:
+    """The settings of a config as JSON texts, which tell 1 from true."""
+    return {
+        key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in flatten(config)
+    }

@@ -5,6 +5,7 @@ optimizer state and metrics so far lie in the run's `steps/` until it is done; o
 time, as a run has.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 
 from seal_jax.core import restem
-from seal_jax.runs import remote_checkpoints, storage
+from seal_jax.runs import storage
 from seal_jax.runs.checkpoints import CheckpointError, Checkpoints
 from seal_jax.runtime import interruption
 from seal_jax.settings import Sft
@@ -42,12 +43,13 @@ class StepCheckpoints:
         digest = hashlib.sha256(repr((stage, total, recipe)).encode())
         for row in rows:
             digest.update(repr(row).encode())
-        return Training(self, recipe, stage, total, digest.digest())
+        fingerprint = np.frombuffer(digest.digest(), np.uint8)
+        return Training(self, recipe, stage, total, fingerprint)
 
     def open(self, keep: int) -> Checkpoints:
         """The checkpoints, of which the newest `keep` stay."""
         if self._opened is None:
-            self._opened = remote_checkpoints.open_at(self.path, keep=keep)
+            self._opened = Checkpoints(self.path, keep=keep)
         return self._opened
 
     def clear(self) -> None:
@@ -63,17 +65,15 @@ class StepCheckpoints:
             opened.close()
 
 
+@dataclasses.dataclass(frozen=True)
 class Training:
     """One training, whose state is kept; see `StepCheckpoints.training`."""
 
-    def __init__(
-        self, kept: StepCheckpoints, recipe: Sft, stage: str, total: int, fingerprint: bytes
-    ):
-        self._kept = kept
-        self._recipe = recipe
-        self._stage = stage
-        self._total = total
-        self._fingerprint = np.frombuffer(fingerprint, np.uint8)
+    _kept: StepCheckpoints
+    _recipe: Sft
+    _stage: str
+    _total: int
+    _fingerprint: np.ndarray
 
     def resume(self, state: restem.MStepState) -> tuple[restem.MStepState, Metrics]:
         """The state that was kept last, and the metrics of the steps up to it.
@@ -103,8 +103,6 @@ class Training:
     def after_step(self, state: restem.MStepState, metrics: Metrics) -> None:
         """Keeps the state where it is time to, or where the run is about to end."""
         step = len(metrics)
-        if storage.exists(self._kept.path):
-            self._checkpoints().poll()
         due = step % self._recipe.checkpoint_steps == 0
         last = step == self._total >= self._recipe.checkpoint_steps
         if due or last or interruption.is_asked():

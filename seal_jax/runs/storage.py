@@ -68,9 +68,9 @@ def make_folder(path: Location) -> None:
 
 
 def children(folder: Location) -> list[Location]:
-    """What is in a folder, sorted; nothing where an object store has no such folder."""
+    """What is in a folder, sorted; nothing where there is no such folder."""
     if isinstance(folder, Path):
-        return sorted(folder.iterdir())
+        return sorted(folder.iterdir()) if folder.is_dir() else []
     with _store(folder) as store:
         try:
             found = store.ls(os.fspath(folder), detail=False)
@@ -101,16 +101,20 @@ def remove(path: Location) -> None:
         path.unlink()
 
 
-def rename(path: Location, target: Location) -> None:
-    """Gives a file another name in its folder, which must be free.
+def set_aside(path: Location) -> Location:
+    """Renames what is damaged to NAME.damaged (or NAME.2.damaged, …); its new path.
 
-    In an object store the new object is whole before the old one goes: a kill leaves both.
+    An object store can do it to a file only; there the new object is whole before the old one goes.
     """
+    target, number = path.with_name(f"{path.name}.damaged"), 2
+    while exists(target):
+        target, number = path.with_name(f"{path.name}.{number}.damaged"), number + 1
     if isinstance(path, Path):
         path.rename(target)
-        return
-    create(target, read_bytes(path))
-    remove(path)
+    else:
+        create(target, read_bytes(path))
+        remove(path)
+    return target
 
 
 def put(path: epath.Path, content: bytes) -> None:
@@ -137,23 +141,15 @@ def create(path: epath.Path, content: bytes) -> None:
 
 
 def upload(source: Path, target: epath.Path) -> None:
-    """Copies a local file of any size into the store, in place of an object that is there."""
+    """Copies what is in a local folder, and in the folders in it, into a folder of the store."""
     with _store(target) as store:
-        store.put_file(os.fspath(source), os.fspath(target))
+        store.put(f"{source}/", os.fspath(target), recursive=True)
 
 
 def download(source: epath.Path, target: Path) -> None:
-    """Copies an object of any size to a local file."""
+    """Copies what is in a folder of the store into a local one."""
     with _store(source) as store:
-        store.get_file(os.fspath(source), os.fspath(target))
-
-
-def files(folder: epath.Path) -> list[epath.Path]:
-    """All objects in a folder of the store and in the folders in it, sorted."""
-    with _store(folder) as store:
-        found = store.find(os.fspath(folder))
-    bucket = os.fspath(folder).removeprefix(SCHEME).rstrip("/") + "/"
-    return [folder / name.removeprefix(bucket) for name in sorted(found)]
+        store.get(f"{os.fspath(source)}/", os.fspath(target), recursive=True)
 
 
 @contextlib.contextmanager

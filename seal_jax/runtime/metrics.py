@@ -8,12 +8,13 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
 from seal_jax.runs import storage
+from seal_jax.runs.closing import Closing
 from seal_jax.settings import Metrics, SettingsError
 
 _SECONDS_BETWEEN_UPLOADS = 30.0
@@ -24,40 +25,27 @@ def _line(step: int, values: Mapping[str, float]) -> str:
     return json.dumps({"time": round(time.time(), 3), "step": step, **values}) + "\n"
 
 
-class Writer(Protocol):
-    """Where figures go."""
+class Writer(NamedTuple):
+    """Where figures go.
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes figures by their names, such as "round 1/mean reward".
+    Attributes:
+      write: takes a step, the place on the horizontal axis, which of one name never falls, also in
+        a run that goes on; and figures by their names, such as "round 1/mean reward".
+      close: finishes what is being written.
+    """
 
-        Args:
-          step: place on the horizontal axis; of one name it never falls, also in a run that goes
-            on.
-        """
-        ...
-
-    def close(self) -> None:
-        """Finishes what is being written."""
-        ...
+    write: Callable[[int, Mapping[str, float]], object]
+    close: Callable[[], object]
 
 
-class JsonLines:
+def json_lines(path: str | os.PathLike[str]) -> Writer:
     """A line {"time": seconds since 1970, "step", name: figure, ...} for each call, in a file."""
-
-    def __init__(self, path: str | os.PathLike[str]):
-        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # closed by `close`
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        self._file.write(_line(step, values))
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+    file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  # a line at a time
+    return Writer(lambda step, values: file.write(_line(step, values)), file.close)
 
 
 class RemoteJsonLines:
-    """The lines of `JsonLines` as an object at `gs://`, one for each process that wrote some.
+    """The lines of `json_lines` as an object at `gs://`, one for each process that wrote some.
 
     An object cannot be appended to, so that all lines are uploaded anew, at most every half minute
     and at the end.
@@ -71,83 +59,64 @@ class RemoteJsonLines:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._lines.append(_line(step, values))
         if time.monotonic() - self._uploaded > _SECONDS_BETWEEN_UPLOADS:
-            self._upload()
+            self.close()
 
     def close(self) -> None:
         if self._lines:
-            self._upload()
-
-    def _upload(self) -> None:
-        storage.put(self._target, "".join(self._lines).encode())
-        self._uploaded = time.monotonic()
+            storage.put(self._target, "".join(self._lines).encode())
+            self._uploaded = time.monotonic()
 
 
-class TensorBoard:
+def tensorboard(path: str | os.PathLike[str]) -> Writer:
     """Scalars for TensorBoard, in a directory of event files."""
+    to = _imported("tensorboardX", "tensorboard").SummaryWriter(logdir=os.fspath(path))
 
-    def __init__(self, path: str | os.PathLike[str]):
-        package = _imported("tensorboardX", "tensorboard")
-        self._writer = package.SummaryWriter(logdir=os.fspath(path))
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(name.replace(" ", "_"), value, step)
-        self._writer.flush()
+            to.add_scalar(name.replace(" ", "_"), value, step)
+        to.flush()
 
-    def close(self) -> None:
-        self._writer.close()
+    return Writer(write, to.close)
 
 
-class WeightsAndBiases:
+def weights_and_biases(project: str, workdir: pathlib.Path, config: Mapping[str, Any]) -> Writer:
     """A run of Weights & Biases; a run directory that goes on continues the same one."""
-
-    def __init__(self, project: str, workdir: str | os.PathLike[str], config: Mapping[str, Any]):
-        package = _imported("wandb", "wandb")
-        marker = pathlib.Path(workdir) / "wandb_run.json"
-        known = json.loads(marker.read_text()) if marker.exists() else {}
-        self._run = package.init(
-            project=project,
-            name=pathlib.Path(workdir).name,
-            dir=os.fspath(workdir),
-            config=dict(config),
-            id=known.get("id"),
-            resume="allow",
-        )
-        marker.write_text(json.dumps({"id": self._run.id}))
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        self._run.log({**values, "step": step})
-
-    def close(self) -> None:
-        self._run.finish()
+    package, marker = _imported("wandb", "wandb"), workdir / "wandb_run.json"
+    known = json.loads(marker.read_text()) if marker.exists() else {}
+    run = package.init(
+        project=project,
+        name=workdir.name,
+        dir=os.fspath(workdir),
+        config=dict(config),
+        id=known.get("id"),
+        resume="allow",
+    )
+    marker.write_text(json.dumps({"id": run.id}))
+    return Writer(lambda step, values: run.log({**values, "step": step}), run.finish)
 
 
-class Writers:
+class Writers(Closing):
     """Several writers as one. Figures that are not known (None) are left out.
 
     Example:
 
-        with Writers([JsonLines("metrics.jsonl")]) as metrics:
+        with Writers([json_lines("metrics.jsonl")]) as metrics:
             metrics.write(3, {"round 1/mean reward": 0.4, "round 1/loss": None})
     """
 
-    def __init__(self, writers: Sequence[Writer]):
-        self._writers = list(writers)
+    def __init__(self, writers: Sequence[Writer | RemoteJsonLines]):
+        self._writers = writers
 
     def write(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Writes figures by their names; see `Writer`."""
         known = {name: float(value) for name, value in values.items() if value is not None}
         for writer in self._writers if known else ():
             writer.write(step, known)
 
     def close(self) -> None:
+        """Finishes what is being written."""
         for writer in self._writers:
             writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 def open_writers(
@@ -166,11 +135,11 @@ def open_writers(
                 "metrics.tensorboard and metrics.wandb need a --workdir on a local disk."
             )
         return Writers([RemoteJsonLines(place)])
-    writers: list[Writer] = [JsonLines(place / "metrics.jsonl")]
+    writers = [json_lines(place / "metrics.jsonl")]
     if settings.tensorboard:
-        writers.append(TensorBoard(place / "tensorboard"))
+        writers.append(tensorboard(place / "tensorboard"))
     if settings.wandb:
-        writers.append(WeightsAndBiases(settings.wandb, place, config))
+        writers.append(weights_and_biases(settings.wandb, place, config))
     return Writers(writers)
 
 

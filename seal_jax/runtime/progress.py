@@ -1,6 +1,7 @@
 """How far a stage is: one bar on a terminal, a plain line every few seconds in a log, or
 nothing."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import tqdm
 _SECONDS_BETWEEN_LINES = 5.0
 
 
+@dataclasses.dataclass
 class Progress:
     """Counts units of work on standard error while its `with` block runs.
 
@@ -22,54 +24,41 @@ class Progress:
 
     In a log this prints lines such as
     `round 1, candidates: 18/54 candidates, 0.33 a second, 1 min 48 s left, reward 0.41`.
+
+    Attributes:
+      total: units in all.
+      label: what is done, a few words.
+      unit: what is counted, in the singular.
+      done: units that are done; those of an earlier process do not enter the rate.
+      quiet: show nothing.
+      stream: where to show it; standard error if None.
+      beat: called whenever more is done.
+      clock: seconds from any origin, never running backwards.
     """
 
-    def __init__(
-        self,
-        total: int,
-        label: str,
-        *,
-        unit: str = "step",
-        done: int = 0,
-        quiet: bool = False,
-        stream: TextIO | None = None,
-        beat: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        """Describes the work; nothing is shown before the `with` block.
-
-        Args:
-          total: units in all.
-          label: what is done, a few words.
-          unit: what is counted, in the singular.
-          done: units that an earlier process did; they do not enter the rate.
-          quiet: show nothing.
-          stream: where to show it; standard error if None.
-          beat: called whenever more is done.
-          clock: seconds from any origin, never running backwards.
-        """
-        self.total = total
-        self.done = done
-        self._label = label
-        self._unit = unit
-        self._quiet = quiet
-        self._stream = sys.stderr if stream is None else stream
-        self._beat = beat
-        self._clock = clock
-        self._start_done = done
-        self._start = self._last_line = clock()
-        self._line_is_current = False
-        self._figures: dict[str, float | int | str] = {}
-        self._bar: tqdm.tqdm[None] | None = None
+    total: int
+    label: str
+    _: dataclasses.KW_ONLY
+    unit: str = "step"
+    done: int = 0
+    quiet: bool = False
+    stream: TextIO | None = None
+    beat: Callable[[], None] = lambda: None
+    clock: Callable[[], float] = time.monotonic
 
     def __enter__(self) -> Self:
-        self._start = self._last_line = self._clock()
-        if not self._quiet and self._stream.isatty():
+        self._stream = self.stream or sys.stderr
+        self._start_done = self.done
+        self._start = self._last_line = self.clock()
+        self._line_is_current = self.quiet
+        self._figures: dict[str, float | int | str] = {}
+        self._bar: tqdm.tqdm[None] | None = None
+        if not self.quiet and self._stream.isatty():
             self._bar = tqdm.tqdm(
                 total=self.total,
                 initial=self.done,
-                desc=self._label,
-                unit=f" {self._unit}",
+                desc=self.label,
+                unit=f" {self.unit}",
                 file=self._stream,
                 dynamic_ncols=True,
             )
@@ -78,28 +67,27 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.close()
-            self._bar = None
-        elif not self._quiet and not self._line_is_current:
+        elif not self._line_is_current:
             self._print_line()
 
     def update(self, units: int = 1, **figures: float | int | str) -> None:
         """Counts `units` more as done, and shows the latest of each figure beside them."""
-        self._beat()
+        self.beat()
         self.done += units
         self._figures.update(figures)
-        self._line_is_current = False
+        self._line_is_current = self.quiet
         if self._bar is not None:
             self._bar.set_postfix_str(self._figures_text(), refresh=False)
             self._bar.update(units)
-        elif not self._quiet and self._clock() - self._last_line >= _SECONDS_BETWEEN_LINES:
+        elif not self.quiet and self.clock() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._print_line()
 
     def _print_line(self) -> None:
-        self._last_line = self._clock()
+        self._last_line = self.clock()
         self._line_is_current = True
         elapsed = self._last_line - self._start
         counted = self.done - self._start_done
-        parts = [f"{self.done}/{self.total} {self._unit}s"]
+        parts = [f"{self.done}/{self.total} {self.unit}s"]
         if counted > 0 and elapsed > 0:
             rate = counted / elapsed
             parts.append(f"{rate:.3g} a second")
@@ -107,7 +95,7 @@ class Progress:
             parts.append(f"{_duration(left)} left" if left else f"took {_duration(elapsed)}")
         if self._figures:
             parts.append(self._figures_text())
-        print(f"{self._label}: {', '.join(parts)}", file=self._stream, flush=True)
+        print(f"{self.label}: {', '.join(parts)}", file=self._stream, flush=True)
 
     def _figures_text(self) -> str:
         return ", ".join(

@@ -263,6 +263,20 @@ def test_who_grades_is_what_the_settings_name(
     assert graders.make_grader(settings, opened).template == JUDGE
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"buckets": ()}, "positive and ascending"),
+        ({"buckets": (72, 44)}, "positive and ascending"),
+        ({"buckets": (0, 44)}, "positive and ascending"),
+    ],
+)
+def test_impossible_settings_of_a_judge(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Grading(**changes)
+
+
 def test_without_a_judge_in_the_settings_the_local_rules_grade(tiny_settings):
     assert graders.make_grader(tiny_settings, None) == LocalGrader()
     assert graders.make_rubric(tiny_settings, None) is None

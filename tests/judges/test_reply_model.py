@@ -190,10 +190,6 @@ def test_a_tokenizer_without_a_chat_template_gets_a_text(make, loaded):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"buckets": ()}, "positive and ascending"),
-        ({"buckets": (72, 44)}, "positive and ascending"),
-        ({"buckets": (0, 44)}, "positive and ascending"),
         ({"buckets": (72, 511)}, "has 512 positions"),
         ({"template": "{query}"}, "placeholder"),
     ],

@@ -1,11 +1,13 @@
 """Checkpoints: exact round trips, and what is left by kills, bad disks and wrong settings."""
 
+import errno
 import logging
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ import numpy as np
 import optax
 import pytest
 
+from seal_jax.runs import json_file
 from seal_jax.runs.checkpoints import CheckpointError, Checkpoints
 
 
@@ -72,8 +75,6 @@ def test_the_newest_are_kept(tmp_path):
             checkpoints.save(step, {"x": jnp.full(2, step)})
         checkpoints.wait()
         assert checkpoints.steps() == [2, 3]
-    with pytest.raises(CheckpointError, match="keep=0"):
-        Checkpoints(tmp_path, keep=0)
 
 
 def test_donating_and_changing_the_arrays_after_save_does_not_change_what_is_saved(tmp_path):
@@ -100,13 +101,28 @@ def test_saving_a_step_again_replaces_it(tmp_path, step):
         assert checkpoints.restore(step, {"x": jnp.zeros(2, jnp.int32)})["x"].tolist() == [9, 9]
 
 
-def test_a_poll_seals_what_is_written(tmp_path):
+def test_what_is_saved_is_sealed_without_being_waited_for(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.poll()
         checkpoints.save(0, {"x": jnp.ones(2)})
-        checkpoints._manager.wait_until_finished()  # and nothing else is asked of it
+        end = time.monotonic() + 60
+        while checkpoints.steps() != [0] and time.monotonic() < end:
+            time.sleep(0.01)
+        assert checkpoints.steps() == [0]
+
+
+def test_what_a_save_in_the_background_meets_is_raised_by_the_next_call(tmp_path, monkeypatch):
+    def full(path, value):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Checkpoints(tmp_path) as checkpoints:
+        with monkeypatch.context() as patch:
+            patch.setattr(json_file, "write_json", full)
+            checkpoints.save(0, {"x": jnp.ones(2)})
+            with pytest.raises(OSError, match="No space left"):
+                checkpoints.save(1, {"x": jnp.ones(2)})
         assert checkpoints.steps() == []
-        checkpoints.poll()
+        checkpoints.save(0, {"x": jnp.ones(2)})
+        checkpoints.wait()
         assert checkpoints.steps() == [0]
 
 
@@ -202,15 +218,22 @@ def test_a_reader_changes_nothing(tmp_path):
 WRITER = """
     import os, sys
     import jax.numpy as jnp
+    from seal_jax.runs import json_file
     from seal_jax.runs.checkpoints import Checkpoints
+
+    def stop(*_):  # Orbax has committed, the checksums are not written
+        print("saving", flush=True)
+        sys.stdin.read()
+
     checkpoints = Checkpoints(sys.argv[1])
     checkpoints.save(0, {"x": jnp.zeros(1000)})
     checkpoints.wait()
+    if sys.argv[2] == "between":
+        json_file.write_json = stop
     checkpoints.save(1, {"x": jnp.ones(1000)})
-    if sys.argv[2] == "between":  # Orbax has committed, the checksums are not written
-        checkpoints._manager.wait_until_finished()
-    print("saving", flush=True)
-    sys.stdin.read()
+    if sys.argv[2] == "during":
+        stop()
+    checkpoints.wait()
 """
 
 

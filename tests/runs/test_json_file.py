@@ -121,8 +121,7 @@ def test_only_our_temporary_files_are_removed(tmp_path, monkeypatch):
     monkeypatch.undo()
     left = set(os.listdir(tmp_path)) - set(keep)
     assert len(left) == 1
-    removed = json_file.remove_temporaries(tmp_path)
-    assert {path.name for path in removed} == left
+    json_file.remove_temporaries(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(keep)
 
 

@@ -8,7 +8,7 @@ import pytest
 from seal_jax.loop.run import Run
 from seal_jax.loop.session import open_session
 from seal_jax.runs import ledger
-from seal_jax.runs.ledger import LedgerError, SharedLedger
+from seal_jax.runs.ledger import LedgerError
 from seal_jax.runtime import hosts
 
 
@@ -69,7 +69,7 @@ def test_every_host_sees_what_all_have_appended_in_the_order_of_ranks(tmp_path):
         before.append("plan", "one", {"n": 1})
 
     def work(here):
-        with SharedLedger(here, tmp_path if here.rank == 0 else None) as records:
+        with ledger.Ledger(tmp_path, hosts=here) as records:
             assert len(records) == 1 and records.find("plan", "one") == {"n": 1}
             records.append("batch", f"{here.rank}", {"by": here.rank, "of": (1, 2)})
             own = records.find("batch", f"{here.rank}")
@@ -98,7 +98,7 @@ def test_every_host_sees_what_all_have_appended_in_the_order_of_ranks(tmp_path):
 
 def test_of_two_records_of_one_unit_the_first_is_kept(tmp_path):
     def work(here):
-        with SharedLedger(here, tmp_path if here.rank == 0 else None) as records:
+        with ledger.Ledger(tmp_path, hosts=here) as records:
             records.append("memory", "4 candidates", {"by": here.rank})
             with pytest.raises(LedgerError, match="is recorded already"):
                 records.append("memory", "4 candidates", {"by": here.rank})
@@ -118,7 +118,7 @@ def test_units_of_work_are_divided_and_recorded_in_their_order(tiny_settings, tm
 
     def work(here):
         done = []
-        with SharedLedger(here, tmp_path if here.rank == 0 else None) as records:
+        with ledger.Ledger(tmp_path, hosts=here) as records:
             run = Run(opened, records, tmp_path, True, hosts=here)
             units = {f"round 1/{n}": [n] for n in range(7)}
             for key in run.missing("batch", units):

@@ -18,14 +18,15 @@ def test_files_and_folders(folder):
     assert storage.read_bytes(folder / "y.json") == b"[]\n"
     assert storage.children(folder) == [folder / "a", folder / "y.json"]
     assert storage.is_folder(folder / "a") and not storage.is_folder(folder / "y.json")
-    storage.rename(folder / "a" / "x.json", folder / "a" / "z.json")
-    assert storage.children(folder / "a") == [folder / "a" / "z.json"]
-    assert storage.read_bytes(folder / "a" / "z.json") == b'{\n "v": 2\n}\n'
-    assert json_file.remove_temporaries(folder) == []
+    assert storage.set_aside(folder / "a" / "x.json") == folder / "a" / "x.json.damaged"
+    assert storage.children(folder / "a") == [folder / "a" / "x.json.damaged"]
+    assert storage.read_bytes(folder / "a" / "x.json.damaged") == b'{\n "v": 2\n}\n'
+    json_file.remove_temporaries(folder)
     storage.remove(folder / "a")
     assert storage.children(folder) == [folder / "y.json"]
     with pytest.raises(FileNotFoundError):
-        storage.read_bytes(folder / "a" / "z.json")
+        storage.read_bytes(folder / "a" / "x.json.damaged")
+    assert storage.children(folder / "a") == []
 
 
 def test_a_folder_that_was_made_in_the_console_is_empty(object_store):
