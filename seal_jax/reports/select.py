@@ -8,7 +8,7 @@ import numpy as np
 
 from seal_jax.core import restem
 from seal_jax.core.restem import SelectionRule
-from seal_jax.reports import scored
+from seal_jax.reports import out_file, scored
 from seal_jax.reports.scored import Entry, ScoredError
 
 
@@ -27,7 +27,8 @@ def select(path: str, rule: SelectionRule, *, seed: int = 0, out: str = "") -> l
       The picks in the file's order: {"prompt", "completion"}, and "weight" for the rule "weighted".
 
     Raises:
-      ScoredError: the file is not in the form, nothing in it can be picked, or `out` exists.
+      ScoredError: the file is not in the form, or nothing in it can be picked.
+      OutError: there is a file at `out` that is not empty: it is left as it is.
     """
     entries = scored.load(path)
     for line in scored.problems(entries):
@@ -35,9 +36,11 @@ def select(path: str, rule: SelectionRule, *, seed: int = 0, out: str = "") -> l
     rewards_CxM = _padded([[c.reward for c in entry.completions] for entry in entries])
     if np.isnan(rewards_CxM).all():
         raise ScoredError(f"{path}: no self-edit has a reward, so there is nothing to choose by.")
+    if out:
+        out_file.check(out, lambda content: not content, "not empty")
     found = picks(entries, rewards_CxM, rule, seed=seed)
     if out:
-        scored.write_picks(out, found)
+        out_file.write(out, "".join(f"{scored.pick_line(pick)}\n" for pick in found).encode())
     else:
         for pick in found:
             print(scored.pick_line(pick, sys.stdout.encoding))
