@@ -26,7 +26,6 @@ _CHOOSE_CONTEXTS = (
     "restem.sft.buckets",
 )
 
-Questions = dict[str, list[str]]
 Side = tuple[Setting, str]  # a setting's arm
 
 
@@ -63,7 +62,8 @@ def compare(
         raise CompareError("give two runs or more: `compare RUN RUN` (RUN,RUN for seeds of one).")
     every = [run for setting in settings for run in setting.runs]
     _check(settings, every)
-    metrics, questions = every[0].own_metrics, _common_questions(every)
+    _check_questions(every)
+    contexts, metrics = every[0].contexts.values(), every[0].own_metrics
     several = {len(setting.runs) > 1 for setting in settings}
     if len(several) > 1:
         alone = next(setting.label for setting in settings if len(setting.runs) == 1)
@@ -73,11 +73,11 @@ def compare(
         )
     nested = several == {True}
     paired = len({tuple(run.seed for run in setting.runs) for setting in settings}) == 1
-    titles = [every[0].contexts[id]["group"] for id in questions]
+    groups = [context["group"] for context in contexts]
     numbers: dict[str, Any] = {"seed": seed, "draws": draws, "level": level}
-    over = {"articles": titles} if nested else {}
+    over = {"articles": groups} if nested else {}
     between, within = (
-        _family(sides, metrics, questions, **numbers, **over, paired=together)
+        _family(sides, metrics, **numbers, **over, paired=together)
         for sides, together in ((_between(settings), paired), (_within(settings, nested), True))
     )
     return {
@@ -94,13 +94,13 @@ def compare(
         "metrics": [dataclasses.asdict(metric) for metric in metrics],
         "words": every[0].results["words"],
         "grader": every[0].results["grader"],
-        "contexts": len(questions),
-        "articles": len(set(titles)),
-        "questions": sum(map(len, questions.values())),
+        "contexts": len(contexts),
+        "articles": len(set(groups)),
+        "questions": sum(len(_asked(context)) for context in contexts),
         "paired_seeds": paired if nested else None,
         "config_differences": _config_differences(settings),
         "arms": {
-            setting.label: {arm: _summary(setting, arm, metrics, questions) for arm in setting.arms}
+            setting.label: {arm: _summary(setting, arm, metrics) for arm in setting.arms}
             for setting in settings
         },
         "between": between,
@@ -135,37 +135,35 @@ def _check(settings: Sequence[Setting], every: Sequence[FinishedRun]) -> None:
             raise CompareError(why.format(", ".join(told)))
 
 
-def _common_questions(every: Sequence[FinishedRun]) -> Questions:
-    """The question ids by context, which must be the same in every run and arm."""
+def _asked(context: dict[str, Any]) -> list[str]:
+    """The ids of a context's questions, in its first arm."""
+    return next((arm["questions"] for arm in context["arms"].values()), [])
+
+
+def _check_questions(every: Sequence[FinishedRun]) -> None:
+    """Refuses runs and arms that were not asked the same questions."""
     first = every[0]
-    asked: Questions = {
-        id: next((arm["questions"] for arm in context["arms"].values()), [])
-        for id, context in sorted(first.contexts.items())
-    }
     for run in every:
         lines = []
         for one, other in ((first, run), (run, first)):
             if only := sorted(one.contexts.keys() - other.contexts.keys()):
                 lines.append(f"contexts only in {one.label}: {listed(only)}")
         differing = {
-            id: sorted(ids)
-            for id in asked.keys() & run.contexts.keys()
-            for arm in run.contexts[id]["arms"].values()
-            if (ids := set(arm["questions"]) ^ set(asked[id]))
+            id: listed(sorted(ids))
+            for id in first.contexts
+            for arm in run.contexts.get(id, {"arms": {}})["arms"].values()
+            if (ids := set(arm["questions"]) ^ set(_asked(first.contexts[id])))
         }
-        lines += [
-            f"questions of context {id}, only in one: {listed(differing[id])}"
-            for id in sorted(differing)[:3]
-        ]
-        if len(differing) > 3:
-            lines.append(f"and questions of {len(differing) - 3} more contexts")
+        told = [f"questions of context {id}, only in one: {ids}" for id, ids in differing.items()]
+        lines += told[:3]
+        if len(told) > 3:
+            lines.append(f"and questions of {len(told) - 3} more contexts")
         if lines:
             raise CompareError(
                 f"{first.label} and {run.label} were not asked the same questions.\n  "
                 + "\n  ".join(lines)
                 + f"\n{_cause(first, run)}"
             )
-    return asked
 
 
 def _cause(one: FinishedRun, other: FinishedRun) -> str:
@@ -218,20 +216,12 @@ def _within(settings: Sequence[Setting], several: bool) -> list[tuple[Side, Side
 
 
 def _family(
-    sides: Sequence[tuple[Side, Side]],
-    metrics: Sequence[Metric],
-    questions: Questions,
-    **drawn: Any,
+    sides: Sequence[tuple[Side, Side]], metrics: Sequence[Metric], **drawn: Any
 ) -> dict[str, Any]:
     """Differences in every metric, corrected for their number; the sides are (second, first)."""
-
-    def values_of(side: Side, metric: Metric) -> list[list[list[float | None]]]:
-        setting, arm = side
-        return [run.values(arm, metric, questions) for run in setting.runs]
-
     planned = [(*of, metric) for of in sides for metric in metrics]
     values = [
-        (values_of(second, metric), values_of(first, metric)) for second, first, metric in planned
+        (_values(second, metric), _values(first, metric)) for second, first, metric in planned
     ]
     family = intervals.paired_bootstraps(values, **drawn)
     found = []
@@ -260,21 +250,25 @@ def _family(
     return {"corrected_level": family.corrected_level if known else None, "intervals": found}
 
 
-def _summary(
-    setting: Setting, arm: str, metrics: Sequence[Metric], questions: Questions
-) -> dict[str, Any]:
+def _values(side: Side, metric: Metric) -> list[list[list[float | None]]]:
+    """Of every run for each context, one value a question, or its own alone."""
+    setting, arm = side
+    return [
+        [context["arms"][arm][metric.name] for context in run.contexts.values()]
+        for run in setting.runs
+    ]
+
+
+def _summary(setting: Setting, arm: str, metrics: Sequence[Metric]) -> dict[str, Any]:
     """An arm's means (over the questions that have a value, then over seeds), and counts."""
     found: dict[str, Any] = {}
     for metric in metrics:
-        means = [
-            intervals.mean(itertools.chain.from_iterable(run.values(arm, metric, questions)))
-            for run in setting.runs
-        ]
+        runs = _values((setting, arm), metric)
+        means = [intervals.mean(itertools.chain.from_iterable(of_run)) for of_run in runs]
         found[metric.name] = intervals.mean(means)
         if len(means) > 1:
             found[f"{metric.name}_of_seeds"] = means
+    contexts = [context for run in setting.runs for context in run.contexts.values()]
     for count in ("empty", "ungraded"):
-        found[count] = sum(
-            context["arms"][arm][count] for run in setting.runs for context in run.contexts.values()
-        )
+        found[count] = sum(context["arms"][arm][count] for context in contexts)
     return found

@@ -1,6 +1,7 @@
 """Finished runs as they lie on the disk: what `compare` reads of them."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -10,7 +11,6 @@ from typing import Any
 from seal_jax.reports.run_files import RunFiles
 from seal_jax.runs import run_dir, storage
 from seal_jax.runs.ledger import Ledger
-from seal_jax.tasks.protocol import Metric
 
 _OF_A_SEED = ("seed", "policy_from")  # what may differ between seeds of one setting
 _MISSING = object()
@@ -35,10 +35,19 @@ class FinishedRun(RunFiles):
         """Its task domain: "knowledge", "few_shot", or "module:Class" of another package."""
         return self.config.get("task", "knowledge")
 
-    @property
+    @functools.cached_property
     def contexts(self) -> dict[str, Any]:
-        """Per-context results by context id; see `loop.results.of`."""
-        return self.results["contexts"]
+        """Per-context results (see `loop.results.of`), contexts and questions by their ids."""
+        of_question = ["questions", *(m.name for m in self.own_metrics if m.per == "question")]
+        found = {}
+        for id, context in sorted(self.results["contexts"].items()):
+            arms = {}
+            for name, arm in context["arms"].items():
+                rows = zip(*(arm[key] for key in of_question), strict=True)
+                columns = map(list, zip(*sorted(rows, key=lambda row: row[0]), strict=True))
+                arms[name] = arm | dict(zip(of_question, columns, strict=False))
+            found[id] = context | {"arms": arms}
+        return found
 
     @property
     def arms(self) -> list[str]:
@@ -62,20 +71,6 @@ class FinishedRun(RunFiles):
         """The settings by dotted key, and beside them the versions that they met."""
         versions = self.results.get("versions", {})
         return self.settings | {f"versions.{name}": value for name, value in versions.items()}
-
-    def values(
-        self, arm: str, metric: Metric, questions: Mapping[str, Sequence[str]]
-    ) -> list[list[float | None]]:
-        """By context one value a question, in the order of `questions`, or its own alone."""
-        found = []
-        for id, asked in questions.items():
-            record = self.contexts[id]["arms"][arm]
-            values = record[metric.name]
-            if metric.per == "question":
-                of = dict(zip(record["questions"], values, strict=True))
-                values = [of[question] for question in asked]
-            found.append(values)
-        return found
 
     def compute(self) -> dict[str, Any]:
         """inner_loops, real_tokens and computed_tokens of its inner loops (from the ledger),
