@@ -3,16 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from seal_jax.reports.formats import columns, estimate, number
+
 Record = dict[str, Any]
 
-_UNITS = {
-    "accuracy": (100, 1, " %"),
-    "solved": (100, 1, " %"),
-    "gold_log_likelihood": (1, 3, " nats"),
-    "log_likelihood_gain": (1, 3, " nats"),
-    "mix": (1, 3, ""),
-    "length": (1, 1, " characters"),
-}
 _FORMS = {
     "other_replicates": "other seeds",
     "other_questions": "other questions",
@@ -23,7 +17,6 @@ _RELIABILITIES = {
     "other_replicates": "seeds in common",
     "other_questions": "other questions",
     "other_both": "other questions and seeds",
-    "pooled_over_contexts": "POOLED",
 }
 _SHOWN = ("accuracy", "solved", "graded", "gold_log_likelihood", "reward")  # what is worth gaining
 
@@ -72,100 +65,60 @@ def _cost(cost: Record) -> list[str]:
 
 
 def _reliability(stage: Record) -> str:
-    rows = [["reward", "mean", "unadapted", *_RELIABILITIES.values()]]
+    rows = [["reward", "mean", "unadapted", *_RELIABILITIES.values(), "POOLED"]]
     for name, reward in stage["rewards"].items():
-        row = [name, _value(name, reward["mean"]), _value(name, reward["unadapted"])]
-        found = reward["reliability"]
-        if found is None:
-            rows.append([*row, f"not applicable ({reward['not_applicable']})"])
-            continue
-        row += [_interval(found[form]) for form in _RELIABILITIES if form != "pooled_over_contexts"]
-        rows.append([*row, _plain(found["pooled_over_contexts"])])
+        row = [name, *(_value(name, reward[of]) for of in ("mean", "unadapted"))]
+        if found := reward["reliability"]:
+            row += [estimate("share", found[form]) for form in _RELIABILITIES]
+            row.append(number("share", found["pooled_over_contexts"]))
+        else:
+            row.append(f"not applicable ({reward['not_applicable']})")
+        rows.append(row)
     replicates = "1 replicate" if stage["replicates"] == 1 else f"{stage['replicates']} replicates"
     return (
         f"Reliability of the mean of {replicates}, 0 (noise) to 1 (exact); 95 % intervals over "
         "contexts.\n"
         "Within contexts, unless it says POOLED: pooled over contexts it says mostly that passages "
-        "differ.\n" + _columns(rows)
+        "differ.\n" + columns(rows)
     )
 
 
 def _agreement(pairs: Sequence[Record]) -> str:
     rows = [["rewards", "Pearson", "Spearman", "without noise", "same best", "by chance"]]
+    kinds = ("pearson", "spearman", "corrected_for_attenuation", "same_best")
     for pair in pairs:
-        kinds = ("pearson", "spearman", "corrected_for_attenuation", "same_best")
-        rows.append(
-            [
-                " / ".join(pair["rewards"]),
-                *(_interval(pair[kind]) for kind in kinds),
-                _plain(pair["same_best_by_chance"]),
-            ]
-        )
+        figures = (estimate("share", pair[kind]) for kind in kinds)
+        chance = number("share", pair["same_best_by_chance"])
+        rows.append([" / ".join(pair["rewards"]), *figures, chance])
     return (
         "Agreement of rewards within contexts. Without noise: Pearson's, corrected for the "
-        "attenuation by inner-loop seeds.\n" + _columns(rows)
+        "attenuation by inner-loop seeds.\n" + columns(rows)
     )
 
 
 def _gains(stage: Record) -> str:
-    forms = [*_FORMS, "in_sample"]
     heads = [*(f"on {name}" for name in _FORMS.values()), "IN SAMPLE"]
     rows = [["chosen by", "measured", "mean of all", *heads]]
     for row in stage["best_of_m"]:
-        measured = row["measured"]
-        if measured not in _SHOWN:
+        name = row["measured"]
+        if name not in _SHOWN:
             continue
-        means = [row[form]["mean"] for form in forms if row[form]]
-        cells = [row["chosen_by"], measured, _value(measured, means[0] if means else None)]
-        for form in forms:
-            gain = row[form] and row[form]["gain"]
-            cells.append(
-                f"{_bare(measured, row[form]['chosen'])} ({_interval(gain, measured)})"
-                if gain
-                else "-"
-            )
-        rows.append(cells)
+        forms = [row[form] for form in (*_FORMS, "in_sample")]
+        average = next((of["mean"] for of in forms if of), None)
+        cells = [
+            f"{number(name, of['chosen'], fine=True)} "
+            f"({estimate(name, of['gain'], sign=True, fine=True)})"
+            if of and of["gain"]
+            else "-"
+            for of in forms
+        ]
+        rows.append([row["chosen_by"], name, _value(name, average), *cells])
     return (
         "Best of M: what the self-edit that a reward chooses scores on what it was not chosen by, "
         "and (gain over the mean of all).\nIN SAMPLE it is measured on the very answers that chose "
-        "it: no estimate of a gain.\n" + _columns(rows)
+        "it: no estimate of a gain.\n" + columns(rows)
     )
 
 
 def _value(name: str, value: float | None) -> str:
-    return "-" if value is None else _bare(name, value) + _UNITS.get(name, (1, 3, ""))[2]
-
-
-def _bare(name: str, value: float) -> str:
-    scale, digits, _ = _UNITS.get(name, (1, 3, ""))
-    return f"{scale * value:.{digits}f}"
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _interval(estimate: Record | None, unit: str = "") -> str:
-    """Two digits, or those of the reward `unit` with a sign."""
-    if estimate is None:
-        return "-"
-
-    def show(value: float) -> str:
-        if not unit:
-            return f"{value:.2f}"
-        return f"+{_bare(unit, value)}" if value >= 0 else _bare(unit, value)
-
-    if estimate["low"] is None:
-        return show(estimate["value"])
-    return f"{show(estimate['value'])} [{show(estimate['low'])}, {show(estimate['high'])}]"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as columns two spaces apart; the last cell of a shorter row runs on to the right."""
-    count = max(map(len, rows))
-    inner = [row if len(row) == count else row[:-1] for row in rows]
-    widths = [max(len(row[i]) for row in inner if i < len(row)) for i in range(count)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
-        for row in rows
-    )
+    return number(name, value, unit=True, fine=True)

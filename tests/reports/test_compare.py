@@ -14,7 +14,7 @@ from seal_jax.loop import arms, results
 from seal_jax.loop.results import Outcome
 from seal_jax.reports import compare, compare_table
 from seal_jax.reports.finished_run import CompareError
-from seal_jax.reports.records import DamagedError
+from seal_jax.reports.run_files import DamagedError
 from seal_jax.runs import run_dir
 from seal_jax.settings import Settings
 from seal_jax.stats import intervals
@@ -87,13 +87,11 @@ def test_intervals_are_those_of_the_statistics_and_correction_is_over_all(write_
         ("passage", "accuracy"),
         ("passage", "gold_log_likelihood"),
     ]
-    alone = intervals.paired_cluster_bootstrap(_BETTER, _BASE, seed=3, draws=800, level=0.9)
+    alone = intervals.paired_bootstrap(_BETTER, _BASE, seed=3, draws=800, level=0.9)
     assert shown[1]["interval"] == [alone.low, alone.high]
     corrected = found["between"]["corrected_level"]
     assert 0.9 < corrected <= 0.975  # Bonferroni's for four
-    at_corrected = intervals.paired_cluster_bootstrap(
-        _BETTER, _BASE, seed=3, draws=800, level=corrected
-    )
+    at_corrected = intervals.paired_bootstrap(_BETTER, _BASE, seed=3, draws=800, level=corrected)
     assert shown[1]["corrected_interval"] == [at_corrected.low, at_corrected.high]
     assert shown[3]["corrected_interval"] == [0, 0]
 
