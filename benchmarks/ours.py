@@ -163,7 +163,9 @@ class Ours:
             inner.InnerHParams(
                 learning_rate=np.float32(self.spec.learning_rate),
                 num_steps=np.int32(
-                    batching.steps_of(int(problem.num_sequences), epochs=epochs, batch_size=1)
+                    batching.steps_of(
+                        int((problem.lengths_N > 0).sum()), epochs=epochs, batch_size=1
+                    )
                 ),
                 warmup_steps=np.int32(0),
                 decay=np.int32(optim.DECAYS.index("linear")),

@@ -102,11 +102,9 @@ def load(*, tiny: bool) -> Problems:
                 passage["title"], passage["context"], completion["text"], rule="lines"
             )
             encoded = [tuple(words(text)["input_ids"]) for text in texts]
-            edits.append(
-                batching.trim(
-                    encoded, max_sequences=MAX_SEQUENCES, max_tokens=BUCKETS[-1]
-                ).sequences
-            )
+            usable = [tokens[: BUCKETS[-1]] for tokens in encoded if len(tokens) >= 2]
+            fits = len(usable) <= MAX_SEQUENCES  # of too many the first and the passage stay
+            edits.append(tuple(usable if fits else usable[: MAX_SEQUENCES - 1] + usable[-1:]))
     matched, contexts = _asked(passages, root)
     return Problems(
         source=f"{len(edits)} published self-edits of {len(passages)} SQuAD passages; questions of "

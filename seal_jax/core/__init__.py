@@ -38,30 +38,3 @@ from seal_jax.core.restem import (
 from seal_jax.core.restem import init as init_m_step
 from seal_jax.core.restem import update as m_step
 from seal_jax.core.sampling import SampleSettings, generate
-
-__all__ = [
-    "Batch",
-    "Delta",
-    "DeltaSpec",
-    "InnerHParams",
-    "InnerProblem",
-    "InnerSettings",
-    "MStepSettings",
-    "Queries",
-    "SampleSettings",
-    "Schedule",
-    "SelectionRule",
-    "SftExample",
-    "answers_of_candidates",
-    "epoch_batches",
-    "generate",
-    "gold_log_likelihoods",
-    "gold_log_likelihoods_of_candidates",
-    "init_candidates",
-    "init_delta",
-    "init_m_step",
-    "m_step",
-    "merge",
-    "select",
-    "update_candidates",
-]

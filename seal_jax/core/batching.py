@@ -38,33 +38,6 @@ def bucket_index(length: int, buckets: Sequence[int]) -> int:
     raise TooLong(f"a length of {length} tokens exceeds the largest bucket ({buckets[-1]}).")
 
 
-@dataclasses.dataclass(frozen=True)
-class Trimmed:
-    """Sequences cut to fit, and what was cut off."""
-
-    sequences: tuple[tuple[int, ...], ...]
-    dropped_sequences: int
-    dropped_tokens: int
-
-
-def trim(sequences: Sequence[Sequence[int]], *, max_sequences: int, max_tokens: int) -> Trimmed:
-    """Cuts a self-edit's sequences to what the program's shapes hold.
-
-    Of too many sequences the last one (the passage, where it is appended) and the first others are
-    kept. Sequences of fewer than two tokens teach nothing and are dropped.
-
-    >>> trim([[1, 2, 3], [4, 5], [6, 7], [8, 9]], max_sequences=3, max_tokens=2)
-    Trimmed(sequences=((1, 2), (4, 5), (8, 9)), dropped_sequences=1, dropped_tokens=1)
-    """
-    usable = [tuple(sequence) for sequence in sequences if len(sequence) >= 2]
-    kept = usable if len(usable) <= max_sequences else usable[: max_sequences - 1] + usable[-1:]
-    return Trimmed(
-        sequences=tuple(sequence[:max_tokens] for sequence in kept),
-        dropped_sequences=len(sequences) - len(kept),
-        dropped_tokens=sum(max(0, len(sequence) - max_tokens) for sequence in kept),
-    )
-
-
 def inner_problem(
     sequences: Sequence[Sequence[int]],
     masks: Sequence[Sequence[bool] | None] | None = None,

@@ -14,11 +14,11 @@ ways has that many paths; each is drawn with its own probability.
 The regular expression is of the whole text, or (scope "head") of how it begins: once the head is
 complete all that follows is free, drawn and scored by p, as if there were no automaton.
 
-Dims: S states, A allowed tokens of a state (padded), B rows, T tokens, V vocabulary, P tokens of
-all rows, C tokens of a block, D model width.
+Dims: S states, A allowed tokens of a state (padded), B rows, T tokens, V vocabulary, D model width.
 """
 
 import functools
+import graphlib
 import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,6 @@ Scope = Literal["whole", "head"]
 
 START = 0  # the state of a text without tokens
 NOWHERE = -1  # the state of a text that no continuation makes an accepted one
-BLOCK = 64  # tokens whose allowed rows of the output head exist at once
 
 # Outlines-core loses a token by which a text that is accepted but for its last byte becomes one
 # that is not (in "b(ab)*a" the "b" after "ba"). Where every text has to end with a mark, none is
@@ -206,28 +205,17 @@ def lengths(automaton: Automaton) -> Lengths:
     """How many tokens the accepted texts, or heads, take, over all ways to cut them into tokens."""
     next_SxA = np.asarray(automaton.next_SxA)
     end = len(next_SxA) - 1
-    forward = {state: set(next_SxA[state].tolist()) - {NOWHERE} for state in range(end)}
-    entering = [0] * (end + 1)
-    for followers in forward.values():
-        for after in followers:
-            entering[after] += 1
-    distance = {START: 0}
-    queue = [START]
-    for state in queue:
-        for after in forward.get(state, ()):
-            if after not in distance:
-                distance[after] = distance[state] + 1
-                queue.append(after)
-    # States in an order in which every one comes after all that lead to it; a cycle never comes.
-    longest = [0] * (end + 1)
-    ready = [START] if entering[START] == 0 else []
-    for state in ready:
-        for after in forward.get(state, ()):
-            longest[after] = max(longest[after], longest[state] + 1)
-            entering[after] -= 1
-            if entering[after] == 0:
-                ready.append(after)
-    return Lengths(distance[end], longest[end] if len(ready) == end + 1 else None)
+    after = {state: set(next_SxA[state].tolist()) - {NOWHERE} for state in range(end)}
+    reached, shortest = {START}, 0
+    while end not in reached:
+        reached, shortest = set().union(*(after[state] for state in reached)), shortest + 1
+    longest: dict[int, int] = {}  # from each state
+    try:
+        for state in graphlib.TopologicalSorter(after).static_order():  # what follows comes first
+            longest[state] = max((longest[other] + 1 for other in after.get(state, ())), default=0)
+    except graphlib.CycleError:
+        return Lengths(shortest, None)
+    return Lengths(shortest, longest[START])
 
 
 def check_limit(automaton: Automaton, max_new_tokens: int) -> None:
@@ -334,99 +322,14 @@ def log_likelihoods(
     hidden_BxTxD = decoder.hidden_states(config, params, tokens_BxT, delta=delta, remat=remat)
     targets_BxT, loss_mask_BxT = decoder.next_tokens(tokens_BxT, loss_mask_BxT)
     allowed_BxTxA = jnp.roll(allowed_BxTxA, -1, axis=1)
-    free_lls_BxT = None
+    of = functools.partial(
+        decoder.log_likelihoods_of_hidden, config, params, hidden_BxTxD, targets_BxT, delta=delta
+    )
+    held_BxT = jnp.any(allowed_BxTxA >= 0, axis=-1) if scope == "head" else True
+    lls_BxT = of(loss_mask_BxT & held_BxT, allowed=allowed_BxTxA)
     if scope == "head":
-        held_BxT = jnp.any(allowed_BxTxA >= 0, axis=-1)
-        free_lls_BxT = decoder.log_likelihoods_of_hidden(
-            config, params, hidden_BxTxD, targets_BxT, loss_mask_BxT & ~held_BxT, delta=delta
-        )
-        loss_mask_BxT = loss_mask_BxT & held_BxT
-    head = decoder.frozen_head(config, params, delta)
-    if head is not None:
-        lls_BxT = _block_log_likelihoods(
-            config.tie_embeddings,
-            head,
-            hidden_BxTxD.reshape(-1, hidden_BxTxD.shape[-1]),
-            targets_BxT.reshape(-1),
-            loss_mask_BxT.reshape(-1),
-            allowed_BxTxA.reshape(-1, allowed_BxTxA.shape[-1]),
-        ).reshape(targets_BxT.shape)
-    else:  # the head itself is being trained
-        logits_BxTxV = decoder.logits(config, params, hidden_BxTxD, delta=delta)
-        lls_BxT = _of_logits(logits_BxTxV, targets_BxT, loss_mask_BxT, allowed_BxTxA)
-    if free_lls_BxT is not None:
-        lls_BxT = lls_BxT + free_lls_BxT  # each is 0 where the other is not
+        lls_BxT = lls_BxT + of(loss_mask_BxT & ~held_BxT)  # each is 0 where the other is not
     return lls_BxT[:, :-1]
-
-
-def _of_logits(logits_BxTxV, targets_BxT, loss_mask_BxT, allowed_BxTxA):
-    """[B, T] log p' at the mask, else 0."""
-    index_BxTxA = jnp.maximum(allowed_BxTxA, 0)
-    logits_BxTxA = jnp.take_along_axis(logits_BxTxV, index_BxTxA, axis=-1)
-    logits_BxTxA = jnp.where(allowed_BxTxA >= 0, logits_BxTxA, -jnp.inf)
-    is_target_BxTxA = allowed_BxTxA == targets_BxT[..., None]
-    chosen_BxT = jnp.where(is_target_BxTxA, logits_BxTxA, -jnp.inf).max(axis=-1)
-    lls_BxT = chosen_BxT - jax.nn.logsumexp(logits_BxTxA, axis=-1)
-    return jnp.where(loss_mask_BxT, lls_BxT, 0.0)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _block_log_likelihoods(tied: bool, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA):
-    """[P] log p' at the mask, computed block by block, from the allowed rows of a frozen head."""
-    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, with_gradient=False)[
-        0
-    ]
-
-
-def _forward(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA):
-    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, with_gradient=True)
-
-
-def _backward(tied, gradient_PxD, cotangent_P):
-    gradient = cotangent_P[:, None] * gradient_PxD.astype(jnp.float32)
-    return None, gradient.astype(gradient_PxD.dtype), None, None, None
-
-
-_block_log_likelihoods.defvjp(_forward, _backward)
-
-
-def _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, *, with_gradient: bool):
-    """Log-likelihoods, and d log-likelihood / d hidden of each token: head[target] - E'[head]."""
-    count = hidden_PxD.shape[0]
-    # The masked tokens first; indices past the end read zeros and write nothing.
-    order_P = jnp.argsort(~loss_mask_P, stable=True)
-    order_P = jnp.where(jnp.arange(count) < jnp.sum(loss_mask_P), order_P, count)
-    order_P = jnp.pad(order_P, (0, -count % BLOCK), constant_values=count)
-
-    def sweep(i, carry):
-        lls_P, gradient_PxD = carry
-        rows_C = jax.lax.dynamic_slice(order_P, (i * BLOCK,), (BLOCK,))
-        hidden_CxD = hidden_PxD.at[rows_C].get(mode="fill", fill_value=0)
-        targets_C = targets_P.at[rows_C].get(mode="fill", fill_value=0)
-        allowed_CxA = allowed_PxA.at[rows_C].get(mode="fill", fill_value=0)
-        head_CxAxD = jnp.take(head, jnp.maximum(allowed_CxA, 0), axis=0 if tied else 1)
-        head_CxAxD = head_CxAxD if tied else jnp.moveaxis(head_CxAxD, 0, -1)
-        logits_CxA = jnp.einsum(
-            "cd,cad->ca", hidden_CxD, head_CxAxD, preferred_element_type=jnp.float32
-        )
-        logits_CxA = jnp.where(allowed_CxA >= 0, logits_CxA, -jnp.inf)
-        log_probs_CxA = jax.nn.log_softmax(logits_CxA, axis=-1)
-        is_target_CxA = allowed_CxA == targets_C[:, None]
-        lls_C = jnp.max(jnp.where(is_target_CxA, log_probs_CxA, -jnp.inf), axis=-1)
-        lls_P = lls_P.at[rows_C].set(lls_C, mode="drop")
-        if with_gradient:
-            pull_CxA = is_target_CxA.astype(jnp.float32) - jnp.exp(log_probs_CxA)
-            gradient_CxD = jnp.einsum(
-                "ca,cad->cd", pull_CxA, head_CxAxD, preferred_element_type=jnp.float32
-            )
-            gradient_PxD = gradient_PxD.at[rows_C].set(
-                gradient_CxD.astype(gradient_PxD.dtype), mode="drop"
-            )
-        return lls_P, gradient_PxD
-
-    zeros = (jnp.zeros(count, jnp.float32), jnp.zeros_like(hidden_PxD) if with_gradient else None)
-    needed = -(-jnp.sum(loss_mask_P) // BLOCK)
-    return jax.lax.fori_loop(0, needed, sweep, zeros)
 
 
 def _library() -> Any:

@@ -66,7 +66,8 @@ def target_paths(params: Tree, spec: DeltaSpec) -> list[str]:
       ValueError: a target matches no parameter that this kind of delta can change.
     """
     flat = flax.traverse_util.flatten_dict(params, sep="/")
-    allowed = [path for path in flat if spec.kind == "dense" or _is_layer_kernel(path)]
+    kernels = re.compile("layers/.*/kernel" if spec.kind == "low_rank" else ".*")
+    allowed = list(filter(kernels.fullmatch, flat))
     chosen: set[str] = set()
     for target in spec.targets:
         matches = [path for path in allowed if re.search(target, path)]
@@ -111,8 +112,9 @@ def variables(delta: Delta | None) -> Tree | None:
     """The `delta` variables that the model reads: the tree with alpha / rank folded into b."""
     if delta is None or delta.spec.kind == "dense":
         return None if delta is None else delta.tree
-    return _map_named(
-        delta.tree, lambda name, leaf: leaf * delta.spec.scale if name == "b" else leaf
+    scale = delta.spec.scale
+    return jax.tree.map_with_path(
+        lambda path, leaf: leaf * scale if path[-1].key == "b" else leaf, delta.tree
     )
 
 
@@ -225,14 +227,3 @@ def take(delta: Delta, index) -> Delta:
 def is_finite(delta: Delta):
     """Scalar bool: every leaf is finite."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(delta)]).all()
-
-
-def _is_layer_kernel(path: str) -> bool:
-    return path.startswith("layers/") and path.endswith("/kernel")
-
-
-def _map_named(tree: Tree, function) -> Tree:
-    flat = flax.traverse_util.flatten_dict(tree)
-    return flax.traverse_util.unflatten_dict(
-        {path: function(path[-1], leaf) for path, leaf in flat.items()}
-    )

@@ -44,11 +44,6 @@ class InnerProblem(flax.struct.PyTreeNode):
     mask_NxT: jax.Array
     lengths_N: jax.Array
 
-    @property
-    def num_sequences(self):
-        """How many rows hold a sequence."""
-        return (self.lengths_N > 0).sum(axis=-1)
-
 
 class InnerHParams(flax.struct.PyTreeNode):
     """One candidate's recipe, as scalars that may differ between candidates.

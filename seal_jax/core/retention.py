@@ -5,8 +5,8 @@ change is scale * A B with A [L, in, R] and B [L, R, out].
 """
 
 import dataclasses
+import functools
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
@@ -19,27 +19,23 @@ def empty(delta: Delta, slots: int) -> Delta:
         delta.spec, rank=delta.spec.rank * slots, alpha=delta.spec.alpha * slots
     )
 
-    def zeros(path: tuple[str, ...], leaf):
-        axis = leaf.ndim - 1 if path[-1] == "a" else leaf.ndim - 2
-        shape = [size * slots if i == axis else size for i, size in enumerate(leaf.shape)]
-        return jnp.zeros(shape, leaf.dtype)
+    def zeros(a, b):
+        return {
+            "a": jnp.zeros((*a.shape[:-1], spec.rank), a.dtype),
+            "b": jnp.zeros((*b.shape[:-2], spec.rank, b.shape[-1]), b.dtype),
+        }
 
-    flat = flax.traverse_util.flatten_dict(delta.tree)
-    tree = {path: zeros(path, leaf) for path, leaf in flat.items()}
-    return Delta(flax.traverse_util.unflatten_dict(tree), spec)
+    return Delta(_map_modules(zeros, delta.tree), spec)
 
 
 def put(total: Delta, delta: Delta, slot) -> Delta:
     """`total` with `delta` in one of the slots that `empty` made; what was there is replaced."""
-    flat, new = (flax.traverse_util.flatten_dict(d.tree) for d in (total, delta))
-    start = slot * delta.spec.rank
-    tree = {
-        path: jax.lax.dynamic_update_slice_in_dim(
-            leaf, new[path], start, axis=leaf.ndim - (1 if path[-1] == "a" else 2)
-        )
-        for path, leaf in flat.items()
-    }
-    return Delta(flax.traverse_util.unflatten_dict(tree), total.spec)
+
+    def replace(path, leaf, new):
+        axis = leaf.ndim - (1 if path[-1].key == "a" else 2)
+        return jax.lax.dynamic_update_slice_in_dim(leaf, new, slot * delta.spec.rank, axis)
+
+    return Delta(jax.tree.map_with_path(replace, total.tree, delta.tree), total.spec)
 
 
 def input_directions(delta: Delta, energy: float) -> Tree:
@@ -63,20 +59,21 @@ def input_directions(delta: Delta, energy: float) -> Tree:
         kept_LxR = (before_LxR < energy * total_Lx1) & (squares_LxR > 1e-12 * total_Lx1)
         return {"a": u * kept_LxR[:, None, :]}
 
-    return _map_modules(delta.tree, directions)
+    return _map_modules(directions, delta.tree)
 
 
 def project_out(tree: Tree, directions: Tree) -> Tree:
     """A delta's tree with every A made orthogonal to the directions; B stays."""
-    flat = dict(flax.traverse_util.flatten_dict(tree))
-    for path, basis in flax.traverse_util.flatten_dict(directions).items():
-        flat[path] = flat[path] - basis @ (jnp.swapaxes(basis, -1, -2) @ flat[path])
-    return flax.traverse_util.unflatten_dict(flat)
+
+    def spare(basis, a, b):
+        return {"a": a - basis["a"] @ (jnp.swapaxes(basis["a"], -1, -2) @ a), "b": b}
+
+    return _map_modules(spare, tree, directions)
 
 
 def scaled(delta: Delta, factor) -> Delta:
     """The delta times a factor w: the weights before and after are averaged, 1 - w to w."""
-    tree = _map_modules(delta.tree, lambda a, b: {"a": a, "b": b * factor})
+    tree = _map_modules(lambda a, b: {"a": a, "b": b * factor}, delta.tree)
     return Delta(tree, delta.spec)
 
 
@@ -94,7 +91,7 @@ def truncated(delta: Delta, rank: int) -> Delta:
             "b": jnp.pad(factors[1], [(0, 0), (0, missing), (0, 0)]),
         }
 
-    return Delta(_map_modules(delta.tree, truncate), delta.spec)
+    return Delta(_map_modules(truncate, delta.tree), delta.spec)
 
 
 def norm_capped(delta: Delta, params: Tree, limit: float) -> Delta:
@@ -104,17 +101,18 @@ def norm_capped(delta: Delta, params: Tree, limit: float) -> Delta:
       params: base parameters.
       limit: the largest Frobenius norm of a change, as a share of its kernel's.
     """
-    flat = flax.traverse_util.flatten_dict(params)
-    found: dict[tuple[str, ...], jax.Array] = {}
-    for path, factors in _modules(delta.tree).items():
-        kernel = flat[(*path, "kernel")].astype(jnp.float32)
+
+    def capped(path, factors):
+        module = functools.reduce(lambda tree, key: tree[key.key], path, params)
+        kernel = module["kernel"].astype(jnp.float32)
         a, b = factors["a"], factors["b"]
         gram = (jnp.swapaxes(a, -1, -2) @ a) * (b @ jnp.swapaxes(b, -1, -2))
         norm_L = delta.spec.scale * jnp.sqrt(jnp.maximum(gram.sum(axis=(-1, -2)), 0.0))
         most_L = limit * jnp.sqrt((kernel**2).sum(axis=(-1, -2)))
         factor_L = jnp.minimum(1.0, most_L / jnp.maximum(norm_L, 1e-30))
-        found |= {(*path, "a"): a, (*path, "b"): b * factor_L[:, None, None]}
-    return Delta(flax.traverse_util.unflatten_dict(found), delta.spec)
+        return {"a": a, "b": b * factor_L[:, None, None]}
+
+    return Delta(jax.tree.map_with_path(capped, delta.tree, is_leaf=_is_module), delta.spec)
 
 
 def _decomposed(a, b):
@@ -136,17 +134,12 @@ def _decomposed_layer(a, b):
     return q @ u, strengths, v
 
 
-def _modules(tree: Tree) -> dict[tuple[str, ...], Tree]:
-    """{path of a module: {"a", "b"}}."""
-    found: dict[tuple[str, ...], Tree] = {}
-    for path, leaf in flax.traverse_util.flatten_dict(tree).items():
-        found.setdefault(path[:-1], {})[path[-1]] = leaf
-    return found
+def _map_modules(function, tree: Tree, *others: Tree) -> Tree:
+    """The tree of function(*of the others, a, b) for every module."""
+    return jax.tree.map(
+        lambda factors, *more: function(*more, **factors), tree, *others, is_leaf=_is_module
+    )
 
 
-def _map_modules(tree: Tree, function) -> Tree:
-    """The tree of function(a, b) for every module."""
-    flat: dict[tuple[str, ...], jax.Array] = {}
-    for path, factors in _modules(tree).items():
-        flat |= {(*path, name): leaf for name, leaf in function(**factors).items()}
-    return flax.traverse_util.unflatten_dict(flat)
+def _is_module(tree: Tree) -> bool:
+    return "a" in tree

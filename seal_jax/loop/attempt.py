@@ -326,7 +326,7 @@ def _marks_of(run: Run, key: str) -> Record:
 
 def _groups(run: Run, tried: Sequence[Candidate], stage: Stage) -> list[list[int]]:
     """The recorded plan: numbers of the candidates of each group."""
-    size = memory.candidates(run)
+    size = memory.CANDIDATES.size(run)
     groups: list[list[int]] = []
     for replicate in sorted({one.replicate for one in tried}):
         costs = [

@@ -71,23 +71,16 @@ def _curate(run: Run, split: Split, on: On) -> dict[str, Any]:
     asked: list[Context] = [one for context in tried for one in practice[context.id]]
     policies = {"base": Policy(run, 0)}
     lessons = Sources(run, policies, asked, split).of(Arm(label="", source="oracle"))
-    candidates = [
-        attempt.candidate(session, context, of[0], index=0, replicate=0)
-        for context, of in zip(asked, lessons, strict=True)
-    ]
-    stage = Stage(kind="curate")
-    records, tokens = attempt.attempt(
-        run, policies["base"], candidates, stage=stage, width=session.width(asked)
-    )
-    by_id = dict(zip((context.id for context in asked), records, strict=True))
-    main = task.metrics[0]
+    candidates = attempt.candidates(session, asked, [of[:1] for of in lessons])
+    stage, width = Stage(kind="curate"), session.width(asked)
+    records, tokens = attempt.attempt(run, policies["base"], candidates, stage=stage, width=width)
+    by_id = {record["context"]: record for record in records}
+    metrics = [metric.name for metric in task.metrics]
     of_each = {
-        context.id: _summary(
-            [by_id[one.id] for one in practice[context.id]], [m.name for m in task.metrics]
-        )
+        context.id: _summary([by_id[one.id] for one in practice[context.id]], metrics)
         for context in tried
     }
-    solved = [id for id, record in of_each.items() if record[main.name] == 1]
+    solved = [id for id, record in of_each.items() if record[metrics[0]] == 1]
     how = {
         "leave_one_out": "leave-one-out demonstrations",
         "tests": "training tasks' tests"
@@ -95,7 +88,7 @@ def _curate(run: Run, split: Split, on: On) -> dict[str, Any]:
         else "oracle-filtered, as in the paper",
     }[on]
     head = next((lesson.head for of in lessons for lesson in of if hasattr(lesson, "head")), "")
-    run.say("\n" + _table(of_each, [metric.name for metric in task.metrics], task.context_word))
+    run.say("\n" + _table(of_each, metrics, task.context_word))
     run.say(
         f"\n{len(solved)} of {len(of_each)} {task.context_word}s solved ({how}); "
         f"{len(found.skipped)} more do not fit the run.\n"
@@ -126,19 +119,13 @@ def _summary(records: Sequence[Record], metrics: Sequence[str]) -> Record:
 
 def _table(found: dict[str, Record], metrics: Sequence[str], word: str) -> str:
     """The contexts, the best first, as far as anything was gained."""
-
-    def gained(record: Record) -> list[float]:
-        return [record[name] or 0.0 for name in metrics]
-
-    order = sorted(found.items(), key=lambda item: ([-v for v in gained(item[1])], item[0]))
-    shown = [(id, record) for id, record in order if any(gained(record))][:40]
+    gained = {id: [record[name] or 0.0 for name in metrics] for id, record in found.items()}
+    order = sorted(gained, key=lambda id: ([-value for value in gained[id]], id))
+    shown = [id for id in order if any(gained[id])][:40]
     lines = [f"{word:<12}" + "".join(f"{name:>10}" for name in (*metrics, "questions"))]
-    lines += [
-        f"{id:<12}"
-        + "".join(f"{value:>10.3f}" for value in gained(record))
-        + f"{record['questions']:>10}"
-        for id, record in shown
-    ]
+    for id in shown:
+        values = "".join(f"{value:>10.3f}" for value in gained[id])
+        lines.append(f"{id:<12}{values}{found[id]['questions']:>10}")
     if len(shown) < len(order):
         lines.append(f"({len(order) - len(shown)} more, of the least gain)")
     return "\n".join(lines)

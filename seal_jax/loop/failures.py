@@ -61,6 +61,5 @@ def _mount_point(path: Path) -> Path:
 def _is_within(filename: object, workdir: str) -> bool:
     if not isinstance(filename, str | os.PathLike):
         return False
-    root = os.path.abspath(workdir)
-    path = os.path.abspath(filename)
-    return os.path.commonpath([root, path]) in (root, path)
+    root, path = (Path(os.path.abspath(of)) for of in (workdir, filename))
+    return path.is_relative_to(root) or root.is_relative_to(path)

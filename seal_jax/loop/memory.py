@@ -38,11 +38,8 @@ class AtOnce:
         """How many; the ledger says when it was halved."""
         field = f"{self.things}_per_batch"
         halved = [s.record[field] for s in run.ledger.segments("memory") if field in s.record]
-        return int(halved[-1]) if halved else self.given(run.session)
-
-    def given(self, session) -> int:
-        """How many by the settings."""
-        return getattr(getattr(session.settings, self.part), self.name)
+        given = getattr(getattr(run.session.settings, self.part), self.name)
+        return int(halved[-1]) if halved else given
 
 
 CANDIDATES = AtOnce(
@@ -60,11 +57,6 @@ CANDIDATES = AtOnce(
 CONTEXTS = AtOnce(
     "contexts", "edits", "contexts_per_batch", ("edits.samples", "edits.max_new_tokens")
 )
-
-
-def candidates(run: "Run") -> int:
-    """K: how many candidates go through a program at once."""
-    return CANDIDATES.size(run)
 
 
 @contextlib.contextmanager

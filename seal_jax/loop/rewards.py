@@ -5,8 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from seal_jax.settings import Reward, SettingsError
 from seal_jax.stats.intervals import mean
 from seal_jax.tasks.base import Task
@@ -18,11 +16,7 @@ READ_OFF = ("rubric", "length", "pattern")
 
 def kinds(task: Task) -> list[str]:
     """The names that reward.kind may have for a task, beside module:function."""
-    return [
-        *(metric.name for metric in metrics(task)),
-        "mix",
-        *READ_OFF,
-    ]
+    return [*(metric.name for metric in metrics(task)), "mix", *READ_OFF]
 
 
 def metrics(task: Task) -> list[Metric]:
@@ -125,11 +119,6 @@ def shown(value: float | None, metric: Metric) -> str:
     if value is None:
         return "-"
     return f"{value:.1%}" if metric.share else f"{value:.3f}"
-
-
-def array(values: Sequence[Sequence[float | None]]) -> np.ndarray:
-    """[C, M] with NaN for None."""
-    return np.array([[np.nan if v is None else v for v in of] for of in values], float)
 
 
 def _finite(found: Any, kind: str) -> float:

@@ -40,7 +40,7 @@ def select(
     weights_CxM = restem.select(
         rewards_CxM,
         rule,
-        baselines_C=np.array([np.nan if value is None else value for value in known]),
+        baselines_C=np.array(known, float),  # NaN for None
         lengths_CxM=[[len(edit.text) for edit in of_context] for of_context in edits],
         seed=zlib.crc32(f"{run.session.settings.seed} select {stage}".encode()),
     )

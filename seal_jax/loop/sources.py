@@ -1,5 +1,6 @@
 """What arms learn: lessons of the task's sources and of editors, each made once."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -20,7 +21,6 @@ from seal_jax.tasks.protocol import (
     Best,
     Context,
     Lessons,
-    Refusal,
     Request,
     Sequence_,
     Teach,
@@ -32,65 +32,54 @@ Record = dict[str, Any]
 _Found = TypeVar("_Found")
 
 
+@dataclasses.dataclass
 class Sources:
     """Lessons about contexts by arm; each source is asked once and may have many learners.
 
     Attributes:
       contexts: what they are about.
+      split: names the contexts in the ledger and in the keys, "eval" or "dev".
+      training: where fixed lessons are compared.
       written: self-edits [C][M] of each editor that has been asked.
       lessons: of each source and editor that has been asked.
       best: of each source that chose among fixed lessons, the choice and the mean rewards.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        policies: Mapping[str, Policy],
-        contexts: Sequence[Context],
-        split: str,
-        training: Sequence[Context] = (),
-    ):
-        """Args: split: names the contexts in the ledger and in the keys, "eval" or "dev"; training:
-        where fixed lessons are compared."""
-        self.contexts = contexts
-        self.written: dict[str, list[list[Edit]]] = {}
-        self.lessons: dict[str, Lessons] = {}
-        self.best: dict[str, Record] = {}
-        self._run = run
-        self._policies = policies
-        self._split = split
-        self._training = training
+    run: Run
+    policies: Mapping[str, Policy]
+    contexts: Sequence[Context]
+    split: str
+    training: Sequence[Context] = ()
+    written: dict[str, list[list[Edit]]] = dataclasses.field(default_factory=dict)
+    lessons: dict[str, Lessons] = dataclasses.field(default_factory=dict)
+    best: dict[str, Record] = dataclasses.field(default_factory=dict)
 
     def edits(self, editor: str) -> list[list[Edit]]:
         """Fresh self-edits [C][M] of a policy; all editors draw with the same keys."""
         if editor not in self.written:
-            self.written[editor] = self._edits(editor, self.contexts, self._split)
+            self.written[editor] = self._edits(editor, self.contexts, self.split)
         return self.written[editor]
 
     def of(self, arm: Arm) -> Lessons:
         """The lessons [C][M] of an arm, for one delta each."""
-        name = arm.source or f"edits {arm.editor}"
-        if name not in self.lessons:
-            task = self._run.session.task
-            if arm.source:
-                count = self._run.session.settings.evaluation.edits
-                asking = task.sources[arm.source].lessons(self.contexts, count)
-                self.lessons[name] = self._answered(asking, arm.source)
-            else:
-                self.lessons[name] = [
-                    [task.read(context, edit.text, m) for m, edit in enumerate(of)]
-                    for context, of in zip(self.contexts, self.edits(arm.editor), strict=True)
-                ]
+        name, task = arm.source or f"edits {arm.editor}", self.run.session.task
+        if name not in self.lessons and arm.source:
+            count = self.run.session.settings.evaluation.edits
+            asking = task.sources[arm.source].lessons(self.contexts, count)
+            self.lessons[name] = self._answered(asking, arm.source)
+        elif name not in self.lessons:
+            self.lessons[name] = [
+                [task.read(context, edit.text, m) for m, edit in enumerate(of)]
+                for context, of in zip(self.contexts, self.edits(arm.editor), strict=True)
+            ]
         return self.lessons[name]
 
     def together(self, arm: Arm) -> list[Sequence_]:
         """The training sequences of an arm, for one delta about all contexts."""
-        settings, task = self._run.session.settings, self._run.session.task
-        passage = settings.corpus.passage
+        settings, task = self.run.session.settings, self.run.session.task
+        passage, count = settings.corpus.passage, settings.evaluation.edits
         if arm.source:
-            count = settings.evaluation.edits
-            source = task.sources[arm.source]
-            asking = source.together(self.contexts, count, passage)
+            asking = task.sources[arm.source].together(self.contexts, count, passage)
             return self._answered(asking, arm.source)
         return [
             one
@@ -99,10 +88,10 @@ class Sources:
         ]
 
     def _edits(self, editor: str, contexts: Sequence[Context], split: str) -> list[list[Edit]]:
-        session = self._run.session
+        session = self.run.session
         return sample(
-            self._run,
-            self._policies[editor],
+            self.run,
+            self.policies[editor],
             edit_prompts(session, contexts),
             stage=Stage(kind="edits", split=split, what=editor),
             samples=session.settings.evaluation.edits,
@@ -126,25 +115,20 @@ class Sources:
 
     def _write(self, request: Write) -> dict[str, str]:
         """One text of the base model for each prompt."""
-        session = self._run.session
+        session = self.run.session
         style = session.settings.edits.prompt_style
         prompts = [
             Prompt(name, session.prompt(turn, style)) for name, turn in request.prompts.items()
         ]
         if not prompts:
             return {}
-        found = sample(
-            self._run,
-            self._policies["base"],
-            prompts,
-            stage=Stage(kind="written", split=self._split, what=request.name),
-            samples=1,
-        )
+        stage = Stage(kind="written", split=self.split, what=request.name)
+        found = sample(self.run, self.policies["base"], prompts, stage=stage, samples=1)
         return {prompt.id: of[0].text for prompt, of in zip(prompts, found, strict=True)}
 
     def _taught(self) -> list[list[str]]:
         """The teacher's texts: `evaluation.edits` of each context; "" where one is missing."""
-        run, settings = self._run, self._run.session.settings
+        run, settings = self.run, self.run.session.settings
         prompts = {c.id: run.session.task.edit_prompt(c) for c in self.contexts}
         count = settings.evaluation.edits
 
@@ -155,17 +139,17 @@ class Sources:
                 found = teacher.ask_teacher(settings.teacher.endpoint, prompts, samples=count)
             return {"texts": found.texts, "failed": found.failed}
 
-        stage = Stage(kind="written", split=self._split, what="teacher")
-        record = run.once("teacher", self._split, work, stage=stage)
+        stage = Stage(kind="written", split=self.split, what="teacher")
+        record = run.once("teacher", self.split, work, stage=stage)
         texts = [record["texts"][context.id][:count] for context in self.contexts]
         missing = sum(count - len(of) for of in texts)
         if missing:
-            run.say(f"{self._split}: {missing} of the teacher's texts are missing")
+            run.say(f"{self.split}: {missing} of the teacher's texts are missing")
         return [[*of, *[""] * (count - len(of))] for of in texts]
 
     def _best(self, request: Best, source: str) -> int:
         """The option with the best mean reward of the base model on the training contexts."""
-        run, session, contexts = self._run, self._run.session, self._training
+        run, session, contexts = self.run, self.run.session, self.training
         texts = [""] * len(contexts)
         if request.edits:
             texts = [of[0].text for of in self._edits("base", contexts, "train")]
@@ -178,7 +162,7 @@ class Sources:
         )
         stage = Stage(kind="best_fixed", what=source)
         records, _ = attempt.attempt(
-            run, self._policies["base"], tried, stage=stage, width=session.width(contexts)
+            run, self.policies["base"], tried, stage=stage, width=session.width(contexts)
         )
         reward, main = session.settings.reward, session.task.metrics[0].name
         if not reward.needs_inner_loop:
@@ -195,8 +179,3 @@ class Sources:
             f"{source}: the best on {len(contexts)} training contexts is {request.options[best]}"
         )
         return best
-
-
-def refused(lessons: Lessons) -> int:
-    """How many self-edits are not of the form that was asked for."""
-    return sum(isinstance(one, Refusal) and one.invalid for of in lessons for one in of)

@@ -131,7 +131,7 @@ def e_step(
             scored = _by_rubric(run, contexts, texts, stage)
         else:
             scored = rewards.of_texts(settings.reward, texts)
-        rewards_CxM = np.where(_teaches(run, contexts, edits), rewards.array(scored), np.nan)
+        rewards_CxM = np.where(_teaches(run, contexts, edits), np.array(scored, float), np.nan)
     rule = settings.restem.selection_rule()  # 6: keep the SE that earn the most
     examples, summary = select(run, prompts, edits, rewards_CxM, baselines_C, rule, stage=stage)
     return examples, summary | described
@@ -189,7 +189,7 @@ def _tried(
             row.append(earned)
         found.append(row)
     lessons = [[of_edit[0] for of_edit in of] for of in read]
-    return rewards.array(found), baselines, lessons
+    return np.array(found, float), baselines, lessons
 
 
 def _by_rubric(

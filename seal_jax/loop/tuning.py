@@ -1,6 +1,7 @@
 """The same tuning budget for every arm: learning rate and epochs, from development contexts."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -19,29 +20,27 @@ from seal_jax.stats.intervals import mean
 Record = dict[str, Any]
 
 
+@dataclasses.dataclass
 class Recipes:
     """Each arm's recipe: the run's own, or the best of `tuning` for that arm."""
 
-    def __init__(self, run: Run, policies: Mapping[str, Policy]):
-        self._run = run
-        self._policies = policies
-        self._settings = run.session.settings.tuning
-        self._sources: Sources | None = None
+    run: Run
+    policies: Mapping[str, Policy]
 
     def inner(self, name: str, arm: Arm) -> tuple[float, int]:
         """Learning rate and epochs of an arm with a delta a context; 0 is as `inner` says."""
-        if not self._settings.epochs:
+        if not self.run.session.settings.tuning.epochs:
             return 0.0, 0
-        session = self._run.session
+        session = self.run.session
 
         def score(rate: float, epochs: int, stage: Stage) -> float | None:
-            dev = self._development()
+            dev = self._development
             tried = attempt.candidates(
                 session, dev.contexts, dev.of(arm), learning_rate=rate, epochs=epochs
             )
             records, _ = attempt.attempt(
-                self._run,
-                self._policies[arm.learner],
+                self.run,
+                self.policies[arm.learner],
                 tried,
                 stage=stage,
                 width=session.width(dev.contexts),
@@ -54,16 +53,16 @@ class Recipes:
 
     def corpus(self, name: str, arm: Arm) -> Corpus:
         """The recipe of an arm that learns all contexts together; see `inner`."""
-        recipe = self._run.session.settings.corpus
-        if not self._settings.epochs:
+        recipe = self.run.session.settings.corpus
+        if not self.run.session.settings.tuning.epochs:
             return recipe
 
         def score(rate: float, epochs: int, stage: Stage) -> float | None:
             changed = dataclasses.replace(recipe, learning_rate=rate, epochs=epochs)
             marks, _ = pretrain(
-                self._run,
-                self._policies[arm.learner],
-                self._development(),
+                self.run,
+                self.policies[arm.learner],
+                self._development,
                 arm,
                 changed,
                 stage=stage,
@@ -77,7 +76,7 @@ class Recipes:
         self, name: str, score: Callable[[float, int, Stage], float | None]
     ) -> tuple[float, int]:
         """The first of the best of the grid; the record holds every score."""
-        own = self._settings
+        own = self.run.session.settings.tuning
         grid = list(itertools.product(own.learning_rates, own.epochs))
 
         def work() -> Record:
@@ -88,26 +87,25 @@ class Recipes:
                 tried.append({"learning_rate": rate, "epochs": epochs, "score": found})
             return {"metric": own.metric, "tried": tried}
 
-        tried = self._run.once("tuning", name, work, together=True)["tried"]
+        tried = self.run.once("tuning", name, work, together=True)["tried"]
         best = max(tried, key=lambda t: float("-inf") if t["score"] is None else t["score"])
-        self._run.say(
+        self.run.say(
             f"tuning {name}: rate {best['learning_rate']:g}, {best['epochs']} epochs "
             f"({own.metric} {best['score']})"
         )
         return best["learning_rate"], best["epochs"]
 
+    @functools.cached_property
     def _development(self) -> Sources:
-        if self._sources is None:
-            chosen = contexts_lib.development(self._run.session)
-            self._sources = Sources(self._run, self._policies, chosen, "dev")
-        return self._sources
+        chosen = contexts_lib.development(self.run.session)
+        return Sources(self.run, self.policies, chosen, "dev")
 
     def _mean(self, marked: Iterable[Record]) -> float | None:
         """The mean of `tuning.metric` over adapted models; None if one of them has none.
 
         A recipe under which an update fails is no candidate.
         """
-        main = self._run.session.task.metrics[0].name
-        reward = Reward(kind=self._settings.metric)
+        main = self.run.session.task.metrics[0].name
+        reward = Reward(kind=self.run.session.settings.tuning.metric)
         values = [rewards.value(of, reward, main) for of in marked]
         return None if None in values else mean(values)

@@ -27,26 +27,6 @@ def test_a_length_beyond_the_largest_bucket():
         batching.bucket_index(65, (8, 64))
 
 
-@pytest.mark.parametrize(
-    ("sequences", "max_sequences", "max_tokens", "expected"),
-    [
-        # Nothing to do: order kept, nothing counted.
-        ([[1, 2], [3, 4, 5]], 2, 3, (((1, 2), (3, 4, 5)), 0, 0)),
-        # The passage (last) survives, the first others too.
-        ([[1, 1], [2, 2], [3, 3], [4, 4]], 2, 9, (((1, 1), (4, 4)), 2, 0)),
-        ([[1, 1], [2, 2], [3, 3]], 1, 9, (((3, 3),), 2, 0)),
-        # One token and no token teach nothing, and take no place from others.
-        ([[1], [2, 2], [], [4, 4]], 2, 9, (((2, 2), (4, 4)), 2, 0)),
-        # Tokens cut off are those of the sequences that stay: 1 + 3.
-        ([[1, 2, 3], [9, 9, 9, 9, 9, 9], [4, 5, 6, 7, 8]], 2, 2, (((1, 2), (4, 5)), 1, 4)),
-        ([], 2, 2, ((), 0, 0)),
-    ],
-)
-def test_trim(sequences, max_sequences, max_tokens, expected):
-    found = batching.trim(sequences, max_sequences=max_sequences, max_tokens=max_tokens)
-    assert found == batching.Trimmed(*expected)
-
-
 def _padded(*buckets):
     """Shapes with room for any number of sequences of these lengths."""
     return tuple((1000, bucket) for bucket in buckets)
@@ -61,7 +41,7 @@ def test_inner_problem_sorts_by_length_and_keeps_the_order_of_equals():
     # The mask goes by length: token 0 of [0, 7] is a token.
     np.testing.assert_array_equal(found.mask_NxT.sum(axis=1), [4, 3, 2, 2, 0])
     np.testing.assert_array_equal(found.lengths_N, [4, 3, 2, 2, 0])
-    assert found.mask_NxT[3, 0] and found.num_sequences == 4
+    assert found.mask_NxT[3, 0]
 
 
 def test_inner_problem_sorts_masks_with_their_sequences():
@@ -81,7 +61,7 @@ def test_stack_adds_a_leading_axis():
     problems = [batching.inner_problem([[i, i]] * i, rows=3, length=4) for i in (1, 2)]
     stacked = batching.stack(problems)
     assert stacked.tokens_NxT.shape == (2, 3, 4)
-    np.testing.assert_array_equal(stacked.num_sequences, [1, 2])
+    np.testing.assert_array_equal(stacked.lengths_N, [[2, 0, 0], [2, 2, 0]])
     np.testing.assert_array_equal(stacked.tokens_NxT[1], problems[1].tokens_NxT)
 
 

@@ -13,6 +13,8 @@ import scipy.special
 from seal_jax.core import constrained, sampling
 from seal_jax.core.constrained import NOWHERE, START, ConstraintError
 from seal_jax.core.delta import DeltaSpec, variables
+from seal_jax.core.model import decoder
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.core.sampling import SampleSettings
 
 advance = jax.jit(constrained.advance)
@@ -368,11 +370,14 @@ def test_gradients_equal_those_of_masked_logits(form):
         return _by_masking(hidden @ head, targets, wanted, allowed)
 
     def tested(hidden):
-        if form == "logits":
-            return constrained._of_logits(hidden @ head, targets, wanted, allowed)
-        given = head.T if form == "tied" else head
-        return constrained._block_log_likelihoods(
-            form == "tied", given, hidden, targets, wanted, allowed
+        config = ModelConfig(
+            family="llama", vocab_size=40, hidden_size=6, intermediate_size=6, num_layers=1,
+            num_heads=1, num_kv_heads=1, head_dim=6, tie_embeddings=form == "tied",
+        )  # fmt: skip
+        params = {"embed": {"embedding": head.T}, "head": {"kernel": head}}
+        delta = {"head": {}} if form == "logits" else None
+        return decoder.log_likelihoods_of_hidden(
+            config, params, hidden, targets, wanted, allowed=allowed, delta=delta
         )
 
     def both(hidden):

@@ -306,12 +306,12 @@ def test_settings_that_cannot_be(wrong, message):
 
 def test_replay_chooses_by_the_seed():
     mitigation = mitigations.Mitigation("replay", Continual(replay_sequences=2))
-    drawn = [mitigation.replayed(9, seed=(seed, 1)) for seed in range(20)]
+    drawn = [mitigation.replayed(range(9), seed=(seed, 1)) for seed in range(20)]
     assert all(len(set(of)) == 2 and set(of) < set(range(9)) for of in drawn)
-    assert mitigation.replayed(9, seed=(0, 1)) == drawn[0]
+    assert mitigation.replayed(range(9), seed=(0, 1)) == drawn[0]
     assert len({str(of) for of in drawn}) > 10
-    assert mitigation.replayed(1, seed=(0, 1)) == [0]
-    assert mitigations.Mitigation("none", Continual()).replayed(9, seed=(0, 1)) == []
+    assert mitigation.replayed(range(1), seed=(0, 1)) == [0]
+    assert mitigations.Mitigation("none", Continual()).replayed(range(9), seed=(0, 1)) == []
 
 
 def test_anchors_are_the_prompt_and_the_models_own_texts():

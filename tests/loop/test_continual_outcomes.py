@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seal_jax.loop.continual import outcomes
-from seal_jax.loop.continual.outcomes import Arm, Start
+from seal_jax.loop.continual.outcomes import Arm
 
 METRIC = "gold_log_likelihood"
 DRAWS = {"seed": 0, "draws": 500}
@@ -71,8 +71,8 @@ def test_the_own_gain_is_compared_with_the_unmitigated_ones():
     unmitigated = np.array(MATRICES, float)
     mitigated = unmitigated.copy()
     mitigated[:, 1, 0] -= 1.0  # -3 and -5: the mean own gain is 6.25 - 0.5
-    found = outcomes.own_gain_kept(mitigated, unmitigated, **DRAWS)
-    assert found["value"] == pytest.approx(5.75 / 6.25)
+    found = outcomes.summary(mitigated, unmitigated, **DRAWS)
+    assert found["own_gain_of_unmitigated"]["value"] == pytest.approx(5.75 / 6.25)
 
 
 def test_the_share_is_compared_with_the_unmitigated_one():
@@ -80,21 +80,23 @@ def test_the_share_is_compared_with_the_unmitigated_one():
     unmitigated = np.array(MATRICES, float)
     mitigated = unmitigated.copy()
     mitigated[:, 2, 0] = mitigated[:, 1, 0]
-    found = outcomes.share_over(mitigated, unmitigated, **DRAWS)
+    found = outcomes.summary(mitigated, unmitigated, **DRAWS)["share_over_unmitigated"]
     assert found["value"] == pytest.approx(1 - 4.25 / 6.25)
     # Of the sequences by themselves.
     assert found["interval"] == pytest.approx([1 - 4.5 / 6, 1 - 4 / 6.5])
 
 
 def test_results_and_table():
-    start = Start(marks=START, unrelated_S=[3.0, 3.0])
+    start = Arm(name="start", end=START, unrelated_S=[3.0, 3.0])
     arms = [
         Arm(name="none", steps=STEPS, unrelated_S=[3.5, 3.3], trained_tokens=7, failed=1),
         Arm(name="replay", steps=STEPS, unrelated_S=[3.1, None], keeps_old_data=True),
+    ]
+    bounds = [
         Arm(name="joint", end=START, unrelated_S=[3.0, 3.2], keeps_old_data=True),
         Arm(name="separate", end=[row[0:2] for row in STEPS[1]]),
     ]
-    found = outcomes.results(start, arms, metrics=("accuracy", METRIC), **DRAWS)
+    found = outcomes.results(start, arms, bounds, metrics=("accuracy", METRIC), **DRAWS)
     none, replay = found["continual"]["none"], found["continual"]["replay"]
     assert none["unrelated"]["rise"]["value"] == pytest.approx(0.4)
     assert (none["trained_tokens"], none["failed_updates"]) == (7, 1)
@@ -139,13 +141,12 @@ def test_sequences_that_are_wholly_ungraded_give_no_figure(lost):
     arms = [
         Arm(name="none", steps=steps, unrelated_S=[None, 3.3 if lost == "one" else None]),
         Arm(name="kl", steps=STEPS, unrelated_S=[3.2, 3.4]),
-        Arm(name="separate", end=steps[1]),
     ]
+    bounds = [Arm(name="separate", end=steps[1])]
+    before = Arm(name="start", end=start, unrelated_S=[3.0, 3.0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # such as the mean of nothing
-        found = outcomes.results(
-            Start(marks=start, unrelated_S=[3.0, 3.0]), arms, metrics=("accuracy", METRIC), **DRAWS
-        )
+        found = outcomes.results(before, arms, bounds, metrics=("accuracy", METRIC), **DRAWS)
     json.dumps(found, allow_nan=False)
     none, kl = found["continual"]["none"], found["continual"]["kl"]
     own = none["summary"][METRIC]

@@ -210,29 +210,35 @@ def next_tokens(tokens_BxT, loss_mask_BxT):
     return jnp.roll(tokens_BxT, -1, axis=1), loss_mask_BxT
 
 
-def log_likelihoods_of_hidden(config, params, hidden, targets, loss_mask, *, delta=None):
+def log_likelihoods_of_hidden(
+    config: ModelConfig, params, hidden, targets, loss_mask, *, allowed=None, delta=None
+):
     """[...] float32: log p(target) under final hidden states [..., D]; 0 outside the mask.
 
     The logits exist block by block only (`token_loss`), unless the delta may change the head.
+
+    Args:
+      allowed: [..., A] the tokens that p is renormalised over, padded with -1; None is all.
     """
-    head = frozen_head(config, params, delta)
-    if head is None:
-        lls = target_log_probs(logits(config, params, hidden, delta=delta), targets)
-        return jnp.where(loss_mask, lls, 0.0)
-    return token_loss.log_likelihoods(
-        config.tie_embeddings,
-        head,
-        hidden.reshape(-1, hidden.shape[-1]),
-        targets.reshape(-1),
-        loss_mask.reshape(-1),
-    ).reshape(targets.shape)
-
-
-def frozen_head(config: ModelConfig, params: Params, delta: Params | None):
-    """The output head, [V, D] where it is the embedding, else [D, V]; None if it may be trained."""
-    if not set(delta or {}) <= {"layers"}:
-        return None
-    return params["embed"]["embedding"] if config.tie_embeddings else params["head"]["kernel"]
+    if set(delta or {}) <= {"layers"}:
+        tied = config.tie_embeddings
+        return token_loss.log_likelihoods(
+            tied,
+            params["embed"]["embedding"] if tied else params["head"]["kernel"],
+            hidden.reshape(-1, hidden.shape[-1]),
+            targets.reshape(-1),
+            loss_mask.reshape(-1),
+            None if allowed is None else allowed.reshape(-1, allowed.shape[-1]),
+        ).reshape(targets.shape)
+    scores = logits(config, params, hidden, delta=delta)
+    if allowed is None:
+        lls = target_log_probs(scores, targets)
+    else:
+        scores = jnp.take_along_axis(scores, jnp.maximum(allowed, 0), axis=-1)
+        scores = jnp.where(allowed >= 0, scores, -jnp.inf)
+        chosen = jnp.where(allowed == targets[..., None], scores, -jnp.inf).max(axis=-1)
+        lls = chosen - jax.nn.logsumexp(scores, axis=-1)
+    return jnp.where(loss_mask, lls, 0.0)
 
 
 def target_log_probs(logits, targets):
@@ -271,9 +277,3 @@ def _scan_layers(
     trees = (params["layers"], (delta or {}).get("layers", {}))
     x, keys_values = jax.lax.scan(layer, x, trees)
     return _final_norm(config, params, x, delta), keys_values
-
-
-def count_parameters(config: ModelConfig) -> int:
-    """Number of parameters of the model."""
-    shapes = jax.tree.leaves(param_shapes(config), is_leaf=lambda leaf: isinstance(leaf, tuple))
-    return sum(functools.reduce(int.__mul__, shape, 1) for shape in shapes)

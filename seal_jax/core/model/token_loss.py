@@ -2,9 +2,10 @@
 
 The logits of a long row of tokens over a large vocabulary are the largest array of training, and
 the gradient needs only their product with the output head. So both are computed block by block of
-tokens, in the forward pass, and only at the tokens of the loss mask.
+tokens, in the forward pass, and only at the tokens of the loss mask. Under a constraint (see
+`core.constrained`) only the allowed rows of the head are read.
 
-Dims: P tokens, C tokens of a block, D model width, V vocabulary.
+Dims: P tokens, C tokens of a block, D model width, V vocabulary, A allowed tokens.
 """
 
 import functools
@@ -13,10 +14,11 @@ import jax
 import jax.numpy as jnp
 
 BLOCK = 512  # tokens whose logits exist at once
+ALLOWED_BLOCK = 64  # tokens whose allowed rows of the output head exist at once
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def log_likelihoods(tied: bool, head, hidden_PxD, targets_P, loss_mask_P):
+def log_likelihoods(tied: bool, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA=None):
     """[P] float32: log p(target) under the logits of hidden states; 0 outside the loss mask.
 
     Args:
@@ -24,56 +26,85 @@ def log_likelihoods(tied: bool, head, hidden_PxD, targets_P, loss_mask_P):
       head: the output head, frozen: no gradient flows to it.
       hidden_PxD: final hidden states.
       targets_P: token ids; loss_mask_P: bool, true at the tokens that are computed at all.
+      allowed_PxA: the tokens that p is renormalised over, padded with -1; None is all. A target
+        that is not among them has the log-likelihood -inf.
     """
-    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, with_gradient=False)[0]
+    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA)[0]
 
 
-def _forward(tied, head, hidden_PxD, targets_P, loss_mask_P):
-    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, with_gradient=True)
+def _forward(tied, head, *of_tokens):
+    return _sweep(tied, head, *of_tokens, with_gradient=True)
 
 
 def _backward(tied, gradient_PxD, cotangent_P):
     gradient = cotangent_P[:, None] * gradient_PxD.astype(jnp.float32)
-    return None, gradient.astype(gradient_PxD.dtype), None, None
+    return None, gradient.astype(gradient_PxD.dtype), None, None, None
 
 
 log_likelihoods.defvjp(_forward, _backward)
 
 
-def _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, *, with_gradient: bool):
+def _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, *, with_gradient=False):
     """Log-likelihoods, and d log-likelihood / d hidden of each token: head[target] - E[head]."""
     count = hidden_PxD.shape[0]
     num_blocks = -(-count // BLOCK)
-    block = 16 * -(-count // (16 * num_blocks))
+    block = 16 * -(-count // (16 * num_blocks)) if allowed_PxA is None else ALLOWED_BLOCK
     # The masked tokens first; indices past the end read zeros and write nothing.
     order_P = jnp.argsort(~loss_mask_P, stable=True)
     order_P = jnp.where(jnp.arange(count) < jnp.sum(loss_mask_P), order_P, count)
-    order_P = jnp.pad(order_P, (0, num_blocks * block - count), constant_values=count)
-    vocabulary = 0 if tied else 1
+    order_P = jnp.pad(order_P, (0, -count % block), constant_values=count)
 
     def sweep(i, carry):
         lls_P, gradient_PxD = carry
         rows_C = jax.lax.dynamic_slice(order_P, (i * block,), (block,))
-        hidden_CxD = hidden_PxD.at[rows_C].get(mode="fill", fill_value=0)
-        targets_C = targets_P.at[rows_C].get(mode="fill", fill_value=0)
-        logits_CxV = _product(hidden_CxD, head, 1 - vocabulary)
-        logits_CxV = logits_CxV - jnp.max(logits_CxV, axis=-1, keepdims=True)
-        weights_CxV = jnp.exp(logits_CxV)
-        totals_C = jnp.sum(weights_CxV, axis=-1)
-        chosen_C = jnp.take_along_axis(logits_CxV, targets_C[:, None], axis=-1)[:, 0]
-        lls_P = lls_P.at[rows_C].set(chosen_C - jnp.log(totals_C), mode="drop")
+        hidden_CxD, targets_C, allowed_CxA = jax.tree.map(
+            lambda of_P: of_P.at[rows_C].get(mode="fill", fill_value=0),
+            (hidden_PxD, targets_P, allowed_PxA),
+        )
+        if allowed_CxA is None:
+            lls_C, gradient = _of_all(tied, head, hidden_CxD, targets_C)
+        else:
+            lls_C, gradient = _of_allowed(tied, head, hidden_CxD, targets_C, allowed_CxA)
+        lls_P = lls_P.at[rows_C].set(lls_C, mode="drop")
         if with_gradient:
-            mean_CxD = _product(weights_CxV.astype(head.dtype), head, vocabulary)
-            mean_CxD = mean_CxD / totals_C[:, None]
-            target_CxD = jnp.take(head, targets_C, axis=vocabulary)
-            target_CxD = (target_CxD if tied else target_CxD.T).astype(jnp.float32)
-            gradient_CxD = (target_CxD - mean_CxD).astype(gradient_PxD.dtype)
+            gradient_CxD = gradient().astype(gradient_PxD.dtype)
             gradient_PxD = gradient_PxD.at[rows_C].set(gradient_CxD, mode="drop")
         return lls_P, gradient_PxD
 
     zeros = (jnp.zeros(count, jnp.float32), jnp.zeros_like(hidden_PxD) if with_gradient else None)
     needed = -(-jnp.sum(loss_mask_P) // block)
     return jax.lax.fori_loop(0, needed, sweep, zeros)
+
+
+def _of_all(tied, head, hidden_CxD, targets_C):
+    """A block's log-likelihoods, and a function for their gradients [C, D]."""
+    vocabulary = 0 if tied else 1
+    logits_CxV = _product(hidden_CxD, head, 1 - vocabulary)
+    logits_CxV = logits_CxV - jnp.max(logits_CxV, axis=-1, keepdims=True)
+    weights_CxV = jnp.exp(logits_CxV)
+    totals_C = jnp.sum(weights_CxV, axis=-1)
+    chosen_C = jnp.take_along_axis(logits_CxV, targets_C[:, None], axis=-1)[:, 0]
+
+    def gradient():
+        mean_CxD = _product(weights_CxV.astype(head.dtype), head, vocabulary)
+        target_CxD = jnp.take(head, targets_C, axis=vocabulary)
+        target_CxD = (target_CxD if tied else target_CxD.T).astype(jnp.float32)
+        return target_CxD - mean_CxD / totals_C[:, None]
+
+    return chosen_C - jnp.log(totals_C), gradient
+
+
+def _of_allowed(tied, head, hidden_CxD, targets_C, allowed_CxA):
+    """`_of_all` renormalised over each token's allowed ones, from their rows of the head."""
+    rows_CxAxD = jnp.take(head, jnp.maximum(allowed_CxA, 0), axis=0 if tied else 1)
+    rows_CxAxD = rows_CxAxD if tied else jnp.moveaxis(rows_CxAxD, 0, -1)
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    logits_CxA = product("cd,cad->ca", hidden_CxD, rows_CxAxD)
+    log_probs_CxA = jax.nn.log_softmax(jnp.where(allowed_CxA >= 0, logits_CxA, -jnp.inf), axis=-1)
+    is_target_CxA = allowed_CxA == targets_C[:, None]
+    lls_C = jnp.max(jnp.where(is_target_CxA, log_probs_CxA, -jnp.inf), axis=-1)
+    pull_CxA = is_target_CxA.astype(jnp.float32) - jnp.exp(log_probs_CxA)
+    return lls_C, lambda: product("ca,cad->cd", pull_CxA, rows_CxAxD)
 
 
 def _product(x_CxN, head, axis: int):

@@ -3,16 +3,18 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
 
-from seal_jax.core import batching, inner, retention
+from seal_jax.core import inner, retention
 from seal_jax.core.delta import Delta
+from seal_jax.loop.stage import Stage
 from seal_jax.settings import Continual
-from seal_jax.settings.continual import KEEPS_OLD_DATA
 
 Tokens = Sequence[int]
+_Item = TypeVar("_Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +34,22 @@ class Mitigation:
         return part in self.name.split("+")
 
     @property
-    def keeps_old_data(self) -> bool:
-        """Whether it needs the texts of earlier passages."""
-        return any(self.has(part) for part in KEEPS_OLD_DATA)
+    def added(self) -> int:
+        """The most sequences that it adds to an update."""
+        replayed = self.settings.replay_sequences * self.has("replay")
+        return replayed + self.settings.rehearsal_texts * self.has("rehearsal")
 
-    def replayed(self, earlier: int, *, seed: Sequence[int]) -> list[int]:
-        """Which of so many earlier sequences are learned again: by the seed, without repetition."""
+    @property
+    def stage(self) -> Stage:
+        return Stage(kind="continual", what=self.name)
+
+    def replayed(self, earlier: Sequence[_Item], *, seed: Sequence[int]) -> list[_Item]:
+        """Which of earlier sequences are learned again: by the seed, without repetition."""
         if not self.has("replay") or not earlier:
             return []
-        count = min(self.settings.replay_sequences, earlier)
-        return sorted(np.random.default_rng(list(seed)).choice(earlier, count, replace=False))
+        count = min(self.settings.replay_sequences, len(earlier))
+        chosen = np.random.default_rng(list(seed)).choice(len(earlier), count, replace=False)
+        return [earlier[i] for i in sorted(chosen)]
 
     def past(
         self, total_K: Delta, prompts: Sequence[Tokens], recalled: Sequence[Sequence[Tokens]]
@@ -56,19 +64,31 @@ class Mitigation:
         directions = None
         if self.has("null_space"):
             directions = _directions(self.settings.null_space_energy, total_K)
-        own = self.settings
-        texts_K: list[list[Tokens]] = [[] for _ in jax.tree.leaves(total_K)[0]]
-        rows, length = 0, 0
-        if self.has("kl"):
-            for texts, prompt in zip(texts_K, prompts, strict=False):
-                texts.append(prompt[: own.kl_tokens])
-            rows, length = 1, own.kl_tokens
-        if self.has("distill"):
-            for texts, more in zip(texts_K, recalled, strict=False):
-                texts += [text[: own.rehearsal_tokens] for text in more]
-            rows, length = rows + own.rehearsal_texts, max(length, own.rehearsal_tokens)
-        anchors = _anchors(texts_K, rows, length, own.kl_weight) if rows else None
+        anchors = self._anchors(len(jax.tree.leaves(total_K)[0]), prompts, recalled)
         return inner.Past(frozen=total_K, directions=directions, anchors=anchors)
+
+    def _anchors(
+        self, count: int, prompts: Sequence[Tokens], recalled: Sequence[Sequence[Tokens]]
+    ) -> inner.Anchors | None:
+        """The texts on which each of K candidates is held to what it said before."""
+        own, rows, length = self.settings, 0, 0
+        texts_K: list[list[Tokens]] = [[] for _ in range(count)]
+        for part, more_K, most, limit in (
+            ("kl", [[prompt] for prompt in prompts], 1, own.kl_tokens),
+            ("distill", recalled, own.rehearsal_texts, own.rehearsal_tokens),
+        ):
+            if self.has(part):
+                rows, length = rows + most, max(length, limit)
+                for texts, more in zip(texts_K, more_K, strict=False):
+                    texts += [text[:limit] for text in more]
+        if not rows:
+            return None
+        tokens_KxAxT = np.zeros((count, rows, length), np.int32)
+        lengths_KxA = np.zeros((count, rows), np.int32)
+        for k, texts in enumerate(texts_K):
+            for row, text in enumerate(texts):
+                tokens_KxAxT[k, row, : len(text)], lengths_KxA[k, row] = text, len(text)
+        return inner.Anchors(tokens_KxAxT, lengths_KxA, np.full(count, own.kl_weight, np.float32))
 
     def merged(self, params, total_K: Delta, deltas_K: Delta, finite_K, slot: int) -> Delta:
         """The earlier deltas with the new ones, as the mitigation merges them, in their slot.
@@ -105,16 +125,3 @@ def _merge(static: tuple[int, float, float], params, total_K: Delta, deltas_K, f
         return retention.put(total, retention.scaled(delta, weight), slot)
 
     return jax.vmap(merge)(total_K, deltas_K, finite_K)
-
-
-def _anchors(
-    texts_K: Sequence[Sequence[Tokens]], rows: int, length: int, weight: float
-) -> inner.Anchors:
-    """The anchors of K candidates, at most `rows` texts of at most `length` tokens for each."""
-    each = []
-    for texts in texts_K:
-        tokens, lengths = np.zeros((rows, length), np.int32), np.zeros(rows, np.int32)
-        for row, text in enumerate(texts):
-            tokens[row, : len(text)], lengths[row] = text, len(text)
-        each.append(inner.Anchors(tokens, lengths, np.float32(weight)))
-    return batching.stack(each)

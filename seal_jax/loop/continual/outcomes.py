@@ -8,6 +8,7 @@ in results. Means and intervals are of what there is.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,27 +23,15 @@ Matrices = NDArray[np.float64]  # [S, P + 1, P]; NaN where a passage was not ask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Start:
-    """The model before any update.
-
-    Attributes:
-      marks: [S][P] {"answers", "scores"} of every sequence's passages.
-      unrelated_S: loss on unrelated texts, nats a token.
-    """
-
-    marks: Sequence[Sequence[Record]]
-    unrelated_S: Sequence[float | None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Arm:
-    """A mitigation's run, or a bound.
+    """A mitigation's run, a bound, or the model before any update.
 
     Attributes:
-      name: an entry of continual.mitigations or continual.bounds.
-      steps: of a mitigation, [P][S][passages so far] marks after each update; empty for bounds.
-      end: of a bound, [S][P] marks at the end.
-      unrelated_S: loss on unrelated texts at the end; empty where there is no one model at the end.
+      name: "start", or an entry of continual.mitigations or continual.bounds.
+      steps: of a mitigation, [P][S][passages so far] marks after each update.
+      end: of the others, [S][P] marks {"answers", "scores"} of every sequence's passages.
+      unrelated_S: loss on unrelated texts at the end, nats a token; empty where there is no one
+        model at the end.
       keeps_old_data: whether it needs the texts of earlier passages.
       trained_tokens, failed: of all updates: tokens trained on, and updates that taught nothing.
     """
@@ -57,51 +46,58 @@ class Arm:
 
 
 def results(
-    start: Start, arms: Sequence[Arm], *, metrics: Sequence[str], seed: int, draws: int
+    start: Arm,
+    mitigated: Sequence[Arm],
+    bounds: Sequence[Arm],
+    *,
+    metrics: Sequence[str],
+    seed: int,
+    draws: int,
 ) -> dict[str, Any]:
     """All figures.
 
     Returns:
       {"continual": {mitigation: {"matrices": {metric: see `shown`}, "summary": {metric: see
-      `summary`; where "none" was run, with `own_gain_kept` as "own_gain_of_unmitigated" and
-      `share_over` as "share_over_unmitigated"}, "unrelated": {"loss", "rise", "sequences"},
+      `summary`, beside "none" where that was run}, "unrelated": {"loss", "rise", "sequences"},
       "keeps_old_data", "trained_tokens", "failed_updates"}},
-      "bounds": {bound: {"end": {metric: mean}, "unrelated"}}}. Intervals resample sequences.
+      "bounds": {bound: {"end": {metric: mean}, "unrelated", "keeps_old_data"}}}. Intervals resample
+      sequences.
     """
     statistics = {"seed": seed, "draws": draws}
     found = {
-        arm.name: {metric: matrices(start.marks, arm.steps, metric) for metric in metrics}
-        for arm in arms
-        if arm.steps
+        arm.name: {metric: matrices(start.end, arm.steps, metric) for metric in metrics}
+        for arm in mitigated
     }
-    mitigations: dict[str, Any] = {}
-    bounds: dict[str, Any] = {}
-    for arm in arms:
-        common = {
-            "unrelated": _unrelated(arm, start, **statistics),
-            "keeps_old_data": arm.keeps_old_data,
-        }
-        if not arm.steps:
-            end = {metric: _mean_end(arm, metric) for metric in metrics}
-            bounds[arm.name] = {"end": end, **common}
-            continue
-        of_each = {}
-        for metric, own in found[arm.name].items():
-            of_each[metric] = summary(own, **statistics)
-            if "none" in found and arm.name != "none":
-                plain = found["none"][metric]
-                of_each[metric] |= {
-                    "own_gain_of_unmitigated": own_gain_kept(own, plain, **statistics),
-                    "share_over_unmitigated": share_over(own, plain, **statistics),
-                }
-        mitigations[arm.name] = {
-            "matrices": {metric: shown(own) for metric, own in found[arm.name].items()},
-            "summary": of_each,
-            **common,
-            "trained_tokens": arm.trained_tokens,
-            "failed_updates": arm.failed,
-        }
-    return {"continual": mitigations, "bounds": bounds}
+
+    def common(arm: Arm) -> Record:
+        unrelated = _unrelated(arm, start, **statistics)
+        return {"unrelated": unrelated, "keeps_old_data": arm.keeps_old_data}
+
+    def beside(arm: Arm, metric: str) -> Matrices | None:
+        return found["none"][metric] if "none" in found and arm.name != "none" else None
+
+    def end(arm: Arm, metric: str) -> float | None:
+        return mean(mean(_value(marked, metric) for marked in of) for of in arm.end)
+
+    return {
+        "continual": {
+            arm.name: {
+                "matrices": {metric: shown(own) for metric, own in found[arm.name].items()},
+                "summary": {
+                    metric: summary(own, beside(arm, metric), **statistics)
+                    for metric, own in found[arm.name].items()
+                },
+                **common(arm),
+                "trained_tokens": arm.trained_tokens,
+                "failed_updates": arm.failed,
+            }
+            for arm in mitigated
+        },
+        "bounds": {
+            arm.name: {"end": {metric: end(arm, metric) for metric in metrics}, **common(arm)}
+            for arm in bounds
+        },
+    }
 
 
 def matrices(
@@ -115,23 +111,16 @@ def matrices(
     """
     found = np.full((len(start), len(steps) + 1, len(steps)), np.nan)
     for s, passages in enumerate(start):
-        found[s, 0] = [_value(marked, metric) for marked in passages]
-        for i, rows in enumerate(steps):
-            found[s, i + 1, : i + 1] = [_value(marked, metric) for marked in rows[s]]
+        for i, row in enumerate([passages, *(rows[s] for rows in steps)]):
+            found[s, i, : len(row)] = [_value(marked, metric) for marked in row]
     return found
 
 
 def shown(found: Matrices) -> Record:
     """{"matrix": means over sequences, "standard_errors"}; None where there is no value."""
-    known = ~np.isnan(found)
-    counts = known.sum(axis=0)
-    means = np.where(known, found, 0.0).sum(axis=0) / np.maximum(counts, 1)
-    squares = np.where(known, (found - means) ** 2, 0.0).sum(axis=0)
-    errors = np.sqrt(squares / np.maximum(counts - 1, 1) / np.maximum(counts, 1))
-    return {
-        "matrix": _listed(means, counts > 0),
-        "standard_errors": _listed(errors, counts > 1),
-    }
+    known = np.ma.masked_invalid(found)
+    errors = np.ma.sqrt(known.var(axis=0, ddof=1) / known.count(axis=0))
+    return {"matrix": known.mean(axis=0).tolist(), "standard_errors": errors.tolist()}
 
 
 def ends(found: Matrices) -> NDArray[np.float64]:
@@ -142,41 +131,40 @@ def ends(found: Matrices) -> NDArray[np.float64]:
     of_passages = np.stack(
         [found[:, 0], np.diagonal(found[:, 1:], axis1=1, axis2=2), found[:, -1]]
     )  # [3, S, P]
-    whole_SxP = ~np.isnan(of_passages.sum(axis=0))
-    means = [
-        [mean(row[whole]) for row, whole in zip(of, whole_SxP, strict=True)] for of in of_passages
-    ]
-    return np.array(means, float)
+    missing = np.broadcast_to(np.isnan(of_passages.sum(axis=0)), of_passages.shape)
+    return np.ma.array(of_passages, mask=missing).mean(axis=2).filled(np.nan)
 
 
-def summary(found: Matrices, *, seed: int, draws: int) -> Record:
-    """The three means, and the retained share with an interval that resamples sequences.
+def summary(
+    found: Matrices, unmitigated: Matrices | None = None, *, seed: int, draws: int
+) -> Record:
+    """The three means, and shares with intervals that resample sequences.
 
     The retained share is (end - start) / (own - start): 1 where nothing is lost after a passage's
     own update, 0 where the gain is gone, below 0 where the start knew more.
+
+    Returns:
+      {"start", "own", "end", "retained_share"}; beside a run without a mitigation, on the same
+      sequences, also "own_gain_of_unmitigated", the own gain as a share of that run's, and
+      "share_over_unmitigated", the retained share minus that run's.
     """
     start_S, own_S, end_S = ends(found)
-    return {
+    gains = [end_S - start_S, own_S - start_S]
+    share = functools.partial(_of_gains, seed=seed, draws=draws)
+    figures = {
         "start": mean(start_S),
         "own": mean(own_S),
         "end": mean(end_S),
-        "retained_share": _of_gains(_ratio, *_end_and_own(found), seed=seed, draws=draws),
+        "retained_share": share(_ratio, *gains),
     }
-
-
-def own_gain_kept(found: Matrices, plain: Matrices, *, seed: int, draws: int) -> Record:
-    """The diagonal's gain over the start as a share of that of the run without a mitigation."""
-    own_S, plain_S = _end_and_own(found)[1], _end_and_own(plain)[1]
-    return _of_gains(_ratio, own_S, plain_S, seed=seed, draws=draws)
-
-
-def share_over(found: Matrices, plain: Matrices, *, seed: int, draws: int) -> Record:
-    """The retained share minus that of the run without a mitigation, on the same sequences."""
-
-    def over(end, own, plain_end, plain_own):
-        return _ratio(end, own) - _ratio(plain_end, plain_own)
-
-    return _of_gains(over, *_end_and_own(found), *_end_and_own(plain), seed=seed, draws=draws)
+    if unmitigated is not None:
+        start_S, own_S, end_S = ends(unmitigated)
+        plain = [end_S - start_S, own_S - start_S]
+        figures["own_gain_of_unmitigated"] = share(_ratio, gains[1], plain[1])
+        figures["share_over_unmitigated"] = share(
+            lambda *of: _ratio(*of[:2]) - _ratio(*of[2:]), *gains, *plain
+        )
+    return figures
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -188,13 +176,12 @@ def table(found: Mapping[str, Any]) -> str:
     ]
     for name, one in found["continual"].items():
         of = one["summary"][metric]
-        over, kept = of.get("share_over_unmitigated"), of.get("own_gain_of_unmitigated")
         mark = " (old data)" if one["keeps_old_data"] else ""
         values = "".join(f"{_number(of[key]):>8}" for key in ("start", "own", "end"))
         lines.append(
             f"{name + mark:<22}{values}   {_figure(of['retained_share']):<22}"
-            f"{_figure(over) if over else '':<22}{_figure(kept) if kept else '':<24}"
-            f"{_rise(one)}".rstrip()
+            f"{_figure(of.get('share_over_unmitigated')):<22}"
+            f"{_figure(of.get('own_gain_of_unmitigated')):<24}{_rise(one)}".rstrip()
         )
     for name, bound in found["bounds"].items():
         end = _number(bound["end"][metric])
@@ -207,32 +194,22 @@ def _value(marked: Record, metric: str) -> float:
     return np.nan if found is None else float(found)
 
 
-def _mean_end(arm: Arm, metric: str) -> float | None:
-    return mean(mean(_value(marked, metric) for marked in passages) for passages in arm.end)
-
-
-def _unrelated(arm: Arm, start: Start, *, seed: int, draws: int) -> Record | None:
+def _unrelated(arm: Arm, start: Arm, *, seed: int, draws: int) -> Record | None:
     """The loss on unrelated texts at the end, and its rise over the start's."""
     if not arm.unrelated_S:
         return None
-    end_S, start_S = np.array(arm.unrelated_S, float), np.array(start.unrelated_S, float)
-    known_S = ~np.isnan(end_S - start_S)
-    if not known_S.any():
-        return None
+    end_S, start_S = (np.array(of.unrelated_S, float) for of in (arm, start))
     rise = intervals.paired(
         end_S[:, None].tolist(), start_S[:, None].tolist(), seed=seed, draws=draws
     )
+    if rise["difference"] is None:
+        return None
+    known = end_S[~np.isnan(end_S - start_S)]
     return {
-        "loss": mean(end_S[known_S]),
+        "loss": mean(known),
         "rise": {"value": rise["difference"], "interval": rise["interval"]},
-        "sequences": int(known_S.sum()),
+        "sequences": len(known),
     }
-
-
-def _end_and_own(found: Matrices) -> tuple[NDArray, NDArray]:
-    """[S] gains over the start, at the end and right after each passage's own update."""
-    start_S, own_S, end_S = ends(found)
-    return end_S - start_S, own_S - start_S
 
 
 def _of_gains(
@@ -260,25 +237,17 @@ def _ratio(above: NDArray, below: NDArray) -> NDArray:
     return np.where(below > 0, above / np.where(below > 0, below, 1.0), np.nan)
 
 
-def _listed(values: NDArray, known: NDArray) -> list[list[float | None]]:
-    return [
-        [float(v) if k else None for v, k in zip(*row, strict=True)]
-        for row in zip(values, known, strict=True)
-    ]
-
-
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _figure(figure: Record) -> str:
+def _figure(figure: Record | None) -> str:
+    if figure is None:
+        return ""
     if figure["value"] is None:
         return "undefined"
-    text = _number(figure["value"])
-    if figure["interval"]:
-        low, high = figure["interval"]
-        text += f" [{low:.2f}, {high:.2f}]"
-    return text
+    ends = figure["interval"]
+    return _number(figure["value"]) + (f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else "")
 
 
 def _rise(of: Record) -> str:

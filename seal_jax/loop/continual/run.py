@@ -1,5 +1,6 @@
 """The continual experiment: sequences of passages, one after another, under each mitigation."""
 
+import functools
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -64,10 +65,10 @@ def continual(
                 "continual.bounds: 'joint' learns the self-edits of several contexts in one "
                 "update, and here each says how it is learned: leave it out."
             )
-        policy = Policy(run, 0)
+        start = Policy(run, 0)
         if policy_from:
-            policy = policies.restore_policy(run, policy_from, policy_version)
-        return _experiment(run, policy.params)
+            start = policies.restore_policy(run, policy_from, policy_version)
+        return _experiment(run, start.params)
 
     return run_job(
         settings,
@@ -94,39 +95,33 @@ def draw_sequences(
             "questions: lower it, or give more evaluation contexts."
         )
     name = zlib.crc32(b"continual sequences")
-    return [
-        [
-            asked[i]
-            for i in np.random.default_rng([seed, name, s]).permutation(len(asked))[:passages]
-        ]
-        for s in range(sequences)
-    ]
+    orders = [np.random.default_rng([seed, name, s]) for s in range(sequences)]
+    return [[asked[i] for i in of.permutation(len(asked))[:passages]] for of in orders]
 
 
 def _experiment(run: Run, params) -> dict[str, Any]:
-    own = run.session.settings.continual
+    settings, own = run.session.settings, run.session.settings.continual
     drawn = draw_sequences(
         contexts.asked(run.session, contexts.available(run.session, "eval").contexts),
         sequences=own.sequences,
         passages=own.passages,
-        seed=run.session.settings.seed,
+        seed=settings.seed,
     )
     groups = _groups(run, params, drawn)
     run.say(
         f"{own.sequences} sequences of {own.passages} passages; "
         f"mitigations: {', '.join(own.mitigations)}; bounds: {', '.join(own.bounds) or 'none'}"
     )
-    start = bounds.start(groups)
+    names = [metric.name for metric in rewards.metrics(run.session.task)]
+    start = bounds.bound("start", groups)
     arms = [_mitigated(run, groups, Mitigation(name, own)) for name in own.mitigations]
-    arms += [bounds.BOUNDS[name](groups) for name in own.bounds]
     results = outcomes.results(
         start,
         arms,
-        metrics=[metric.name for metric in rewards.metrics(run.session.task)]
-        if own.answers
-        else ["gold_log_likelihood"],
-        seed=run.session.settings.seed,
-        draws=run.session.settings.evaluation.bootstrap_draws,
+        [bounds.bound(name, groups) for name in own.bounds],
+        metrics=names if own.answers else ["gold_log_likelihood"],
+        seed=settings.seed,
+        draws=settings.evaluation.bootstrap_draws,
     )
     run.say("\n" + outcomes.table(results))
     return results | {"sequences": [[context.id for context in sequence] for sequence in drawn]}
@@ -134,50 +129,40 @@ def _experiment(run: Run, params) -> dict[str, Any]:
 
 def _groups(run: Run, params, drawn: Sequence[list[Context]]) -> list[Group]:
     """The sequences, inner.candidates at a time."""
-    session, settings = run.session, run.session.settings
-    flat = [context for sequence in drawn for context in sequence]
+    session, own = run.session, run.session.settings.continual
     texts = splits.choose(
         list(session.task.reference_texts("train")),
-        settings.continual.unrelated,
+        own.unrelated,
         seed=None,
         name="unrelated texts",
     )
-    limit = settings.continual.unrelated_tokens
-    unrelated = [session.encode(text)[:limit] for text in texts]
-    size = settings.inner.candidates
+    make = functools.partial(
+        Group,
+        run=run,
+        params=params,
+        width=session.width([context for sequence in drawn for context in sequence]),
+        unrelated=[session.encode(text)[: own.unrelated_tokens] for text in texts],
+    )
+    size = session.settings.inner.candidates
     return [
-        Group(
-            run=run,
-            params=params,
-            number=number,
-            first=first,
-            sequences=list(drawn[first : first + size]),
-            width=session.width(flat),
-            unrelated=unrelated,
-        )
+        make(number=number, sequences=list(drawn[first : first + size]))
         for number, first in enumerate(range(0, len(drawn), size))
     ]
 
 
 def _mitigated(run: Run, groups: Sequence[Group], mitigation: Mitigation) -> Arm:
     """The sequences under a mitigation."""
-    steps = groups[0].steps
-    total = steps * sum(len(group.sequences) for group in groups)
-    with (
-        run.stage(f"continual {mitigation.name}", total, "update") as progress,
-        memory.needed_by(f"continual {mitigation.name}", *_OF_GROUPS),
-    ):
+    stage, steps = f"continual {mitigation.name}", range(groups[0].steps)
+    total = len(steps) * sum(len(group.sequences) for group in groups)
+    with run.stage(stage, total, "update") as progress, memory.needed_by(stage, *_OF_GROUPS):
         records = [updates.run_group(group, mitigation, progress) for group in groups]
-    learned = [
-        run.ledger.find("learned", f"{mitigation.name}/{group.number}/{step}") or {}
-        for group in groups
-        for step in range(steps)
-    ]
+    keys = [f"{mitigation.name}/{group.number}/{step}" for group in groups for step in steps]
+    learned = run.records("learned", keys)
     return Arm(
         name=mitigation.name,
-        steps=[[row for of in records for row in of[i]["rows"]] for i in range(steps)],
+        steps=[[row for of in records for row in of[step]["rows"]] for step in steps],
         unrelated_S=[loss for of in records for loss in of[-1]["unrelated"]],
-        keeps_old_data=mitigation.keeps_old_data,
+        keeps_old_data=mitigation.has("replay"),
         trained_tokens=sum(record["real_tokens"] for record in learned),
         failed=sum(one["reason"] is not None for record in learned for one in record["updates"]),
     )

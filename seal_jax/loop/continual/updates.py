@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -17,16 +17,14 @@ import numpy as np
 from seal_jax.core import inner, retention
 from seal_jax.core.delta import Delta
 from seal_jax.core.randomness import keys_for
-from seal_jax.loop import answering, attempt, inner_loop
+from seal_jax.loop import answering, attempt, inner_loop, rewards
 from seal_jax.loop.continual.mitigations import Mitigation
 from seal_jax.loop.run import Run
-from seal_jax.loop.session import Bounds, EncodedLesson, Session
+from seal_jax.loop.session import EncodedLesson
 from seal_jax.loop.stage import Stage
-from seal_jax.runs.checkpoints import CheckpointError
+from seal_jax.runs.checkpoints import CheckpointError, Checkpoints
 from seal_jax.runtime import interruption
 from seal_jax.runtime.progress import Progress
-from seal_jax.settings import Continual
-from seal_jax.stats.intervals import mean
 from seal_jax.tasks.protocol import Context, Lesson, Refusal
 from seal_jax.weights import tokenizer
 
@@ -43,7 +41,6 @@ class Group:
       run: of which it is part.
       params: of the model that all of its sequences start from.
       number: of the group.
-      first: number of its first sequence.
       sequences: the passages of each, in order; at most inner.candidates sequences.
       width: see Session.width.
       unrelated: token ids of texts whose loss shows what else is lost.
@@ -52,7 +49,6 @@ class Group:
     run: Run = dataclasses.field(repr=False)
     params: Any = dataclasses.field(repr=False)
     number: int
-    first: int
     sequences: list[list[Context]]
     width: int
     unrelated: Sequence[Tokens] = dataclasses.field(repr=False)
@@ -66,119 +62,104 @@ class Group:
         """K, of which the last ones may be padding."""
         return self.run.session.settings.inner.candidates
 
+    @property
+    def first(self) -> int:
+        """Number of its first sequence."""
+        return self.number * self.count
+
     def at(self, step: int) -> list[Context]:
         """The passage of each sequence at a step."""
         return [sequence[step] for sequence in self.sequences]
 
-    def name(self, sequence: int, step: int) -> tuple:
-        """What the draws of a sequence at a step are named after."""
-        return (self.first + sequence, step, self.sequences[sequence][step].id)
+    def draws(self, kind: str, step: int) -> list[tuple]:
+        """What the draws of each sequence at a step are named after."""
+        return [(kind, self.first + k, step, context.id) for k, context in enumerate(self.at(step))]
 
 
 def nothing(group: Group) -> Delta:
     """K total deltas without an update in them."""
     session = group.run.session
-    spec = session.settings.inner.lora.spec()
-    keys_K = session.devices.shard(keys_for(0, [("nothing",)] * group.count))
-    start_K = inner.init_candidates(spec, group.params, keys_K)
-    empty = functools.partial(retention.empty, slots=group.steps)
-    return jax.jit(jax.vmap(empty))(start_K)
+    init = functools.partial(inner.init_candidates, session.settings.inner.lora.spec())
+    like_K = jax.eval_shape(init, group.params, keys_for(0, [("nothing",)] * group.count))
+    return session.devices.shard(retention.empty(like_K, slots=group.steps))
 
 
 def run_group(group: Group, mitigation: Mitigation, progress: Progress) -> list[Record]:
     """All steps of a group, each remembered in the ledger.
 
     Returns:
-      For each step {"rows"}: [sequence][passage so far], see `ask`; the last one also has
+      For each step {"rows"}: [sequence][passage so far], see `asked`; the last one also has
       "unrelated", a loss of each sequence.
     """
-    run, stage = group.run, f"{mitigation.name}/{group.number}"
-    line = f"continual-{mitigation.name}-{group.number}"
-    done = run.records("retest", [f"{stage}/{step}" for step in range(group.steps)])
-    if len(done) == group.steps:
+    run = group.run
+    keys = [f"{mitigation.name}/{group.number}/{step}" for step in range(group.steps)]
+    found = run.records("retest", keys)
+    if len(found) == group.steps:
         progress.update(len(group.sequences) * group.steps)
-        return done
-    checkpoints = run.checkpoints(line)
-    records, ungraded = [], len(run.ungraded)
-    total_K = nothing(group)
-    for step in range(group.steps):
-        total_K = _update(group, mitigation, total_K, step, stage, checkpoints)
-        retest = functools.partial(_retest, group, total_K, step, f"{stage}/{step}")
-        records.append(retested(run, mitigation.name, f"{stage}/{step}", retest, ungraded))
+        return found
+    line = f"continual-{mitigation.name}-{group.number}"
+    checkpoints, total_K = run.checkpoints(line), nothing(group)
+    written, records = [], []
+    for step, key in enumerate(keys):
+        write = functools.partial(_write, group, mitigation, total_K, step)
+        written.append(run.once("edits", f"continual {key}", write, stage=mitigation.stage))
+        total_K = _update(group, mitigation, total_K, written, key, checkpoints)
+        retest = functools.partial(_retest, group, total_K, step, key)
+        records.append(retested(run, key, retest, mitigation.stage))
         progress.update(len(group.sequences))
-    if len(run.ungraded) == ungraded:
+    if len(run.records("retest", keys)) == group.steps:
         run.discard_checkpoints(line)
     return records
 
 
-def retested(
-    run: Run, name: str, key: str, work: Callable[[], Record], ungraded: int = 0
-) -> Record:
+def retested(run: Run, key: str, work: Callable[[], Record], stage: Stage) -> Record:
     """What models say of passages after an update, from the ledger or asked now.
 
-    It is not recorded once a judge has failed, so that the same command asks again.
-
-    Args:
-      name: of the mitigation or bound.
-      ungraded: how many units were ungraded before those of this group.
+    It is not recorded if a judge has failed, so that the same command asks again.
     """
     found = run.ledger.find("retest", key)
     if found is None:
         interruption.check()
+        ungraded = len(run.ungraded)
         found = work()
         if len(run.ungraded) == ungraded:
-            run.record("retest", key, found, Stage(kind="continual", what=name))
+            run.record("retest", key, found, stage)
     return found
 
 
 def _retest(group: Group, total_K: Delta, step: int, key: str) -> Record:
     """What the group's models say of all passages so far."""
-    asked = [ask(group, total_K, group.at(seen), f"{key}/{seen}") for seen in range(step + 1)]
-    record: Record = {"rows": [[of[k] for of in asked] for k in range(len(group.sequences))]}
+    record = asked(group, key, ((seen, total_K) for seen in range(step + 1)))
     if step + 1 == group.steps:
         record["unrelated"] = unrelated_losses(group, total_K)
     return record
 
 
 def _update(
-    group: Group, mitigation: Mitigation, total_K: Delta, step: int, stage: str, checkpoints
+    group: Group,
+    mitigation: Mitigation,
+    total_K: Delta,
+    written: Sequence[Record],
+    key: str,
+    checkpoints: Checkpoints,
 ) -> Delta:
-    """The total deltas after one more passage, trained now or restored."""
-    run, key = group.run, f"{stage}/{step}"
-    of = Stage(kind="continual", what=mitigation.name)
-    written = run.once(
-        "edits", f"continual {key}", lambda: _write(group, mitigation, total_K, step), stage=of
-    )
+    """The total deltas after the last of the steps that are written, trained now or restored."""
+    run, session, step = group.run, group.run.session, len(written) - 1
     if run.ledger.find("learned", key) is not None:
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), total_K.tree)
         try:
-            restored = checkpoints.restore(step, like)
-            return Delta(group.run.session.devices.shard(restored), total_K.spec)
+            restored = checkpoints.restore(step, jax.eval_shape(lambda: total_K.tree))
+            return Delta(session.devices.shard(restored), total_K.spec)
         except CheckpointError as error:
             run.say(f"continual {key}: {error} The update is done again.")
-    lessons, reasons = _lessons(group, mitigation, written, step, stage)
-    session = run.session
-    past_K = mitigation.past(
-        total_K,
-        [session.edit_prompt(context) for context in group.at(step)],
-        [[session.encode(text) for text in texts] for texts in written.get("recalled", [])],
+    lessons, reasons = _lessons(group, mitigation, written)
+    texts_K = written[step].get("recalled", [])
+    recalled = [[session.encode(text) for text in texts] for texts in texts_K]
+    total_K, trained = _learn(
+        group, mitigation, total_K, lessons, step, more=mitigation.added, recalled=recalled
     )
-    trained = inner_loop.train(
-        session,
-        group.params,
-        lessons,
-        [("init", "continual", *group.name(k, step)) for k in range(len(lessons))],
-        order=("continual", step),
-        count=group.count,
-        bounds=_bounds(session, _added(mitigation)),
-        pasts_K=session.devices.shard(past_K),
-    )
-    finite_K = trained.results_K.finite
-    merged_K = mitigation.merged(group.params, total_K, trained.deltas_K, finite_K, step)
-    total_K = session.devices.shard(merged_K)  # where a continued run puts it
-    results = jax.device_get(trained.results_K)
     checkpoints.save(step, total_K.tree)
     checkpoints.wait()
+    results = jax.device_get(trained.results_K)
     learned = {
         "updates": [
             _describe(results, k, *of) for k, of in enumerate(zip(lessons, reasons, strict=True))
@@ -186,22 +167,59 @@ def _update(
         "real_tokens": trained.tokens.real,
         "computed_tokens": trained.tokens.computed,
     }
-    run.once("learned", key, lambda: learned, stage=of)
+    run.once("learned", key, lambda: learned, stage=mitigation.stage)
     return total_K
 
 
-def _bounds(session: Session, more: int) -> Bounds:
-    """What the inner program is made for, with room for so many more sequences."""
+def _learn(
+    group: Group,
+    mitigation: Mitigation,
+    total_K: Delta,
+    lessons: Sequence[EncodedLesson],
+    step: int,
+    *,
+    more: int,
+    recalled: Sequence[Sequence[Tokens]] = (),
+) -> tuple[Delta, inner_loop.Trained]:
+    """The total deltas with an update in the slot of a step, and what was trained for it.
+
+    Args:
+      more: sequences that a lesson may have beyond those of a self-edit.
+      recalled: see `Mitigation.past`.
+    """
+    session = group.run.session
     own, size = session.bounds, session.settings.inner.batch_size
     steps = own.steps and own.steps + own.epochs * math.ceil(more / size)
-    return Bounds(sequences=own.sequences + more, epochs=own.epochs, steps=steps)
+    prompts = [session.edit_prompt(context) for context in group.at(step)]
+    trained = inner_loop.train(
+        session,
+        group.params,
+        lessons,
+        [("init", *draw) for draw in group.draws("continual", step)],
+        order=("continual", step),
+        count=group.count,
+        bounds=own._replace(sequences=own.sequences + more, steps=steps),
+        pasts_K=session.devices.shard(mitigation.past(total_K, prompts, recalled)),
+    )
+    finite_K = trained.results_K.finite
+    merged_K = mitigation.merged(group.params, total_K, trained.deltas_K, finite_K, step)
+    return session.devices.shard(merged_K), trained  # where a continued run puts them
 
 
-def _added(mitigation: Mitigation) -> int:
-    """The most sequences that a mitigation adds to an update."""
-    own = mitigation.settings
-    replayed = own.replay_sequences if mitigation.has("replay") else 0
-    return replayed + (own.rehearsal_texts if mitigation.has("rehearsal") else 0)
+def learn_at_once(group: Group, steps: Sequence[int], texts: Sequence[Sequence[str]]) -> Delta:
+    """K total deltas with one update from the start, on self-edits of these steps together.
+
+    Args:
+      texts: the self-edits of each step, [step][sequence], for all steps of the group.
+    """
+    session = group.run.session
+    lessons = []
+    for k in range(len(group.sequences)):
+        own = [_lesson(group, k, step, texts[step][k])[0] for step in steps]
+        lessons.append(_with(own[0], _pairs(*own)))
+    unmitigated = Mitigation("none", session.settings.continual)
+    more = session.bounds.sequences * (len(steps) - 1)
+    return _learn(group, unmitigated, nothing(group), lessons, steps[0], more=more)[0]
 
 
 def _describe(
@@ -221,58 +239,39 @@ def _describe(
 
 def _write(group: Group, mitigation: Mitigation, total_K: Delta, step: int) -> Record:
     """The self-edits of a step, and what else the models write for their mitigation, as texts."""
-    session, settings = group.run.session, group.run.session.settings
-    own = mitigation.settings
+    session, own = group.run.session, mitigation.settings
     record = write_edits(group, nothing(group) if own.writer == "start" else total_K, step)
-    if mitigation.has("rehearsal"):
-        style = settings.edits.prompt_style
-        prompt = tokenizer.chat_prompt(session.tokenizer, _SUBJECT, style)
-        record["rehearsed"] = _write_own(group, own, total_K, step, "rehearsal", prompt)
-    if mitigation.has("distill"):
-        prompt = tokenizer.start_of_text(session.tokenizer)
-        record["recalled"] = _write_own(group, own, total_K, step, "distill", prompt)
-    return record
-
-
-def _write_own(
-    group: Group, own: Continual, total_K: Delta, step: int, draw: str, prompt: Tokens
-) -> list[list[str]]:
-    """own.rehearsal_texts texts of each of the group's models after a prompt."""
-    session = group.run.session
-    sample = dataclasses.replace(
+    answer = dataclasses.replace(
         session.settings.edits.sample_settings(session.stop_ids),
         max_new_tokens=own.rehearsal_tokens,
     )
-    return answering.generate(
-        session,
-        group.params,
-        total_K,
-        [[prompt] * own.rehearsal_texts for _ in group.sequences],
-        count=group.count,
-        width=len(prompt),
-        draws=[(draw, *group.name(k, step)) for k in range(len(group.sequences))],
-        sample=sample,
-        at_once=own.rehearsal_texts,
-    )
+
+    def texts(draw: str, prompt: Tokens) -> list[list[str]]:
+        prompts = [[prompt] * own.rehearsal_texts] * len(group.sequences)
+        return _generate(group, total_K, step, prompts, draw, width=len(prompt), sample=answer)
+
+    if mitigation.has("rehearsal"):
+        style = session.settings.edits.prompt_style
+        record["rehearsed"] = texts("rehearsal", session.prompt(_SUBJECT, style))
+    if mitigation.has("distill"):
+        record["recalled"] = texts("distill", tokenizer.start_of_text(session.tokenizer))
+    return record
 
 
 def write_edits(group: Group, total_K: Delta, step: int) -> Record:
     """One self-edit of each sequence's passage at a step, by the group's models: "texts", and for
     readers of the ledger whose they are."""
-    session, settings = group.run.session, group.run.session.settings
+    session, edits = group.run.session, group.run.session.settings.edits
     prompts = [session.edit_prompt(context) for context in group.at(step)]
-    buckets = settings.edits.prompt_buckets
     longest = max(map(len, prompts))
-    written = answering.generate(
-        session,
-        group.params,
+    written = _generate(
+        group,
         total_K,
+        step,
         [[prompt] for prompt in prompts],
-        count=group.count,
-        width=next(bucket for bucket in buckets if bucket >= longest),
-        draws=[("continual", *group.name(k, step)) for k in range(len(prompts))],
-        sample=settings.edits.sample_settings(session.stop_ids),
-        at_once=1,
+        "continual",
+        width=next(bucket for bucket in edits.prompt_buckets if bucket >= longest),
+        sample=edits.sample_settings(session.stop_ids),
         automaton=session.automaton,
     )
     return {
@@ -283,74 +282,83 @@ def write_edits(group: Group, total_K: Delta, step: int) -> Record:
     }
 
 
-def lesson(group: Group, k: int, step: int, text: str) -> EncodedLesson | Refusal:
-    """What a self-edit about a sequence's passage at a step teaches, or why it teaches nothing."""
+def _generate(
+    group: Group,
+    total_K: Delta,
+    step: int,
+    prompts: Sequence[Sequence[Tokens]],
+    draw: str,
+    **how: Any,
+) -> list[list[str]]:
+    """What the group's models write after prompts [sequence][prompt]; see `answering.generate`."""
+    return answering.generate(
+        group.run.session,
+        group.params,
+        total_K,
+        prompts,
+        count=group.count,
+        draws=group.draws(draw, step),
+        at_once=len(prompts[0]),
+        **how,
+    )
+
+
+def _lesson(group: Group, k: int, step: int, text: str) -> tuple[EncodedLesson, str | None]:
+    """What a self-edit about a sequence's passage at a step teaches; or nothing, and why."""
     session, context = group.run.session, group.sequences[k][step]
     read = session.task.read(context, text, 0)
-    return attempt.candidate(session, context, read, index=k, replicate=0).lesson
+    taught = attempt.candidate(session, context, read, index=k, replicate=0).lesson
+    if isinstance(taught, Refusal):
+        return session.lesson(Lesson(sequences=())), taught.reason
+    return taught, None
 
 
-def joined(session: Session, lessons: Sequence[EncodedLesson | Refusal]) -> EncodedLesson:
-    """One lesson with the sequences of all; it is learned as the first one says."""
-    inner_settings = session.settings.inner
-    taught = [one for one in lessons if isinstance(one, EncodedLesson)]
-    first = EncodedLesson(
-        sequences=(),
-        loss_masks=(),
-        learning_rate=inner_settings.learning_rate,
-        epochs=inner_settings.epochs,
-    )
-    if isinstance(lessons[0], EncodedLesson):
-        first = lessons[0]
-    return dataclasses.replace(
-        first,
-        sequences=tuple(s for one in taught for s in one.sequences),
-        loss_masks=tuple(m for one in taught for m in one.loss_masks),
-    )
+def _pairs(*lessons: EncodedLesson) -> list[tuple]:
+    """Their sequences, with the loss mask of each."""
+    return [pair for one in lessons for pair in zip(one.sequences, one.loss_masks, strict=True)]
+
+
+def _with(lesson: EncodedLesson, pairs: Sequence[tuple]) -> EncodedLesson:
+    """These sequences, learned as a lesson says."""
+    sequences, loss_masks = zip(*pairs, strict=True) if pairs else ((), ())
+    return dataclasses.replace(lesson, sequences=sequences, loss_masks=loss_masks)
 
 
 def _lessons(
-    group: Group, mitigation: Mitigation, written: Record, step: int, stage: str
+    group: Group, mitigation: Mitigation, written: Sequence[Record]
 ) -> tuple[list[EncodedLesson], list[str | None]]:
-    """What each sequence learns at a step, and why its self-edit teaches nothing, if so."""
-    run, session = group.run, group.run.session
-    earlier = []
-    for before in range(step):
-        record = run.ledger.find("edits", f"continual {stage}/{before}")
-        assert record is not None, "steps are done in order"
-        earlier.append(record["texts"])
+    """What each sequence learns at the last step, and why its self-edit teaches nothing, if so."""
+    session, step = group.run.session, len(written) - 1
     lessons, reasons = [], []
-    for k, text in enumerate(written["texts"]):
-        own = lesson(group, k, step, text)
-        more = [own]
-        if earlier:
-            old = joined(
-                session, [lesson(group, k, before, of[k]) for before, of in enumerate(earlier)]
-            )
-            seed = (session.settings.seed, zlib.crc32(b"replay"), group.first + k, step)
-            chosen = mitigation.replayed(len(old.sequences), seed=seed)
-            more.append(
-                dataclasses.replace(
-                    old,
-                    sequences=tuple(old.sequences[i] for i in chosen),
-                    loss_masks=tuple(old.loss_masks[i] for i in chosen),
-                )
-            )
-        if mitigation.has("rehearsal") and written["rehearsed"][k]:
-            more.append(session.lesson(Lesson(sequences=tuple(written["rehearsed"][k]))))
-        lessons.append(joined(session, more))
-        reasons.append(own.reason if isinstance(own, Refusal) else None)
+    for k in range(len(group.sequences)):
+        read = [_lesson(group, k, at, of["texts"][k]) for at, of in enumerate(written)]
+        *old, own = [lesson for lesson, _ in read]
+        seed = (session.settings.seed, zlib.crc32(b"replay"), group.first + k, step)
+        pairs = _pairs(own) + mitigation.replayed(_pairs(*old), seed=seed)
+        if mitigation.has("rehearsal"):
+            rehearsed = Lesson(sequences=tuple(written[step]["rehearsed"][k]))
+            pairs += _pairs(session.lesson(rehearsed))
+        lessons.append(_with(own, pairs))
+        reasons.append(read[step][1])
     return lessons, reasons
 
 
-def ask(group: Group, total_K: Delta | None, contexts: Sequence[Context], key: str) -> list[Record]:
-    """What the group's models say of one passage each: {"answers", "scores"}.
+def asked(group: Group, key: str, models: Iterable[tuple[int, Delta | None]]) -> Record:
+    """What the group's models say of the passages at some steps: {"rows": [sequence][step]}.
 
-    Without continual.answers, answers have the question's id and gold_log_likelihood alone.
+    Each is {"answers", "scores"}; without continual.answers, answers have the question's id and
+    gold_log_likelihood alone.
 
     Args:
-      key: names the marks in the ledger.
+      key: names the marks in the ledger, together with the step.
+      models: steps, and K total deltas for each; None is the model that the sequences start from.
     """
+    said = [_ask(group, total_K, group.at(step), f"{key}/{step}") for step, total_K in models]
+    return {"rows": [list(of_sequence) for of_sequence in zip(*said, strict=True)]}
+
+
+def _ask(group: Group, total_K: Delta | None, contexts: Sequence[Context], key: str):
+    """The marks of each of the group's models on a passage of its own."""
     run, session = group.run, group.run.session
     exams = [session.exam(context, "adapted") for context in contexts]
     how = {"count": group.count, "width": group.width}
@@ -358,62 +366,24 @@ def ask(group: Group, total_K: Delta | None, contexts: Sequence[Context], key: s
         said = answering.ask(session, group.params, total_K, exams, **how)
         stage = Stage(kind="continual", what=key)
         return attempt.mark(run, key, list(zip(contexts, said, strict=True)), stage)
-    scored = answering.score(session, group.params, total_K, exams, **how)
     return [
-        {
-            "answers": [
-                {"question": question, "gold_log_likelihood": value}
-                for question, value in of.items()
-            ],
-            "scores": {"gold_log_likelihood": None if None in of.values() else mean(of.values())},
-        }
-        for of in scored
+        rewards.with_likelihoods({"answers": [{"question": id} for id in of], "scores": {}}, of)
+        for of in answering.score(session, group.params, total_K, exams, **how)
     ]
 
 
 def unrelated_losses(group: Group, total_K: Delta | None) -> list[float | None]:
     """The mean loss of each of the group's models on the unrelated texts, in nats a token."""
     count, texts = len(group.sequences), group.unrelated
-    prompts = [[tokens[:1] for tokens in texts]] * count
-    rests = [[tokens[1:] for tokens in texts]] * count
     found = answering.gold_log_likelihoods(
         group.run.session,
         group.params,
         total_K,
-        prompts,
-        rests,
+        [[tokens[:1] for tokens in texts]] * count,
+        [[tokens[1:] for tokens in texts]] * count,
         count=group.count,
         width=1,
-        max_gold_tokens=max(len(tokens) for tokens in texts) - 1,
+        max_gold_tokens=max(map(len, texts)) - 1,
     )
-    tokens = sum(len(rest) for rest in rests[0])
-    return [
-        None if None in of else -float(np.sum([v for v in of if v is not None])) / tokens
-        for of in found
-    ]
-
-
-def learn_at_once(group: Group, steps: Sequence[int], texts: Sequence[Sequence[str]]) -> Delta:
-    """K total deltas with one update from the start, on self-edits of these steps together.
-
-    Args:
-      texts: the self-edits of each step, [step][sequence], for all steps of the group.
-    """
-    session, start_K = group.run.session, nothing(group)
-    unmitigated = Mitigation("none", session.settings.continual)
-    lessons = [
-        joined(session, [lesson(group, k, at, texts[at][k]) for at in steps])
-        for k in range(len(group.sequences))
-    ]
-    trained = inner_loop.train(
-        session,
-        group.params,
-        lessons,
-        [("init", "continual", *group.name(k, steps[0])) for k in range(len(lessons))],
-        order=("continual", steps[0]),
-        count=group.count,
-        bounds=_bounds(session, session.bounds.sequences * (len(steps) - 1)),
-        pasts_K=session.devices.shard(unmitigated.past(start_K, [], [])),
-    )
-    finite_K = trained.results_K.finite
-    return unmitigated.merged(group.params, start_K, trained.deltas_K, finite_K, steps[0])
+    tokens = sum(len(text) - 1 for text in texts)
+    return [None if None in of else -float(np.sum(of)) / tokens for of in found]  # type: ignore[arg-type]

@@ -115,7 +115,7 @@ def reference(loss_and_gradient, delta, problem, hparams, schedule):
     losses, taken = [], 0
     ranks_SxB = schedule.ranks_KxSxB.max(axis=0)  # those of the group; it may lack some
     for rank in ranks_SxB[: int(schedule.num_steps), 0]:
-        if rank >= problem.num_sequences or taken == hparams.num_steps:
+        if rank >= (problem.lengths_N > 0).sum() or taken == hparams.num_steps:
             losses.append(None)
             continue
         tree = jax.tree.unflatten(structure, [leaf.astype(np.float32) for leaf in leaves])

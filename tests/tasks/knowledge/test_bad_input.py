@@ -3,10 +3,10 @@
 import dataclasses
 import json
 
+import cut_lessons
 import pytest
 from knowledge_tasks import knowledge_task
 
-from seal_jax.core import batching
 from seal_jax.judges.local import grade
 from seal_jax.runs import json_file
 from seal_jax.tasks import splits
@@ -132,7 +132,7 @@ def test_what_is_cut_off_long_sequences_is_counted(tmp_path, edit_format):
     task = _task(tmp_path, ("Long", LONG, [_qa("1", "Which?", "word9")]), **options)
     context = task.contexts("train")[0]
     giant = "Rome fell. " * 50_000
-    found = batching.trim(
+    found = cut_lessons.cut(
         _tokens(task.sequences(context, giant)), max_sequences=64, max_tokens=2048
     )
     # The title is a word of both: 100,001 of the edit and 10,001 of the passage.
@@ -146,7 +146,7 @@ def test_of_too_many_lines_the_first_and_the_passage_stay(tmp_path):
     sequences = task.sequences(context, "\n".join(f"{i}. fact" for i in range(1, 501)))
     assert len(sequences) == 501
     words = [sequence.split() for sequence in sequences]
-    found = batching.trim(words, max_sequences=64, max_tokens=2048)
+    found = cut_lessons.cut(words, max_sequences=64, max_tokens=2048)
     assert (found.dropped_sequences, found.dropped_tokens) == (437, 0)
     assert found.sequences[62] == ("Good", "0", "63.", "fact")
     assert found.sequences[63] == ("Good", "0", "Rome", "0", "fell.")
@@ -157,8 +157,8 @@ def test_self_edits_that_say_nothing_take_no_step(tmp_path, self_edit):
     for edit_format in WRITTEN:
         task = _task(tmp_path, _good(), edit_format=edit_format)
         sequences = task.sequences(task.contexts("train")[0], self_edit)
-        found = batching.trim(_tokens(sequences), max_sequences=4, max_tokens=8)
-        assert found == batching.Trimmed((), 0, 0)
+        found = cut_lessons.cut(_tokens(sequences), max_sequences=4, max_tokens=8)
+        assert found.sequences == () and found.dropped_sequences == found.dropped_tokens == 0
 
 
 def test_other_scripts_come_through_unchanged(tmp_path):
