@@ -272,8 +272,8 @@ class Plan(_Json, Configured):
 
         if getattr(self.module, "COMMAND", "") == "continual":
             raise UsageError(
-                "plan knows rounds of ReST-EM, and this config is one of `continual`, which samples, "
-                "trains and merges a passage at a time: its memory and time are not planned."
+                "plan knows rounds of ReST-EM, and this config is one of `continual`, which "
+                "samples, trains and merges a passage at a time: its memory and time are not planned."
             )
         opened_model.enable_compilation_cache()
         lengths = self.given(*vars(workload.Workload()).keys() & vars(self))

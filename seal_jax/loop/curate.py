@@ -72,9 +72,11 @@ def _curate(run: Run, split: Split, on: On) -> dict[str, Any]:
     policies = {"base": Policy(run, 0)}
     lessons = Sources(run, policies, asked, split).of(Arm(label="", source="oracle"))
     candidates = attempt.candidates(session, asked, [of[:1] for of in lessons])
-    stage, width = Stage(kind="curate"), session.width(asked)
-    records, tokens = attempt.attempt(run, policies["base"], candidates, stage=stage, width=width)
-    by_id = {record["context"]: record for record in records}
+    stage = Stage(kind="curate")
+    records, tokens = attempt.attempt(
+        run, policies["base"], candidates, stage=stage, width=session.width(asked)
+    )
+    by_id = dict(zip((context.id for context in asked), records, strict=True))
     metrics = [metric.name for metric in task.metrics]
     of_each = {
         context.id: _summary([by_id[one.id] for one in practice[context.id]], metrics)

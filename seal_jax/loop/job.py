@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 
@@ -15,6 +15,14 @@ from seal_jax.runs import run_dir, storage
 from seal_jax.runs.ledger import Ledger
 from seal_jax.runtime import hosts, metrics
 from seal_jax.settings import Settings, config_dict
+
+
+class How(TypedDict, total=False):
+    """How a job is run, beside what it computes; see `run_job`."""
+
+    overwrite: bool
+    quiet: bool
+    reuse: Sequence[str]
 
 
 def run_job(
@@ -58,14 +66,12 @@ def run_job(
         )
         opened = session.open_session(settings)
         joined.barrier("the model is loaded")
-        records = stack.enter_context(Ledger(f"{workdir}/ledger", hosts=joined))
-        writers = None
+        path, writers = storage.locate(workdir), None
+        records = stack.enter_context(Ledger(path / "ledger", hosts=joined))
         if directory:
             writers = stack.enter_context(metrics.open_writers(settings.metrics, workdir, resolved))
-        checkpoints_path = storage.locate(f"{workdir}/checkpoints")
-        with Run(
-            opened, records, checkpoints_path, quiet or joined.rank > 0, writers, joined, reuse
-        ) as run:
+        quiet = quiet or joined.rank > 0
+        with Run(opened, records, path / "checkpoints", quiet, writers, joined, reuse) as run:
             start = time.perf_counter()
             if directory and directory.resumed:
                 run.say(f"continuing the run in {workdir}: {len(records)} units of work are done")
@@ -76,17 +82,12 @@ def run_job(
             if run.ungraded:
                 results |= {"incomplete": run.incomplete}
             run.seconds["total"] = time.perf_counter() - start
-        results |= {
-            "seed": settings.seed,
-            "model": opened.source,
-            "versions": versions(),
-            "config": resolved,
-        }
-        seconds = {name: round(value, 3) for name, value in run.seconds.items()}
+        about = {"seed": settings.seed, "model": opened.source, "versions": versions()}
+        results |= about | {"config": resolved}
         if directory:
-            run_dir.write_json(
-                directory.timing_path, {"seconds": seconds, "resumed": directory.resumed}
-            )
+            seconds = {name: round(value, 3) for name, value in run.seconds.items()}
+            timing = {"seconds": seconds, "resumed": directory.resumed}
+            run_dir.write_json(directory.timing_path, timing)
             run_dir.write_json(directory.results_path, results)
             run.say(f"\nresults: {directory.results_path}")
     return results

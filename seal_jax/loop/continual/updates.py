@@ -306,8 +306,7 @@ def _generate(
 def _lesson(group: Group, k: int, step: int, text: str) -> tuple[EncodedLesson, str | None]:
     """What a self-edit about a sequence's passage at a step teaches; or nothing, and why."""
     session, context = group.run.session, group.sequences[k][step]
-    read = session.task.read(context, text, 0)
-    taught = attempt.candidate(session, context, read, index=k, replicate=0).lesson
+    taught = session.lesson(session.task.read(context, text, 0))
     if isinstance(taught, Refusal):
         return session.lesson(Lesson(sequences=())), taught.reason
     return taught, None
