@@ -37,7 +37,7 @@ def open_task(settings: Settings) -> Task:
     """The run's task. Where the lengths of its texts are known, its data need not be there.
 
     Raises:
-      SettingsError, DataError, ArcError: as `registry.open_task` does.
+      SettingsError, DataError: as `registry.open_task` does.
     """
     known = getattr(registry.task_class(settings), "typical_lengths", None)
     if known is None:

@@ -1,28 +1,112 @@
-"""Strict JSON values and files: the same value always gives the same bytes, and comes back equal.
+"""JSON values and files: the same value always gives the same bytes, and comes back equal.
 
-Whatever a run writes as JSON (ledger segments, config.json, results.json) passes through here, so
-that a value read back after a restart is the value that was written: floats keep every bit, keys
-are strings, and anything that JSON would change or cannot hold is refused where it was written, not
-where it is read.
+What somebody else wrote comes in by `read` and `decode`, which bound its size and its depth and
+refuse with a sentence. Whatever a run writes as JSON (ledger segments, config.json, results.json)
+passes through `encode`, so that a value read back after a restart is the value that was written:
+floats keep every bit, keys are strings, and anything that JSON would change or cannot hold is
+refused where it was written, not where it is read.
 """
 
 import errno
+import functools
 import json
 import math
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from seal_jax.runs import storage
+from seal_jax.runs import storage, text_file
+from seal_jax.runs.text_file import FileError
 
+_MOST_LEVELS = 100  # far above what any format here takes
 _TEMPORARY = re.compile(r"\.tmp-\d+-[0-9a-f]{8}")
 # What file systems without hard links answer.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
+
+
+def read(
+    path: str | os.PathLike[str] | Traversable,
+    *,
+    error: type[ValueError] = FileError,
+    expected: str = "",
+    unique: bool = False,
+    lines: bool = False,
+    max_bytes: int = text_file.MAX_BYTES,
+) -> Any:
+    """The value in a JSON file that somebody else wrote.
+
+    Args:
+      path, max_bytes: see `text_file.read`.
+      error, expected, unique: see `decode`.
+      lines: a file of JSON lines is the list of their values.
+
+    Raises:
+      error: the file cannot be read, or see `decode`.
+    """
+    text = text_file.read(path, error=error, expected=expected, max_bytes=max_bytes)
+    decoded = functools.partial(decode, error=error, expected=expected, unique=unique)
+    if lines and _is_lines(text):
+        return [decoded(line, where) for where, line in numbered(text, path)]
+    return decoded(text, str(path))
+
+
+def numbered(text: str, path: object) -> Iterator[tuple[str, str]]:
+    """The lines of a text that are not blank, each with its place ("FILE, line 3")."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield f"{path}, line {number}", line
+
+
+def decode(
+    text: str | bytes,
+    where: str,
+    *,
+    error: type[ValueError] = FileError,
+    expected: str = "",
+    unique: bool = False,
+) -> Any:
+    """The value of a JSON text that somebody else wrote.
+
+    Args:
+      text: bytes are UTF-8, or as their byte-order mark says.
+      where: the file and the place in it, which begin a message.
+      error: what is raised.
+      expected: what should be there, for the message.
+      unique: refuse an object that has a key twice; otherwise the last one counts.
+
+    Raises:
+      error: not JSON, nested more than 100 deep, or a number of some thousand digits.
+
+    >>> decode('{"a": [1]}', "a.json")
+    {'a': [1]}
+    >>> decode("{", "a.json", expected="an object of tasks")
+    Traceback (most recent call last):
+    seal_jax.runs.text_file.FileError: a.json: not JSON: Expecting property name enclosed in \
+double quotes at line 1, column 2; expected an object of tasks.
+    """
+    if isinstance(text, bytes):
+        text = text_file.decode(text, where, error=error)
+    also = f"; expected {expected}" if expected else ""
+    try:
+        value = json.loads(text, object_pairs_hook=_unique if unique else None)
+        if not _is_deep(value):
+            return value
+    except json.JSONDecodeError as why:
+        place = f"line {why.lineno}, column {why.colno}"
+        raise error(f"{where}: not JSON: {why.msg} at {place}{also}.") from None
+    except _RepeatedKeyError as why:
+        raise error(f"{where}: {why}") from None
+    except RecursionError:
+        pass
+    except ValueError:  # Python refuses integers of more than some thousand digits
+        raise error(f"{where}: the JSON holds a number with too many digits{also}.") from None
+    raise error(f"{where}: the JSON is nested more than {_MOST_LEVELS} deep{also}.")
 
 
 def encode(value: Any, *, indent: int | None = None) -> str:
@@ -81,6 +165,56 @@ def remove_temporaries(folder: str | os.PathLike[str]) -> list[Path]:
 def is_temporary(name: str) -> bool:
     """Whether `name` is one that `write_json` and `create_json` give their unfinished files."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def kind(value: Any) -> str:
+    """A JSON value in words, for a message.
+
+    >>> kind({}), kind([1]), kind(None), kind("x")
+    ('an object', 'a list', 'null', "'x'")
+    """
+    words = {dict: "an object", list: "a list", tuple: "a list", type(None): "null"}
+    return words.get(type(value), repr(value)[:40])
+
+
+def _is_lines(text: str) -> bool:
+    """Whether the first line is a JSON object, and others follow."""
+    first, _, rest = text.strip().partition("\n")
+    if not rest or not first.startswith("{"):
+        return False
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+class _RepeatedKeyError(Exception):
+    """An object has a key twice: one of the two values would be lost."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _RepeatedKeyError(f"an object has the key {twice!r} twice; remove one of them.")
+    return made
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a parsed value has more levels than are allowed; no recursion."""
+    level = [value]
+    for _ in range(_MOST_LEVELS + 1):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _check(value: Any, place: str) -> None:

@@ -120,16 +120,14 @@ class Task:
     @property
     def preface(self) -> str:
         """What goes before `edit_prompt`: it asks for directives where the settings want some."""
-        names = self.settings.edits.directives
-        return directives_lib.preface(names, self._limits) if names else ""
+        return directives_lib.preface(self._names, self._limits) if self._names else ""
 
     @property
     def grammar(self) -> Grammar | None:
         """What the self-edit is held to while it is sampled."""
-        names = self.settings.edits.directives
-        if not names or not self.settings.directives.constrained:
+        if not self._names or not self.settings.directives.constrained:
             return None
-        return Grammar(directives_lib.regex(names, self._limits), "head")
+        return Grammar(directives_lib.regex(self._names, self._limits), "head")
 
     def read(self, context: Context, self_edit: str, draw: int) -> Lesson | Refusal:
         """The lesson of a self-edit.
@@ -137,11 +135,8 @@ class Task:
         Args:
           draw: number of the inner loop, for a domain that draws its training data.
         """
-        names = self.settings.edits.directives
-        if not names:
-            return self.read_body(context, self_edit)
         try:
-            said, body = directives_lib.split(self_edit, names, self._limits)
+            said, body = self._split(self_edit)
         except directives_lib.HeadError as error:
             return Refusal(f"not directives: {error}")
         return self.read_body(context, body, said)
@@ -151,15 +146,13 @@ class Task:
         sequences = tuple(self.sequences(context, body))
         if not sequences:
             return Refusal(NO_TEXT, invalid=False)
-        names = self.settings.edits.directives
-        head = directives_lib.write(said, names) if said else ""
+        head = directives_lib.write(said, self._names) if said else ""
         return Lesson(sequences=sequences, directives=said, head=head)
 
     def body(self, self_edit: str) -> str:
         """A self-edit without its directives; all of it where it has none."""
-        names = self.settings.edits.directives
         try:
-            return directives_lib.split(self_edit, names, self._limits)[1] if names else self_edit
+            return self._split(self_edit)[1]
         except directives_lib.HeadError:
             return self_edit
 
@@ -169,7 +162,7 @@ class Task:
         Raises:
           HeadError: none, or others than the settings allow.
         """
-        return directives_lib.split(head, self.settings.edits.directives, self._limits)[0]
+        return self._split(head)[0]
 
     def sequences(self, context: Context, body: str) -> Sequence[Sequence_]:
         """The training sequences of a self-edit; none where it says nothing."""
@@ -207,18 +200,14 @@ class Task:
             "passage_steps": sources.ContextAsOften(self),
             "teacher": sources.Teacher(self),
         }
-        if self.settings.edits.directives:
-            found |= {
-                "random": sources.RandomDirectives(self),
-                "fixed": sources.BestDirectives(self),
-                "oracle": sources.OracleDirectives(self),
-            }
+        if self._names:
+            found |= sources.directed(self)
         return found
 
     @property
     def directs(self) -> bool:
         """Whether self-edits say how they are learned."""
-        return bool(self.settings.edits.directives)
+        return bool(self._names)
 
     def describe(self, lessons: Sequence[Sequence[Lesson | Refusal]]) -> dict[str, Any]:
         """What directives an editor writes, as figures."""
@@ -307,6 +296,12 @@ class Task:
                 answer = Answered(dict(reversed(of))[text], question.text, question.answer, text)
             found.append((id, answer, dict(votes) if len(of) > 1 else {}))
         return found
+
+    def _split(self, self_edit: str) -> tuple[Directives, str]:
+        """The directives of a self-edit, where the settings want some, and the rest."""
+        if not self._names:
+            return _NONE, self_edit
+        return directives_lib.split(self_edit, self._names, self._limits)
 
     @property
     def _names(self) -> Sequence[str]:

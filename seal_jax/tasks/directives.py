@@ -74,34 +74,29 @@ class Limits:
             )
         return found
 
-    def check_rate(self, rate: Any, name: str = "learning_rate") -> float:
-        """The learning rate, if it is one within the limits.
+    def check(self, name: str, value: Any, key: str = "") -> Any:
+        """The value of a directive, if it is one within the limits.
+
+        Args:
+          name: of `NAMES`.
+          value: as JSON has it.
+          key: what it is called, if otherwise.
 
         Raises:
           HeadError: it is not.
         """
-        if isinstance(rate, bool) or not isinstance(rate, int | float):
-            raise HeadError(f"{name} must be a number, not {shown(rate)}.")
-        if not self.min_learning_rate <= rate <= self.max_learning_rate:
-            raise HeadError(
-                f"{name} must be from {rate_text(self.min_learning_rate)} to "
-                f"{rate_text(self.max_learning_rate)}, not {shown(rate)}."
-            )
-        return float(rate)
+        whole = name == "epochs"
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            expected = "an integer" if whole else "a number"
+            raise HeadError(f"{key or name} must be {expected}, not {shown(value)}.")
+        if not getattr(self, f"min_{name}") <= value <= getattr(self, f"max_{name}"):
+            raise HeadError(f"{key or name} must be {self.said(name)}, not {shown(value)}.")
+        return value if whole else float(value)
 
-    def check_epochs(self, epochs: Any, name: str = "epochs") -> int:
-        """The number of epochs, if it is one within the limits.
-
-        Raises:
-          HeadError: it is not.
-        """
-        if isinstance(epochs, bool) or not isinstance(epochs, int):
-            raise HeadError(f"{name} must be an integer, not {shown(epochs)}.")
-        if not self.min_epochs <= epochs <= self.max_epochs:
-            raise HeadError(
-                f"{name} must be from {self.min_epochs} to {self.max_epochs}, not {shown(epochs)}."
-            )
-        return epochs
+    def said(self, name: str) -> str:
+        """The limits of a directive in words: "from 1 to 10"."""
+        low, high = (_text(name, getattr(self, f"{end}_{name}")) for end in ("min", "max"))
+        return f"from {low} to {high}"
 
 
 def preface(names: Sequence[str], limits: Limits) -> str:
@@ -119,16 +114,13 @@ to train on the rest of the answer: epochs from 1 to 10. The rest begins on the 
         learning_rate=min(max(rate, low), high),
         epochs=(limits.min_epochs + limits.max_epochs) // 2,
     )
-    ranges = {
-        "learning_rate": f"a learning rate from {rate_text(limits.min_learning_rate)} to "
-        f"{rate_text(limits.max_learning_rate)}",
-        "epochs": f"epochs from {limits.min_epochs} to {limits.max_epochs}",
-    }
+    words = {"learning_rate": "a learning rate", "epochs": "epochs"}
     head = write(example, names)
+    ranges = " and ".join(f"{words[name]} {limits.said(name)}" for name in names)
     return (
         f"The answer to what follows begins with one line of JSON, such as {head}, "
         f"which says how to train on the rest of the answer: "
-        f"{' and '.join(ranges[name] for name in names)}. The rest begins on the next line.\n\n"
+        f"{ranges}. The rest begins on the next line.\n\n"
     )
 
 
@@ -138,9 +130,8 @@ def write(directives: Directives, names: Sequence[str]) -> str:
     >>> write(Directives(learning_rate=0.00015, epochs=2), NAMES)
     '{"learning_rate": 1.5e-4, "epochs": 2}'
     """
-    texts = {"learning_rate": rate_text(directives.learning_rate or 0.0)}
-    texts["epochs"] = str(directives.epochs)
-    return "{" + ", ".join(f'"{name}": {texts[name]}' for name in names) + "}"
+    fields = [f'"{name}": {_text(name, getattr(directives, name))}' for name in names]
+    return "{" + ", ".join(fields) + "}"
 
 
 def regex(names: Sequence[str], limits: Limits) -> str:
@@ -151,11 +142,13 @@ def regex(names: Sequence[str], limits: Limits) -> str:
     >>> regex(("epochs",), Limits(max_epochs=3))
     '\\\\{"epochs": (1|2|3)\\\\}\\\\n'
     """
-    values = {
-        "learning_rate": [rate_text(rate) for rate in limits.learning_rates()],
-        "epochs": [str(n) for n in range(limits.min_epochs, limits.max_epochs + 1)],
+    values: dict[str, Iterable[float]] = {
+        "learning_rate": limits.learning_rates(),
+        "epochs": range(limits.min_epochs, limits.max_epochs + 1),
     }
-    fields = ", ".join(f'"{name}": ({"|".join(values[name])})' for name in names)
+    fields = ", ".join(
+        f'"{name}": ({"|".join(_text(name, value) for value in values[name])})' for name in names
+    )
     return rf"\{{{fields}\}}\n"
 
 
@@ -171,30 +164,22 @@ def split(self_edit: str, names: Sequence[str], limits: Limits) -> tuple[Directi
     """
     head, _, body = self_edit.lstrip().partition("\n")
     try:
-        found = json.loads(head, object_pairs_hook=_pairs)
+        found = json.loads(head, object_pairs_hook=unique)
     except HeadError:
         raise
     except (ValueError, RecursionError):
         raise HeadError("the first line is not JSON.") from None
     if not isinstance(found, dict) or found.keys() != set(names):
         raise HeadError(f"the first line must be an object of {', '.join(names)}.")
-    return Directives(
-        learning_rate=limits.check_rate(found["learning_rate"])
-        if "learning_rate" in names
-        else None,
-        epochs=limits.check_epochs(found["epochs"]) if "epochs" in names else None,
-    ), body
+    return Directives(**{name: limits.check(name, found[name]) for name in names}), body
 
 
 def random(names: Sequence[str], limits: Limits, seed: Sequence[int]) -> Directives:
     """Directives drawn evenly from the canonical ones; they follow from the seed alone."""
     generator = np.random.default_rng(list(seed))
-    rate = float(generator.choice(limits.learning_rates()))
-    epochs = int(generator.integers(limits.min_epochs, limits.max_epochs + 1))
-    return Directives(
-        learning_rate=rate if "learning_rate" in names else None,
-        epochs=epochs if "epochs" in names else None,
-    )
+    drawn: dict[str, Any] = {"learning_rate": float(generator.choice(limits.learning_rates()))}
+    drawn["epochs"] = int(generator.integers(limits.min_epochs, limits.max_epochs + 1))
+    return Directives(**{name: drawn[name] for name in names})
 
 
 def describe(lessons: Iterable[Iterable[Lesson | Refusal]]) -> dict[str, Any]:
@@ -228,11 +213,22 @@ def said(found: Mapping[str, Any]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for `json.loads`.
+
+    Raises:
+      HeadError: it has a key twice.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise HeadError("the first line gives a key twice.")
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise HeadError(f"the key {shown(twice)} is given twice.")
     return found
+
+
+def _text(name: str, value: float) -> str:
+    return rate_text(value) if name == "learning_rate" else str(value)
 
 
 def rate_text(rate: float) -> str:

@@ -15,11 +15,18 @@ Passage = Literal["once", "per_completion", "none"]
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """One downstream question of a context, with its gold answer ("" where there is none)."""
+    """One downstream question of a context.
+
+    Attributes:
+      id: unique in the task's data.
+      text, answer: the question, and its gold answer ("" where there is none).
+      golds: all gold answers, where the data has several; `answer` is the first.
+    """
 
     id: str
     text: str
     answer: str
+    golds: tuple[str, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,7 +291,7 @@ class Verdict:
         answer or the judge's reply says.
 
     >>> Verdict(correct=None, empty=False, reason="the judge gave no answer")
-    Verdict(correct=None, empty=False, reason='the judge gave no answer')
+    Verdict(correct=None, empty=False, reason='the judge gave no answer', retry=False)
     """
 
     correct: bool | None
@@ -297,11 +304,6 @@ class Verdict:
             raise ValueError("an ungraded verdict (correct=None) needs the reason why.")
         if self.correct is not None and self.retry:
             raise ValueError("only an ungraded verdict (correct=None) can be asked for again.")
-
-    def __repr__(self) -> str:
-        why = f", reason={self.reason!r}" if self.reason is not None else ""
-        again = ", retry=True" if self.retry else ""
-        return f"Verdict(correct={self.correct}, empty={self.empty}{why}{again})"
 
 
 @dataclasses.dataclass(frozen=True)

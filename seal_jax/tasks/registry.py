@@ -23,7 +23,7 @@ def open_task(settings: Settings) -> Task:
     Raises:
       SettingsError: there is none, a part of it is missing or of another type than
         `tasks.base.Task` says, or its contexts cannot be told apart.
-      DataError, ArcError: its data cannot be used, or its splits share a title or a text.
+      DataError: its data cannot be used, or its splits share a title or a text.
     """
     task = task_class(settings)(settings)
     if settings.task not in KNOWN:

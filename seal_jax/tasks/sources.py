@@ -23,6 +23,7 @@ from seal_jax.tasks.protocol import (
     Refusal,
     Request,
     Sequence_,
+    Source,
     Teach,
 )
 
@@ -114,75 +115,88 @@ class Teacher:
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomDirectives:
-    """The base model's self-edits under directives drawn evenly from the valid ones."""
+class Directed:
+    """Self-edits under directives that no editor wrote.
 
-    task: "Task"
-    label: str = "base's self-edit, random directives"
+    Attributes:
+      label: for tables.
+      choose: (context, m) -> its directives.
+      lesson: (context, directives, self-edit, m) -> its lesson.
+      edits: whether it is of the base model's self-edits; the text is "" otherwise.
+    """
 
-    def lessons(self, contexts: Sequence[Context], count: int) -> Asking[Lessons]:
-        edits = yield BaseEdits()
+    label: str
+    choose: Callable[[Context, int], Any]
+    lesson: Callable[[Context, Any, str, int], Lesson | Refusal]
+    edits: bool = True
+
+    def lessons(self, contexts: Sequence[Context], count: int) -> Generator[Request, Any, Lessons]:
+        texts = (yield BaseEdits()) if self.edits else [[""] * count for _ in contexts]
         return [
-            [
-                self.task.read_body(context, self.task.body(text), self._drawn(context, m))
-                for m, text in enumerate(of_context)
-            ]
-            for context, of_context in zip(contexts, edits, strict=True)
+            [self.lesson(context, self.choose(context, m), text, m) for m, text in enumerate(of)]
+            for context, of in zip(contexts, texts, strict=True)
         ]
 
     def together(
         self, contexts: Sequence[Context], count: int, passage: Passage
     ) -> Asking[list[Sequence_]]:
-        raise ValueError("directives are those of one context: they cannot be learned together.")
-
-    def _drawn(self, context: Context, m: int) -> Directives:
-        settings = self.task.settings
-        seed = (settings.seed, zlib.crc32(b"directives"), zlib.crc32(context.id.encode()), m)
-        return directives.random(settings.edits.directives, settings.directives.limits(), seed)
+        raise SettingsError(
+            f"{self.label}: directives are those of one context, so several contexts cannot be "
+            "learned together."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class OracleDirectives(RandomDirectives):
-    """The base model's self-edits under the directives that the settings name."""
+class BestDirected(Directed):
+    """Self-edits under those of some directives that earn the most in training.
 
-    label: str = "base's self-edit, oracle directives"
-
-    def _drawn(self, context: Context, m: int) -> Directives:
-        return _head(self.task, "oracle", self.task.settings.directives.oracle)
-
-
-@dataclasses.dataclass(frozen=True)
-class BestDirectives(RandomDirectives):
-    """The base model's self-edits under those of some directives that earn the most in training."""
-
-    label: str = "base's self-edit, best fixed directives"
-
-    def lessons(self, contexts: Sequence[Context], count: int) -> Asking[Lessons]:
-        settings = self.task.settings
-        heads = settings.directives.fixed
-        if not heads:
-            raise SettingsError("the arm 'fixed' chooses among some heads: give directives.fixed.")
-        offered = [_head(self.task, "fixed", head) for head in heads]
-        options = tuple(directives.write(one, settings.edits.directives) for one in offered)
-
-        def lesson(context: Context, option: int, self_edit: str) -> Lesson | Refusal:
-            return self.task.read_body(context, self.task.body(self_edit), offered[option])
-
-        best = yield Best(options, lesson, edits=True)
-        edits = yield BaseEdits()
-        return [
-            [lesson(context, best, text) for text in of_context]
-            for context, of_context in zip(contexts, edits, strict=True)
-        ]
-
-
-def _head(task: "Task", name: str, head: str) -> Directives:
-    """The directives of a head that the settings name.
-
-    Raises:
-      SettingsError: it cannot be followed.
+    Attributes:
+      choose: (context, index) -> the directives that are offered.
+      lines: the offered, as they are written in records.
+      setting: that offers them.
     """
-    try:
-        return task.directives_of(head)
-    except directives.HeadError as error:
-        raise SettingsError(f"directives.{name} has {head!r}: {error}") from None
+
+    lines: Callable[[], Sequence[str]] = tuple
+    setting: str = "directives.fixed"
+
+    def lessons(self, contexts: Sequence[Context], count: int) -> Generator[Request, Any, Lessons]:
+        def lesson(context: Context, option: int, self_edit: str) -> Lesson | Refusal:
+            return self.lesson(context, self.choose(context, option), self_edit, 0)
+
+        lines = tuple(self.lines())
+        if not lines:
+            raise SettingsError(f"the arm 'fixed' chooses the best of some: give {self.setting}.")
+        best = yield Best(lines, lesson, self.edits)
+        chosen = dataclasses.replace(self, choose=lambda context, _: self.choose(context, best))
+        return (yield from Directed.lessons(chosen, contexts, count))
+
+
+def directed(task: "Task") -> dict[str, Source]:
+    """The base model's self-edits under other directives than their own, by the arm's name."""
+    settings, own = task.settings, task.settings.directives
+    names = settings.edits.directives
+
+    def drawn(context: Context, m: int) -> Directives:
+        seed = (settings.seed, zlib.crc32(b"directives"), zlib.crc32(context.id.encode()), m)
+        return directives.random(names, own.limits(), seed)
+
+    def named(setting: str, head: str) -> Directives:
+        try:
+            return task.directives_of(head)
+        except directives.HeadError as error:
+            raise SettingsError(f"directives.{setting} has {head!r}: {error}") from None
+
+    def lines() -> list[str]:
+        return [directives.write(named("fixed", head), names) for head in own.fixed]
+
+    def lesson(context: Context, said: Directives, self_edit: str, m: int) -> Lesson | Refusal:
+        return task.read_body(context, task.body(self_edit), said)
+
+    label = "base's self-edit, {} directives".format
+    return {
+        "random": Directed(label("random"), drawn, lesson),
+        "fixed": BestDirected(
+            label("best fixed"), lambda _, i: named("fixed", own.fixed[i]), lesson, lines=lines
+        ),
+        "oracle": Directed(label("oracle"), lambda *_: named("oracle", own.oracle), lesson),
+    }

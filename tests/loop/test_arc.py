@@ -29,8 +29,8 @@ from seal_jax.runs.ledger import Ledger
 from seal_jax.settings import Continual, SettingsError
 from seal_jax.tasks import registry
 from seal_jax.tasks.arc import recipe
-from seal_jax.tasks.arc.arc import ArcError
 from seal_jax.tasks.protocol import Refusal
+from seal_jax.tasks.splits import DataError
 
 ARMS = (
     "base",
@@ -462,7 +462,7 @@ def test_refusals(settings, change, tasks, tmp_path):
     unknown = change(settings, {"few_shot.eval_tasks": ("e0", "x9")})
     with pytest.raises(SettingsError, match=r"few_shot\.eval_tasks names 'x9'"):
         session_lib.open_session(unknown)
-    with pytest.raises(ArcError, match="nowhere"):
+    with pytest.raises(DataError, match="nowhere"):
         session_lib.open_session(change(settings, {"few_shot.train": "nowhere"}))
     with pytest.raises(ValueError, match="at least 2"):
         session_lib.open_session(change(settings, {"edits.max_new_tokens": 20}))

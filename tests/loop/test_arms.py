@@ -220,7 +220,7 @@ def test_self_edits_of_another_run_are_used_again(finished, settings, change, tm
 
 def test_the_entity_graph_writes_about_pairs_and_triples(settings, change, tmp_path, monkeypatch):
     """With the entities that the tiny model cannot name."""
-    names = entity_graph.Entities(names=("river", "mills", "red tower"))
+    names = ["river", "mills", "red tower"]
     monkeypatch.setattr(entity_graph, "parse_entities", lambda *_, **__: names)
     few = {
         "evaluation.arms": ("entity_graph",),
@@ -240,7 +240,7 @@ def test_the_entity_graph_writes_about_pairs_and_triples(settings, change, tmp_p
         ]
         trials = _trials(found, "eval entity_graph")
     assert len(written) == len(set(written)) == 2 * 3
-    assert all(any(name in one for name in names.names) for one in written)
+    assert all(any(name in one for name in names) for one in written)
     assert sum("river, mills and red tower" in one for one in written) == 2
     # Three texts and the passage; a text of white space only is none.
     assert [trial["sequences"] for trial in trials.values()] == [4, 4]

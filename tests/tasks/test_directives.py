@@ -162,7 +162,7 @@ _LONG = "9" * 5000
         ("{}", "must be an object of learning_rate, epochs"),
         ('{"epochs": 4}', "must be an object of learning_rate, epochs"),
         (HEAD[:-1] + ', "rank": 8}', "must be an object of learning_rate, epochs"),
-        (HEAD[:-1] + ', "epochs": 4}', "gives a key twice"),
+        (HEAD[:-1] + ', "epochs": 4}', 'the key "epochs" is given twice'),
         (HEAD.replace("1e-3", '"1e-3"'), 'learning_rate must be a number, not "1e-3"'),
         (HEAD.replace("1e-3", "true"), "learning_rate must be a number, not true"),
         (HEAD.replace("1e-3", "null"), "learning_rate must be a number, not null"),

@@ -169,7 +169,7 @@ def test_the_best_fixed_directives_are_asked_for_first(best):
 @pytest.mark.parametrize(
     ("fixed", "message"),
     [
-        ((), r"chooses among some heads: give directives\.fixed"),
+        ((), r"chooses the best of some: give directives\.fixed"),
         (
             (HEAD, '{"epochs": 4}'),
             r"directives\.fixed has '\{\"epochs\": 4\}': the first line must",

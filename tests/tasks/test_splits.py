@@ -109,8 +109,6 @@ def test_halves_depend_on_seed_and_titles_only():
 def test_parts_that_cannot_be():
     with pytest.raises(DataError, match="at least 2 articles; found 1"):
         splits.article_halves(_contexts(5))
-    with pytest.raises(ValueError, match="unknown part 'dev'; expected one of all, development"):
-        splits.part_of(_contexts(1, 1), "dev")
 
 
 def test_choices_are_seeded_named_and_grow():

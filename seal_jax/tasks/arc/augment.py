@@ -4,8 +4,8 @@ The four families are those of SEAL's few-shot experiments (Zweiger et al., arXi
 change is always made to every grid of an example alike: the demonstrations' and the query's, the
 inputs and the outputs. Nothing here draws a random number but from the generator it is given.
 
-Changes are bijections, or copy cells in a fixed pattern. The inverse of the latter takes the copy
-back, and refuses a grid that does not have the pattern.
+Changes are bijections, or copy cells in a fixed pattern. Undoing the latter takes the copy back,
+and refuses a grid that does not have the pattern.
 """
 
 import dataclasses
@@ -17,12 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from seal_jax.tasks.arc.arc import Example, Pair
-from seal_jax.tasks.arc.grids import Grid, GridError
-
-COLOURS = 10
+from seal_jax.tasks.arc.grids import COLOURS, Grid, GridError
 
 _Change = Callable[[Grid], Grid]
-_Size = Callable[[int, int], tuple[int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,46 +28,29 @@ class Transform:
 
     Attributes:
       name: as in the families below.
-      size: (height, width) of the changed grid from those of the grid. For an inverse this raises
-        GridError where no grid of that size can come from the transform.
-      forward, backward: the change of a bare array, and the array that an image came from; only
-        `apply` also checks the latter.
-      source_size: (height, width) of the grid from those of the changed grid.
+      forward, backward: the change of a bare array, and the array that an image came from.
 
     >>> grid = np.array([[1, 2], [3, 4]], np.int8)
     >>> transform("rotate_90").apply(grid).tolist()
     [[2, 4], [1, 3]]
-    >>> transform("rotate_90").inverse.apply(transform("rotate_90").apply(grid)).tolist()
+    >>> transform("rotate_90").undo(transform("rotate_90").apply(grid)).tolist()
     [[1, 2], [3, 4]]
     """
 
     name: str
-    size: _Size = dataclasses.field(repr=False)
     forward: _Change = dataclasses.field(repr=False)
     backward: _Change = dataclasses.field(repr=False)
-    source_size: _Size = dataclasses.field(repr=False)
 
     def apply(self, grid: Grid) -> Grid:
-        """The changed grid: a copy that cannot be written to, and may be larger than 30x30.
-
-        Raises:
-          GridError: this is an inverse, and `grid` is not what its transform makes of any grid.
-        """
+        """The changed grid: a copy that cannot be written to, and may be larger than 30x30."""
         return _stored(self.forward(grid))
 
-    @property
-    def inverse(self) -> "Transform":
-        """What undoes it. Applied to a grid that the transform cannot give, it raises GridError."""
-        return Transform(
-            name=f"inverse of {self.name}",
-            size=self.source_size,
-            forward=self._undo,
-            backward=self.forward,
-            source_size=self.size,
-        )
+    def undo(self, grid: Grid) -> Grid:
+        """The grid that becomes `grid`.
 
-    def _undo(self, grid: Grid) -> Grid:
-        """The grid whose image `grid` is."""
+        Raises:
+          GridError: there is none.
+        """
         source = self.backward(grid)
         if not np.array_equal(self.forward(source), grid):
             height, width = grid.shape
@@ -78,7 +58,7 @@ class Transform:
                 f"no grid becomes this one of {height}x{width} cells by {self.name!r}, "
                 "so that the change cannot be undone."
             )
-        return source
+        return _stored(source)
 
 
 def _stored(grid: Grid) -> Grid:
@@ -88,50 +68,12 @@ def _stored(grid: Grid) -> Grid:
     return copy
 
 
-def _moved(name: str, forward: _Change, backward: _Change, *, turned: bool = False) -> Transform:
-    """A transform that moves cells; `turned` where height and width change places."""
-
-    def size(height: int, width: int) -> tuple[int, int]:
-        return (width, height) if turned else (height, width)
-
-    return Transform(name, size, forward, backward, size)
-
-
-def _grown(name: str, rows: int, columns: int, forward: _Change, backward: _Change) -> Transform:
-    """A transform that makes a grid `rows` times as high and `columns` times as wide."""
-
-    def size(height: int, width: int) -> tuple[int, int]:
-        return height * rows, width * columns
-
-    def source_size(height: int, width: int) -> tuple[int, int]:
-        if height % rows or width % columns:
-            raise GridError(
-                f"{name!r} multiplies heights by {rows} and widths by {columns}: "
-                f"it gives no grid of {height}x{width} cells."
-            )
-        return height // rows, width // columns
-
-    return Transform(name, size, forward, backward, source_size)
-
-
-def _chained(first: Transform, second: Transform) -> Transform:
-    """`first`, then `second`."""
-    return Transform(
-        name=f"{first.name}_{second.name}",
-        size=lambda height, width: second.size(*first.size(height, width)),
-        forward=lambda grid: second.forward(first.forward(grid)),
-        backward=lambda grid: first.backward(second.backward(grid)),
-        source_size=lambda height, width: first.source_size(*second.source_size(height, width)),
-    )
-
-
 def _rotation(quarters: int) -> Transform:
     """Counter-clockwise by quarter turns."""
-    return _moved(
+    return Transform(
         f"rotate_{90 * quarters}",
         lambda grid: np.rot90(grid, quarters),
         lambda grid: np.rot90(grid, -quarters),
-        turned=quarters % 2 == 1,
     )
 
 
@@ -143,64 +85,68 @@ def _reflection(name: str, axis: int, *, image_first: bool) -> Transform:
         return np.concatenate([image, grid] if image_first else [grid, image], axis)
 
     def backward(grid: Grid) -> Grid:
-        half = grid.shape[axis] // 2
-        kept = slice(half, None) if image_first else slice(half)
-        return grid[(slice(None),) * axis + (kept,)]
+        return np.split(grid, [grid.shape[axis] // 2], axis)[image_first]
 
-    return _grown(name, 2 - axis, 1 + axis, forward, backward)
+    return Transform(name, forward, backward)
 
 
 def _stretch(name: str, rows: int, columns: int) -> Transform:
     """Every cell becomes a block of `rows` times `columns` cells."""
-    return _grown(
+    return Transform(
         name,
-        rows,
-        columns,
-        lambda grid: np.repeat(np.repeat(grid, rows, axis=0), columns, axis=1),
+        lambda grid: grid.repeat(rows, axis=0).repeat(columns, axis=1),
         lambda grid: grid[::rows, ::columns],
     )
 
 
 def _tiling(name: str, rows: int, columns: int) -> Transform:
     """`rows` times `columns` copies of the grid."""
-    return _grown(
+    return Transform(
         name,
-        rows,
-        columns,
         lambda grid: np.tile(grid, (rows, columns)),
         lambda grid: grid[: grid.shape[0] // rows, : grid.shape[1] // columns],
+    )
+
+
+def _chained(first: Transform, second: Transform) -> Transform:
+    """`first`, then `second`."""
+    return Transform(
+        f"{first.name}_{second.name}",
+        lambda grid: second.forward(first.forward(grid)),
+        lambda grid: first.backward(second.backward(grid)),
     )
 
 
 def _translation(shift: tuple[int, int]) -> Transform:
     """Down and right by `shift`; what leaves the grid enters it again on the other side."""
     back = (-shift[0], -shift[1])
-    return _moved(
-        "translate",
+    return Transform(
+        TRANSLATE,
         lambda grid: np.roll(grid, shift, axis=(0, 1)),
         lambda grid: np.roll(grid, back, axis=(0, 1)),
     )
 
 
-IDENTITY = _moved("identity", lambda grid: grid, lambda grid: grid)
-_ROTATIONS = tuple(_rotation(quarters) for quarters in (1, 2, 3))
-_FLIPS = (
-    _moved("flip_vertical", np.flipud, np.flipud),
-    _moved("flip_horizontal", np.fliplr, np.fliplr),
+TRANSLATE = "translate"
+IDENTITY = Transform("identity", np.asarray, np.asarray)
+_TURNS = (
+    *map(_rotation, (1, 2, 3)),
+    Transform("flip_vertical", np.flipud, np.flipud),
+    Transform("flip_horizontal", np.fliplr, np.fliplr),
 )
-_TRANSPOSE = _moved("transpose", np.transpose, np.transpose, turned=True)
 _REFLECTIONS = (
     _reflection("reflect_down", 0, image_first=False),
     _reflection("reflect_up", 0, image_first=True),
     _reflection("reflect_right", 1, image_first=False),
     _reflection("reflect_left", 1, image_first=True),
 )
+_TRANSPOSE = Transform("transpose", np.transpose, np.transpose)
 _STRETCHES = (
     _stretch("resolution_x2", 2, 2),
     _stretch("height_x2", 2, 1),
     _stretch("width_x2", 1, 2),
 )
-_CHAINS = tuple(_chained(first, _STRETCHES[0]) for first in (*_ROTATIONS, *_FLIPS, _TRANSPOSE))
+_CHAINS = tuple(_chained(first, _STRETCHES[0]) for first in (*_TURNS, _TRANSPOSE))
 _TILINGS = (
     _tiling("tile_vertical", 2, 1),
     _tiling("tile_horizontal", 1, 2),
@@ -211,8 +157,7 @@ _FIXED: Mapping[str, Transform] = types.MappingProxyType(
         each.name: each
         for each in (
             IDENTITY,
-            *_ROTATIONS,
-            *_FLIPS,
+            *_TURNS,
             *_REFLECTIONS,
             _TRANSPOSE,
             *_STRETCHES,
@@ -221,17 +166,15 @@ _FIXED: Mapping[str, Transform] = types.MappingProxyType(
         )
     }
 )
-
-TRANSLATE = "translate"
-# The families, by the names that `transform` takes.
-BASIC = (
-    *(each.name for each in (*_ROTATIONS, *_FLIPS, *_REFLECTIONS)),
-    TRANSLATE,
-    _TRANSPOSE.name,
+# The names that `transform` takes, by family, in the order in which they are made.
+FAMILIES: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
+    {
+        "basic": (*(each.name for each in (*_TURNS, *_REFLECTIONS)), TRANSLATE, _TRANSPOSE.name),
+        "size": tuple(each.name for each in _STRETCHES),
+        "chain": tuple(each.name for each in _CHAINS),
+        "repeat": tuple(each.name for each in _TILINGS),
+    }
 )
-SIZE = tuple(each.name for each in _STRETCHES)
-CHAIN = tuple(each.name for each in _CHAINS)
-REPEAT = tuple(each.name for each in _TILINGS)
 
 
 def transform(name: str, *, shift: tuple[int, int] | None = None) -> Transform:
@@ -243,7 +186,7 @@ def transform(name: str, *, shift: tuple[int, int] | None = None) -> Transform:
     cell, "tile_vertical", "tile_horizontal" and "tile_both" the whole grid.
 
     Args:
-      name: "identity", or a name in `BASIC`, `SIZE`, `CHAIN` or `REPEAT`.
+      name: "identity", or one of `FAMILIES`.
       shift: for "translate" only: by how many cells the grid moves down and right. It wraps round,
         so that no cell is lost; a shift beyond the grid's size counts modulo that size.
 
@@ -252,8 +195,6 @@ def transform(name: str, *, shift: tuple[int, int] | None = None) -> Transform:
 
     >>> transform("translate", shift=(0, 1)).apply(np.array([[1, 2, 3]], np.int8)).tolist()
     [[3, 1, 2]]
-    >>> transform("reflect_left").size(3, 4)
-    (3, 8)
     """
     if name == TRANSLATE:
         if shift is None:
@@ -282,39 +223,20 @@ def on_example(change: _Change, example: Example) -> Example:
 def permute_colours(grid: Grid, permutation: Sequence[int]) -> Grid:
     """The grid with `permutation[colour]` in the place of every colour.
 
-    Raises:
-      ValueError: `permutation` does not hold each of 0 to 9 once.
-
     >>> swapped = (0, 2, 1, 3, 4, 5, 6, 7, 8, 9)
     >>> permute_colours(np.array([[0, 1, 2]], np.int8), swapped).tolist()
     [[0, 2, 1]]
     """
-    _check_colours(permutation)
     return _stored(np.asarray(permutation, np.int8)[grid])
 
 
-def invert_colours(permutation: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that undoes `permutation`.
-
-    Raises:
-      ValueError: `permutation` does not hold each of 0 to 9 once.
-    """
-    _check_colours(permutation)
-    return tuple(int(colour) for colour in np.argsort(permutation))
-
-
-def colour_permutation(
-    generator: np.random.Generator, *, keep_zero: bool = True
-) -> tuple[int, ...]:
-    """A random permutation of the colours, all equally likely.
+def colour_permutation(generator: np.random.Generator) -> tuple[int, ...]:
+    """A random permutation of the colours but 0, the background of most tasks; all equally likely.
 
     Args:
       generator: what it is drawn from.
-      keep_zero: whether 0, the background of most tasks, stays 0.
     """
-    kept = (0,) if keep_zero else ()
-    moved = generator.permutation(np.arange(len(kept), COLOURS))
-    return (*kept, *(int(colour) for colour in moved))
+    return (0, *generator.permutation(np.arange(1, COLOURS)).tolist())
 
 
 def example_orders(
@@ -337,15 +259,3 @@ def example_orders(
     while len(found) < count:
         found[tuple(int(i) for i in generator.permutation(length))] = None
     return list(found)
-
-
-def permute_demonstrations(example: Example, order: Sequence[int]) -> Example:
-    """The example with demonstration `order[i]` in place i."""
-    return Example(tuple(example.demonstrations[i] for i in order), example.query)
-
-
-def _check_colours(permutation: Sequence[int]) -> None:
-    if sorted(permutation) != list(range(COLOURS)):
-        raise ValueError(
-            f"a permutation of colours holds each of 0 to {COLOURS - 1} once, not {permutation}."
-        )

@@ -5,9 +5,8 @@ test-time training on ARC (Akyurek et al., arXiv 2411.07279). Only demonstration
 tests are out of reach.
 """
 
-import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -16,36 +15,13 @@ from seal_jax.tasks.arc.arc import Example, Pair
 from seal_jax.tasks.arc.grids import MAX_SIZE, Grid
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DataSettings:
-    """Which examples are made of a task's demonstrations.
-
-    Attributes:
-      basic, size, chain, repeat: whether the families of `augment` are used.
-      leave_out: how many demonstrations are kept out of an example's context, its query among
-        them; one group of examples for each number.
-      max_examples: a seeded choice of so many is made of larger sets.
-    """
-
-    basic: bool
-    size: bool
-    chain: bool
-    repeat: bool
-    leave_out: tuple[int, ...] = (1, 2)
-    max_examples: int = 250
-
-    def __post_init__(self):
-        if not self.leave_out or min(self.leave_out) < 1:
-            raise ValueError(
-                "leave_out holds how many demonstrations to leave out, such as (1, 2), each at "
-                f"least 1 (the query itself); it is {self.leave_out}."
-            )
-        if self.max_examples < 1:
-            raise ValueError(f"max_examples must be at least 1, not {self.max_examples}.")
-
-
 def training_examples(
-    task_demonstrations: Sequence[Pair], settings: DataSettings, *, seed: Sequence[int]
+    demonstrations: Sequence[Pair],
+    families: Collection[str] = (),
+    *,
+    seed: Sequence[int],
+    leave_out: Sequence[int] = (1, 2),
+    max_examples: int = 250,
 ) -> list[Example]:
     """The examples on which a task's delta is trained.
 
@@ -59,32 +35,30 @@ def training_examples(
     3. Of every example so far one copy with colours permuted at random, 0 staying 0, and one with
        its demonstrations in another order. Both are made whether or not a family is enabled.
     4. Examples that are equal in every grid and in order are kept once; then at most
-       `settings.max_examples` are chosen, each being as likely as any other.
+       `max_examples` are chosen, each being as likely as any other.
 
     Args:
-      task_demonstrations: of one task.
-      settings: which augmentations, and how many examples.
+      demonstrations: of one task, at least one.
+      families: which of `augment.FAMILIES` are enabled.
       seed: non-negative numbers that say what the draws are for, such as (seed, round, task).
+      leave_out: how many demonstrations are kept out of an example's context, its query among
+        them; one group of examples for each number.
+      max_examples: a seeded choice of so many is made of larger sets.
 
     Returns:
       The examples in a random order. Order and content follow from the arguments alone.
-
-    Raises:
-      ValueError: there is no demonstration.
     """
-    if not task_demonstrations:
-        raise ValueError("a task without demonstrations has nothing to train on.")
     generator = np.random.default_rng(list(seed))
-    splits = _splits(len(task_demonstrations), settings.leave_out)
+    splits = _splits(len(demonstrations), leave_out)
     made = [
         example
-        for example in _augmented(task_demonstrations, splits, settings, generator)
+        for example in _augmented(demonstrations, splits, families, generator)
         if all(max(grid.shape) <= MAX_SIZE for grid in _grids(example))
     ]
     recoloured = [_recoloured(example, generator) for example in made]
     reordered = [_reordered(example, generator) for example in made]
     distinct = list({_key(example): example for example in made + recoloured + reordered}.values())
-    chosen = generator.permutation(len(distinct))[: settings.max_examples]
+    chosen = generator.permutation(len(distinct))[:max_examples]
     return [distinct[i] for i in chosen]
 
 
@@ -104,18 +78,12 @@ def _splits(count: int, leave_out: Sequence[int]) -> list[tuple[int, tuple[int, 
 def _augmented(
     demonstrations: Sequence[Pair],
     splits: Sequence[tuple[int, tuple[int, ...]]],
-    settings: DataSettings,
+    families: Collection[str],
     generator: np.random.Generator,
 ) -> Iterator[Example]:
     """Every split as it is and under each enabled transform."""
-    families = [
-        (settings.basic, augment.BASIC),
-        (settings.size, augment.SIZE),
-        (settings.chain, augment.CHAIN),
-        (settings.repeat, augment.REPEAT),
-    ]
-    names = [name for enabled, family in families if enabled for name in family]
-    for name in [augment.IDENTITY.name, *names]:
+    enabled = [names for family, names in augment.FAMILIES.items() if family in families]
+    for name in [augment.IDENTITY.name, *itertools.chain(*enabled)]:
         if name == augment.TRANSLATE:
             for split in splits:
                 example = _example(demonstrations, split)
@@ -150,7 +118,7 @@ def _recoloured(example: Example, generator: np.random.Generator) -> Example:
 def _reordered(example: Example, generator: np.random.Generator) -> Example:
     """The example in another order; itself where there is none."""
     *_, order = augment.example_orders(generator, len(example.demonstrations), 2)
-    return augment.permute_demonstrations(example, order)
+    return Example(tuple(example.demonstrations[i] for i in order), example.query)
 
 
 def _grids(example: Example) -> list[Grid]:

@@ -18,10 +18,11 @@ What is cut off between two rows of the "digits" form cannot be told from a whol
 """
 
 import re
-from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
 import numpy as np
+
+from seal_jax.runs.json_file import kind
 
 Grid = np.ndarray  # int8 [H, W]: 1 to MAX_SIZE rows and columns of colours 0 to 9, not writeable
 Form = Literal["nested", "digits"]
@@ -72,27 +73,32 @@ def check(rows: Any, where: str = "") -> Grid:
 all rows of a grid are of one length.
     """
     at = f"{where}: " if where else ""
-    if isinstance(rows, np.ndarray):
-        if rows.ndim != 2:
-            raise GridError(f"{at}an array of {rows.ndim} axes is no grid; expected two, [H, W].")
-        if not np.issubdtype(rows.dtype, np.integer):
-            raise GridError(f"{at}an array of {rows.dtype} is no grid; expected whole numbers.")
-        _check_size(rows.shape[0], rows.shape[1], at)
-        cells = rows
-    else:
+    if not isinstance(rows, np.ndarray):
         _check_rows(rows, at)
-        _check_size(len(rows), len(rows[0]), at)
-        cells = np.array(rows, object)
-    wrong = np.argwhere((cells < 0) | (cells >= COLOURS))
+        rows = np.array(rows, object)
+    elif rows.ndim != 2 or not np.issubdtype(rows.dtype, np.integer):
+        raise GridError(
+            f"{at}an array of {rows.dtype} with {rows.ndim} axes is no grid; expected whole "
+            "numbers [H, W]."
+        )
+    if not rows.size:
+        raise GridError(f"{at}the grid is empty; it needs a cell at least.")
+    if max(rows.shape) > MAX_SIZE:
+        height, width = rows.shape
+        raise GridError(
+            f"{at}the grid has {height} rows of {width}; at most {MAX_SIZE} of {MAX_SIZE} are "
+            "allowed."
+        )
+    wrong = np.argwhere((rows < 0) | (rows >= COLOURS))
     if wrong.size:
         row, column = wrong[0]
         raise GridError(
-            f"{at}row {row + 1}, column {column + 1} holds {str(cells[row, column])[:20]}; colours "
+            f"{at}row {row + 1}, column {column + 1} holds {str(rows[row, column])[:20]}; colours "
             f"are 0 to {COLOURS - 1}."
         )
-    if cells.dtype == np.int8 and not cells.flags.writeable:
-        return cells
-    grid = cells.astype(np.int8)
+    if rows.dtype == np.int8 and not rows.flags.writeable:
+        return rows
+    grid = rows.astype(np.int8)
     grid.flags.writeable = False
     return grid
 
@@ -110,11 +116,9 @@ def write(grid: Grid, form: Form) -> str:
     '01\\n23'
     """
     rows = check(grid).tolist()
-    if form == "nested":
+    if _is_nested(form):
         return str(rows)
-    if form == "digits":
-        return "\n".join("".join(map(str, row)) for row in rows)
-    _refuse_form(form)
+    return "\n".join("".join(map(str, row)) for row in rows)
 
 
 def read(text: str, form: Form) -> Grid:
@@ -134,22 +138,16 @@ def read(text: str, form: Form) -> Grid:
     [[0, 1], [2, 3]]
     """
     text = _FENCE.sub("", text.replace("\r\n", "\n")).replace("`", " ")
-    if form == "nested":
-        return check(_read_nested(text), "the answer")
-    if form == "digits":
-        return check(_read_digits(text), "the answer")
-    _refuse_form(form)
+    return check(_read_nested(text) if _is_nested(form) else _read_digits(text), "the answer")
 
 
 def _check_rows(rows: Any, at: str) -> None:
     """Refuses what is no list of equally long lists of whole numbers."""
     if not isinstance(rows, list | tuple):
-        raise GridError(f"{at}expected a list of rows, found {_kind(rows)}.")
-    if not rows:
-        raise GridError(f"{at}the grid is empty; it needs a row at least.")
+        raise GridError(f"{at}expected a list of rows, found {kind(rows)}.")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, list | tuple):
-            raise GridError(f"{at}row {number} is {_kind(row)}; expected a list of colours.")
+            raise GridError(f"{at}row {number} is {kind(row)}; expected a list of colours.")
         if len(row) != len(rows[0]):
             raise GridError(
                 f"{at}row {number} has length {len(row)}, but row 1 has length {len(rows[0])}; all "
@@ -158,19 +156,9 @@ def _check_rows(rows: Any, at: str) -> None:
         for column, cell in enumerate(row, 1):
             if isinstance(cell, bool) or not isinstance(cell, int | np.integer):
                 raise GridError(
-                    f"{at}row {number}, column {column} is {_kind(cell)}; expected a whole number "
+                    f"{at}row {number}, column {column} is {kind(cell)}; expected a whole number "
                     f"from 0 to {COLOURS - 1}."
                 )
-
-
-def _check_size(height: int, width: int, at: str) -> None:
-    if not height or not width:
-        raise GridError(f"{at}the grid is empty; it needs a cell at least.")
-    if max(height, width) > MAX_SIZE:
-        raise GridError(
-            f"{at}the grid has {height} rows of {width}; at most {MAX_SIZE} of {MAX_SIZE} are "
-            "allowed."
-        )
 
 
 def _read_nested(text: str) -> list[list[int]]:
@@ -249,18 +237,13 @@ def _is_damaged_row(line: str) -> bool:
     return solid[0].isdigit() or 2 * sum(map(str.isdigit, solid)) >= len(solid)
 
 
-def _kind(value: Any) -> str:
-    """A value of JSON in words, for a message."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "a list"
-    return {dict: "an object", type(None): "null"}.get(type(value), repr(value)[:40])
-
-
 def _refuse_nothing(inputs: bool, mark: str) -> NoReturn:
     if inputs:
         raise GridError("the answer holds no grid but one headed as an input.")
     raise GridError(f"the answer holds no grid: {mark}.")
 
 
-def _refuse_form(form: str) -> NoReturn:
-    raise ValueError(f"The form {form!r} is unknown: expected 'nested' or 'digits'.")
+def _is_nested(form: str) -> bool:
+    if form not in ("nested", "digits"):
+        raise ValueError(f"The form {form!r} is unknown: expected 'nested' or 'digits'.")
+    return form == "nested"

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from seal_jax.tasks.arc import grids
 from seal_jax.tasks.arc.arc import ArcTask
@@ -60,10 +60,7 @@ def draw_task(
             f"{len(predictions)}; give a list of attempts for each test."
         )
     pairs = [
-        [
-            (f"demonstration {number}: input", _INK, pair.input),
-            ("output", _INK, pair.output),
-        ]
+        [(f"demonstration {number}: input", _INK, pair.input), ("output", _INK, pair.output)]
         for number, pair in enumerate(task.demonstrations, 1)
     ]
     tests = [
@@ -72,11 +69,10 @@ def draw_task(
     ]
     shown = [grid for line in pairs + tests for _, _, grid in line if grid is not None]
     cell = min(max(_GRID_SIDE // max(max(grid.shape) for grid in shown), _CELL[0]), _CELL[1])
-    blocks = [*_demonstration_lines(pairs, cell), *(_beside(line, cell) for line in tests)]
-    title = _words(f"task {task.id}", _INK, size=20)
-    picture = _stack([title, *blocks], vertical=True)
-    canvas = Image.new("RGB", (picture.width + 2 * _MARGIN, picture.height + 2 * _MARGIN), _PAPER)
-    canvas.paste(picture, (_MARGIN, _MARGIN))
+    lines = _demonstration_lines([[_image(panel, cell) for panel in pair] for pair in pairs])
+    lines += [_stack([_image(panel, cell) for panel in line], vertical=False) for line in tests]
+    picture = _stack([_words(f"task {task.id}", _INK, size=20), *lines], vertical=True)
+    canvas = ImageOps.expand(picture, _MARGIN, _PAPER)
     path = pathlib.Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -104,12 +100,12 @@ def _test_panels(task: ArcTask, number: int, attempts: Sequence[Grid] | None) ->
     return panels
 
 
-def _demonstration_lines(pairs: list[list[_Panel]], cell: int) -> list[Image.Image]:
+def _demonstration_lines(pairs: list[list[Image.Image]]) -> list[Image.Image]:
     """The demonstrations side by side, as many to a line as there is room for."""
-    lines: list[list[list[_Panel]]] = []
+    lines: list[list[list[Image.Image]]] = []
     used = _WIDTH
     for pair in pairs:
-        width = max(_panel(panel, cell).width for panel in pair) + _GAP
+        width = max(image.width for image in pair) + _GAP
         if used + width > _WIDTH:
             lines.append([])
             used = 0
@@ -118,20 +114,16 @@ def _demonstration_lines(pairs: list[list[_Panel]], cell: int) -> list[Image.Ima
     images = []
     for line in lines:
         # Inputs of one line are made equally high, so that outputs begin at one height.
-        tall = max(_panel(pair[0], cell).height for pair in line)
+        tall = max(given.height for given, _ in line)
         columns = []
-        for pair in line:
-            given, output = (_panel(panel, cell) for panel in pair)
-            columns.append(_stack([_padded(given, tall), output], vertical=True, gap=_MARGIN // 2))
+        for given, output in line:
+            padded = ImageOps.expand(given, (0, 0, 0, tall - given.height), _PAPER)
+            columns.append(_stack([padded, output], vertical=True, gap=_MARGIN // 2))
         images.append(_stack(columns, vertical=False))
     return images
 
 
-def _beside(panels: list[_Panel], cell: int) -> Image.Image:
-    return _stack([_panel(panel, cell) for panel in panels], vertical=False)
-
-
-def _panel(panel: _Panel, cell: int) -> Image.Image:
+def _image(panel: _Panel, cell: int) -> Image.Image:
     """A grid under its label."""
     label, colour, grid = panel
     if grid is None:
@@ -154,12 +146,6 @@ def _words(text: str, colour: tuple[int, int, int], size: int = 14) -> Image.Ima
     image = Image.new("RGB", (int(font.getlength(text)) + 2, size + _LABEL - 14), _PAPER)
     ImageDraw.Draw(image).text((0, 0), text, fill=colour, font=font)
     return image
-
-
-def _padded(image: Image.Image, height: int) -> Image.Image:
-    canvas = Image.new("RGB", (image.width, height), _PAPER)
-    canvas.paste(image, (0, 0))
-    return canvas
 
 
 def _stack(images: Sequence[Image.Image], *, vertical: bool, gap: int = _GAP) -> Image.Image:

@@ -20,17 +20,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from seal_jax.tasks.directives import HeadError, Limits, rate_text, shown
+from seal_jax.tasks.arc.augment import FAMILIES
+from seal_jax.tasks.directives import HeadError, Limits, rate_text, shown, unique
 
-_AUGMENTATIONS = ("basic", "size", "chain", "repeat")
 _STRATEGIES = {"train_using_all_tokens": False, "train_using_output_tokens": True}
 _RATE, _EPOCHS = "learning_rate", "num_train_epochs"
 _OPENING = re.compile(r"\{\s*[\"}]")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-
-
-class RecipeError(ValueError):
-    """A text is not a recipe; the message is the reason."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +74,7 @@ def write(recipe: Recipe) -> str:
     ...              learning_rate=0.00015, epochs=2))[-50:]
     ', "learning_rate": 1.5e-4, "num_train_epochs": 2}}'
     """
-    used = ["true" if getattr(recipe, name) else "false" for name in _AUGMENTATIONS]
+    used = ["true" if getattr(recipe, name) else "false" for name in FAMILIES]
     (strategy,) = (name for name, only in _STRATEGIES.items() if only == recipe.outputs_only)
     return _layout(used, f'"{strategy}"', rate_text(recipe.learning_rate), str(recipe.epochs))
 
@@ -93,7 +89,7 @@ def regex(limits: Limits) -> str:
     """
     rates = [rate_text(rate) for rate in limits.learning_rates()]
     epochs = map(str, range(limits.min_epochs, limits.max_epochs + 1))
-    fields = [["true", "false"]] * len(_AUGMENTATIONS)
+    fields = [["true", "false"]] * len(FAMILIES)
     fields += [[f'"{strategy}"' for strategy in _STRATEGIES], rates, list(epochs)]
     *used, strategy, rate, count = (f"({'|'.join(field)})" for field in fields)
     return _layout(used, strategy, rate, count).replace("{", r"\{").replace("}", r"\}")
@@ -102,7 +98,7 @@ def regex(limits: Limits) -> str:
 def _layout(used: Sequence[str], strategy: str, rate: str, epochs: str) -> str:
     """The canonical text with these in the places of the values."""
     families = ", ".join(
-        f'"{_key(name)}": {value}' for name, value in zip(_AUGMENTATIONS, used, strict=True)
+        f'"{_key(name)}": {value}' for name, value in zip(FAMILIES, used, strict=True)
     )
     training = f'"strategy": {strategy}, "{_RATE}": {rate}, "{_EPOCHS}": {epochs}'
     return f'{{"data_generation": {{{families}}}, "training": {{{training}}}}}'
@@ -118,76 +114,62 @@ def parse(text: str, limits: Limits) -> Recipe:
     The text may hold words or a code fence round it, but one JSON object only.
 
     Raises:
-      RecipeError: no object, several, broken JSON, or an object that is not of the schema or
+      HeadError: no object, several, broken JSON, or an object that is not of the schema or
         exceeds the limits.
     """
     whole = _check_keys(_only_object(text), "the recipe", ("data_generation", "training"))
-    augmentations = [_key(name) for name in _AUGMENTATIONS]
+    augmentations = [_key(name) for name in FAMILIES]
     data = _check_keys(whole["data_generation"], "data_generation", augmentations)
     training = _check_keys(whole["training"], "training", ("strategy", _RATE, _EPOCHS))
     for key in augmentations:
         if not isinstance(data[key], bool):
-            raise RecipeError(f"{key} must be true or false, not {shown(data[key])}.")
+            raise HeadError(f"{key} must be true or false, not {shown(data[key])}.")
     strategy = training["strategy"]
     if not isinstance(strategy, str) or strategy not in _STRATEGIES:
-        raise RecipeError(f"strategy must be {' or '.join(_STRATEGIES)}, not {shown(strategy)}.")
-    try:
-        rate = limits.check_rate(training[_RATE], _RATE)
-        epochs = limits.check_epochs(training[_EPOCHS], _EPOCHS)
-    except HeadError as error:
-        raise RecipeError(str(error)) from None
+        raise HeadError(f"strategy must be {' or '.join(_STRATEGIES)}, not {shown(strategy)}.")
     return Recipe(
-        **{name: data[_key(name)] for name in _AUGMENTATIONS},
+        **{name: data[_key(name)] for name in FAMILIES},
         outputs_only=_STRATEGIES[strategy],
-        learning_rate=rate,
-        epochs=epochs,
+        learning_rate=limits.check("learning_rate", training[_RATE]),
+        epochs=limits.check("epochs", training[_EPOCHS], _EPOCHS),
     )
 
 
 def _only_object(text: str) -> Any:
     """The one JSON object of a text; braces that open no object are words."""
-    decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
+    decoder = json.JSONDecoder(object_pairs_hook=unique, parse_constant=_constant)
     found, place = [], 0
     while (opening := _OPENING.search(text, place)) is not None:
         try:
             value, place = decoder.raw_decode(text, opening.start())
         except json.JSONDecodeError as error:
             near = text[error.pos : error.pos + 20]
-            raise RecipeError(
+            raise HeadError(
                 f"the JSON is broken at character {error.pos} ({error.msg.lower()}): {near!r}."
             ) from None
         except RecursionError:
-            raise RecipeError("the JSON is nested too deeply.") from None
-        except RecipeError:
+            raise HeadError("the JSON is nested too deeply.") from None
+        except HeadError:
             raise
         except ValueError:  # Python refuses integers of more than some thousand digits
-            raise RecipeError("the JSON holds a number with too many digits.") from None
+            raise HeadError("the JSON holds a number with too many digits.") from None
         found.append(value)
     if len(found) != 1:
         what = f"{len(found)} JSON objects" if found else "no JSON object"
-        raise RecipeError(f"the text holds {what}: expected one.")
+        raise HeadError(f"the text holds {what}: expected one.")
     return found[0]
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise RecipeError(f"the key {shown(twice)} is given twice.")
-    return found
-
-
 def _constant(name: str) -> Any:
-    raise RecipeError(f"{name} is not a number that JSON has.")
+    raise HeadError(f"{name} is not a number that JSON has.")
 
 
 def _check_keys(value: Any, where: str, keys: Sequence[str]) -> dict[str, Any]:
     """The value, if it is an object of exactly these keys."""
     if not isinstance(value, dict):
-        raise RecipeError(f"{where} must be an object, not {shown(value)}.")
+        raise HeadError(f"{where} must be an object, not {shown(value)}.")
     if missing := [key for key in keys if key not in value]:
-        raise RecipeError(f"{where} lacks {', '.join(missing)}.")
+        raise HeadError(f"{where} lacks {', '.join(missing)}.")
     if extra := [key for key in value if key not in keys]:
-        raise RecipeError(f"{where} holds {shown(extra[0])}, which is not in the schema.")
+        raise HeadError(f"{where} holds {shown(extra[0])}, which is not in the schema.")
     return value

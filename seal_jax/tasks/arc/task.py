@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import itertools
 import zlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks import directives as directives_lib
 from seal_jax.tasks.arc import arc, examples, grids, picture, prompt, recipe, votes
 from seal_jax.tasks.arc.arc import ArcTask
-from seal_jax.tasks.arc.recipe import Recipe, RecipeError
+from seal_jax.tasks.arc.augment import FAMILIES, Transform
+from seal_jax.tasks.arc.recipe import Recipe
 from seal_jax.tasks.base import Task
 from seal_jax.tasks.protocol import (
     Asked,
-    Best,
     Bounds,
     Chat,
     Context,
@@ -27,19 +27,16 @@ from seal_jax.tasks.protocol import (
     Grader,
     Grammar,
     Lesson,
-    Lessons,
     Mark,
     Metric,
     Refusal,
-    Request,
     Scored,
     Source,
     Split,
     ToMark,
     View,
 )
-
-_FAMILIES = ("basic", "size", "chain", "repeat")
+from seal_jax.tasks.sources import BestDirected, Directed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +73,7 @@ class Arc(Task):
         """Reads both splits' puzzles.
 
         Raises:
-          ArcError: they cannot be read.
+          DataError: they cannot be read.
           SettingsError: an id is of no puzzle, or prompts are no chats.
         """
         super().__init__(settings)
@@ -103,23 +100,18 @@ class Arc(Task):
         """A puzzle is not a text: refused."""
         raise SettingsError("a text of one's own is no ARC task: use a config of another task.")
 
-    def reference_texts(self, split: Split) -> Sequence[str]:
-        """The demonstrations of puzzles."""
-        return [context.text for context in self.contexts(split)]
-
     def show(self, context: Context) -> Mapping[str, Any]:
         """Pairs of grids: the demonstrations, and the tests."""
         return {
-            name: [[_listed(pair.input), _listed(pair.output)] for pair in pairs]
-            for name, pairs in (
-                ("demonstrations", _of(context).demonstrations),
-                ("tests", _of(context).tests),
-            )
+            name: [
+                [_listed(pair.input), _listed(pair.output)] for pair in getattr(_of(context), name)
+            ]
+            for name in ("demonstrations", "tests")
         }
 
     def draw(self, context: Context, answers: Sequence[Mapping[str, Any]], out: str) -> None:
         """Demonstrations, attempts and truth."""
-        attempts = [[grids.check(grid) for grid in answer["attempts"]] for answer in answers]
+        attempts = [answer["attempts"] for answer in answers]
         picture.draw_task(_of(context), attempts or None, out)
 
     def edit_prompt(self, context: Context) -> str:
@@ -144,19 +136,38 @@ class Arc(Task):
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """Recipes that nobody wrote."""
-        return {"random": RandomRecipes(self), "fixed": BestRecipe(self), "oracle": Oracle(self)}
+        """Recipes that nobody wrote; the m-th of a puzzle is learned from the m-th draw."""
+        own, limits, seed = self.settings.few_shot, self._limits, self.settings.seed
+        fixed = [recipe.parse(text, limits) for text in own.fixed]
+        oracle = recipe.parse(own.oracle, limits)
+
+        def drawn(context: Context, m: int) -> Recipe:
+            return random_recipe(limits, (seed, context.id, m))
+
+        def lesson(context: Context, wanted: Recipe, _: str, m: int) -> Lesson:
+            return self.lesson(context, wanted, m)
+
+        def lines() -> list[str]:
+            return [recipe.write(one) for one in fixed]
+
+        return {
+            "random": Directed("random recipes", drawn, lesson, edits=False),
+            "fixed": BestDirected(
+                "best fixed recipe", lambda _, i: fixed[i], lesson, False, lines, "few_shot.fixed"
+            ),
+            "oracle": Directed("oracle recipe", lambda *_: oracle, lesson, edits=False),
+        }
 
     def read(self, context: Context, self_edit: str, draw: int) -> Lesson | Refusal:
         """The lesson of a recipe; its examples are drawn by the seed, the puzzle and `draw`."""
         try:
             return self.lesson(context, recipe.parse(self_edit, self._limits), draw)
-        except RecipeError as error:
+        except directives_lib.HeadError as error:
             return Refusal(f"not a recipe: {error}")
 
     def lesson(self, context: Context, wanted: Recipe, draw: int) -> Lesson:
         """The lesson of a recipe that is read already."""
-        families = tuple(getattr(wanted, name) for name in _FAMILIES)
+        families = tuple(name for name in FAMILIES if getattr(wanted, name))
         return Lesson(
             sequences=self._examples(context, families, wanted.outputs_only, draw),
             directives=Directives(learning_rate=wanted.learning_rate, epochs=wanted.epochs),
@@ -170,7 +181,7 @@ class Arc(Task):
         valid = [recipe.parse(head, self._limits) for head in heads]
         shares = {
             name: float(np.mean([getattr(one, name) for one in valid]))
-            for name in (*_FAMILIES, "outputs_only")
+            for name in (*FAMILIES, "outputs_only")
             if valid
         }
         return directives_lib.describe(lessons) | shares
@@ -189,7 +200,7 @@ class Arc(Task):
         """
         own, task = self.settings.few_shot, _of(context)
         asked, scored = [], []
-        for test in range(len(task.tests)):
+        for test, solution in enumerate(task.solutions()):
             id = f"test {test + 1}"
             found = votes.variants(
                 task,
@@ -201,13 +212,10 @@ class Arc(Task):
             )
             for number, variant in enumerate(found):
                 turn = prompt.query(variant.demonstrations, variant.query_input, own.form)
-                asked.append(
-                    Asked(id=f"{id}/{number}", question=id, prompt=turn, transform=variant)
-                )
-        for test, (pair, output) in enumerate(zip(task.tests, task.solutions(), strict=True)):
-            turn = prompt.query(task.demonstrations, pair.input, own.form)
-            gold = prompt.answer(output, own.form)
-            scored.append(Scored(question=f"test {test + 1}", prompt=turn, gold=gold))
+                name = f"{id}/{number}"
+                asked.append(Asked(id=name, question=id, prompt=turn, transform=variant.transform))
+            turn = prompt.query(task.demonstrations, task.tests[test].input, own.form)
+            scored.append(Scored(question=id, prompt=turn, gold=prompt.answer(solution, own.form)))
         return Exam(tuple(asked), tuple(scored))
 
     def practice(self, context: Context) -> Sequence[Context]:
@@ -227,26 +235,26 @@ class Arc(Task):
         read: dict[str, list[grids.Grid | None]] = collections.defaultdict(list)
         for one in exam.asked:
             if one.id in texts:
-                read[one.question].append(one.transform.undo(_grid(texts[one.id], form)))
-        names = [f"test {number + 1}" for number in range(len(task.tests))]
-        attempts = [votes.vote(read[name]) for name in names]
-        scored = votes.score(attempts, task)
-        answers = tuple(
-            {
-                "question": name,
-                "attempts": [_listed(grid) for grid in of],
-                "solved": test.solved,
-                "graded": max(test.graded, default=0.0),
-                "prompts": len(read[name]),
-                "unreadable": sum(grid is None for grid in read[name]),
-            }
-            for name, of, test in zip(names, attempts, scored.tests, strict=True)
-        )
+                read[one.question].append(_grid(texts[one.id], form, one.transform))
+        answers = []
+        for number, (test, output) in enumerate(zip(task.tests, task.solutions(), strict=True), 1):
+            found = read[f"test {number}"]
+            attempts = votes.vote(found)
+            answers.append(
+                {
+                    "question": f"test {number}",
+                    "attempts": [_listed(grid) for grid in attempts],
+                    "solved": any(np.array_equal(grid, output) for grid in attempts),
+                    "graded": max((votes.graded(grid, test) for grid in attempts), default=0.0),
+                    "prompts": len(found),
+                    "unreadable": sum(grid is None for grid in found),
+                }
+            )
         scores = {
-            "solved": float(scored.solved),
+            "solved": float(all(answer["solved"] for answer in answers)),
             "graded": float(np.mean([answer["graded"] for answer in answers])),
         }
-        return Mark(answers=answers, scores=scores)
+        return Mark(answers=tuple(answers), scores=scores)
 
     def _named(self, source: str, ids: Sequence[str], split: Split) -> tuple[Puzzle, ...]:
         """The puzzles of a source with these ids, or all."""
@@ -264,81 +272,21 @@ class Arc(Task):
         return Puzzle(id=task.id, title=task.id, text=shown, task=task)
 
     def _make_examples(
-        self, context: Puzzle, families: tuple[bool, ...], outputs_only: bool, draw: int
+        self, context: Puzzle, families: tuple[str, ...], outputs_only: bool, draw: int
     ) -> tuple[Chat, ...]:
         own = self.settings.few_shot
         made = examples.training_examples(
             context.task.demonstrations,
-            examples.DataSettings(
-                **dict(zip(_FAMILIES, families, strict=True)),
-                leave_out=own.leave_out,
-                max_examples=own.max_examples,
-            ),
+            families,
             seed=(self.settings.seed, zlib.crc32(context.id.encode()), draw),
+            leave_out=own.leave_out,
+            max_examples=own.max_examples,
         )
         return tuple(prompt.chat(example, own.form, outputs_only=outputs_only) for example in made)
 
     @property
     def _limits(self) -> directives_lib.Limits:
         return self.settings.few_shot.limits()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Recipes:
-    """Recipes for puzzles, `count` for each; the m-th is learned from the m-th draw of examples."""
-
-    task: Arc
-
-    def together(self, contexts, count, passage):
-        """Recipes are those of one puzzle each: refused."""
-        raise SettingsError("recipes of several tasks cannot be learned together.")
-
-    def _same(self, contexts: Sequence[Context], count: int, wanted: Recipe) -> Lessons:
-        return [[self.task.lesson(c, wanted, m) for m in range(count)] for c in contexts]
-
-
-@dataclasses.dataclass(frozen=True)
-class RandomRecipes(_Recipes):
-    """Recipes drawn evenly from all valid ones."""
-
-    label: str = "random recipes"
-
-    def lessons(self, contexts: Sequence[Context], count: int) -> Lessons:
-        seed, limits = self.task.settings.seed, self.task.settings.few_shot.limits()
-        return [
-            [
-                self.task.lesson(context, random_recipe(limits, (seed, context.id, m)), m)
-                for m in range(count)
-            ]
-            for context in contexts
-        ]
-
-
-@dataclasses.dataclass(frozen=True)
-class BestRecipe(_Recipes):
-    """That of few_shot.fixed which earned the most on the training puzzles."""
-
-    label: str = "best fixed recipe"
-
-    def lessons(self, contexts: Sequence[Context], count: int) -> Generator[Request, Any, Lessons]:
-        own = self.task.settings.few_shot
-        if not own.fixed:
-            raise SettingsError("the arm 'fixed' chooses among some recipes: give few_shot.fixed.")
-        offered = [recipe.parse(text, own.limits()) for text in own.fixed]
-        options = tuple(map(recipe.write, offered))
-        best = yield Best(options, lambda context, i, _: self.task.lesson(context, offered[i], 0))
-        return self._same(contexts, count, offered[best])
-
-
-@dataclasses.dataclass(frozen=True)
-class Oracle(_Recipes):
-    """The recipe that the settings name."""
-
-    label: str = "oracle recipe"
-
-    def lessons(self, contexts: Sequence[Context], count: int) -> Lessons:
-        own = self.task.settings.few_shot
-        return self._same(contexts, count, recipe.parse(own.oracle, own.limits()))
 
 
 def random_recipe(limits: directives_lib.Limits, draw: tuple[int, str, int]) -> Recipe:
@@ -351,9 +299,9 @@ def random_recipe(limits: directives_lib.Limits, draw: tuple[int, str, int]) -> 
     generator = np.random.default_rng(
         [seed, zlib.crc32(b"recipe"), zlib.crc32(id.encode()), number]
     )
-    flags = generator.integers(0, 2, size=len(_FAMILIES) + 1).astype(bool).tolist()
+    flags = generator.integers(0, 2, size=len(FAMILIES) + 1).astype(bool).tolist()
     return Recipe(
-        **dict(zip(_FAMILIES, flags[:-1], strict=True)),
+        **dict(zip(FAMILIES, flags[:-1], strict=True)),
         outputs_only=flags[-1],
         learning_rate=float(generator.choice(limits.learning_rates())),
         epochs=int(generator.integers(limits.min_epochs, limits.max_epochs + 1)),
@@ -365,10 +313,10 @@ def _of(context: Context) -> ArcTask:
     return context.task
 
 
-def _grid(text: str, form: grids.Form) -> grids.Grid | None:
-    """The grid in an answer; None where there is none."""
+def _grid(text: str, form: grids.Form, asked: Transform) -> grids.Grid | None:
+    """The grid in an answer, as one to the test itself; None where there is none."""
     try:
-        return grids.read(text, form)
+        return asked.undo(grids.read(text, form))
     except grids.GridError:
         return None
 

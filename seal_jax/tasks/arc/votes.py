@@ -1,4 +1,4 @@
-"""Asking in several ways, voting over the answers, and scoring the attempts.
+"""Asking in several ways, voting over the answers, and grading the attempts.
 
 The scheme is that of SEAL's few-shot experiments (Zweiger et al., arXiv 2506.10943): a test is
 asked under changes that can be undone; the answers, mapped back, vote; the two with the most
@@ -6,15 +6,15 @@ votes are the attempts. A task is solved as in the ARC prize: every test right, 
 """
 
 import collections
-import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from seal_jax.tasks.arc import augment
 from seal_jax.tasks.arc.arc import ArcTask, Pair
 from seal_jax.tasks.arc.augment import Transform
-from seal_jax.tasks.arc.grids import MAX_SIZE, Grid, GridError
+from seal_jax.tasks.arc.grids import MAX_SIZE, Grid
 
 ATTEMPTS = 2
 TRANSFORMS = (
@@ -28,8 +28,7 @@ TRANSFORMS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
+class Variant(NamedTuple):
     """One way to ask for a test's output.
 
     Attributes:
@@ -41,49 +40,6 @@ class Asked:
     query_input: Grid
     transform: Transform
 
-    def undo(self, answer: Grid | None) -> Grid | None:
-        """The answer as one to the test itself; None where there is none, or it cannot be one.
-
-        The latter only happens with transforms that copy cells: an answer without their pattern
-        is not the image of any grid.
-        """
-        if answer is None:
-            return None
-        try:
-            return self.transform.inverse.apply(answer)
-        except GridError:
-            return None
-
-
-@dataclasses.dataclass(frozen=True)
-class TestScore:
-    """How the attempts at one test came out.
-
-    Attributes:
-      solved_by: the index of the first right attempt; None where none is right.
-      graded: `graded` of each attempt.
-    """
-
-    solved_by: int | None
-    graded: tuple[float, ...]
-
-    @property
-    def solved(self) -> bool:
-        """Whether an attempt is right."""
-        return self.solved_by is not None
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """How the attempts at a task came out, test by test."""
-
-    tests: tuple[TestScore, ...]
-
-    @property
-    def solved(self) -> bool:
-        """Whether every test is: the only thing that counts officially."""
-        return all(test.solved for test in self.tests)
-
 
 def variants(
     task: ArcTask,
@@ -93,7 +49,7 @@ def variants(
     leave_one_out: bool,
     permutations: int,
     transforms: Sequence[str] = TRANSFORMS,
-) -> list[Asked]:
+) -> list[Variant]:
     """The ways in which a test is asked: contexts x orders x transforms.
 
     Prompts under the identity come first, and among them those with the demonstrations in the
@@ -117,19 +73,9 @@ def variants(
       At least one way where "identity" is among the transforms.
 
     Raises:
-      ValueError: no demonstration, no such test or transform, or a number below 1.
+      ValueError: no such transform.
     """
     demonstrations = task.demonstrations
-    if not demonstrations:
-        raise ValueError(f"task {task.id} has no demonstrations to show.")
-    if not 0 <= test_index < len(task.tests):
-        raise ValueError(
-            f"task {task.id} has tests 0 to {len(task.tests) - 1}; there is no test {test_index}."
-        )
-    if permutations < 1:
-        raise ValueError(f"permutations must be at least 1 (the task's order), not {permutations}.")
-    if not transforms:
-        raise ValueError("transforms is empty; name 'identity' to ask without any change.")
     count = len(demonstrations)
     contexts = [tuple(range(count))]
     if leave_one_out and count > 1:
@@ -150,63 +96,25 @@ def variants(
             shown = tuple(pairs[i] for i in prompt)
             grids = [query_input, *(grid for pair in shown for grid in (pair.input, pair.output))]
             if all(max(grid.shape) <= MAX_SIZE for grid in grids):
-                asked.append(Asked(shown, query_input, change))
+                asked.append(Variant(shown, query_input, change))
     return asked
 
 
-def vote(answers: Sequence[Grid | None], *, attempts: int = ATTEMPTS) -> list[Grid]:
-    """The answers with the most votes, the most first; equal numbers in the order of first sight.
+def vote(answers: Sequence[Grid | None]) -> list[Grid]:
+    """The attempts: answers with the most votes, the most first; equals in order of first sight.
 
     Args:
       answers: mapped back, one a prompt; None where a prompt gave no grid.
-      attempts: how many to keep at most.
-
-    Raises:
-      ValueError: `attempts` is below 1.
 
     >>> a, b = np.array([[1]], np.int8), np.array([[2]], np.int8)
     >>> [grid.tolist() for grid in vote([a, None, b, b])]
     [[[2]], [[1]]]
     """
-    if attempts < 1:
-        raise ValueError(f"attempts must be at least 1, not {attempts}.")
     given = [answer for answer in answers if answer is not None]
     keys = [(answer.shape, np.asarray(answer, np.int8).tobytes()) for answer in given]
     grids = dict(zip(keys, given, strict=True))
     # most_common keeps the order of first sight among equals
-    return [grids[key] for key, _ in collections.Counter(keys).most_common(attempts)]
-
-
-def score(attempts: Sequence[Sequence[Grid]], task: ArcTask) -> Score:
-    """The official score of a task: every test's output right within two attempts at it.
-
-    Args:
-      attempts: for each test of the task, in order, at most two grids; none is a failure.
-      task: with known outputs.
-
-    Raises:
-      ValueError: a test's output is not known, the attempts are not those of the task's tests, or
-        there are more than two at a test.
-    """
-    if not task.tests:
-        raise ValueError(f"task {task.id} has no tests, so that there is nothing to score.")
-    unknown = [index for index, test in enumerate(task.tests) if test.output is None]
-    if unknown:
-        raise ValueError(
-            f"task {task.id} cannot be scored: the output of test {unknown[0]} is not known. "
-            "Load the task with its solutions."
-        )
-    if len(attempts) != len(task.tests):
-        raise ValueError(
-            f"task {task.id} has {len(task.tests)} tests, but there are attempts at "
-            f"{len(attempts)}; give one list of attempts for each test, empty where there is none."
-        )
-    most = max(map(len, attempts))
-    if most > ATTEMPTS:
-        raise ValueError(f"task {task.id}: {most} attempts at a test; {ATTEMPTS} are allowed.")
-    return Score(
-        tuple(_test_score(tried, test) for tried, test in zip(attempts, task.tests, strict=True))
-    )
+    return [grids[key] for key, _ in collections.Counter(keys).most_common(ATTEMPTS)]
 
 
 def graded(prediction: Grid | None, pair: Pair) -> float:
@@ -223,16 +131,12 @@ def graded(prediction: Grid | None, pair: Pair) -> float:
       prediction: a grid; None where there is none.
       pair: a test with its output.
 
-    Raises:
-      ValueError: the pair's output is not known.
-
     >>> pair = Pair(np.array([[5]], np.int8), np.array([[1, 1, 2, 3]], np.int8))
     >>> graded(np.array([[1, 1, 2, 2]], np.int8), pair)  # 3 of 4 cells; all 1 has 2 of 4
     0.5
     """
     output = pair.output
-    if output is None:
-        raise ValueError("a prediction cannot be graded: the output of the pair is not known.")
+    assert output is not None, "tests without solutions are not asked"
     if prediction is None or prediction.shape != output.shape:
         return 0.0
     right = int(np.sum(prediction == output))
@@ -242,10 +146,3 @@ def graded(prediction: Grid | None, pair: Pair) -> float:
     if right == output.size:
         return 1.0
     return max(0.0, (right - base) / (output.size - base)) if base < output.size else 0.0
-
-
-def _test_score(tried: Sequence[Grid], test: Pair) -> TestScore:
-    output = test.output
-    assert output is not None, "checked by the caller"
-    right = [index for index, grid in enumerate(tried) if np.array_equal(grid, output)]
-    return TestScore(right[0] if right else None, tuple(graded(grid, test) for grid in tried))

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,8 +30,6 @@ from seal_jax.tasks.protocol import (
 if TYPE_CHECKING:
     from seal_jax.tasks.knowledge.task import KnowledgeTask
 
-_ENTITIES_PLACEHOLDERS = frozenset({"title", "passage"})
-_RELATION_PLACEHOLDERS = frozenset({"title", "passage", "entities"})
 _MAX_WORDS = 8  # a longer line is a sentence, not a name
 _BULLET = re.compile(r"^[\s#>]*(?:[-*+\u2022\u00b7\u2013]+|\(?\d{1,3}[.):](?!\d))?\s*")
 _SEPARATOR = re.compile(r"\s*[,;\u3001\uff0c]\s*")
@@ -40,69 +37,6 @@ _AFTER_NAME = re.compile(r"\s*(?:[:\uff1a]|\s[-\u2013\u2014]+\s|\()\s*")
 _QUOTED = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
 _AND = re.compile(r"^(?:and|or)\s+", re.IGNORECASE)
 _OUTER = " \t\"'`*_.,;:[]{}\u201c\u201d\u2018\u2019"
-
-
-@dataclasses.dataclass(frozen=True)
-class Templates:
-    """The two checked templates: one asks for the entities, one for a text about some of them."""
-
-    entities: str
-    relation: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Entities:
-    """What a reply listed.
-
-    Attributes:
-      names: entities of the passage, as the reply spells them, in its order.
-      dropped: what else stood where an entity should, and is not in the passage.
-    """
-
-    names: tuple[str, ...]
-    dropped: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Groups:
-    """The pairs and triples that texts are asked for.
-
-    Attributes:
-      pairs, triples: names in the order of the list they were chosen from.
-      shortfall: "" or, where there were too few entities, what is missing.
-    """
-
-    pairs: tuple[tuple[str, ...], ...]
-    triples: tuple[tuple[str, ...], ...]
-    shortfall: str = ""
-
-    def __iter__(self):
-        return itertools.chain(self.pairs, self.triples)
-
-
-def load_templates(
-    prompts_dir: str | os.PathLike | None = None, *, style: str = "chat"
-) -> Templates:
-    """Reads `entities.STYLE.txt` and `relation.STYLE.txt`; see `prompt.load_template`.
-
-    Raises:
-      PromptError: a template cannot be used.
-    """
-    return Templates(
-        entities=prompt.load_template("entities", _ENTITIES_PLACEHOLDERS, prompts_dir, style=style),
-        relation=prompt.load_template("relation", _RELATION_PLACEHOLDERS, prompts_dir, style=style),
-    )
-
-
-def entities_prompt(templates: Templates, context: Context) -> str:
-    """The user's turn that asks for the entities of a passage."""
-    return prompt.render(templates.entities, {"title": context.title, "passage": context.text})
-
-
-def relation_prompt(templates: Templates, context: Context, names: Sequence[str]) -> str:
-    """The user's turn that asks how two or three entities of a passage are related."""
-    values = {"title": context.title, "passage": context.text, "entities": listed(names)}
-    return prompt.render(templates.relation, values)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -115,7 +49,7 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def parse_entities(reply: str, context: Context, *, limit: int = 20) -> Entities:
+def parse_entities(reply: str, context: Context, *, limit: int = 20) -> list[str]:
     """The entities that a reply lists: a JSON list, lines with or without bullets, or commas.
 
     Only names whose words stand together in the passage or its title are kept (without regard to
@@ -129,54 +63,45 @@ def parse_entities(reply: str, context: Context, *, limit: int = 20) -> Entities
 
     >>> ada = Context("1", "Ada", "Ada Lovelace met Babbage in 1833.", ())
     >>> parse_entities("1. Ada Lovelace\\n2. **babbage**: an inventor\\n3. London", ada)
-    Entities(names=('Ada Lovelace', 'babbage'), dropped=('London',))
+    ['Ada Lovelace', 'babbage']
     """
     source = _bounded(f"{context.title}\n{context.text}")
     kept: dict[str, str] = {}
-    dropped: dict[str, str] = {}
     for readings in _items(reply, source):
         found = [[name for name in names if _bounded(name) in source] for names in readings]
-        best = max(range(len(readings)), key=lambda i: len(found[i]))
-        for name in readings[best]:
-            (kept if name in found[best] else dropped).setdefault(_bounded(name), name)
-    return Entities(names=tuple(kept.values())[:limit], dropped=tuple(dropped.values()))
+        for name in max(found, key=len, default=[]):
+            kept.setdefault(_bounded(name), name)
+    return list(kept.values())[:limit]
 
 
 def choose_groups(
     names: Sequence[str], *, pairs: int, triples: int, seed: int, context_id: str
-) -> Groups:
-    """Chooses pairs and triples of entities.
+) -> list[tuple[str, ...]]:
+    """Chooses pairs, then triples, of entities; of too few, all that there are.
 
     The choice depends on the seed, the context and the names alone: not on their order, on other
     contexts, or on how many are chosen (five pairs are the first five of ten).
 
     Args:
-      names: different entities.
-      pairs, triples: how many are wanted; with too few entities all there are.
+      names: different entities; those of a group are in their order.
+      pairs, triples: how many are wanted.
       seed: of the run.
       context_id: of the passage.
 
-    >>> choose_groups(["Ada", "Rome"], pairs=2, triples=1, seed=0, context_id="a").shortfall
-    '2 entities give 1 of 2 pairs and 0 of 1 triples'
+    >>> choose_groups(["Ada", "Rome"], pairs=2, triples=1, seed=0, context_id="a")
+    [('Ada', 'Rome')]
     """
-
     keys = {name: _bounded(name) for name in names}
 
-    def choose(size: int, wanted: int) -> tuple[tuple[str, ...], ...]:
-        def rank(group: tuple[str, ...]) -> bytes:
-            named = json.dumps([seed, context_id, *sorted(keys[name] for name in group)])
-            return hashlib.sha256(named.encode()).digest()
+    def rank(group: tuple[str, ...]) -> bytes:
+        named = json.dumps([seed, context_id, *sorted(keys[name] for name in group)])
+        return hashlib.sha256(named.encode()).digest()
 
-        return tuple(sorted(itertools.combinations(names, size), key=rank)[:wanted])
-
-    two, three = choose(2, pairs), choose(3, triples)
-    shortfall = ""
-    if len(two) < pairs or len(three) < triples:
-        shortfall = (
-            f"{len(names)} entities give {len(two)} of {pairs} pairs and {len(three)} of {triples} "
-            "triples"
-        )
-    return Groups(pairs=two, triples=three, shortfall=shortfall)
+    return [
+        group
+        for size, wanted in ((2, pairs), (3, triples))
+        for group in sorted(itertools.combinations(names, size), key=rank)[:wanted]
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,11 +128,8 @@ class EntityGraph:
     ) -> Generator[Request, Any, list[Sequence_]]:
         """The texts about all passages."""
         texts = yield from self._texts(contexts)
-        return [
-            one
-            for context, of in zip(contexts, texts, strict=True)
-            for one in self.task.read_many(context, of, passage)
-        ]
+        found = zip(contexts, texts, strict=True)
+        return [one for context, of in found for one in self.task.read_many(context, of, passage)]
 
     def _sequences(self, context: Context, texts: Sequence[str], passage: Passage) -> list[str]:
         prefix = self.task.settings.edits.title_prefix
@@ -217,31 +139,39 @@ class EntityGraph:
 
     def _texts(self, contexts: Sequence[Context]) -> Generator[Request, Any, list[list[str]]]:
         settings = self.task.settings
-        held = settings.evaluation
-        templates = load_templates(settings.prompts.dir or None, style=settings.edits.prompt_style)
-        lists = yield Write(
-            "entities", {context.id: entities_prompt(templates, context) for context in contexts}
-        )
-        chosen = {
-            context.id: choose_groups(
-                parse_entities(lists[context.id], context).names,
+        held, style = settings.evaluation, settings.edits.prompt_style
+
+        def template(name: str, *more: str) -> str:
+            placeholders = frozenset({"title", "passage", *more})
+            folder = settings.prompts.dir or None
+            return prompt.load_template(name, placeholders, folder, style=style)
+
+        def put(template: str, context: Context, **more: str) -> str:
+            return prompt.render(
+                template, {"title": context.title, "passage": context.text, **more}
+            )
+
+        entities, relation = template("entities"), template("relation", "entities")
+        asked = {context.id: put(entities, context) for context in contexts}
+        lists = yield Write("entities", asked)
+        prompts: dict[str, str] = {}
+        names: list[list[str]] = []
+        for context in contexts:
+            groups = choose_groups(
+                parse_entities(lists[context.id], context),
                 pairs=held.entity_pairs,
                 triples=held.entity_triples,
                 seed=settings.seed,
                 context_id=context.id,
             )
-            for context in contexts
-        }
-        prompts = {
-            f"{context.id}: {listed(group)}": relation_prompt(templates, context, group)
-            for context in contexts
-            for group in chosen[context.id]
-        }
+            own = {
+                f"{context.id}: {listed(group)}": put(relation, context, entities=listed(group))
+                for group in groups
+            }
+            prompts |= own
+            names.append(list(own))
         texts = yield Write("relations", prompts)
-        return [
-            [texts[f"{context.id}: {listed(group)}"] for group in chosen[context.id]]
-            for context in contexts
-        ]
+        return [[texts[name] for name in of] for of in names]
 
 
 def _items(reply: str, source: str) -> Iterable[list[list[str]]]:

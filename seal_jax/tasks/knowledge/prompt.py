@@ -27,6 +27,7 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib.resources.abc import Traversable
 
+from seal_jax.runs import text_file
 from seal_jax.tasks.knowledge import parse
 
 NO_SELF_EDIT = "none"
@@ -144,7 +145,8 @@ def edit_formats(prompts_dir: str | os.PathLike | None = None) -> list[str]:
     (True, False)
     """
     found = set()
-    for folder in filter(None, (_packaged(), pathlib.Path(prompts_dir) if prompts_dir else None)):
+    own = [pathlib.Path(prompts_dir).expanduser()] if prompts_dir else []
+    for folder in (_packaged(), *own):
         for file in folder.iterdir():
             name, _, rest = file.name.partition(".")
             if rest in {f"{style}.txt" for style in _STYLES}:
@@ -235,25 +237,19 @@ def _read(
     package: str = _PACKAGE,
 ) -> tuple[str, str]:
     """A template without its final newlines, and the name of its file for messages."""
-    file, source = _find(name, style, prompts_dir, edit, package)
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise PromptError(f"{source}: cannot read the template ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{source}: not UTF-8 text ({error.reason}); save it as UTF-8.") from None
-    return text.replace("\r\n", "\n").rstrip("\n"), source
+    file = _find(name, style, prompts_dir, edit, package)
+    return text_file.read(file, error=PromptError).rstrip("\n"), str(file)
 
 
 def _find(
     name: str, style: str | None, prompts_dir: str | os.PathLike | None, edit: bool, package: str
-) -> tuple[pathlib.Path | Traversable, str]:
-    """The file of a template, the directory's before the package's, and its name for messages."""
+) -> pathlib.Path | Traversable:
+    """The file of a template, the directory's before the package's."""
     if style is not None and style not in _STYLES:
         raise PromptError(f"unknown prompt style {style!r}; expected {_either(_STYLES)}.")
     wanted = f"{name}.{style}.txt" if style else f"{name}.txt"
     if prompts_dir is not None:
-        folder = pathlib.Path(prompts_dir)
+        folder = pathlib.Path(prompts_dir).expanduser()
         if not folder.is_dir():
             raise PromptError(
                 f"{folder}: there is no such directory of templates; check prompts.dir."
@@ -262,7 +258,7 @@ def _find(
         names = {wanted, f"{name}.txt", *(f"{name}.{other}.txt" for other in _STYLES)}
         there = sorted(file.name for file in folder.iterdir() if file.name in names)
         if wanted in there:
-            return folder / wanted, str(folder / wanted)
+            return folder / wanted
         if there:
             raise PromptError(
                 f"{folder}: this run needs {wanted}, but the directory has only "
@@ -270,7 +266,7 @@ def _find(
             )
     file = _packaged(package) / wanted
     if _NAME.fullmatch(name) and file.is_file():
-        return file, f"templates/{wanted} of {package}"
+        return file
     if not edit:
         raise PromptError(f"unknown template {wanted!r}.")
     known = edit_formats(prompts_dir)

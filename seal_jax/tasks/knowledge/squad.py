@@ -1,121 +1,83 @@
-"""Passages and questions from files in the SQuAD v1.1 format.
+"""Passages and questions from JSON files of SQuAD and of those who use it.
 
-Format: {"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers":
-[{"text", "answer_start"}]}]}]}]} (Rajpurkar et al., arXiv 1606.05250). `answer_start` is not read.
-A `Passage` has all gold answers of a question, a `Context` the first one only.
+- SQuAD v1.1 and v2.0: {"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question",
+  "answers": [{"text"}], "is_impossible"}]}]}]} (Rajpurkar et al., arXiv 1606.05250 and 1806.03822);
+- rows, as Hugging Face exports them: {"id", "title", "context", "question", "answers": {"text":
+  [...]}}, in a list or as JSON lines;
+- SEAL's own: a list of {"title", "context", "questions": [{"question", "answer"}]}.
+
+Other keys are not read.
 """
 
 import collections
-import dataclasses
 import hashlib
-import json
 import os
-import pathlib
 import re
 import unicodedata
 from collections.abc import Iterable
 from importlib.resources.abc import Traversable
 from typing import Any
 
+from seal_jax.runs import json_file
 from seal_jax.tasks.protocol import Context, Question, Skipped
 from seal_jax.tasks.splits import DataError, same_key
 from seal_jax.tasks.texts import is_blank
 
 _SIGNS = "#%&*/@\\§†‡"  # Unicode counts these as punctuation
-_NAMES = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
-
-
-@dataclasses.dataclass(frozen=True)
-class GoldQuestion:
-    """A question with all of its gold answers, in the file's order; at least one."""
-
-    id: str
-    text: str
-    answers: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Passage:
-    """One paragraph of an article: `number` counts the article's paragraphs from 0."""
-
-    id: str
-    title: str
-    number: int
-    text: str
-    questions: tuple[GoldQuestion, ...]
-
-    def context(self) -> Context:
-        """The passage as the outer loop takes it: with the first gold answer of each question."""
-        questions = tuple(Question(q.id, q.text, q.answers[0]) for q in self.questions)
-        return Context(id=self.id, title=self.title, text=self.text, questions=questions)
+_NAMES: dict[type, str] = {list: "a list", str: "a string"}
+_EXPECTED = (
+    'passages in the form of SQuAD: {"data": [{"title", "paragraphs": [...]}]} (docs/data.md)'
+)
+_TITLE_WORDS = 8  # of a passage without a title
 
 
 def load(path: str | os.PathLike | Traversable) -> tuple[list[Context], list[Skipped]]:
-    """Reads a SQuAD v1.1 file.
+    """Reads a file of passages and questions.
 
     Args:
-      path: the JSON file.
+      path: the JSON file, of one of the forms above.
 
     Returns:
-      The contexts in file order, and what was skipped; see `read`.
+      The contexts in file order, and what was skipped: empty passages, paragraphs without
+      questions, questions without text, marked as impossible, or whose first answer is missing or
+      only punctuation (any sentence would hold it). A title's underscores become spaces; without
+      one it is the passage's first words. Passages, questions and answers lose surrounding white
+      space. An id is the slug of the title, the paragraph's number within the article and a hash of
+      title and passage: it does not depend on the other articles of the file. A question id that
+      was there before gets "-2", "-3" and so on; a missing one is made from the context's.
 
     Raises:
-      DataError: see `read`.
+      DataError: the file cannot be read, is not in one of the forms, or has no passage with a
+        question.
     """
-    passages, skipped = read(path)
-    return [passage.context() for passage in passages], skipped
-
-
-def read(path: str | os.PathLike | Traversable) -> tuple[list[Passage], list[Skipped]]:
-    """Reads a SQuAD v1.1 file with all gold answers.
-
-    Args:
-      path: the JSON file.
-
-    Returns:
-      The passages in file order, and what was skipped: empty passages, paragraphs without
-      questions, questions without text or whose first answer is missing or only punctuation (any
-      sentence would hold it). A title's underscores become spaces; passages, questions and answers
-      lose surrounding white space. An id is the slug of the title, the paragraph's number within
-      the article and a hash of title and passage: it does not depend on the other articles of the
-      file. A question id that a paragraph repeats gets "-2", "-3" and so on; a missing one is made
-      from the context's.
-
-    Raises:
-      DataError: the file cannot be read, is not in the format, uses a question id in two
-        paragraphs, or has no passage with a question.
-    """
-    file = pathlib.Path(path) if isinstance(path, str | os.PathLike) else path
-    document = _read(file)
-    passages, skipped = [], []
+    document = json_file.read(path, error=DataError, expected=_EXPECTED, unique=True, lines=True)
+    items, at = document, f"{path}: "
+    if isinstance(document, dict):
+        items = [document]
+        if "context" not in document:
+            items, at = _field(document, "data", list, f"{path}: the file"), f"{path}: data"
+    contexts, skipped = [], []
     # Paragraphs seen of each title: articles may be listed in parts.
     numbers: collections.Counter[str] = collections.Counter()
-    seen_questions: dict[str, str] = {}
-    for i, article in enumerate(_field(document, "data", list, f"{file}: the file")):
-        where = f"{file}: data[{i}]"
-        title = " ".join(_field(article, "title", str, where).replace("_", " ").split())
-        if is_blank(title):
-            raise DataError(f'{where}: "title" is empty; give the article a name.')
-        where = f"{where} ({title!r})"
-        for j, paragraph in enumerate(_field(article, "paragraphs", list, where)):
-            number = numbers[title]
-            numbers[title] += 1
-            place = f"{where}, paragraphs[{j}]"
-            text = _text(paragraph, "context", place)
-            context_id = _context_id(title, number, text)
-            qas = _field(paragraph, "qas", list, place)
-            if is_blank(text):
-                skipped.append(Skipped(place, "the passage is empty"))
-                continue
-            questions = _questions(qas, context_id, place, skipped, seen_questions)
-            if not questions:
-                skipped.append(Skipped(place, "the paragraph has no question that can be graded"))
-                continue
-            passages.append(Passage(context_id, title, number, text, questions))
-    if not passages:
+    ids: collections.Counter[str] = collections.Counter()
+    for place, title, paragraph in _paragraphs(items, at):
+        number = numbers[title]
+        numbers[title] += 1
+        text = _text(paragraph, "context", place)
+        context_id = _context_id(title, number, text)
+        qas = _field(paragraph, "questions" if "questions" in paragraph else "qas", list, place)
+        if is_blank(text):
+            skipped.append(Skipped(place, "the passage is empty"))
+            continue
+        questions = _questions(qas, context_id, place, skipped, ids)
+        if not questions:
+            skipped.append(Skipped(place, "the paragraph has no question that can be graded"))
+            continue
+        contexts.append(Context(context_id, title, text, questions))
+    if not contexts:
         why = f" The first part left out: {skipped[0].reason}." if skipped else ""
-        raise DataError(f"{file}: no passage with a question and an answer in the file.{why}")
-    return passages, skipped
+        raise DataError(f"{path}: no passage with a question and an answer in the file.{why}")
+    return contexts, skipped
 
 
 def distinct(contexts: Iterable[Context]) -> tuple[list[Context], list[Skipped]]:
@@ -138,30 +100,46 @@ def distinct(contexts: Iterable[Context]) -> tuple[list[Context], list[Skipped]]
     return kept, skipped
 
 
-def _read(file: pathlib.Path | Traversable) -> Any:
-    """The parsed JSON of a file."""
-    try:
-        return json.loads(file.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise DataError(
-            f"{file}: cannot read the data file ({error.strerror}); expected a SQuAD v1.1 JSON "
-            "file. Check the path."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not UTF-8 text ({error.reason}); save it as UTF-8.") from None
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{file}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}; expected "
-            'one object {"data": [...]} in the SQuAD v1.1 format.'
-        ) from None
+def _paragraphs(items: list, at: str) -> list[tuple[str, str, dict]]:
+    """(place, title, paragraph) of all articles, passages and rows; rows of one passage are one."""
+    found: list[tuple[str, str, dict]] = []
+    rows: dict[tuple[str, str], list] = {}
+    for i, item in enumerate(items):
+        where = f"{at}[{i}]"
+        title = _title(item, where)
+        if "context" not in item:
+            where += f" ({title!r})"
+            for j, paragraph in enumerate(_field(item, "paragraphs", list, where)):
+                found.append((f"{where}, paragraphs[{j}]", title, paragraph))
+        elif "question" not in item:
+            found.append((where, title, item))
+        elif (key := (title, _field(item, "context", str, where))) in rows:
+            rows[key].append(item)
+        else:
+            rows[key] = [item]
+            found.append((where, title, {"context": key[1], "qas": rows[key]}))
+    return found
+
+
+def _title(item: Any, where: str) -> str:
+    """The title of an article, passage or row; the first words of its text where it has none."""
+    if not isinstance(item, dict):
+        raise DataError(f"{where}: found {json_file.kind(item)}; expected {_EXPECTED}.")
+    given = "" if item.get("title") is None else _field(item, "title", str, where)
+    title = " ".join(given.replace("_", " ").split())
+    if not is_blank(title):
+        return title
+    first = next(iter(item.get("paragraphs") or [item]))
+    text = first.get("context") if isinstance(first, dict) else ""
+    return " ".join(str(text).split()[:_TITLE_WORDS]) or "untitled"
 
 
 def _field(parent: Any, name: str, kind: type, where: str) -> Any:
     """`parent[name]`, which must be of the given kind."""
     if not isinstance(parent, dict):
         raise DataError(
-            f'{where}: expected an object with "{name}" (SQuAD v1.1 format), found '
-            f"{_NAMES.get(type(parent), type(parent).__name__)}."
+            f'{where}: expected an object with "{name}" (SQuAD format), found '
+            f"{json_file.kind(parent)}."
         )
     if name not in parent:
         raise DataError(
@@ -170,10 +148,7 @@ def _field(parent: Any, name: str, kind: type, where: str) -> Any:
         )
     value = parent[name]
     if not isinstance(value, kind):
-        raise DataError(
-            f'{where}: "{name}" must be {_NAMES[kind]}, found '
-            f"{_NAMES.get(type(value), type(value).__name__)}."
-        )
+        raise DataError(f'{where}: "{name}" must be {_NAMES[kind]}, found {json_file.kind(value)}.')
     if isinstance(value, str):
         try:
             value.encode()
@@ -191,36 +166,57 @@ def _text(parent: Any, name: str, where: str) -> str:
 
 
 def _questions(
-    qas: list, context_id: str, where: str, skipped: list[Skipped], seen: dict[str, str]
-) -> tuple[GoldQuestion, ...]:
-    """The gradable questions of a paragraph; adds to `skipped` and `seen`."""
+    qas: list, context_id: str, where: str, skipped: list[Skipped], ids: collections.Counter[str]
+) -> tuple[Question, ...]:
+    """The gradable questions of a paragraph; adds to `skipped` and `ids`."""
     questions = []
-    own: collections.Counter[str] = collections.Counter()
     for k, entry in enumerate(qas):
         place = f"{where}, qas[{k}]"
         text = _text(entry, "question", place)
-        answers = _field(entry, "answers", list, place)
-        question_id = _text(entry, "id", place) if "id" in entry else f"{context_id}-q{k}"
-        own[question_id] += 1
-        if own[question_id] > 1:  # SQuAD asks some questions twice of one paragraph
-            question_id = f"{question_id}-{own[question_id]}"
-        if question_id in seen:
-            raise DataError(
-                f"{place}: the question id {question_id!r} is already used by "
-                f"{seen[question_id]}; ids must be unique within the file."
-            )
-        seen[question_id] = place
-        golds = [_text(gold, "text", f"{place}, answers[{n}]") for n, gold in enumerate(answers)]
+        golds = _golds(entry, place)
+        question_id = _fresh(_id(entry, place) or f"{context_id}-q{k}", ids)
         if is_blank(text):
             skipped.append(Skipped(place, "the question is empty"))
+        elif entry.get("is_impossible"):
+            skipped.append(Skipped(place, "the question is marked as impossible"))
         elif not golds or is_blank(golds[0]):
             skipped.append(Skipped(place, "the question has no answer"))
         elif _is_punctuation(golds[0]):
             skipped.append(Skipped(place, "the answer is only punctuation"))
         else:
             visible = tuple(gold for gold in golds if not is_blank(gold))
-            questions.append(GoldQuestion(question_id, text, visible))
+            questions.append(Question(question_id, text, visible[0], visible))
     return tuple(questions)
+
+
+def _golds(entry: dict, place: str) -> list[str]:
+    """The gold answers: SEAL's one, SQuAD's list of objects, or Hugging Face's object of lists."""
+    if "answers" not in entry and "answer" in entry:
+        return [_text(entry, "answer", place)]
+    answers = entry.get("answers")
+    if isinstance(answers, dict):
+        texts = _field(answers, "text", list, f"{place}, answers")
+        answers = [{"text": text} for text in texts]
+    else:
+        answers = _field(entry, "answers", list, place)
+    return [_text(gold, "text", f"{place}, answers[{n}]") for n, gold in enumerate(answers)]
+
+
+def _id(entry: dict, place: str) -> str:
+    """The id of a question; "" where it has none."""
+    given = entry.get("id")
+    if given is None or isinstance(given, int):
+        return "" if given is None else str(given)
+    return _text(entry, "id", place)
+
+
+def _fresh(id: str, counts: collections.Counter[str]) -> str:
+    """The id; with "-2" and so on where it was there before, as in SQuAD itself."""
+    counts[id] += 1
+    while counts[id] > 1:
+        id = f"{id}-{counts[id]}"
+        counts[id] += 1
+    return id
 
 
 def _is_punctuation(text: str) -> bool:

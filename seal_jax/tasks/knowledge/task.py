@@ -2,9 +2,8 @@
 
 import dataclasses
 import importlib.resources
-import os
 from collections.abc import Mapping, Sequence
-from importlib.resources.abc import Traversable
+from typing import NamedTuple
 
 from seal_jax.settings import Data, Settings
 from seal_jax.tasks import splits
@@ -14,6 +13,8 @@ from seal_jax.tasks.knowledge.entity_graph import EntityGraph
 from seal_jax.tasks.protocol import Context, Passage, Question, Skipped, Source, Split
 from seal_jax.tasks.splits import DataError
 
+_NAMES: dict[Split, str] = {"train": "training", "eval": "evaluation"}
+_PACKAGED = importlib.resources.files("seal_jax.tasks.knowledge") / "data"
 _READING_PLACEHOLDERS = frozenset({"title", "passage", "question"})
 
 
@@ -27,12 +28,8 @@ class KnowledgeTask(Task):
     name = "knowledge incorporation"
     typical_lengths: Mapping[str, int] | None = {}  # as `planning.workload` has them
 
-    def __init__(self, settings: Settings, data: Data | None = None):
+    def __init__(self, settings: Settings):
         """Reads both splits and the templates.
-
-        Args:
-          settings: of the run; its `data`, `prompts`, `edits` and `answers` say what is read.
-          data: in the place of settings.data.
 
         Raises:
           DataError: a file cannot be used, or is not the one that a part is of; the two splits
@@ -40,7 +37,6 @@ class KnowledgeTask(Task):
           PromptError: unknown edit format, or a template that cannot be used.
         """
         super().__init__(settings)
-        data = data or settings.data
         folder = settings.prompts.dir or None
         style = settings.answers.prompt_style
         self._prompts = prompt.load_prompts(
@@ -51,22 +47,11 @@ class KnowledgeTask(Task):
             topic_prefix=settings.answers.topic_prefix,
         )
         self._reading = prompt.load_template("reading", _READING_PLACEHOLDERS, folder, style=style)
-        train, evaluation = (
-            _load(path or _packaged(name), part, data.dir or None)
-            for path, name, part in (
-                (data.train_path, "demo_train.json", data.train_part),
-                (data.eval_path, "demo_eval.json", data.eval_part),
-            )
-        )
-        splits.check_disjoint(train.contexts, evaluation.contexts)
-        self._splits = {
-            "train": _limit(train, "training", data, data.max_train_contexts),
-            "eval": _limit(evaluation, "evaluation", data, data.max_eval_contexts),
-        }
+        self._splits = _read(settings.data)
 
     def contexts(self, split: Split) -> list[Context]:
         """All contexts of a split, in file order, within the limits."""
-        return list(self._of(split).contexts)
+        return list(self._splits[split].contexts)
 
     def skipped(self, split: Split) -> list[Skipped]:
         """What was left out of a split, with reasons.
@@ -74,16 +59,17 @@ class KnowledgeTask(Task):
         First the parts of the file that cannot be used, then repeated passages, then those that are
         too short or too long; not what another part or a limit on their number leaves out.
         """
-        return list(self._of(split).skipped)
+        return list(self._splits[split].skipped)
 
     def difference(self, split: Split) -> str:
         """How a "like_paper" split differs from the paper's; "" for equal or other parts."""
-        return self._of(split).difference
+        return self._splits[split].difference
 
     def development(self) -> list[Context]:
         """The half of the evaluation file's articles that the evaluation leaves out."""
-        half = dataclasses.replace(self.settings.data, eval_part="development")
-        return KnowledgeTask(self.settings, half).contexts("eval")
+        return _read(dataclasses.replace(self.settings.data, eval_part="development"))[
+            "eval"
+        ].contexts
 
     @property
     def writes(self) -> bool:  # type: ignore[override]
@@ -158,46 +144,41 @@ class KnowledgeTask(Task):
         values = {"title": context.title, "passage": context.text, "question": question.text}
         return prompt.render(self._reading, values)
 
-    def _of(self, split: str) -> "_Loaded":
-        if split not in self._splits:
-            raise ValueError(f"unknown split {split!r}; expected 'train' or 'eval'.")
-        return self._splits[split]
 
-
-@dataclasses.dataclass(frozen=True)
-class _Loaded:
+class _Loaded(NamedTuple):
     """The contexts of a split, and what to say about them."""
 
-    contexts: tuple[Context, ...]
-    skipped: tuple[Skipped, ...]
+    contexts: list[Context]
+    skipped: list[Skipped]
     difference: str
 
 
-def _load(
-    source: str | os.PathLike | Traversable, part: splits.Part, data_dir: str | os.PathLike | None
-) -> _Loaded:
+def _read(data: Data) -> dict[Split, _Loaded]:
+    """Both splits, which share nothing, within their limits."""
+    loaded = {split: _load(split, data) for split in _NAMES}
+    splits.check_disjoint(*(one.contexts for one in loaded.values()))
+    return {split: _limit(one, split, data) for split, one in loaded.items()}
+
+
+def _load(split: Split, data: Data) -> _Loaded:
     """A part of a file or of a TFDS dataset, without repeated passages."""
-    if isinstance(source, str) and source.startswith("tfds:"):
+    source = getattr(data, f"{split}_path")
+    if source.startswith("tfds:"):
         from seal_jax.tasks.knowledge.tfds import reader  # TFDS takes its time to import
 
-        contexts, skipped = reader.load(source, data_dir=data_dir)
+        contexts, skipped = reader.load(source, data_dir=data.dir or None)
     else:
-        contexts, skipped = squad.load(source)
+        contexts, skipped = squad.load(source or _PACKAGED / f"demo_{split}.json")
     try:
-        chosen = splits.part_of(contexts, part)
+        chosen = splits.part_of(contexts, getattr(data, f"{split}_part"))
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
     contexts, repeated = squad.distinct(chosen.contexts)
-    return _Loaded(tuple(contexts), (*skipped, *repeated), chosen.difference)
+    return _Loaded(contexts, skipped + repeated, chosen.difference)
 
 
-def _packaged(name: str) -> Traversable:
-    """A data file of this package."""
-    return importlib.resources.files("seal_jax.tasks.knowledge") / "data" / name
-
-
-def _limit(loaded: _Loaded, name: str, data: Data, limit: int) -> _Loaded:
-    """The first `limit` contexts (0: all) whose passages have the right number of words."""
+def _limit(loaded: _Loaded, split: Split, data: Data) -> _Loaded:
+    """The contexts whose passages have the right number of words, as many as the split may have."""
     low, high = data.min_words, data.max_words or float("inf")
     kept, skipped, lengths = [], [], []
     for context in loaded.contexts:
@@ -212,7 +193,9 @@ def _limit(loaded: _Loaded, name: str, data: Data, limit: int) -> _Loaded:
         skipped.append(Skipped(f"{context.id} ({words} words)", f"the passage has {reason}"))
     if not kept:
         raise DataError(
-            f"no {name} passage has between data.min_words={low} and data.max_words={high} words; "
-            f"the {len(lengths)} passages have {min(lengths)} to {max(lengths)}. Widen the limits."
+            f"no {_NAMES[split]} passage has between data.min_words={low} and "
+            f"data.max_words={high} words; the {len(lengths)} passages have {min(lengths)} to "
+            f"{max(lengths)}. Widen the limits."
         )
-    return _Loaded(tuple(kept[: limit or None]), (*loaded.skipped, *skipped), loaded.difference)
+    limit = getattr(data, f"max_{split}_contexts")
+    return _Loaded(kept[: limit or None], loaded.skipped + skipped, loaded.difference)

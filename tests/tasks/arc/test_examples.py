@@ -13,17 +13,10 @@ from hypothesis.extra import numpy as st_numpy
 
 from seal_jax.tasks.arc import augment
 from seal_jax.tasks.arc.arc import ArcTask, Pair
-from seal_jax.tasks.arc.examples import DataSettings, training_examples
+from seal_jax.tasks.arc.augment import FAMILIES
+from seal_jax.tasks.arc.examples import training_examples
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
-NONE = dict(basic=False, size=False, chain=False, repeat=False)
-EVERY = dict(basic=True, size=True, chain=True, repeat=True)
-FAMILIES = {
-    "basic": augment.BASIC,
-    "size": augment.SIZE,
-    "chain": augment.CHAIN,
-    "repeat": augment.REPEAT,
-}
 # No transform of it equals another, nor a translation any of them.
 ASYMMETRIC = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 1, 1, 2]], np.int8)
 
@@ -68,8 +61,7 @@ def digest(made):
 )
 def test_splits_and_orders(count, leave_out, expected):
     """Context > query, by the widths of the demonstrations; the colour copies are duplicates."""
-    data = DataSettings(**NONE, leave_out=leave_out)
-    found = training_examples(blank(*range(1, count + 1)), data, seed=[0])
+    found = training_examples(blank(*range(1, count + 1)), leave_out=leave_out, seed=[0])
     texts = [f"{''.join(map(str, context))}>{query}" for context, query in map(widths_of, found)]
     assert sorted(texts) == sorted(expected.split())
 
@@ -79,8 +71,7 @@ def test_a_family_makes_its_transforms_and_no_other(family):
     """One demonstration has one split without context, so that there are no orders: an example
     and its colour copy for the grid itself and for each transform."""
     names = FAMILIES[family]
-    data = DataSettings(**{**NONE, family: True})
-    made = training_examples([Pair(ASYMMETRIC, ASYMMETRIC)], data, seed=[1])
+    made = training_examples([Pair(ASYMMETRIC, ASYMMETRIC)], [family], seed=[1])
     found = {key(example) for example in made}
     assert len(made) == len(found) == 2 * (1 + len(names))
     for name in ("identity", *names):
@@ -90,12 +81,12 @@ def test_a_family_makes_its_transforms_and_no_other(family):
 
 
 def test_every_family_together():
-    made = training_examples([Pair(ASYMMETRIC, ASYMMETRIC)], DataSettings(**EVERY), seed=[1])
+    made = training_examples([Pair(ASYMMETRIC, ASYMMETRIC)], FAMILIES, seed=[1])
     assert len(made) == 2 * 24
 
 
 def test_translations_are_drawn_for_each_example_and_move_something():
-    data = DataSettings(**{**NONE, "basic": True}, leave_out=(1,), max_examples=10_000)
+    own = dict(leave_out=(1,), max_examples=10_000)
     rolled = {
         (down, right): np.roll(ASYMMETRIC, (down, right), (0, 1)).tobytes()
         for down in range(3)
@@ -103,7 +94,7 @@ def test_translations_are_drawn_for_each_example_and_move_something():
     }
     found = set()
     for seed in range(150):
-        made = training_examples([Pair(ASYMMETRIC, ASYMMETRIC)], data, seed=[seed])
+        made = training_examples([Pair(ASYMMETRIC, ASYMMETRIC)], ["basic"], seed=[seed], **own)
         texts = {example.query.input.tobytes() for example in made}
         found |= {shift for shift, text in rolled.items() if shift != (0, 0) and text in texts}
         assert len(made) == 2 * 12  # a translation by (0, 0) would be a duplicate
@@ -113,7 +104,7 @@ def test_translations_are_drawn_for_each_example_and_move_something():
 def test_a_change_is_made_to_all_grids_of_an_example_alike():
     """All grids are the same, and stay the same as each other under every change."""
     pairs = [Pair(ASYMMETRIC, ASYMMETRIC)] * 4
-    made = training_examples(pairs, DataSettings(**EVERY, max_examples=10_000), seed=[3])
+    made = training_examples(pairs, FAMILIES, max_examples=10_000, seed=[3])
     assert len(made) > 40
     for example in made:
         first, *others = grids_of(example)
@@ -124,7 +115,7 @@ def test_colour_copies_keep_the_background_and_permute_the_rest():
     row = np.arange(10, dtype=np.int8)[None]
     found = set()
     for seed in range(20):
-        made = training_examples([Pair(row, row)], DataSettings(**NONE), seed=[seed])
+        made = training_examples([Pair(row, row)], seed=[seed])
         plain, colours = sorted(example.query.input[0].tolist() for example in made)
         assert plain == list(range(10))
         assert colours[0] == 0
@@ -136,7 +127,7 @@ def test_colour_copies_keep_the_background_and_permute_the_rest():
 def test_duplicates_are_made_once():
     """A blank cell under all 24 transforms is 1x1, 2x1, 1x2 or 2x2, in any colour."""
     cell = np.zeros((1, 1), np.int8)
-    made = training_examples([Pair(cell, cell)], DataSettings(**EVERY), seed=[0])
+    made = training_examples([Pair(cell, cell)], FAMILIES, seed=[0])
     shapes = sorted(example.query.input.shape for example in made)
     assert shapes == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
@@ -155,7 +146,7 @@ def demonstrations(draw):
 @QUICK
 @given(demonstrations(), st.integers(0, 2**32))
 def test_no_grid_exceeds_30x30(pairs, seed):
-    made = training_examples(pairs, DataSettings(**EVERY), seed=[seed])
+    made = training_examples(pairs, FAMILIES, seed=[seed])
     assert 1 <= len(made) <= 250
     assert max(max(grid.shape) for example in made for grid in grids_of(example)) <= 30
     assert len({key(example) for example in made}) == len(made)
@@ -164,9 +155,10 @@ def test_no_grid_exceeds_30x30(pairs, seed):
 def test_the_limit_of_30_is_exact():
     """15 rows doubled are 30; with 16 in any grid, even the last output, the example is dropped."""
     low, high = np.zeros((15, 3), np.int8), np.zeros((16, 3), np.int8)
-    data = DataSettings(**{**NONE, "size": True})
     shapes = {
-        name: {example.query.input.shape for example in training_examples(pairs, data, seed=[0])}
+        name: {
+            example.query.input.shape for example in training_examples(pairs, ["size"], seed=[0])
+        }
         for name, pairs in {"low": [Pair(low, low)], "high": [Pair(low, high)]}.items()
     }
     assert shapes["low"] == {(15, 3), (30, 6), (30, 3), (15, 6)}
@@ -177,9 +169,9 @@ def test_larger_sets_are_cut_by_a_seeded_choice():
     rng = np.random.default_rng(0)
     pairs = [Pair(*rng.integers(0, 10, (2, 4, 3)).astype(np.int8)) for _ in range(4)]
     # 4 + 12 splits under 24 transforms, each with two copies; leave-two-out of 4 has 2 in context.
-    full = training_examples(pairs, DataSettings(**EVERY, max_examples=10_000), seed=[0])
+    full = training_examples(pairs, FAMILIES, max_examples=10_000, seed=[0])
     assert len(full) == (4 + 12) * 24 * 3
-    cut = training_examples(pairs, DataSettings(**EVERY), seed=[0])
+    cut = training_examples(pairs, FAMILIES, seed=[0])
     assert len(cut) == 250
     assert {key(example) for example in cut} < {key(example) for example in full}
     # 16 of the 24 make a 4x3 grid longer than 4; in a fair choice of 250 that share has a standard
@@ -191,9 +183,8 @@ def test_larger_sets_are_cut_by_a_seeded_choice():
 def test_the_same_seed_the_same_examples_another_seed_others():
     rng = np.random.default_rng(1)
     pairs = [Pair(*rng.integers(0, 10, (2, 3, 3)).astype(np.int8)) for _ in range(3)]
-    data = DataSettings(**EVERY)
-    made = {tuple(seed): training_examples(pairs, data, seed=seed) for seed in ([0, 1], [0, 2])}
-    again = training_examples(pairs, data, seed=[0, 1])
+    made = {tuple(seed): training_examples(pairs, FAMILIES, seed=seed) for seed in ([0, 1], [0, 2])}
+    again = training_examples(pairs, FAMILIES, seed=[0, 1])
     assert [key(example) for example in again] == [key(example) for example in made[0, 1]]
     assert {key(example) for example in made[0, 1]} != {key(example) for example in made[0, 2]}
 
@@ -228,9 +219,7 @@ def test_every_pair_is_an_image_of_a_demonstration_and_none_of_a_test(seed):
     known = set().union(*map(images, task.demonstrations))
     canary = images(task.tests[0])
     assert not known & canary
-    made = training_examples(
-        task.demonstrations, DataSettings(**EVERY, max_examples=10_000), seed=[seed]
-    )
+    made = training_examples(task.demonstrations, FAMILIES, max_examples=10_000, seed=[seed])
     found = {
         canonical(pair) for example in made for pair in (*example.demonstrations, example.query)
     }
@@ -242,12 +231,12 @@ _PROGRAM = """
 import hashlib
 import numpy as np
 from seal_jax.tasks.arc.arc import Pair
-from seal_jax.tasks.arc.examples import DataSettings, training_examples
+from seal_jax.tasks.arc.augment import FAMILIES
+from seal_jax.tasks.arc.examples import training_examples
 rng = np.random.default_rng(2)
 pairs = [Pair(*rng.integers(0, 10, (2, 3, 3)).astype(np.int8)) for _ in range(3)]
-data = DataSettings(basic=True, size=True, chain=True, repeat=True)
 texts = []
-for example in training_examples(pairs, data, seed=[4, 5]):
+for example in training_examples(pairs, FAMILIES, seed=[4, 5]):
     grids = [g for p in (*example.demonstrations, example.query) for g in (p.input, p.output)]
     texts.append(tuple((grid.shape, grid.tobytes()) for grid in grids))
 print(hashlib.sha256(repr(texts).encode()).hexdigest())
@@ -257,7 +246,7 @@ print(hashlib.sha256(repr(texts).encode()).hexdigest())
 def test_the_order_of_hashes_does_not_matter():
     rng = np.random.default_rng(2)
     pairs = [Pair(*rng.integers(0, 10, (2, 3, 3)).astype(np.int8)) for _ in range(3)]
-    here = digest(training_examples(pairs, DataSettings(**EVERY), seed=[4, 5]))
+    here = digest(training_examples(pairs, FAMILIES, seed=[4, 5]))
     for hash_seed in ("1", "2"):
         run = subprocess.run(
             [sys.executable, "-c", _PROGRAM],
@@ -267,14 +256,3 @@ def test_the_order_of_hashes_does_not_matter():
             check=True,
         )
         assert run.stdout.strip() == here
-
-
-def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match=r"leave_out .* it is \(\)"):
-        DataSettings(**NONE, leave_out=())
-    with pytest.raises(ValueError, match=r"leave_out .* it is \(1, 0\)"):
-        DataSettings(**NONE, leave_out=(1, 0))
-    with pytest.raises(ValueError, match="max_examples must be at least 1, not 0"):
-        DataSettings(**NONE, max_examples=0)
-    with pytest.raises(ValueError, match="without demonstrations"):
-        training_examples([], DataSettings(**NONE), seed=[0])

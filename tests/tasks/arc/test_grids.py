@@ -163,9 +163,12 @@ def test_long_texts_are_refused_soon(rest):
         ([[[1]]], r"^here: row 1, column 1 is a list"),
         (["01", "23"], r"^here: row 1 is '01'; expected a list of colours"),
         ({"0": [1]}, r"^here: expected a list of rows, found an object"),
-        (np.zeros(3, int), r"^here: an array of 1 axes is no grid"),
-        (np.zeros((2, 2)), r"^here: an array of float64 is no grid; expected whole numbers"),
-        (np.zeros((2, 2), bool), r"^here: an array of bool is no grid"),
+        (
+            np.zeros(3, int),
+            r"^here: an array of int64 with 1 axes is no grid; expected whole num",
+        ),
+        (np.zeros((2, 2)), r"^here: an array of float64 with 2 axes is no grid; expected whole"),
+        (np.zeros((2, 2), bool), r"^here: an array of bool with 2 axes is no grid"),
     ],
 )
 def test_what_is_no_grid(rows, reason):

@@ -9,8 +9,8 @@ import re
 import pytest
 
 from seal_jax.tasks.arc import recipe as recipes
-from seal_jax.tasks.arc.recipe import Recipe, RecipeError
-from seal_jax.tasks.directives import Limits
+from seal_jax.tasks.arc.recipe import Recipe
+from seal_jax.tasks.directives import HeadError, Limits
 
 LIMITS = Limits()
 RECIPE = Recipe(
@@ -130,7 +130,7 @@ def test_what_stands_round_the_object_is_passed_over(text):
     ],
 )
 def test_what_is_refused_and_why(text, reason):
-    with pytest.raises(RecipeError, match=reason):
+    with pytest.raises(HeadError, match=reason):
         recipes.parse(text, LIMITS)
 
 
@@ -216,7 +216,7 @@ def test_the_regular_expression_keeps_to_the_limits():
         text = TEXT.replace("1e-4", rate).replace(": 2}", f": {epochs}}}")
         assert bool(pattern.fullmatch(text)) == accepted
         if not accepted:
-            with pytest.raises(RecipeError, match=r"must be from (2.5e-5 to 2e-4|9 to 12), not"):
+            with pytest.raises(HeadError, match=r"must be from (2.5e-5 to 2e-4|9 to 12), not"):
                 recipes.parse(text, limits)
 
 

@@ -71,20 +71,19 @@ REPLIES = [
     ("reply", "expected"), [case[1:] for case in REPLIES], ids=[c[0] for c in REPLIES]
 )
 def test_parse(reply, expected):
-    assert list(entity_graph.parse_entities(reply, SHIP).names) == expected
+    assert entity_graph.parse_entities(reply, SHIP) == expected
 
 
-def test_what_the_passage_does_not_name_is_dropped_and_kept_on_record():
-    found = entity_graph.parse_entities("Entities:\n- Naurim\n- Atlantis\n- atlantis\n- Zeus", SHIP)
-    assert found.names == ("Naurim",)
-    assert found.dropped == ("Entities", "Atlantis", "Zeus")
+def test_what_the_passage_does_not_name_is_dropped():
+    reply = "Entities:\n- Naurim\n- Atlantis\n- atlantis\n- Zeus"
+    assert entity_graph.parse_entities(reply, SHIP) == ["Naurim"]
 
 
 def test_other_scripts():
     context = Context("1", "東京", "東京は日本の首都であり、大阪より大きい。", ())
     reply = "1. 東京\n2. 大阪\n3. 京都\n"
-    assert entity_graph.parse_entities(reply, context).names == ("東京", "大阪")
-    assert entity_graph.parse_entities("東京、大阪", context).names == ("東京", "大阪")
+    assert entity_graph.parse_entities(reply, context) == ["東京", "大阪"]
+    assert entity_graph.parse_entities("東京、大阪", context) == ["東京", "大阪"]
 
 
 @pytest.mark.parametrize("filler", [" ", "*", ",", "- ", "[", '["', "a, ", "\n"])
@@ -96,7 +95,7 @@ def test_a_giant_reply_takes_no_time(filler):
 
 def test_at_most_so_many_the_first():
     reply = "Naurim\nBexholt\nslate\nKöln"
-    assert entity_graph.parse_entities(reply, SHIP, limit=2).names == ("Naurim", "Bexholt")
+    assert entity_graph.parse_entities(reply, SHIP, limit=2) == ["Naurim", "Bexholt"]
 
 
 NAMES = ("Naurim", "Bexholt", "slate", "Köln", "Irsa Dellomer", "1891")
@@ -110,17 +109,17 @@ def _choose(names=NAMES, *, pairs=5, triples=4, seed=0, context_id="a"):
 
 def test_groups_are_different_and_of_the_right_size():
     groups = _choose()
-    assert ([len(g) for g in groups.pairs], [len(g) for g in groups.triples]) == ([2] * 5, [3] * 4)
+    assert [len(group) for group in groups] == [2] * 5 + [3] * 4
     assert len({frozenset(group) for group in groups}) == 9
     assert all(set(group) <= set(NAMES) and len(set(group)) == len(group) for group in groups)
-    assert groups.shortfall == ""
-    assert list(groups) == [*groups.pairs, *groups.triples]
 
 
 def test_the_choice_is_the_same_on_every_machine():
-    assert _choose(pairs=2, triples=1) == entity_graph.Groups(
-        pairs=(("Köln", "1891"), ("slate", "Köln")), triples=(("Naurim", "slate", "Irsa Dellomer"),)
-    )
+    assert _choose(pairs=2, triples=1) == [
+        ("Köln", "1891"),
+        ("slate", "Köln"),
+        ("Naurim", "slate", "Irsa Dellomer"),
+    ]
 
 
 def test_the_choice_depends_on_seed_and_context_and_on_nothing_else():
@@ -130,61 +129,50 @@ def test_the_choice_depends_on_seed_and_context_and_on_nothing_else():
     assert sets(_choose(seed=1)) != sets(_choose())
     assert sets(_choose(context_id="b")) != sets(_choose())
     assert sets(_choose(NAMES[::-1])) == sets(_choose())
-    assert _choose(pairs=3, triples=2).pairs == _choose().pairs[:3]
-    assert _choose(pairs=3, triples=2).triples == _choose().triples[:2]
+    assert _choose(pairs=3, triples=2) == _choose()[:3] + _choose()[5:7]
 
 
 def test_every_pair_is_as_likely_as_the_others():
     counts = dict.fromkeys(itertools.combinations(NAMES, 2), 0)
     for seed in range(600):
-        [pair] = _choose(pairs=1, triples=0, seed=seed).pairs
+        [pair] = _choose(pairs=1, triples=0, seed=seed)
         counts[pair] += 1
     # 600 draws of 15 pairs: 40 each, standard deviation 6.1.
     assert min(counts.values()) > 15 and max(counts.values()) < 65
 
 
 @pytest.mark.parametrize(
-    ("count", "pairs", "triples", "shortfall"),
-    [
-        (0, 0, 0, "0 entities give 0 of 5 pairs and 0 of 4 triples"),
-        (1, 0, 0, "1 entities give 0 of 5 pairs and 0 of 4 triples"),
-        (2, 1, 0, "2 entities give 1 of 5 pairs and 0 of 4 triples"),
-        (3, 3, 1, "3 entities give 3 of 5 pairs and 1 of 4 triples"),
-        (4, 5, 4, ""),
-    ],
+    ("count", "pairs", "triples"), [(0, 0, 0), (1, 0, 0), (2, 1, 0), (3, 3, 1), (4, 5, 4)]
 )
-def test_too_few_entities_are_recorded(count, pairs, triples, shortfall):
-    groups = _choose(NAMES[:count])
-    assert (len(groups.pairs), len(groups.triples)) == (pairs, triples)
-    assert groups.shortfall == shortfall
-
-
-def test_too_few_for_the_triples_only():
-    groups = _choose(NAMES[:4], pairs=6, triples=5)
-    assert groups.shortfall == "4 entities give 6 of 6 pairs and 4 of 5 triples"
+def test_too_few_entities_give_all_the_groups_there_are(count, pairs, triples):
+    assert [len(group) for group in _choose(NAMES[:count])] == [2] * pairs + [3] * triples
 
 
 @pytest.mark.parametrize("style", ["chat", "plain"])
 def test_prompts(style):
-    templates = entity_graph.load_templates(style=style)
-    first = entity_graph.entities_prompt(templates, SHIP)
-    second = entity_graph.relation_prompt(templates, SHIP, ["Naurim", "{slate}", "Köln"])
-    assert "Naurim, {slate} and Köln" in second
-    for text in (first, second):
+    asking = _source(edit_style=style).lessons([SHIP], 1)
+    _, entities, relations = _told(asking, replies={SHIP.id: THREE}, texts=TEXTS)
+    [first] = entities.prompts.values()
+    *_, last = relations.prompts.values()
+    assert "Naurim, Bexholt and slate" in last
+    for text in (first, *relations.prompts.values()):
         assert text.count(SHIP.text) == 1
         assert SHIP.title in text
         assert "CANARY" not in text
-    assert entity_graph.load_templates(style="chat") != entity_graph.load_templates(style="plain")
+    other = _source(edit_style={"chat": "plain", "plain": "chat"}[style]).lessons([SHIP], 1)
+    assert next(other).prompts[SHIP.id] != first
 
 
 def test_templates_of_ones_own(tmp_path):
-    (tmp_path / "relation.chat.txt").write_text("{entities}: {title} {passage}", encoding="utf-8")
-    templates = entity_graph.load_templates(tmp_path)
-    assert templates.relation == "{entities}: {title} {passage}"
-    assert templates.entities == entity_graph.load_templates().entities
-    (tmp_path / "relation.chat.txt").write_text("{title} {passage}", encoding="utf-8")
+    file = tmp_path / "relation.chat.txt"
+    file.write_text("{entities}: {title} {passage} {", encoding="utf-8")
+    asking = _source(prompts_dir=tmp_path).lessons([SHIP], 1)
+    _, entities, relations = _told(asking, replies={SHIP.id: "{slate}\nKöln"}, texts=TEXTS[:1])
+    assert entities == next(_source().lessons([SHIP], 1))
+    assert list(relations.prompts.values()) == [f"slate and Köln: Ostravelle {SHIP.text} {{"]
+    file.write_text("{title} {passage}", encoding="utf-8")
     with pytest.raises(prompt.PromptError, match=r"relation\.chat\.txt.*\{entities\} is missing"):
-        entity_graph.load_templates(tmp_path)
+        next(_source(prompts_dir=tmp_path).lessons([SHIP], 1))
 
 
 TEXTS = ["Slate came\n\nfrom Naurim.", " ", "a\n---\nb"]
@@ -211,16 +199,14 @@ def test_the_source_asks_for_entities_then_for_texts_about_groups_of_them():
     asking = _source().lessons([SHIP], 3)
     replies = {SHIP.id: "\n".join(NAMES)}
     found, entities, relations = _told(asking, replies=replies, texts=TEXTS)
-    templates = entity_graph.load_templates()
     assert (entities.name, relations.name) == ("entities", "relations")
-    assert dict(entities.prompts) == {SHIP.id: entity_graph.entities_prompt(templates, SHIP)}
-    groups = _choose(pairs=2, triples=1, context_id=SHIP.id)
-    assert dict(relations.prompts) == {
-        f"{SHIP.id}: {entity_graph.listed(group)}": entity_graph.relation_prompt(
-            templates, SHIP, group
-        )
-        for group in groups
-    }
+    assert list(entities.prompts) == [SHIP.id]
+    assert list(relations.prompts) == [
+        f"{SHIP.id}: {entity_graph.listed(group)}"
+        for group in _choose(pairs=2, triples=1, context_id=SHIP.id)
+    ]
+    for name, text in relations.prompts.items():
+        assert name.partition(": ")[2] in text
     # One lesson, however many are asked for: it holds all texts, and the passage once.
     assert found == [[Lesson(sequences=(*PIECES, PASSAGE))]]
 

@@ -17,9 +17,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
-from seal_jax.tasks.knowledge.squad import DataError, Passage, Skipped
 from seal_jax.tasks.knowledge.tfds.squad_passages import squad_passages_dataset_builder as dataset
-from seal_jax.tasks.protocol import Context
+from seal_jax.tasks.protocol import Context, Skipped
+from seal_jax.tasks.splits import DataError
 
 PREFIX = "tfds:"
 _OFFICIAL = {f"{PREFIX}{dataset.Builder.name}/{split}": split for split in dataset.URLS}
@@ -38,19 +38,7 @@ def load(
       What `squad.load` returns for the JSON file.
 
     Raises:
-      DataError: see `passages`.
-    """
-    found, skipped = passages(name, data_dir=data_dir)
-    return [passage.context() for passage in found], skipped
-
-
-def passages(
-    name: str, *, data_dir: str | os.PathLike | None = None
-) -> tuple[list[Passage], list[Skipped]]:
-    """Like `load`, with all gold answers.
-
-    Raises:
-      DataError: unknown name, a file that cannot be had or used (see `squad.read`), or a prepared
+      DataError: unknown name, a file that cannot be had or used (see `squad.load`), or a prepared
         dataset that is damaged.
     """
     builder, split = prepare(name, data_dir=data_dir)
@@ -73,7 +61,7 @@ def prepare(
     directory "incomplete.*" that nothing reads, and of two that run at once one is kept.
 
     Raises:
-      DataError: see `passages`.
+      DataError: see `load`.
     """
     builder, split = _open(name, data_dir)
     with _quiet():

@@ -19,6 +19,7 @@ from knowledge_tasks import knowledge_task
 from seal_jax.tasks.knowledge import squad
 from seal_jax.tasks.knowledge.tfds import __main__ as program
 from seal_jax.tasks.knowledge.tfds import reader
+from seal_jax.tasks.splits import DataError
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 FILES = ROOT / "tests" / "data" / "squad_passages"
@@ -28,6 +29,10 @@ SPLIT = reader.dataset.FILE_SPLIT
 
 def _relative(skipped, source):
     return [(part.where.removeprefix(f"{source}: "), part.reason) for part in skipped]
+
+
+def _golds(context):
+    return [question.golds for question in context.questions]
 
 
 def _damage(data_dir, pattern, change):
@@ -46,16 +51,15 @@ def prepared(tmp_path):
 
 def test_the_same_passages_as_from_the_file_in_order(tmp_path):
     name = f"tfds:{TRAIN}"
-    expected, skipped = squad.read(TRAIN)
+    expected, skipped = squad.load(TRAIN)
     assert [len(passage.questions) for passage in expected] == [2, 2, 1, 1]
-    assert expected[1].questions[0].answers == ("a flood", "flood", "the flood of 1902")
+    assert expected[1].questions[0].golds == ("a flood", "flood", "the flood of 1902")
     for _ in range(2):  # as prepared, and as read again
-        found, left_out = reader.passages(name, data_dir=tmp_path)
+        found, left_out = reader.load(name, data_dir=tmp_path)
         assert found == expected
+        assert [_golds(one) for one in found] == [_golds(one) for one in expected]
         assert _relative(left_out, name) == _relative(skipped, TRAIN)
     assert len(left_out) == 2
-    contexts, again = reader.load(name, data_dir=tmp_path)
-    assert (contexts, again) == (squad.load(TRAIN)[0], left_out)
 
 
 def test_tensorflow_is_not_asked_for(prepared):
@@ -130,15 +134,15 @@ def test_a_changed_file_is_another_dataset(tmp_path):
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "a.json"
     shutil.copy(TRAIN, file)
-    read = squad.read
+    read = squad.load
 
     def read_and_change(path):
         found = read(path)
         file.write_text(file.read_text("utf-8") + " ", encoding="utf-8")
         return found
 
-    monkeypatch.setattr(reader.dataset.squad, "read", read_and_change)
-    with pytest.raises(squad.DataError, match="changed while it was read"):
+    monkeypatch.setattr(reader.dataset.squad, "load", read_and_change)
+    with pytest.raises(DataError, match="changed while it was read"):
         reader.load(f"tfds:{file}", data_dir=tmp_path / "data")
 
 
@@ -147,8 +151,8 @@ def test_a_killed_preparation_is_not_taken_for_a_complete_one(tmp_path):
         import os, signal
         from seal_jax.tasks.knowledge.tfds import reader
 
-        def killed(self, passages):
-            yield passages[0].id, reader.dataset.to_example(passages[0])
+        def killed(self, contexts):
+            yield contexts[0].id, reader.dataset.to_example(contexts[0])
             os.kill(os.getpid(), signal.SIGKILL)
 
         reader.dataset.Builder._generate_examples = killed
@@ -188,7 +192,7 @@ def test_of_two_preparations_at_once_one_is_kept(tmp_path, monkeypatch):
 def test_a_damaged_dataset_is_named(prepared, pattern, change):
     data_dir, name = prepared
     _damage(data_dir, pattern, change)
-    with pytest.raises(squad.DataError, match=r"squad_passages/file-\w+.* is damaged .*delete it"):
+    with pytest.raises(DataError, match=r"squad_passages/file-\w+.* is damaged .*delete it"):
         reader.load(name, data_dir=data_dir)
 
 
@@ -199,7 +203,7 @@ def test_missing_passages_are_noticed(prepared):
         "dataset_info.json",
         lambda file: file.write_text(file.read_text("utf-8").replace('"4"', '"5"'), "utf-8"),
     )
-    with pytest.raises(squad.DataError, match="damaged"):
+    with pytest.raises(DataError, match="damaged"):
         reader.load(name, data_dir=data_dir)
 
 
@@ -212,21 +216,21 @@ def test_missing_passages_are_noticed(prepared):
     ],
 )
 def test_names_that_mean_nothing(tmp_path, name, message):
-    with pytest.raises(squad.DataError, match=message):
+    with pytest.raises(DataError, match=message):
         reader.load(name, data_dir=tmp_path)
 
 
 def test_a_malformed_file_is_refused_as_by_the_loader(tmp_path):
     file = tmp_path / "bad.json"
     file.write_text('{"data": [{"title": "Rome"}]}', encoding="utf-8")
-    with pytest.raises(squad.DataError, match=r'bad\.json: data\[0\].*"paragraphs" is missing'):
+    with pytest.raises(DataError, match=r'bad\.json: data\[0\].*"paragraphs" is missing'):
         reader.load(f"tfds:{file}", data_dir=tmp_path / "data")
     assert not list(tmp_path.glob("data/squad_passages/file-*/*"))
 
 
 def test_a_data_dir_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(squad.DataError, match=r"cannot prepare the dataset in .*another data dir"):
+    with pytest.raises(DataError, match=r"cannot prepare the dataset in .*another data dir"):
         reader.load(f"tfds:{TRAIN}", data_dir=tmp_path / "file")
 
 
@@ -268,7 +272,7 @@ def test_without_a_network_one_is_told_at_once(tmp_path, source, monkeypatch):
         raise AssertionError("TFDS tries again and again")
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download", refuse)
-    with pytest.raises(squad.DataError, match=r"cannot download SQuAD.*'tfds:FILE\.json'"):
+    with pytest.raises(DataError, match=r"cannot download SQuAD.*'tfds:FILE\.json'"):
         reader.load("tfds:squad_passages/train", data_dir=tmp_path)
 
 
@@ -276,7 +280,7 @@ def test_other_bytes_than_the_registered_ones_are_refused(tmp_path, source, monk
     known = reader.dataset.Builder.url_infos
     official = next(url for url in known if url.endswith("train-v1.1.json"))
     monkeypatch.setitem(known, reader.dataset.URLS["train"], known[official])
-    with pytest.raises(squad.DataError, match=r"cannot download SQuAD.*train-v1\.1\.json"):
+    with pytest.raises(DataError, match=r"cannot download SQuAD.*train-v1\.1\.json"):
         reader.load("tfds:squad_passages/train", data_dir=tmp_path)
     assert not list(tmp_path.glob("squad_passages/official/*"))
 

@@ -2,15 +2,18 @@
 
 import dataclasses
 import hashlib
+import itertools
 import os
-import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from seal_jax.runs import text_file
 from seal_jax.tasks.knowledge import squad
+from seal_jax.tasks.protocol import Context, Question
+from seal_jax.tasks.splits import DataError
 
 _URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
 URLS = {"train": f"{_URL}train-v1.1.json", "validation": f"{_URL}dev-v1.1.json"}
@@ -36,10 +39,10 @@ def of_file(path: str | os.PathLike) -> Source:
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """One example a passage, in file order, with the ids of `squad.read`.
+    """One example a passage, in file order, with the ids of `squad.load`.
 
     The config `official` downloads SQuAD v1.1 (splits "train" and "validation"); `of_file` makes
-    that of a local file (split "passages"). What `squad.read` left out is in the metadata.
+    that of a local file (split "passages"). What `squad.load` left out is in the metadata.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -76,61 +79,48 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         files = {FILE_SPLIT: source.path} if source.path else dl_manager.download(URLS)
         splits = {}
         for split, file in files.items():
-            passages, skipped = squad.read(file)
+            contexts, skipped = squad.load(file)
             if source.path and _fingerprint(file) != source.name:
-                raise squad.DataError(f"{file}: the file changed while it was read; start again.")
+                raise DataError(f"{file}: the file changed while it was read; start again.")
             places = [part.where.removeprefix(f"{file}: ") for part in skipped]
             self.info.metadata[split] = [
                 [place, part.reason] for place, part in zip(places, skipped, strict=True)
             ]
-            splits[split] = self._generate_examples(passages)
+            splits[split] = self._generate_examples(contexts)
         return splits
 
-    def _generate_examples(self, passages: Iterable[squad.Passage]) -> Iterator[tuple[str, dict]]:
-        for passage in passages:
-            yield passage.id, to_example(passage)
+    def _generate_examples(self, contexts: Iterable[Context]) -> Iterator[tuple[str, dict]]:
+        for context in contexts:
+            yield context.id, to_example(context)
 
 
-def to_example(passage: squad.Passage) -> dict[str, Any]:
+def to_example(context: Context) -> dict[str, Any]:
     """The example of a passage."""
     return {
-        "id": passage.id,
-        "title": passage.title,
-        "number": passage.number,
-        "passage": passage.text,
+        "id": context.id,
+        "title": context.title,
+        "number": int(context.id.split("-")[-2]),
+        "passage": context.text,
         "questions": [
-            {"id": question.id, "question": question.text, "num_answers": len(question.answers)}
-            for question in passage.questions
+            {"id": question.id, "question": question.text, "num_answers": len(question.golds)}
+            for question in context.questions
         ],
-        "answers": [answer for question in passage.questions for answer in question.answers],
+        "answers": [answer for question in context.questions for answer in question.golds],
     }
 
 
-def from_example(example: dict[str, Any]) -> squad.Passage:
+def from_example(example: dict[str, Any]) -> Context:
     """The passage of an example that a data source gave."""
-    asked, questions, first = example["questions"], [], 0
-    for question_id, text, count in zip(
-        asked["id"], asked["question"], asked["num_answers"], strict=True
-    ):
-        answers = tuple(answer.decode() for answer in example["answers"][first : first + count])
-        questions.append(squad.GoldQuestion(question_id.decode(), text.decode(), answers))
-        first += count
-    return squad.Passage(
-        id=example["id"].decode(),
-        title=example["title"].decode(),
-        number=int(example["number"]),
-        text=example["passage"].decode(),
-        questions=tuple(questions),
-    )
+    asked, questions = example["questions"], []
+    answers = iter(example["answers"])
+    for id, text, count in zip(asked["id"], asked["question"], asked["num_answers"], strict=True):
+        golds = tuple(answer.decode() for answer in itertools.islice(answers, int(count)))
+        questions.append(Question(id.decode(), text.decode(), golds[0], golds))
+    id, title, text = (example[key].decode() for key in ("id", "title", "passage"))
+    return Context(id, title, text, tuple(questions))
 
 
 def _fingerprint(path: str | os.PathLike) -> str:
     """A config name made of the file's bytes."""
-    try:
-        digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise squad.DataError(
-            f"{path}: cannot read the data file ({error.strerror}); expected a SQuAD v1.1 JSON "
-            "file. Check the path."
-        ) from error
-    return f"file-{digest[:16]}"
+    data = text_file.read_bytes(path, error=DataError, expected="a SQuAD JSON file")
+    return f"file-{hashlib.sha256(data).hexdigest()[:16]}"
