@@ -62,7 +62,7 @@ class FewShot(DirectiveLimits):
     oracle: str = ORACLE
     fixed: tuple[str, ...] = ()
 
-    def check(self):
+    def validate(self):
         require(bool(self.leave_out) and min(self.leave_out) >= 1, "leave_out needs numbers >= 1.")
         unknown = [name for name in self.transforms if name not in votes.TRANSFORMS]
         require(
