@@ -44,7 +44,7 @@ def make_checkpoint(folder: pathlib.Path, size: int, seed: int = 0) -> None:
 
     def shapes(layers: int) -> dict[str, tuple[int, ...]]:
         config = ModelConfig.from_hf(_SETTINGS | {"num_hidden_layers": layers})
-        return {name: slot.shape for name, slot in names.slots(config, "hf").items()}
+        return names.tensor_shapes(names.leaves(config, "hf"))
 
     one, two = (sum(2 * math.prod(s) for s in shapes(n).values()) for n in (1, 2))
     layers = max(1, 1 + round((size - one) / (two - one)))
@@ -96,21 +96,22 @@ def load(folder: pathlib.Path) -> dict[str, float]:
     jax.block_until_ready(params)
     peak = _peak()
     placed = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-    slots = names.slots(config, "hf")
-    largest = max(2 * math.prod(slot.shape) for slot in slots.values())
+    leaves = names.leaves(config, "hf")
+    places = {name: (leaf, n) for leaf in leaves for n, name in enumerate(leaf.tensors)}
+    largest = max(2 * math.prod(leaf.tensor_shape) for leaf in leaves)
     last = config.num_layers - 1
     for file in sorted(folder.glob("*.safetensors")):
         with safetensors.safe_open(file, "numpy") as stored:
             for name in stored.keys():  # noqa: SIM118  (not a dict)
-                slot = slots[name]
-                if slot.layer not in (None, last):
+                leaf, layer = places[name]
+                if leaf.stacked and layer != last:
                     continue
-                leaf = params
-                for key in slot.path.split("/"):
-                    leaf = leaf[key]
-                found = np.asarray(leaf if slot.layer is None else leaf[slot.layer])
+                found = params
+                for key in leaf.path.split("/"):
+                    found = found[key]
+                found = np.asarray(found[layer] if leaf.stacked else found)
                 expected = stored.get_tensor(name)
-                np.testing.assert_array_equal(found, expected.T if slot.transposed else expected)
+                np.testing.assert_array_equal(found, expected.T if leaf.transposed else expected)
     return {
         "placed_gib": placed / GIB,
         "largest_tensor_gib": largest / GIB,

@@ -118,6 +118,7 @@ def smoke(config):
     config.continual.unrelated_tokens = 16
 
 
+COMMAND = "continual"  # what they are for: `plan` does not know it
 VARIANTS = {"demo": demo, "squad": squad, "smoke": smoke, "qwen2.5-7b": qwen}
 
 

@@ -5,10 +5,9 @@ are first used: docs/tutorial.md shows them. Runs, records and reports are start
 `python -m seal_jax`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from etils import epy
 
-if TYPE_CHECKING:
+with epy.lazy_api_imports(globals()):
     from seal_jax.api import (
         Learned,
         answers,
@@ -34,13 +33,3 @@ __all__ = [
     "save_adapter",
     "self_edits",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("seal_jax.api"), name)
-    raise AttributeError(f"module 'seal_jax' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -5,12 +5,13 @@ import os
 import sys
 from collections.abc import Sequence
 from logging import LogRecord
+from typing import Any
 from unittest import mock
 
 from absl import flags, logging
-from ml_collections import config_flags
 
-from seal_jax.cli.commands import COMMANDS, Command, UsageError
+from seal_jax.cli.base import Command, Configured, UsageError
+from seal_jax.cli.commands import COMMANDS
 from seal_jax.judges.endpoint import EndpointError
 from seal_jax.runtime import hosts, interruption
 from seal_jax.settings import SettingsError, config_dict, config_files
@@ -48,12 +49,13 @@ def _run(name: str, rest: list[str]) -> tuple[int, str]:
         if {"-h", "--help"} & set(rest):
             print(_help(name))
             return 0, ""
-        values = _parse(name, rest)
-        if COMMANDS[name].config and values.print_config:
-            print(_resolved(values))
+        command = _parse(COMMANDS[name], rest)
+        if isinstance(command, Configured) and command.print_config:
+            print(command.resolved())
             return 0, ""
-        with interruption.heard() if COMMANDS[name].resumes else contextlib.nullcontext():
-            COMMANDS[name].run(values)
+        command.check_needs()
+        with interruption.heard() if command.resumes else contextlib.nullcontext():
+            command.execute()
     except interruption.Interrupted as signal:
         print(f"\n{interruption.message(str(signal))}.", file=sys.stderr)
         return interruption.EXIT_CODE, f"interrupted by {signal}"
@@ -80,10 +82,8 @@ def _is_not_orbax(record: LogRecord) -> bool:
 
 def _usage() -> str:
     width = max(map(len, COMMANDS)) + 2
-    commands = "\n".join(
-        f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()
-    )
-    without = ", ".join(name for name, command in COMMANDS.items() if not command.config)
+    commands = "\n".join(f"  {name:<{width}}{of.summary()}" for name, of in COMMANDS.items())
+    without = ", ".join(name for name, of in COMMANDS.items() if not of.file)
     return f"""usage: python -m seal_jax COMMAND [flags]
 
 commands:
@@ -96,29 +96,14 @@ flags of every command but {without}:
 `python -m seal_jax COMMAND --help` lists the command's own flags."""
 
 
-def _define(command: Command) -> flags.FlagValues:
-    values = flags.FlagValues()
-    if command.unnamed:
-        values.set_gnu_getopt()  # flags may follow arguments without a name
-    flags.DEFINE_bool("traceback", False, "Show where an error was raised.", values)
-    if command.config:
-        config_flags.DEFINE_config_file("config", None, "Config file, FILE[:VARIANT].", values)
-        flags.DEFINE_bool(
-            "print_config", False, "Show every setting and where it is from, and stop.", values
-        )
-    command.define(values)
-    return values
-
-
-def _parse(name: str, rest: list[str]) -> flags.FlagValues:
-    """Flag values; config_flags looks for overrides in sys.argv, so that is set meanwhile."""
-    command = COMMANDS[name]
-    if command.config:
+def _parse(kind: type[Command], rest: list[str]) -> Command:
+    """A command; config_flags looks for overrides in sys.argv, so that is set meanwhile."""
+    if kind.file:
         _check_overrides(rest)
         if not any(argument.split("=")[0] in ("--config", "-config") for argument in rest):
-            rest = [f"--config={config_files.default(command.config)}", *rest]
-    values = _define(command)
-    arguments = [f"seal_jax {name}", *rest]
+            rest = [f"--config={config_files.default(kind.file)}", *rest]
+    values = kind.define()
+    arguments = [f"seal_jax {kind.__name__.lower()}", *rest]
     with mock.patch.object(sys, "argv", arguments):
         try:
             left = values(arguments)[1:]
@@ -127,24 +112,19 @@ def _parse(name: str, rest: list[str]) -> flags.FlagValues:
             raise UsageError(
                 str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
             ) from None
-    if left and command.unnamed:
-        flag = values[command.unnamed]
-        if isinstance(flag.value, list):
-            flag.value, left = [*flag.value, *left], []
-        elif not flag.value:
-            flag.value, left = left[0], left[1:]
+    found: dict[str, Any] = {name: values[name].value for name in kind.help()}
+    found |= {name: tuple(given) for name, given in found.items() if isinstance(given, list)}
+    if kind.file:
+        found["config"] = values["config"]
+    if left and kind.unnamed:
+        if isinstance(found[kind.unnamed], tuple):
+            found[kind.unnamed] += tuple(left)
+            left = []
+        elif not found[kind.unnamed]:
+            found[kind.unnamed] = left.pop(0)
     if left:
         raise UsageError(f"unexpected argument {left[0]!r}: flags have the form --name=value.")
-    return values
-
-
-def _resolved(values: flags.FlagValues) -> str:
-    """The checked config with the origin of each value."""
-    config_dict.from_config(values.config)
-    flag = values["config"]
-    file = config_flags.get_config_filename(flag)
-    overrides = list(config_flags.get_override_values(flag))
-    return config_files.shown(config_files.origins(values.config.to_dict(), file, overrides))
+    return kind(**found)
 
 
 def _check_overrides(rest: Sequence[str]) -> None:
@@ -157,10 +137,10 @@ def _check_overrides(rest: Sequence[str]) -> None:
 
 
 def _help(name: str) -> str:
-    own = _define(COMMANDS[name])
-    lines = [f"  --{flag}: {own[flag].help}" for flag in sorted(own) if flag != "config"]
+    own = COMMANDS[name].help()
+    lines = [f"  --{flag}: {own[flag]}" for flag in sorted(own) if flag != "config"]
     text = "\n".join([_usage(), "", f"flags of {name}:", *lines])
-    if not COMMANDS[name].config:
+    if not COMMANDS[name].file:
         return text
     known = "\n".join(f"  --config.{key}" for key in config_dict.all_keys())
     return f"{text}\n\nsettings:\n{known}"

@@ -4,7 +4,7 @@ import dataclasses
 
 from seal_jax import api
 from seal_jax.loop import export
-from seal_jax.settings import Settings, SettingsError
+from seal_jax.settings import Settings, SettingsError, config_dict
 from seal_jax.weights.exported import Addition
 
 
@@ -57,12 +57,9 @@ def adapt(
         raise SettingsError("the title is empty: give --title='what the passage is about'.")
     if not questions or not all(question.strip() for question in questions):
         raise SettingsError("give at least one --question that is not empty.")
-    settings = dataclasses.replace(
-        settings,
-        inner=dataclasses.replace(settings.inner, candidates=1),
-        answers=dataclasses.replace(settings.answers, questions_at_once=len(questions)),
-        edits=dataclasses.replace(settings.edits, samples=1, contexts_per_batch=1),
-    )
+    one = {"inner.candidates": 1, "edits.samples": 1, "edits.contexts_per_batch": 1}
+    together = {"answers.questions_at_once": len(questions)}
+    settings = config_dict.replaced(settings, one | together)
     opened = api.load(settings)
     asked = [(question, "") for question in questions]
     context = opened.task.context_from(title, passage, asked, id="own text")

@@ -1,14 +1,19 @@
-"""What a command is, and what several of them share."""
+"""What a command is: a frozen dataclass of its flags, whose docstring is its help."""
 
 import dataclasses
-import functools
+import inspect
+import re
+import types
+import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Literal, Union
 
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from seal_jax.settings import Settings, config_dict
+from seal_jax.settings import Settings, config_dict, config_files
+from seal_jax.settings.checks import Checked
 
 
 class UsageError(ValueError):
@@ -16,89 +21,116 @@ class UsageError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Command:
-    """One command.
+class Command(Checked):
+    """A command.
+
+    Its fields are its flags: of the types str, bool, int, float, Literal of texts (the values that
+    are taken), tuple[str, ...] (may be repeated), and any of these or None. The first line of its
+    docstring is its summary, and what stands there under "Attributes" its flags' help.
 
     Attributes:
-      summary: one line for the list of commands.
-      run: starts it with its flags' values.
-      define: defines its own flags.
-      config: the default config, FILE:VARIANT; "" for commands that take no --config.
-      unnamed: the flag that arguments without a name are values of; "" refuses them. A flag that
-        may be repeated takes any number of them.
-      resumes: whether the same command continues what was interrupted.
+      traceback: Show where an error was raised.
     """
 
-    summary: str
-    run: Callable[[flags.FlagValues], None]
-    define: Callable[[flags.FlagValues], None]
-    config: str = ""
-    unnamed: str = ""
-    resumes: bool = False
+    traceback: bool = False
+
+    needs: ClassVar[str] = (
+        ""  # the flags that must be given, as they are written, and what they are
+    )
+    unnamed: ClassVar[str] = ""  # the flag that arguments without a name are values of
+    resumes: ClassVar[bool] = False  # whether the same command continues what was interrupted
+    file: ClassVar[str] = ""  # the default config, FILE:VARIANT, of those that take --config
+
+    def execute(self) -> None:
+        """Does it."""
+        raise NotImplementedError
+
+    def check_needs(self) -> None:
+        """Refuses a command without what it needs."""
+        needed = re.findall(r"--(\w+)=", self.needs) or [self.unnamed]
+        if self.needs and not all(self.given(*needed).values()):
+            raise UsageError(f"{type(self).__name__.lower()} needs {self.needs}.")
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Some flags' values."""
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def summary(cls) -> str:
+        """One line for the list of commands."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0].rstrip(".")
+
+    @classmethod
+    def help(cls) -> dict[str, str]:
+        """What each flag is for."""
+        found: dict[str, str] = {}
+        for part in reversed(cls.__mro__):
+            described = re.findall(r"^  (\w+): (.+(?:\n   .+)*)", inspect.getdoc(part) or "", re.M)
+            found |= {name: " ".join(text.split()) for name, text in described}
+        return {field.name: found.get(field.name, "") for field in dataclasses.fields(cls)}
+
+    @classmethod
+    def define(cls) -> flags.FlagValues:
+        """Its flags, to be parsed."""
+        values = flags.FlagValues()
+        if cls.unnamed:
+            values.set_gnu_getopt()  # flags may follow arguments without a name
+        hints = typing.get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            name, kind, text = field.name, hints[field.name], cls.help()[field.name]
+            default: Any = field.default
+            if typing.get_origin(kind) in (Union, types.UnionType):
+                kind, _ = typing.get_args(kind)
+            if kind is flags.Flag:
+                config_flags.DEFINE_config_file(name, None, text, values)
+            elif typing.get_origin(kind) is Literal:
+                flags.DEFINE_enum(name, default, list(typing.get_args(kind)), text, values)
+            else:
+                _DEFINE[kind](name, default, text, flag_values=values)
+        return values
 
 
-def settings(values: flags.FlagValues) -> Settings:
-    """The settings that --config and its overrides make."""
-    return config_dict.from_config(values.config)
+_DEFINE: dict[Any, Callable[..., Any]] = {
+    str: flags.DEFINE_string,
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    tuple[str, ...]: flags.DEFINE_multi_string,
+}
 
 
-def workdir(values: flags.FlagValues) -> str:
-    """The directory that --workdir names."""
-    if not values.workdir:
-        raise UsageError("give --workdir=DIR, a directory for this run.")
-    return values.workdir
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configured(Command):
+    """A command with settings.
 
-
-def define_run(values: flags.FlagValues) -> None:
-    """Defines the flags of a recorded run."""
-    flags.DEFINE_string("workdir", "", "Directory of the run.", values)
-    flags.DEFINE_bool("overwrite", False, "Delete a finished or other run in --workdir.", values)
-    flags.DEFINE_bool("quiet", False, "Print nothing but errors.", values)
-    flags.DEFINE_string("sweep", "", "A sweep of the config file: a run for each point.", values)
-
-
-def start(values: flags.FlagValues, program: Callable[..., dict[str, Any]], **given: Any) -> None:
-    """Starts a recorded run, or all runs of a sweep.
-
-    Args:
-      program: runs or continues one in a directory and returns its results.
-      **given: what it is given beside the settings, the directory and the flags of every run.
+    Attributes:
+      config: Config file, FILE[:VARIANT].
+      print_config: Show every setting and where it is from, and stop.
     """
-    program = functools.partial(program, overwrite=values.overwrite, quiet=values.quiet, **given)
-    if not values.sweep:
-        program(settings(values), workdir(values))
-        return
-    from seal_jax.runtime import hosts
-    from seal_jax.settings import config_files, sweeps
 
-    if not hosts.join().alone:
-        raise UsageError("--sweep is for one host: start its runs one by one.")
-    file, _, _ = config_flags.get_config_filename(values["config"]).partition(":")
-    declared = getattr(config_files.load(file), "SWEEPS", {})
-    if values.sweep not in declared:
-        raise UsageError(
-            f"--sweep={values.sweep}: {file} declares {', '.join(declared) or 'no sweeps'}."
-        )
-    sweeps.run(
-        declared[values.sweep],
-        values.config,
-        workdir(values),
-        program,
-        overwrite=values.overwrite,
-        say=(lambda line: None) if values.quiet else print,
-    )
+    config: flags.Flag
+    print_config: bool = False
 
+    @property
+    def values(self) -> ml_collections.ConfigDict:
+        """What --config and its overrides make."""
+        values: Any = self.config.value
+        return values
 
-def define_adapter(values: flags.FlagValues) -> None:
-    """Defines the flags of an adapter that is written out."""
-    flags.DEFINE_enum(
-        "onto",
-        "original",
-        ["original", "policy"],
-        "The model that an adapter is for: model.path, or what its last delta was trained on.",
-        values,
-    )
-    flags.DEFINE_string(
-        "base", "", "That model's name or directory (default: model.path where it is).", values
-    )
-    flags.DEFINE_bool("overwrite", False, "Replace an export in --out.", values)
+    @property
+    def module(self) -> types.ModuleType:
+        """The config file."""
+        file, _, _ = config_flags.get_config_filename(self.config).partition(":")
+        return config_files.load(file)
+
+    @property
+    def settings(self) -> Settings:
+        """The same as settings."""
+        return config_dict.from_config(self.values)
+
+    def resolved(self) -> str:
+        """The checked config with the origin of each value."""
+        config_dict.from_config(self.values)
+        file = config_flags.get_config_filename(self.config)
+        overrides = list(config_flags.get_override_values(self.config))
+        return config_files.shown(self.values.to_dict(), file, overrides)

@@ -4,16 +4,508 @@ Programs are imported when their command runs, so that --help and the commands t
 start at once.
 """
 
-from collections.abc import Mapping
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, cast
 
-from seal_jax.cli import exports, planning, reports, runs
-from seal_jax.cli.base import Command, UsageError
+from seal_jax.cli.base import Command, Configured, UsageError
+from seal_jax.core import restem
+from seal_jax.runs import json_file
+from seal_jax.settings.checks import AT_LEAST_0, Count, Limit
 
-__all__ = ["COMMANDS", "Command", "UsageError"]
+command = dataclasses.dataclass(frozen=True, kw_only=True)
 
-COMMANDS: Mapping[str, Command] = {
-    **runs.COMMANDS,
-    **planning.COMMANDS,
-    **exports.COMMANDS,
-    **reports.COMMANDS,
-}
+
+@command
+class Recorded(Configured):
+    """A run in a directory, or a sweep of them.
+
+    Attributes:
+      workdir: Directory of the run.
+      overwrite: Delete a finished or other run in --workdir.
+      quiet: Print nothing but errors.
+      sweep: A sweep of the config file: a run for each point.
+    """
+
+    workdir: str = ""
+    overwrite: bool = False
+    quiet: bool = False
+    sweep: str = ""
+
+    needs = "--workdir=DIR, a directory for this run"
+    resumes = True
+
+    def start(self, program: Callable[..., dict[str, Any]], *names: str) -> None:
+        """Starts it.
+
+        Args:
+          program: runs or continues one in a directory and returns its results.
+          *names: the flags that it takes beside overwrite and quiet.
+        """
+        program = functools.partial(program, **self.given("overwrite", "quiet", *names))
+        if not self.sweep:
+            program(self.settings, self.workdir)
+            return
+        from seal_jax.runtime import hosts
+        from seal_jax.settings import sweeps
+
+        if not hosts.join().alone:
+            raise UsageError("--sweep is for one host: start its runs one by one.")
+        declared = getattr(self.module, "SWEEPS", {})
+        if self.sweep not in declared:
+            of = f"{self.module.__file__} declares {', '.join(declared) or 'no sweeps'}"
+            raise UsageError(f"--sweep={self.sweep}: {of}.")
+        sweeps.run(
+            declared[self.sweep],
+            self.values,
+            self.workdir,
+            program,
+            overwrite=self.overwrite,
+            say=(lambda line: None) if self.quiet else print,
+        )
+
+
+@command
+class Train(Recorded):
+    """ReST-EM rounds, then the evaluation of every arm.
+
+    Attributes:
+      reuse: Directory of a run whose records to use again; may be repeated.
+    """
+
+    reuse: tuple[str, ...] = ()
+
+    file = "knowledge.py:demo"
+
+    def execute(self) -> None:
+        from seal_jax.loop import train
+
+        self.start(train.train, "reuse")
+
+
+@command
+class _OfPolicy(Recorded):
+    """A run about a policy.
+
+    Attributes:
+      policy_from: Directory of a run whose policy to test.
+      policy_version: The policy after that round (0: the last).
+    """
+
+    policy_from: str = ""
+    policy_version: Limit = 0
+
+
+@command
+class Evaluate(_OfPolicy):
+    """The evaluation alone, of the base model or of a run's policy (--policy_from=RUN).
+
+    Attributes:
+      reuse: Directory of a run whose records to use again; may be repeated.
+    """
+
+    reuse: tuple[str, ...] = ()
+
+    file = "knowledge.py:demo"
+
+    def execute(self) -> None:
+        from seal_jax.loop import evaluate
+
+        self.start(evaluate.evaluate, "reuse", "policy_from", "policy_version")
+
+
+@command
+class Continual(_OfPolicy):
+    """One passage after another into the same weights, and what is kept of them."""
+
+    file = "continual.py:demo"
+
+    def execute(self) -> None:
+        from seal_jax.loop.continual import run
+
+        self.start(run.continual, "policy_from", "policy_version")
+
+
+@command
+class _Adapter(Command):
+    """An adapter that is written out.
+
+    Attributes:
+      onto: The model that an adapter is for: model.path, or what its last delta was trained on.
+      base: That model's name or directory (default: model.path where it is).
+      overwrite: Replace an export in --out.
+    """
+
+    onto: Literal["original", "policy"] = "original"
+    base: str = ""
+    overwrite: bool = False
+
+
+@command
+class Adapt(_Adapter, Configured):
+    """One text: answers before and after adapting (--passage=FILE --question='...').
+
+    Attributes:
+      passage: Text file with the passage.
+      question: A question; may be repeated.
+      title: What it is about (default: the file's name).
+      edit: Write a self-edit; else train on the passage.
+      out: Directory to write what it learned to, as an adapter.
+    """
+
+    passage: str = ""
+    question: tuple[str, ...] = ()
+    title: str = ""
+    edit: bool = True
+    out: str = ""
+
+    file = "knowledge.py:adapt"
+    needs = "--passage=FILE (a text file) and --question='...'"
+
+    def execute(self) -> None:
+        from seal_jax.cli import adapt
+        from seal_jax.loop import export
+
+        passage = pathlib.Path(self.passage).read_text(encoding="utf-8")
+        target = None
+        if self.out:
+            target = export.AdapterTarget(**self.given("out", "onto", "base", "overwrite"))
+        adapted = adapt.adapt(
+            self.settings,
+            passage,
+            list(self.question),
+            title=self.title or pathlib.Path(self.passage).stem.replace("_", " "),
+            edit=self.edit,
+            target=target,
+        )
+        if adapted.self_edit:
+            print(f"self-edit:\n{adapted.self_edit}\n")
+        if adapted.dropped_tokens or adapted.dropped_sequences:
+            print(
+                f"not trained on, for lack of room: {adapted.dropped_sequences} lines and "
+                f"{adapted.dropped_tokens} tokens of others (raise --config.inner.max_sequences, "
+                "or add a larger bucket to --config.inner.buckets)\n"
+            )
+        for question, *answers in zip(self.question, adapted.before, adapted.after, strict=True):
+            before, after = (answer or "(empty)" for answer in answers)
+            print(f"question: {question}\n  before: {before}\n  after:  {after}")
+        if adapted.adapter:
+            print(f"\n{adapted.adapter}\nwritten to {self.out}")
+
+
+@command
+class Curate(Recorded):
+    """The contexts that the model can solve under the task's oracle lesson.
+
+    Attributes:
+      split: Whose contexts.
+      on: What each context is asked: its own demonstrations, or its tests.
+    """
+
+    split: Literal["train", "eval"] = "train"
+    on: Literal["leave_one_out", "tests"] = "leave_one_out"
+
+    file = "few_shot.py:demo"
+
+    def execute(self) -> None:
+        from seal_jax.loop import curate
+
+        self.start(curate.curate, "split", "on")
+
+
+@command
+class _Json(Command):
+    """A result that can be written as JSON.
+
+    Attributes:
+      json: File to write all figures to, as JSON; - prints them.
+    """
+
+    json: str = ""
+
+    def show(self, found: dict[str, Any], text: str) -> None:
+        """Prints what was found, and writes it where that is wanted."""
+        print(json_file.encode(found, indent=1) if self.json == "-" else text)
+        if self.json not in ("", "-"):
+            json_file.write_json(self.json, found)
+
+
+@command
+class Plan(_Json, Configured):
+    """What a run takes in memory, time and chips, before it is paid for.
+
+    Lengths that are not given are those in parentheses, as known of knowledge incorporation; of
+    other tasks, as counted in their contexts.
+
+    Attributes:
+      topology: What to plan for: v5e:2x4 and the like (v4, v5e, v5p, v6e), gpu:80gb, or the devices
+        that are here (default).
+      largest: Look for the largest inner.candidates.
+      longest_prompt: Tokens of the longest prompt for a self-edit (405).
+      edit_tokens: Tokens of a self-edit, on average (228).
+      longest_edit: Tokens of the longest self-edit of a batch (1468).
+      lines: Training sequences of a self-edit, beside the passage (8).
+      line_tokens: Tokens of such a sequence (33).
+      passage_tokens: Tokens of a passage (175).
+      question_tokens: Tokens of a question (19).
+      questions: Questions of a passage (5).
+    """
+
+    topology: str = ""
+    largest: bool = True
+    longest_prompt: int | None = None
+    edit_tokens: int | None = None
+    longest_edit: int | None = None
+    lines: int | None = None
+    line_tokens: int | None = None
+    passage_tokens: int | None = None
+    question_tokens: int | None = None
+    questions: int | None = None
+
+    file = "knowledge.py:demo"
+
+    def execute(self) -> None:
+        from seal_jax.loop import opened_model
+        from seal_jax.planning import planner, report, workload
+
+        if getattr(self.module, "COMMAND", "") == "continual":
+            raise UsageError(
+                "plan knows rounds of ReST-EM, and this config is one of `continual`, which samples, "
+                "trains and merges a passage at a time: its memory and time are not planned."
+            )
+        opened_model.enable_compilation_cache()
+        lengths = self.given(*vars(workload.Workload()).keys() & vars(self))
+        found = planner.plan(
+            self.settings,
+            self.topology,
+            lengths={name: tokens for name, tokens in lengths.items() if tokens is not None},
+            largest=self.largest,
+            say=lambda line: None if self.json == "-" else print(line, flush=True),
+        )
+        self.show(found, f"\n{report.text(found)}")
+        if not found["fits"]:
+            raise UsageError("this run does not fit: see the notes of the plan.")
+
+
+@command
+class Draw(Command):
+    """A picture of a context and the answers to it (--workdir=RUN --task=ID --out=FILE).
+
+    Attributes:
+      workdir: Directory of a run.
+      task: Id of the context.
+      out: PNG file to write.
+      stage: Arm or stage whose attempts to draw (default: the last).
+      self_edit: Which of the task's self-edits.
+    """
+
+    workdir: str = ""
+    task: str = ""
+    out: str = ""
+    stage: str = ""
+    self_edit: Limit = 0
+
+    needs = "--task=ID and --out=FILE.png, and --workdir=RUN"
+
+    def execute(self) -> None:
+        from seal_jax.reports import draw
+
+        where = (self.workdir, self.task, self.out)
+        print(draw.draw(*where, stage=self.stage, edit=self.self_edit))
+
+
+@command
+class Export(_Adapter):
+    """A run's policy for other tools: merged, or as an adapter (--what=adapter).
+
+    Attributes:
+      workdir: Directory of the run.
+      out: A new directory for the export.
+      what: Merged weights, or a PEFT adapter.
+      version: The policy after that round (default: the last; 0: what the run started from).
+      dtype: Of merged weights (default: the run's).
+    """
+
+    workdir: str = ""
+    out: str = ""
+    what: Literal["policy", "adapter"] = "policy"
+    version: Annotated[int | None, AT_LEAST_0] = None
+    dtype: Literal["float32", "bfloat16"] | None = None
+
+    needs = "--workdir=RUN, a run's directory, and --out=DIR"
+
+    def execute(self) -> None:
+        from seal_jax.loop import export
+
+        if self.what == "policy" and (self.base or self.onto != "original"):
+            raise UsageError("--base and --onto are about an adapter: add --what=adapter.")
+        if self.what == "adapter" and self.dtype:
+            raise UsageError("an adapter is written in float32: --dtype is for --what=policy.")
+        line = export.export(
+            self.workdir,
+            self.out,
+            dtype=self.dtype or "",
+            **self.given("what", "version", "onto", "base", "overwrite"),
+        )
+        print(f"{line}\nwritten to {self.out}")
+
+
+@command
+class Configs(Command):
+    """The config files and their variants: configs, or configs FILE:VARIANT.
+
+    Attributes:
+      only: FILE or FILE:VARIANT to show; needs no name.
+      dir: Folder of config files (default: the project's).
+    """
+
+    only: str = ""
+    dir: str = ""
+
+    unnamed = "only"
+
+    def execute(self) -> None:
+        from seal_jax.settings import config_files
+
+        where = pathlib.Path(self.dir) if self.dir else config_files.folder()
+        print(config_files.listing(where, self.only))
+
+
+@command
+class Report(Command):
+    """A run to look at: one HTML file (--workdir=RUN --out=FILE.html).
+
+    Attributes:
+      workdir: Directory of the run, finished or not.
+      out: The HTML file (default: report.html in --workdir).
+    """
+
+    workdir: str = ""
+    out: str = ""
+
+    needs = "--workdir=RUN, a run's directory"
+
+    def execute(self) -> None:
+        from seal_jax.reports.html import report
+
+        print(f"written to {report.write(self.workdir, self.out)}")
+
+
+@command
+class _Bootstrap(_Json):
+    """Figures with intervals.
+
+    Attributes:
+      seed: What the resamples of the bootstrap follow from.
+      draws: Number of resamples.
+    """
+
+    seed: Limit = 0
+    draws: Count = 10_000
+
+
+@command
+class Compare(_Bootstrap):
+    """Finished runs, question by question: compare RUN RUN ... (RUN,RUN: seeds of one).
+
+    Attributes:
+      run: A run, as if given without --run=.
+      level: Coverage of the intervals.
+    """
+
+    run: tuple[str, ...] = ()
+    level: float = 0.95
+
+    unnamed = "run"
+    needs = "finished runs: compare RUN RUN ..."
+
+    def execute(self) -> None:
+        from seal_jax.reports import compare, compare_table
+
+        found = compare.compare(self.run, **self.given("seed", "draws", "level"))
+        self.show(found, compare_table.table(found))
+
+
+@command
+class Analyze(_Bootstrap):
+    """What each reward is worth, from a run or a file of scored self-edits.
+
+    Attributes:
+      source: A run's directory or a scored file; needs no name.
+      mix: What a nat counts in the mix (default: the run's reward.mix).
+    """
+
+    source: str = ""
+    mix: Annotated[float | None, AT_LEAST_0] = None
+
+    unnamed = "source"
+    needs = "a run's directory or a file of scored self-edits"
+
+    def execute(self) -> None:
+        from seal_jax.reports import analysis_table, analyze
+
+        found = analyze.analyze(self.source, **self.given("seed", "draws", "mix"))
+        self.show(found, analysis_table.table(found))
+
+
+@command
+class Grade(Command):
+    """The local grader on a file of answers (--rows=FILE.jsonl).
+
+    Attributes:
+      rows: JSON lines {question, gold, prediction, correct}.
+      show: Also print the rows that differ, one a line.
+    """
+
+    rows: str = ""
+    show: bool = False
+
+    needs = "--rows=FILE.jsonl, lines {question, gold, prediction}"
+
+    def execute(self) -> None:
+        from seal_jax.reports import grade
+
+        grade.grade_rows(self.rows, show=self.show)
+
+
+@command
+class Select(Command):
+    """The best self-edits of a file of scored ones, as lines of JSON (--scored=FILE).
+
+    Attributes:
+      scored: JSON file of scored self-edits.
+      rule: Which are kept; see restem.SelectionRule.
+      top_k: How many of a context, for the rule top_k.
+      threshold: Gain over base, for the rule threshold.
+      temperature: In units of the reward, for the rule weighted.
+      seed: For the rule random.
+      out: File for the picks (default: standard output).
+    """
+
+    scored: str = ""
+    rule: str = "best_of_m"
+    top_k: int = 1
+    threshold: float = 0.0
+    temperature: float = 0.1
+    seed: Limit = 0
+    out: str = ""
+
+    needs = "--scored=FILE, a file of scored self-edits"
+
+    def execute(self) -> None:
+        from seal_jax.reports import select
+
+        name = cast(restem.Rule, self.rule)
+        rule = restem.SelectionRule(name, self.top_k, self.threshold, self.temperature)
+        select.select(self.scored, rule, seed=self.seed, out=self.out)
+
+
+COMMANDS: dict[str, type[Command]] = {
+    of.__name__.lower(): of
+    for of in (
+        Train, Evaluate, Continual, Adapt, Curate, Plan, Draw, Export, Configs, Report, Compare,
+        Analyze, Grade, Select,
+    )
+}  # fmt: skip

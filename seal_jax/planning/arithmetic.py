@@ -4,10 +4,12 @@ Good to about a third: what a compiler keeps beside these arrays is not known he
 which machines are worth compiling for, and what `train` does not begin on an accelerator.
 """
 
-import dataclasses
+import functools
 import math
+from collections.abc import Callable
 
 import flax.traverse_util
+import jax
 
 from seal_jax.core import batching, sharding
 from seal_jax.core import delta as delta_lib
@@ -15,15 +17,18 @@ from seal_jax.core.delta import DeltaSpec
 from seal_jax.core.model import decoder, token_loss
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.planning.machines import GIB, Machine
-from seal_jax.settings import Settings, SettingsError, Sft
+from seal_jax.settings import Settings, SettingsError, Sft, config_dict
 
 _FLOAT = 4
 
 # What to lower where a program does not fit.
 LOWER = {
     "sampling": "edits.samples or edits.max_new_tokens",
-    "inner update": "inner.candidates or the last of inner.buckets",
+    "inner update": "inner.candidates or the last of inner.buckets, or set model.remat to 'full'",
+    "answers": "inner.candidates or answers.questions_at_once",
+    "log-likelihoods": "inner.candidates or answers.questions_at_once",
     "M-step": "edits.max_new_tokens and the last of restem.sft.buckets",
+    "M-step, longest": "edits.max_new_tokens (restem.sft.buckets holds the longest self-edit)",
     "corpus training": "the last of corpus.buckets, or set corpus.kind to 'low_rank'",
 }
 
@@ -39,39 +44,37 @@ def split(config: ModelConfig, path: str, shape: tuple[int, ...], model_axis: in
     return math.prod(shape) // (model_axis if sharding.MODEL in spec else 1)
 
 
-def weights(config: ModelConfig, model_axis: int, among=lambda path: True) -> int:
+def weights(
+    config: ModelConfig, model_axis: int, among: Callable[[str], bool] = lambda path: True
+) -> int:
     """Parameters of the model on one device, of those whose path is `among` the chosen ones."""
-    flat = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
     return sum(
-        split(config, path, shape, model_axis) for path, shape in flat.items() if among(path)
+        split(config, path, shape, model_axis)
+        for path, shape in _shapes(config).items()
+        if among(path)
     )
 
 
 def delta_size(config: ModelConfig, spec: DeltaSpec, model_axis: int) -> int:
     """Numbers in a delta on one device."""
-    flat = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
-    total = 0
-    for path in _targets(config, spec):
-        if spec.kind == "dense":
-            total += split(config, path, flat[path], model_axis)
-            continue
-        module, (layers, wide, out) = path.removesuffix("/kernel"), flat[path]
-        total += split(config, f"{module}/a", (layers, wide, spec.rank), model_axis)
-        total += split(config, f"{module}/b", (layers, spec.rank, out), model_axis)
-    return total
+    flat = _shapes(config, spec)
+    return sum(split(config, path, shape, model_axis) for path, shape in flat.items())
 
 
 def merged_twice(settings: Settings, config: ModelConfig, model_axis: int) -> int:
     """Bytes on one device of the base weights that stay beside a policy merged with a delta."""
     if not settings.restem.rounds:
         return 0
-    chosen = set(_targets(config, settings.restem.sft.spec()))
-    return element(settings) * weights(config, model_axis, lambda path: path in chosen)
+    chosen = delta_lib.target_paths(decoder.param_shapes(config), settings.restem.sft.spec())
+    return element(settings) * weights(config, model_axis, set(chosen).__contains__)
 
 
-def _targets(config: ModelConfig, spec: DeltaSpec) -> list[str]:
-    flat = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
-    return delta_lib.target_paths(flax.traverse_util.unflatten_dict(flat, sep="/"), spec)
+@functools.cache
+def _shapes(config: ModelConfig, spec: DeltaSpec | None = None) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's parameters by path, or of a delta's leaves."""
+    tree = jax.eval_shape(functools.partial(decoder.init, config), jax.random.key(0))
+    flat = flax.traverse_util.flatten_dict(delta_lib.shapes(tree, spec) if spec else tree, sep="/")
+    return {path: leaf.shape for path, leaf in flat.items()}
 
 
 def cache(settings: Settings, config: ModelConfig, machine: Machine, contexts: int = 0) -> int:
@@ -193,26 +196,29 @@ def axes(devices: int, first: int = 1) -> list[int]:
     return [size for size in range(1, devices + 1) if devices % size == 0]
 
 
+def most(settings: Settings, config: ModelConfig, machine: Machine, axis: int) -> int:
+    """Bytes on one device of the program that takes most, with a model axis."""
+    tried = split_sampling(with_axis(settings, axis), config, machine)
+    return max(programs(tried, config, machine).values())
+
+
 def smallest(settings: Settings, config: ModelConfig, machines: list[Machine]) -> str:
     """The first machine on which the run fits by arithmetic, with its model axis; "" for none."""
     for machine in machines:
         for axis in axes(machine.devices):
-            tried = split_sampling(with_axis(settings, axis), config, machine)
-            if max(programs(tried, config, machine).values()) <= machine.memory:
+            if most(settings, config, machine, axis) <= machine.memory:
                 return machine.name + f" (devices.model_axis={axis})" * (machine.devices > 1)
     return ""
 
 
 def with_axis(settings: Settings, axis: int) -> Settings:
     """The settings with another model axis."""
-    devices = dataclasses.replace(settings.devices, model_axis=axis)
-    return dataclasses.replace(settings, devices=devices)
+    return config_dict.replaced(settings, {"devices.model_axis": axis})
 
 
 def with_contexts(settings: Settings, contexts: int) -> Settings:
     """The settings with another number of contexts sampled together."""
-    edits = dataclasses.replace(settings.edits, contexts_per_batch=contexts)
-    return dataclasses.replace(settings, edits=edits)
+    return config_dict.replaced(settings, {"edits.contexts_per_batch": contexts})
 
 
 def check_fits(

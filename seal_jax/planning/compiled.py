@@ -7,13 +7,11 @@ compiled, for which devices and by which versions.
 import dataclasses
 import gzip
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
 import re
-
-import jax
-import jaxlib
 
 from seal_jax.planning.machines import GIB
 
@@ -23,23 +21,15 @@ class Compiled:
     """What the compiler says of a program, for one device.
 
     Attributes:
-      arguments, outputs, temporaries, aliased: bytes; aliased are outputs in arguments' place.
-      needed: bytes that a program needs which the compiler refuses for lack of memory, or 0.
-      text: the compiled program's; "" where it was refused.
+      memory: bytes that it takes while it runs.
+      arguments, temporaries: bytes of these in it.
+      text: the compiled program's; "" where the compiler refuses it for lack of memory.
     """
 
+    memory: int
     arguments: int = 0
-    outputs: int = 0
     temporaries: int = 0
-    aliased: int = 0
-    needed: int = 0
     text: str = ""
-
-    @property
-    def memory(self) -> int:
-        """Bytes that the program takes while it runs."""
-        parts = self.arguments + self.outputs + self.temporaries - self.aliased
-        return max(parts, self.needed)
 
 
 def compile_program(lowered, where: str) -> Compiled:
@@ -52,8 +42,10 @@ def compile_program(lowered, where: str) -> Compiled:
     Raises:
       Exception: the compiler's, unless the program only takes too much memory.
     """
-    versions = [jax.__version__, jaxlib.__version__, _libtpu(), os.environ.get("XLA_FLAGS", "")]
-    content = "\n".join([where, *versions, lowered.as_text()])
+    packages = {of.name: of.version for of in importlib.metadata.distributions()}
+    compilers = [f"{name} {packages.get(name)}" for name in ("jax", "jaxlib", "libtpu")]
+    flags, form = os.environ.get("XLA_FLAGS", ""), ",".join(Compiled.__annotations__)
+    content = "\n".join([where, *compilers, flags, form, lowered.as_text()])
     path = folder() / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.json.gz"
     if path.exists():
         return Compiled(**json.loads(gzip.decompress(path.read_bytes())))
@@ -78,13 +70,15 @@ def _compile(lowered) -> Compiled:
         needed = memory_in_error(str(error))
         if not needed:
             raise
-        return Compiled(needed=needed)
-    memory = compiled.memory_analysis()
+        return Compiled(memory=needed)
+    found = compiled.memory_analysis()
+    arguments, temporaries = found.argument_size_in_bytes, found.temp_size_in_bytes
+    # Aliased are outputs in arguments' place.
+    outputs = found.output_size_in_bytes - found.alias_size_in_bytes
     return Compiled(
-        arguments=memory.argument_size_in_bytes,
-        outputs=memory.output_size_in_bytes,
-        temporaries=memory.temp_size_in_bytes,
-        aliased=memory.alias_size_in_bytes,
+        memory=arguments + temporaries + outputs,
+        arguments=arguments,
+        temporaries=temporaries,
         text=re.sub(r", metadata=\{[^}]*\}", "", compiled.as_text()),
     )
 
@@ -100,11 +94,3 @@ def memory_in_error(message: str) -> int:
     found = re.search(r"Used ([\d.]+)([MGT]) of [\d.]+[MGT] hbm", message)
     units = {"M": GIB / 1024, "G": GIB, "T": GIB * 1024}
     return int(float(found[1]) * units[found[2]]) if found else 0
-
-
-def _libtpu() -> str:
-    try:
-        import libtpu
-    except ImportError:
-        return ""
-    return str(getattr(libtpu, "__version__", "libtpu"))

@@ -14,23 +14,25 @@ Collectives take their bytes over the links' bandwidth; their latency is not cou
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from seal_jax.core.model import token_loss
 from seal_jax.planning import hlo_text
-from seal_jax.planning.hlo_text import Computation, Instruction
+from seal_jax.planning.hlo_text import Array, Computation, Instruction
 from seal_jax.planning.machines import Rates
 
+# What costs nothing, beside all that ends in "-done".
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id",
-    "replica-id", "iota", "copy-done", "slice-done", "async-done", "async-update", "domain",
-    "all-reduce-done", "all-gather-done", "collective-permute-done", "opt-barrier", "send-done",
-    "recv-done", "add-dependency", "get-dimension-size",
+    "replica-id", "iota", "async-update", "domain", "opt-barrier", "add-dependency",
+    "get-dimension-size",
 }  # fmt: skip
+# How often the links carry the largest array.
 _COLLECTIVES = {
-    "all-reduce": 2, "all-reduce-start": 2, "reduce-scatter": 1, "all-gather": 1,
-    "all-gather-start": 1, "all-to-all": 1, "collective-permute": 1,
-    "collective-permute-start": 1, "collective-broadcast": 1, "ragged-all-to-all": 1,
+    "all-reduce": 2, "reduce-scatter": 1, "all-gather": 1, "all-to-all": 1,
+    "collective-permute": 1, "collective-broadcast": 1, "ragged-all-to-all": 1,
 }  # fmt: skip
 _SLICES = ("dynamic-slice", "slice", "gather")
 
@@ -50,13 +52,11 @@ class Cost:
     seconds: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(*map(sum, zip(self._values(), other._values(), strict=True)))
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Cost(*map(sum, pairs))
 
     def times(self, factor: float) -> "Cost":
-        return Cost(*(value * factor for value in self._values()))
-
-    def _values(self):
-        return self.flops, self.traffic, self.links, self.seconds
+        return Cost(*(value * factor for value in dataclasses.astuple(self)))
 
 
 class Program:
@@ -72,8 +72,7 @@ class Program:
         self._computations, self._entry = hlo_text.read(text)
         self._rates = rates
         self._branches = branches
-        self._known: dict[tuple[str, bool], Cost] = {}
-        self.loop = Cost()
+        self._trips = 1
 
     def cost(self, trips: int = 1, *, has_loop: bool = True) -> Cost:
         """Of the whole program.
@@ -82,19 +81,12 @@ class Program:
           trips: how often the outermost loop runs that stops by itself.
           has_loop: whether there is such a loop; otherwise all are sweeps over blocks of tokens.
         """
-        self._known.clear()
         self._trips = trips
         return self._of(self._entry, not has_loop)
 
     def _of(self, name: str, inside: bool) -> Cost:
         """Of a computation; `inside` the loop that stops by itself."""
-        key = (name, inside)
-        if key not in self._known:
-            self._known[key] = self._sum(self._computations[name], inside)
-        return self._known[key]
-
-    def _sum(self, computation: Computation, inside: bool) -> Cost:
-        own, nested = Cost(), Cost()
+        computation, own, nested = self._computations[name], Cost(), Cost()
         for instruction in computation.instructions.values():
             if instruction.op == "while":
                 nested += self._loop(instruction, inside)
@@ -102,7 +94,7 @@ class Program:
                 nested += self._switch(instruction, inside)
             elif instruction.op == "call":
                 nested += self._of(instruction.called("to_apply")[0], inside)
-            elif instruction.op not in _FREE:
+            elif instruction.op not in _FREE and not instruction.op.endswith("-done"):
                 own += self._straight(computation, instruction)
         least = own.traffic / self._rates.bandwidth
         links = own.links / self._rates.links if own.links else 0.0
@@ -112,8 +104,7 @@ class Program:
         (body,), (condition,) = instruction.called("body"), instruction.called("condition")
         known = _trip_count(instruction, self._computations[condition])
         if known is None and not inside:
-            self.loop = self._of(body, True)
-            return self.loop.times(self._trips)
+            return self._of(body, True).times(self._trips)
         if known is None:  # `token_loss` sweeps over the tokens; the longest vector is theirs
             longest = max((a.dims[0] for a in instruction.arrays if len(a.dims) == 1), default=1)
             known = math.ceil(longest / token_loss.BLOCK)
@@ -132,12 +123,11 @@ class Program:
 
     def _straight(self, computation: Computation, instruction: Instruction) -> Cost:
         """Of one instruction without a loop in it."""
-        if instruction.op in _COLLECTIVES:
-            size = max((array.size for array in instruction.arrays), default=0)
-            return Cost(links=_COLLECTIVES[instruction.op] * size)
+        if passes := _COLLECTIVES.get(instruction.op.removesuffix("-start")):
+            return Cost(links=passes * max((array.size for array in instruction.arrays), default=0))
         if instruction.op == "async-start":
             return self._of(instruction.called("calls")[0], True)
-        traffic = float(self._traffic(computation, instruction))
+        traffic = float(self._moved(computation, instruction))
         if instruction.op in ("copy-start", "slice-start"):
             return Cost(traffic=traffic)
         flops = float(self._flops(computation, instruction))
@@ -155,50 +145,43 @@ class Program:
             return sum(self._flops(fused, inner) for inner in fused.instructions.values())
         if instruction.op not in ("dot", "convolution"):
             return 0
-        left, right = (
-            computation.instructions[name].arrays[0].dims for name in instruction.operands
-        )
-        if instruction.op == "dot":
-            found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
-            summed = [left[int(axis)] for axis in (found[1] if found else "").split(",") if axis]
-            return 2 * math.prod(instruction.arrays[0].dims) * math.prod(summed)
-        return convolution_flops(left, right, instruction.arrays[0].dims, instruction.attributes)
+        known, out = computation.instructions, instruction.arrays[0].dims
+        left, right = (known[name].arrays[0].dims for name in instruction.operands)
+        if instruction.op == "convolution":
+            return convolution_flops(left, right, out, instruction.attributes)
+        found = re.search(r"lhs_contracting_dims=\{([\d,]+)\}", instruction.attributes)
+        summed = [left[int(axis)] for axis in found[1].split(",")] if found else []
+        return 2 * math.prod(out) * math.prod(summed)
 
-    def _traffic(self, computation: Computation, instruction: Instruction) -> int:
+    def _moved(self, computation: Computation, instruction: Instruction) -> int:
         """Bytes of main memory that an instruction reads and writes."""
-        outputs = sum(array.traffic for array in instruction.arrays)
+        op, outputs = instruction.op, _traffic(instruction.arrays)
         known = computation.instructions
         read = [known[name].arrays for name in instruction.operands if name in known]
-        if instruction.op == "copy-start":
-            return sum(array.traffic for array in instruction.arrays[:2])
-        if instruction.op == "slice-start":
-            piece = instruction.arrays[1]
-            return piece.size + piece.traffic
-        if instruction.op in _SLICES:
+        if op == "copy-start":
+            return _traffic(instruction.arrays[:2])
+        if op == "slice-start":
+            return instruction.arrays[1].size + instruction.arrays[1].traffic
+        if op in _SLICES:
             return 2 * outputs
-        if instruction.op in ("dynamic-update-slice", "scatter"):
-            changed = read[1 if instruction.op == "dynamic-update-slice" else -1]
-            return 2 * sum(array.traffic for array in changed)
-        if instruction.op == "fusion":
+        if op in ("dynamic-update-slice", "scatter"):
+            return 2 * _traffic(read[1 if op == "dynamic-update-slice" else -1])
+        if op == "fusion":
             fused = self._computations[instruction.called("calls")[0]]
-            inputs = sum(self._read_by(fused, number, arrays) for number, arrays in enumerate(read))
-            return inputs + self._written_by(fused, fused.root, instruction.arrays)
-        return outputs + sum(array.traffic for arrays in read for array in arrays)
+            inputs = (self._read_by(fused, *operand) for operand in enumerate(map(_traffic, read)))
+            return sum(inputs) + self._written_by(fused, fused.root, instruction.arrays)
+        return outputs + sum(map(_traffic, read))
 
-    def _read_by(self, fused: Computation, number: int, arrays) -> int:
-        """What a fusion reads of its operand: of one that is only sliced, the slices."""
-        whole = sum(array.traffic for array in arrays)
-        start = next(
-            i.name
-            for i in fused.instructions.values()
-            if i.op == "parameter" and i.number == number
-        )
-        total, names = 0, [start]
+    def _read_by(self, fused: Computation, number: int, whole: int) -> int:
+        """What a fusion reads of its operand of so many bytes: if only sliced, the slices."""
+        instructions = fused.instructions.values()
+        names = [i.name for i in instructions if i.op == "parameter" and i.number == number]
+        total = 0
         while names:
             name = names.pop()
             if name == fused.root:
                 return whole
-            for user in fused.instructions.values():
+            for user in instructions:
                 if name not in user.operands:
                     continue
                 place = user.operands.index(name)
@@ -210,15 +193,14 @@ class Program:
                     continue  # changed in place
                 elif user.op == "fusion":
                     inner = self._computations[user.called("calls")[0]]
-                    total += self._read_by(inner, place, arrays)
+                    total += self._read_by(inner, place, whole)
                 else:
                     return whole
         return min(total, whole)
 
     def _written_by(self, fused: Computation, name: str, arrays) -> int:
         """What a fusion writes: of an array that it changes in place, the part that it changes."""
-        whole = sum(array.traffic for array in arrays)
-        found = fused.instructions[name]
+        whole, found = _traffic(arrays), fused.instructions[name]
         if found.op == "tuple":
             return sum(
                 self._written_by(fused, operand, (array,))
@@ -234,23 +216,21 @@ class Program:
         return whole
 
 
+def _traffic(arrays: Iterable[Array]) -> int:
+    return sum(array.traffic for array in arrays)
+
+
 def _trip_count(instruction: Instruction, condition: Computation) -> int | None:
     """How often a loop runs that counts to a constant; None if it stops otherwise."""
     found = re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.attributes)
     if found:
         return int(found[1])
-    return _limit(condition.instructions, condition.root)
-
-
-def _limit(instructions: Mapping[str, Instruction], name: str) -> int | None:
-    """The constant that a comparison `counter < constant` has on its right."""
-    root = instructions[name]
+    root = condition.instructions[condition.root]
     if root.op != "compare" or "direction=LT" not in root.attributes:
         return None
-    left, right = (instructions[operand] for operand in root.operands)
-    if left.op != "get-tuple-element" or right.op != "constant":
-        return None
-    return right.number if right.number >= 0 else None
+    left, right = (condition.instructions[operand] for operand in root.operands)
+    counts = left.op == "get-tuple-element" and right.op == "constant" and right.number >= 0
+    return right.number if counts else None
 
 
 def convolution_flops(left, right, out, attributes: str) -> int:
@@ -270,23 +250,24 @@ def convolution_flops(left, right, out, attributes: str) -> int:
     window = re.search(r"window=\{([^}]*)\}", attributes)
     fields = dict(part.split("=") for part in window[1].split()) if window else {}
     groups = re.search(r"batch_group_count=(\d+)", attributes)
-    pairs = 1
-    for axis in sorted(label for label in labels[2] if label.isdigit()):
-        index = int(axis)
 
-        def field(name: str, default: str, index=index) -> str:
-            values = fields.get(name, "").split("x")
-            return values[index] if index < len(values) and values[index] else default
+    def field(name: str, axis: str, default: int) -> int:
+        values = fields[name].split("x") if name in fields else []
+        return int(values[int(axis)].partition("_")[0]) if int(axis) < len(values) else default
 
-        pairs *= _valid_pairs(
+    pairs = math.prod(
+        _valid_pairs(
             size=left[labels[0].index(axis)],
             out=out[labels[2].index(axis)],
             window=right[labels[1].index(axis)],
-            stride=int(field("stride", "1")),
-            pad=int(field("pad", "0_0").split("_")[0]),
-            spread=int(field("lhs_dilate", "1")),
-            dilate=int(field("rhs_dilate", "1")),
+            stride=field("stride", axis, 1),
+            pad=field("pad", axis, 0),
+            spread=field("lhs_dilate", axis, 1),
+            dilate=field("rhs_dilate", axis, 1),
         )
+        for axis in labels[2]
+        if axis.isdigit()
+    )
     batch = left[labels[0].index("b")] // int(groups[1] if groups else 1)
     features = right[labels[1].index("i")] * right[labels[1].index("o")]
     return 2 * batch * features * pairs
@@ -294,12 +275,6 @@ def convolution_flops(left, right, out, attributes: str) -> int:
 
 def _valid_pairs(*, size, out, window, stride, pad, spread, dilate) -> int:
     """Pairs of an output position and a window position that meet an element of the input."""
-    if spread == stride == dilate == 1:
-        # For each window position the outputs o with 0 <= o + position - pad < size.
-        return sum(max(0, min(out, size + pad - k) - max(0, pad - k)) for k in range(window))
-    count = 0
-    for k in range(window):
-        for o in range(out):
-            place = o * stride + k * dilate - pad
-            count += 0 <= place <= (size - 1) * spread and place % spread == 0
-    return count
+    places = stride * np.arange(out) + dilate * np.arange(window)[:, None] - pad
+    inside = (places >= 0) & (places <= (size - 1) * spread) & (places % spread == 0)
+    return int(np.count_nonzero(inside))

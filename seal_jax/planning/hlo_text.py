@@ -8,9 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-_BITS = {"pred": 8, "token": 0, "opaque": 0, "bf16": 16, "c64": 64, "c128": 128}
-_ARRAY = re.compile(r"([a-z][a-z0-9]*)\[([\d,]*)\](\{[^}]*\})?")
+_ARRAY = re.compile(r"([a-z]+)(\d*)[a-z0-9]*\[([\d,]*)\](\{[^}]*\})?")
 _OPERAND = re.compile(r"%([\w.\-]+)")
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) [^\n]*->[^\n]*\{\n(.*?)^\}", re.M | re.S)
+# `%name = shape op(operands), attributes`
+_INSTRUCTION = re.compile(
+    r"^ *(ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*?)\)((?:, [\w.\-]+=.*)?)$", re.M
+)
 
 
 class Array(NamedTuple):
@@ -74,41 +78,24 @@ def read(text: str) -> tuple[dict[str, Computation], str]:
     (Array(dims=(2, 3), bits=32, in_memory=False),)
     """
     computations: dict[str, Computation] = {}
-    entry = name = root = ""
-    instructions: dict[str, Instruction] = {}
-    for line in text.splitlines():
-        if name and line.startswith("}"):
-            computations[name] = Computation(instructions, root)
-            name = ""
-        elif name and " = " in line:
-            instruction = _instruction(line)
-            instructions[instruction.name] = instruction
-            if line.lstrip().startswith("ROOT "):
-                root = instruction.name
-        elif line.endswith("{") and "->" in line:
-            name = line.removeprefix("ENTRY ").split(" ", 1)[0].lstrip("%")
-            instructions, root = {}, ""
-            if line.startswith("ENTRY "):
-                entry = name
+    entry = ""
+    for is_entry, name, body in _COMPUTATION.findall(text):
+        instructions: dict[str, Instruction] = {}
+        root = ""
+        for is_root, own, shape, op, inside, attributes in _INSTRUCTION.findall(body):
+            counted = op in ("parameter", "constant") and inside.isdigit()
+            instructions[own] = Instruction(
+                name=own,
+                op=op,
+                arrays=arrays(shape),
+                operands=tuple(_OPERAND.findall(inside)),
+                attributes=attributes,
+                number=int(inside) if counted else -1,
+            )
+            root = own if is_root else root
+        computations[name] = Computation(instructions, root)
+        entry = name if is_entry else entry
     return computations, entry
-
-
-def _instruction(line: str) -> Instruction:
-    """One line: `%name = shape op(operands), attributes`."""
-    name, _, rest = line.strip().removeprefix("ROOT ").partition(" = ")
-    end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
-    shape, rest = rest[:end], rest[end:].lstrip()
-    start = rest.index("(")
-    end = _closing(rest, start)
-    op, inside = rest[:start], rest[start + 1 : end]
-    return Instruction(
-        name=name.lstrip("%"),
-        op=op,
-        arrays=arrays(shape),
-        operands=tuple(_OPERAND.findall(inside)),
-        attributes=rest[end + 1 :],
-        number=int(inside) if op in ("parameter", "constant") and inside.isdigit() else -1,
-    )
 
 
 def arrays(shape: str) -> tuple[Array, ...]:
@@ -120,26 +107,8 @@ def arrays(shape: str) -> tuple[Array, ...]:
     return tuple(
         Array(
             dims=tuple(int(size) for size in dims.split(",") if size),
-            bits=_bits(dtype),
+            bits=8 if dtype == "pred" else int(bits or 0),
             in_memory=not re.search(r"S\([1-9]", layout),
         )
-        for dtype, dims, layout in _ARRAY.findall(shape)
+        for dtype, bits, dims, layout in _ARRAY.findall(shape)
     )
-
-
-def _bits(dtype: str) -> int:
-    """Bits of an element: of s32, f8e4m3fn and their like the first number in the name."""
-    if dtype in _BITS:
-        return _BITS[dtype]
-    found = re.match(r"[a-z]+(\d+)", dtype)
-    return int(found[1]) if found else 0
-
-
-def _closing(text: str, start: int) -> int:
-    """Index of the parenthesis that closes the one at `start`."""
-    depth = 0
-    for match in re.finditer(r"[()]", text[start:]):
-        depth += 1 if match[0] == "(" else -1
-        if not depth:
-            return start + match.start()
-    raise ValueError(f"parentheses do not close: {text[:80]}")

@@ -25,23 +25,6 @@ class Rates:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Chip:
-    """A kind of device.
-
-    Attributes:
-      name: as topologies are named.
-      memory: bytes of one device.
-      rates: of one device.
-      devices: of a chip, as JAX counts them.
-    """
-
-    name: str
-    memory: int
-    rates: Rates
-    devices: int = 1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
     """Devices of one kind that a run has.
 
@@ -58,41 +41,16 @@ class Machine:
     chips: int
 
 
-def _tpu(
-    name: str, *, memory: int, tflops: int, gbytes: int, gbits: int, products: int, devices: int = 1
-) -> Chip:
-    """A TPU chip, from what is published of the whole of it.
-
-    Args:
-      memory: in GiB; tflops: bf16; gbytes: of memory bandwidth, a second; gbits: of all its links.
-      products: multiply-adds of its matrix units in a cycle, from which its clock follows.
-      devices: how many equal parts it has.
-    """
-    flops = tflops * 1e12
-    return Chip(
-        name=name,
-        memory=memory * GIB // devices,
-        rates=Rates(
-            flops=flops / devices,
-            bandwidth=gbytes * 1e9 / devices,
-            links=gbits * 1e9 / 8 / devices,
-            clock=flops / 2 / products,
-        ),
-        devices=devices,
-    )
-
-
-# docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e}; both directions of the links. Matrix units have
+# Of a whole chip: GiB of memory; bf16 TFLOP/s; GB/s of memory; Gbit/s of all its links, in both
+# directions (docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e}); multiply-adds of its matrix units in
+# a cycle, from which its clock follows; equal parts that are a device to JAX. Matrix units have
 # 128 x 128 multiply-adds. v6e has 256 x 256 and, going by how many cycles the compiler expects of
 # a large product, does 4 such in a cycle. Of v4 each of the two cores is a device to the compiler.
 CHIPS = {
-    chip.name: chip
-    for chip in (
-        _tpu("v4", memory=32, tflops=275, gbytes=1228, gbits=2400, products=8 * 128**2, devices=2),
-        _tpu("v5e", memory=16, tflops=197, gbytes=819, gbits=1600, products=4 * 128**2),
-        _tpu("v5p", memory=95, tflops=459, gbytes=2765, gbits=4800, products=8 * 128**2),
-        _tpu("v6e", memory=32, tflops=918, gbytes=1640, gbits=3584, products=4 * 256**2),
-    )
+    "v4": (32, 275, 1228, 2400, 8 * 128**2, 2),
+    "v5e": (16, 197, 819, 1600, 4 * 128**2, 1),
+    "v5p": (95, 459, 2765, 4800, 8 * 128**2, 1),
+    "v6e": (32, 918, 1640, 3584, 4 * 256**2, 1),
 }
 
 # One H100 SXM (NVIDIA's data sheet); its 80 GB are 80e9 bytes.
@@ -133,21 +91,21 @@ def machine(topology: str) -> Machine:
             f"--topology={topology}: expected {GPU.name}, or one of {', '.join(CHIPS)} with its "
             "chips, such as v5e:2x4 or v5p:2x2x1; none plans for the devices that are here."
         )
-    chip, chips = CHIPS[kind], math.prod(map(int, shape.split("x")))
-    return Machine(
-        name=topology,
-        devices=chips * chip.devices,
-        memory=chip.memory,
-        rates=chip.rates,
-        chips=chips,
+    memory, tflops, gbytes, gbits, products, parts = CHIPS[kind]
+    chips, flops = math.prod(map(int, shape.split("x"))), tflops * 1e12
+    rates = Rates(
+        flops=flops / parts,
+        bandwidth=gbytes * 1e9 / parts,
+        links=gbits * 1e9 / 8 / parts,
+        clock=flops / 2 / products,
     )
+    devices, memory = chips * parts, memory * GIB // parts
+    return Machine(name=topology, devices=devices, memory=memory, rates=rates, chips=chips)
 
 
 def slices(kind: str) -> list[Machine]:
     """The machines of a kind, small ones first: of "v5e", of "gpu"; "" is all, by memory."""
     if kind == "gpu":
         return [GPU]
-    if kind:
-        return [machine(f"{kind}:{shape}") for shape in SLICES[kind]]
-    every = [GPU, *(machine(f"{kind}:{shape}") for kind in SLICES for shape in SLICES[kind])]
-    return sorted(every, key=lambda machine: machine.devices * machine.memory)
+    found = [machine(f"{of}:{shape}") for of in SLICES if kind in ("", of) for shape in SLICES[of]]
+    return found if kind else sorted([GPU, *found], key=lambda one: one.devices * one.memory)

@@ -2,27 +2,19 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 
 from seal_jax.core import batching, parallel
 from seal_jax.core.model.config import ModelConfig
-from seal_jax.planning import (
-    arithmetic,
-    compiled,
-    hlo_cost,
-    local,
-    machines,
-    roofline,
-    round_programs,
-    texts,
-)
+from seal_jax.planning import arithmetic, compiled, hlo_cost, local, machines, roofline, texts
 from seal_jax.planning.architectures import architecture
 from seal_jax.planning.machines import Machine
-from seal_jax.planning.workload import Workload, counts
-from seal_jax.settings import Settings, SettingsError
+from seal_jax.planning.round_programs import Program, Round
+from seal_jax.planning.workload import Runs, Workload, counts
+from seal_jax.settings import Settings, SettingsError, config_dict
 
 Record = dict[str, Any]
 Say = Callable[[str], None]
@@ -59,7 +51,6 @@ def plan(
     """
     config = architecture(settings.model.path)
     machine = machines.machine(topology) if topology else local.local_machine()
-    kind = "" if not topology else machine.name.partition(":")[0]
     task = texts.open_task(settings)
     notes: list[str] = []
     if work is None:
@@ -70,8 +61,8 @@ def plan(
             "self-edits are planned as sampled freely: the tables of the constraint and their "
             "lookups are not in it."
         )
+    best: Record = {}
     if machine.name == machines.GPU.name:
-        axis = settings.devices.model_axis
         found = by_arithmetic(settings, config, machine, work)
         notes.append(
             "by arithmetic, nothing was compiled: memory to about a third, time a lower bound."
@@ -85,7 +76,13 @@ def plan(
                 f"with {axis}, so set --config.devices.model_axis={axis}."
             )
         settings = arithmetic.with_axis(settings, axis)
-    record: Record = {
+        if largest and settings.reward.needs_inner_loop:
+            most = largest_candidates(settings, config, machine, devices, work, say)
+            best = {"largest_candidates": most}
+    fits, axis = all(program["fits"] for program in found), settings.devices.model_axis
+    kind = machine.name.partition(":")[0] if topology else ""
+    smallest = _smallest(settings, config, machine, kind, fits, axis)
+    return {
         "machine": machine.name,
         "devices": machine.devices,
         "chips": machine.chips,
@@ -94,43 +91,57 @@ def plan(
         "model_axis": axis,
         "texts": dataclasses.asdict(work),
         "programs": found,
-        "fits": all(program["fits"] for program in found),
+        "fits": fits,
+        "round": _round(found, machine),
+        **best,
+        "smallest_machine": smallest,
+        "notes": [*notes, *_advice(settings, config, machine, work, found, smallest)],
     }
-    record["round"] = _round(found, machine)
-    if largest and machine.name != machines.GPU.name and settings.reward.needs_inner_loop:
-        record["largest_candidates"] = largest_candidates(
-            settings, config, machine, devices, work, say
-        )
-    record["smallest_machine"] = _smallest(settings, config, machine, kind, record["fits"], axis)
-    refused = [program for program in found if not program["fits"]]
-    notes += [f"{program['name']} does not fit: lower {program['lower']}." for program in refused]
-    sampled = found[0]["contexts"]
-    if sampled < settings.edits.contexts_per_batch:
-        notes.append(
-            f"{settings.edits.contexts_per_batch} contexts at once do not fit: a run samples for "
-            f"{sampled} at once (or set edits.contexts_per_batch={sampled})."
+
+
+def _advice(settings, config, machine, work, found: list[Record], smallest: str) -> Iterator[str]:
+    """What to set otherwise, or to take."""
+    refused = [program["name"] for program in found if not program["fits"]]
+    for name in refused:
+        yield f"{name} does not fit: lower {arithmetic.LOWER[name]}."
+    contexts, sampled = settings.edits.contexts_per_batch, found[0]["contexts"]
+    if sampled < contexts:
+        yield (
+            f"{contexts} contexts at once do not fit: a run samples for {sampled} at once (or set "
+            f"edits.contexts_per_batch={sampled})."
         )
         settings = arithmetic.with_contexts(settings, sampled)
-    shards = machine.devices // axis
-    contexts = settings.edits.contexts_per_batch
-    if contexts % shards and contexts * settings.edits.samples % shards:
-        notes.append(
-            f"{contexts} contexts do not divide by {shards} devices: each of them samples for all; "
+    shards = machine.devices // settings.devices.model_axis
+    if sampled % shards and sampled * settings.edits.samples % shards:
+        yield (
+            f"{sampled} contexts do not divide by {shards} devices: each of them samples for all; "
             "take a multiple for edits.contexts_per_batch."
         )
-    rows = rows_that_fit(settings, config, machine, work, found)
-    if rows:
-        notes.append(rows)
+    yield from _rows_that_fit(settings, config, machine, work, found[0]["memory_bytes"])
     if refused:
-        any_kind = arithmetic.smallest(settings, config, machines.slices(""))
-        best = record["smallest_machine"] or any_kind
-        notes.append(
+        best = smallest or arithmetic.smallest(settings, config, machines.slices(""))
+        yield (
             f"the smallest machine that can, by arithmetic: {best}."
             if best
             else "no machine that is known here can, by arithmetic."
         )
-    record["notes"] = notes
-    return record
+
+
+def _rows_that_fit(settings, config, machine, work, sampling: int) -> Iterator[str]:
+    """How many contexts may be sampled together, where not all of a round's can."""
+    edits, contexts = settings.edits, work.contexts or settings.restem.contexts_per_round
+    each = arithmetic.cache(settings, config, machine) / edits.contexts_per_batch
+    most = int((machine.memory - sampling) / each + edits.contexts_per_batch)
+    if most >= contexts:
+        return
+    rows = f"{contexts * edits.samples} rows of up to {edits.max_new_tokens:,} tokens"
+    if most < 1:
+        yield f"{rows}: the cache of not even one context's fits; lower edits.max_new_tokens."
+    else:
+        yield (
+            f"{rows} do not fit in one cache: up to about {most} contexts fit together, and "
+            f"edits.contexts_per_batch={edits.contexts_per_batch}."
+        )
 
 
 def _smallest(settings, config, machine: Machine, kind: str, fits: bool, axis: int) -> str:
@@ -175,20 +186,10 @@ def tpu_devices(machine: Machine) -> tuple[jax.Device, ...]:
 
 def _first_that_fits(settings, config, machine, devices, work, say):
     """The smallest model axis on which everything fits, and the programs; else the last tried."""
-    sizes = arithmetic.axes(len(devices), settings.devices.model_axis)
-    needs = {
-        size: max(
-            arithmetic.programs(
-                arithmetic.split_sampling(arithmetic.with_axis(settings, size), config, machine),
-                config,
-                machine,
-            ).values()
-        )
-        for size in sizes
-    }
+    sizes, room = arithmetic.axes(len(devices), settings.devices.model_axis), 1.3 * machine.memory
     # What is far too large by arithmetic is not worth minutes of compilation.
-    worth = [size for size in sizes if needs[size] < 1.3 * machine.memory] or sizes[-1:]
-    for size in worth:
+    worth = [size for size in sizes if arithmetic.most(settings, config, machine, size) < room]
+    for size in worth or sizes[-1:]:
         tried = arithmetic.with_axis(settings, size)
         found = _programs(tried, config, machine, devices, work, say)
         if all(program["fits"] for program in found):
@@ -201,32 +202,33 @@ def _programs(settings, config, machine, devices, work, say) -> list[Record]:
     mesh = parallel.DeviceMesh(tuple(devices), settings.devices.model_axis)
     settings = arithmetic.split_sampling(settings, config, machine)
     while True:
-        runs, contexts = counts(settings, work), settings.edits.contexts_per_batch
-        sampling, *others = round_programs.programs(settings, config, mesh, work, runs)
-        first = measured(sampling, settings, config, machine, say) | {"contexts": contexts}
+        contexts, runs = settings.edits.contexts_per_batch, counts(settings, work)
+        sampling, *others = Round(settings, config, mesh, work).programs()
+        first = measured(sampling, settings, config, machine, runs, say) | {"contexts": contexts}
         fewer = batching.smaller_size(contexts, mesh.data_shards)
         if first["fits"] or fewer is None:
             break
         settings = arithmetic.with_contexts(settings, fewer)
-    return [first, *(measured(program, settings, config, machine, say) for program in others)]
+    return [first, *(measured(of, settings, config, machine, runs, say) for of in others)]
 
 
 def measured(
-    program: round_programs.Program,
+    program: Program,
     settings: Settings,
     config: ModelConfig,
     machine: Machine,
+    runs: Mapping[str, Runs],
     say: Say,
 ) -> Record:
     """One program's memory, FLOPs and time on one device of the machine."""
-    say(f"compiling: {program.name} ({program.detail}), model axis {settings.devices.model_axis}")
-    where = f"{machine.name}, model axis {settings.devices.model_axis}"
-    found = compiled.compile_program(program.lower(), where)
+    axis, run = settings.devices.model_axis, runs.get(program.name, Runs(0))
+    say(f"compiling: {program.name} ({program.detail}), model axis {axis}")
+    found = compiled.compile_program(program.lower(), f"{machine.name}, model axis {axis}")
     cost = hlo_cost.Cost()
     if found.text:
         costs = hlo_cost.Program(found.text, machine.rates, program.branches)
-        cost = costs.cost(program.trips, has_loop=program.has_loop)
-    beside = arithmetic.merged_twice(settings, config, settings.devices.model_axis)
+        cost = costs.cost(run.steps, has_loop=program.has_loop)
+    beside = arithmetic.merged_twice(settings, config, axis)
     memory = found.memory + beside
     return {
         "name": program.name,
@@ -235,13 +237,13 @@ def measured(
         "arguments_bytes": found.arguments,
         "temporaries_bytes": found.temporaries,
         "merged_policy_bytes": beside,
-        "fits": memory <= machine.memory and not found.needed,
+        "fits": memory <= machine.memory and bool(found.text),
         "flops": cost.flops,
         "traffic_bytes": cost.traffic,
         "links_bytes": cost.links,
         "seconds": cost.seconds if found.text else None,
-        "calls": program.calls,
-        "lower": program.settings,
+        "calls": run.calls,
+        "lower": arithmetic.LOWER[program.name],
     }
 
 
@@ -250,25 +252,22 @@ def by_arithmetic(
 ) -> list[Record]:
     """Every program of a round, from sizes alone."""
     settings = arithmetic.split_sampling(settings, config, machine)
-    needs = arithmetic.programs(settings, config, machine)
-    times = roofline.programs(settings, config, machine, work, counts(settings, work))
-    records = []
-    for name in {**times, **needs}:
-        size, time = needs.get(name), times.get(name)
-        own = {"contexts": settings.edits.contexts_per_batch} if name == "sampling" else {}
-        records.append(
-            own
-            | {
-                "name": name,
-                "detail": "",
-                "memory_bytes": size,
-                "fits": size is None or size <= machine.memory,
-                "flops": time and time.flops,
-                "seconds": time and time.seconds,
-                "calls": time.calls if time else 0,
-                "lower": arithmetic.LOWER.get(name, ""),
-            }
-        )
+    needs, runs = arithmetic.programs(settings, config, machine), counts(settings, work)
+    times = roofline.programs(settings, config, machine, work, runs)
+    records = [
+        {
+            "name": name,
+            "detail": "",
+            "memory_bytes": needs.get(name),
+            "fits": needs.get(name, 0) <= machine.memory,
+            "flops": times[name].flops if name in times else None,
+            "seconds": times[name].seconds if name in times else None,
+            "calls": runs[name].calls if name in times else 0,
+            "lower": arithmetic.LOWER[name],
+        }
+        for name in {**times, **needs}
+    ]
+    records[0]["contexts"] = settings.edits.contexts_per_batch  # of the sampling
     return records
 
 
@@ -292,14 +291,12 @@ def largest_candidates(settings, config, machine, devices, work, say) -> int | N
     follows is compiled, and lowered until it fits.
     """
     mesh = parallel.DeviceMesh(tuple(devices), settings.devices.model_axis)
-    shards, runs = mesh.data_shards, counts(settings, work)
+    shards = mesh.data_shards
 
     def memory(count: int) -> int:
-        inner = dataclasses.replace(settings.inner, candidates=count)
-        tried = dataclasses.replace(settings, inner=inner)
-        shapes = round_programs.Shapes(config, mesh, tried.model.dtype)
-        program = round_programs.inner_program(tried, shapes, work, runs, largest=True)
-        return measured(program, tried, config, machine, say)["memory_bytes"]
+        tried = config_dict.replaced(settings, {"inner.candidates": count})
+        program = Round(tried, config, mesh, work).inner_update(largest=True)
+        return measured(program, tried, config, machine, {}, say)["memory_bytes"]
 
     first = max(1, settings.inner.candidates // shards) * shards
     second = first // shards // 2 * shards or 2 * shards
@@ -319,23 +316,3 @@ def largest_candidates(settings, config, machine, devices, work, say) -> int | N
         steps = int((machine.memory - most) / each) // shards
         guess = min(guess - shards, high + steps * shards)
     return high
-
-
-def rows_that_fit(settings, config, machine, work, programs: list[Record]) -> str:
-    """How many contexts may be sampled together, where not all of a round's can; else ""."""
-    edits = settings.edits
-    contexts = work.contexts or settings.restem.contexts_per_round
-    sampling = next(program for program in programs if program["name"] == "sampling")
-    cached = arithmetic.cache(settings, config, machine)
-    free = machine.memory - (sampling["memory_bytes"] - cached)
-    each = cached / edits.contexts_per_batch
-    most = int(free / each)
-    if most >= contexts:
-        return ""
-    rows = f"{contexts * edits.samples} rows of up to {edits.max_new_tokens:,} tokens"
-    if most < 1:
-        return f"{rows}: the cache of not even one context's fits; lower edits.max_new_tokens."
-    return (
-        f"{rows} do not fit in one cache: up to about {most} contexts fit together, and "
-        f"edits.contexts_per_batch={edits.contexts_per_batch}."
-    )

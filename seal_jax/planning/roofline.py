@@ -5,25 +5,29 @@ backward, and 2 more where the backward pass computes its layer anew.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.planning import arithmetic
 from seal_jax.planning.machines import Machine
-from seal_jax.planning.workload import Counts, Workload
+from seal_jax.planning.workload import Runs, Workload
 from seal_jax.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Of one call of a program on one device: FLOPs and seconds; how often a round calls it."""
+    """Of one call of a program on one device."""
 
     flops: float
     seconds: float
-    calls: int
 
 
 def programs(
-    settings: Settings, config: ModelConfig, machine: Machine, work: Workload, counts: Counts
+    settings: Settings,
+    config: ModelConfig,
+    machine: Machine,
+    work: Workload,
+    runs: Mapping[str, Runs],
 ) -> dict[str, Estimate]:
     """Estimates by the names of a round's programs; with a model axis of 1 on one device."""
     item = arithmetic.element(settings)
@@ -33,33 +37,29 @@ def programs(
     train = 2 * (2 + (settings.model.remat == "full")) * numbers
     cache = arithmetic.cache(settings, config, machine)
 
-    def decode(rows: int, prompt: int, steps: int, cached: int, calls: int) -> Estimate:
-        flops = 2 * numbers * rows
+    def decode(name: str, rows: int, prompt: int, cached: int) -> None:
+        flops, steps = 2 * numbers * rows, runs[name].steps
         step = max(flops / rates.flops, (item * numbers + cached) / rates.bandwidth)
-        return Estimate(
-            flops * (prompt + steps), prompt * flops / rates.flops + steps * step, calls
-        )
+        seconds = prompt * flops / rates.flops + steps * step
+        found[name] = Estimate(flops * (prompt + steps), seconds)
 
-    def product(flops: float, steps: int, calls: int) -> Estimate:
+    def product(name: str, flops: float) -> None:
+        steps = runs[name].steps
         step = max(flops / rates.flops, item * numbers / rates.bandwidth)
-        return Estimate(steps * flops, steps * step, calls)
+        found[name] = Estimate(steps * flops, steps * step)
 
+    found: dict[str, Estimate] = {}
     edits = settings.edits
-    rows = edits.contexts_per_batch * edits.samples
     # A prompt is prefilled once for all of its samples.
     prompt = -(-work.longest_prompt // edits.samples)
-    found = {"sampling": decode(rows, prompt, counts.new_tokens, cache, counts.samplings)}
+    decode("sampling", edits.contexts_per_batch * edits.samples, prompt, cache)
     if settings.reward.needs_inner_loop:
         mean = (work.lines * work.line_tokens + work.passage_tokens) / work.sequences
-        tokens = inner.candidates * inner.batch_size * mean
-        found["inner update"] = product(train * tokens, counts.inner_steps, counts.updates)
-        asked = inner.candidates * answers.questions_at_once
-        wide = work.question_tokens
-        found["answers"] = decode(asked, wide, counts.answer_tokens, 0, counts.asked)
-        wide += answers.max_gold_tokens
-        found["log-likelihoods"] = product(2 * numbers * asked * wide, 1, counts.believed)
+        product("inner update", train * inner.candidates * inner.batch_size * mean)
+        asked, wide = inner.candidates * answers.questions_at_once, work.question_tokens
+        decode("answers", asked, wide, 0)
+        product("log-likelihoods", 2 * numbers * asked * (wide + answers.max_gold_tokens))
     if settings.restem.rounds:
         row = work.longest_prompt + work.longest_edit
-        flops = train * settings.restem.sft.batch_size * row
-        found["M-step"] = product(flops, 1, counts.m_steps)
+        product("M-step", train * settings.restem.sft.batch_size * row)
     return found

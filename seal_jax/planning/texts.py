@@ -5,6 +5,7 @@ as many of ARC's tasks, and 33 to 41 more for its chat template in 200 of them; 
 digits, such as Llama 3's, takes fewer.
 """
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -62,22 +63,22 @@ def expected(task: Task) -> tuple[Workload, list[str]]:
     if not contexts:
         raise SettingsError(f"task={settings.task} has no contexts to train on: add some.")
     lessons, limit = _lessons(task, contexts), settings.inner.buckets[-1]
+    lengths = [[(_length(one), one) for one in lesson.sequences] for lesson in lessons]
     # A run cuts texts that are longer, and leaves out chats.
     fitting = [
-        [min(_length(one), limit) for one in lesson.sequences if _fits(one, limit)]
-        for lesson in lessons
+        [min(size, limit) for size, one in sizes if size <= limit or not isinstance(one, Chat)]
+        for sizes in lengths
     ]
     if not any(fitting):
-        least = min(_length(one) for lesson in lessons for one in lesson.sequences)
+        least = min(size for sizes in lengths for size, _ in sizes)
         raise SettingsError(
             f"no training sequence fits the largest of inner.buckets: raise it to {least} or more."
         )
     sequence = _mean(length for of in fitting for length in of)
     said = [_written(lesson) for lesson in lessons]
     turns = [task.preface + task.edit_prompt(one) for one in contexts if task.writes]
-    exams = [task.exam(context, "adapted") for context in [*contexts, *held_out]]
-    own = exams[: len(contexts)]
-    scored = [one.prompt for exam in exams for one in exam.scored]
+    own, others = ([task.exam(one, "adapted") for one in of] for of in (contexts, held_out))
+    scored = [one.prompt for exam in (*own, *others) for one in exam.scored]
     work = Workload(
         longest_prompt=_longest(turns, settings.edits.prompt_style),
         edit_tokens=_mean(said),
@@ -110,15 +111,12 @@ def _refused(request: Request) -> NoReturn:
 
 def _lessons(task: Task, contexts: Sequence[Context]) -> list[Lesson]:
     """The oracle's lessons in one draw, or those of the contexts themselves."""
+    found = []
     if "oracle" in task.sources:
-        try:
+        with contextlib.suppress(_NeedsModel):
             made = answered(task.sources["oracle"].lessons(contexts, 1), _refused)
-        except _NeedsModel:
-            made = []
-        found = [lesson for [lesson] in made if isinstance(lesson, Lesson)]
-        if found:
-            return found
-    return [task.context_lesson(context) for context in contexts]
+            found = [lesson for [lesson] in made if isinstance(lesson, Lesson)]
+    return found or [task.context_lesson(context) for context in contexts]
 
 
 def _note(lessons: Iterable[Lesson], limit: int) -> str:
@@ -138,10 +136,6 @@ def _written(lesson: Lesson) -> int:
     """Tokens of the self-edit that gives a lesson: chats are made by the task where a head is."""
     made = [one for one in lesson.sequences if not (lesson.head and isinstance(one, Chat))]
     return max(1, tokens(lesson.head) + sum(map(_length, made)))
-
-
-def _fits(sequence: Sequence_, limit: int) -> bool:
-    return not isinstance(sequence, Chat) or _length(sequence) <= limit
 
 
 def _length(sequence: Sequence_) -> int:

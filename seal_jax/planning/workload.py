@@ -8,8 +8,10 @@ of 33 (title included), and questions of 19 tokens, 4.9 to a passage.
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 from seal_jax.settings import Settings
+from seal_jax.settings.checks import Checked, Count, Limit
 from seal_jax.tasks.base import Task
 from seal_jax.tasks.protocol import Bounds
 
@@ -17,7 +19,7 @@ _UNBOUNDED = Bounds()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Workload:
+class Workload(Checked):
     """Lengths in tokens, and numbers, of the texts of a run.
 
     Attributes:
@@ -33,28 +35,18 @@ class Workload:
       bounds: of an inner loop.
     """
 
-    longest_prompt: int = 405
-    edit_tokens: int = 228
-    longest_edit: int = 1468
-    lines: int = 8
-    line_tokens: int = 33
-    passage_tokens: int = 175
-    question_tokens: int = 19
-    questions: int = 5
-    golds: int = 0
-    contexts: int = 0
-    epochs: int = 0
+    longest_prompt: Count = 405
+    edit_tokens: Count = 228
+    longest_edit: Count = 1468
+    lines: Count = 8
+    line_tokens: Count = 33
+    passage_tokens: Count = 175
+    question_tokens: Count = 19
+    questions: Count = 5
+    golds: Limit = 0
+    contexts: Limit = 0
+    epochs: Limit = 0
     bounds: Bounds = _UNBOUNDED
-
-    def __post_init__(self):
-        least = {
-            f.name: int(f.default > 0)
-            for f in dataclasses.fields(self)
-            if isinstance(f.default, int)
-        }
-        wrong = [name for name, number in least.items() if getattr(self, name) < number]
-        if wrong:
-            raise ValueError(f"{', '.join(wrong)} must be at least 1.")
 
     def within(self, task: Task) -> "Workload":
         """The same in a run of the task: cut to what it lets through, with its rounds and bounds.
@@ -87,55 +79,42 @@ class Workload:
         return self.lines + 1
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Counts:
-    """How often a round runs each program.
+class Runs(NamedTuple):
+    """How often a round calls a program, and how many steps the loop of one call takes."""
 
-    Attributes:
-      samplings: batches of contexts; new_tokens: steps of each one's loop.
-      updates: groups of K candidates; inner_steps: optimizer steps of each.
-      asked: times that K models are asked, once for each group and once without a delta;
-        believed: that they are asked for the likelihood of known answers.
-      answer_tokens: steps of the loop that answers.
-      m_steps: optimizer steps of the M-step.
-    """
-
-    samplings: int
-    new_tokens: int
-    updates: int
-    inner_steps: int
-    asked: int
-    believed: int
-    answer_tokens: int
-    m_steps: int
+    calls: int
+    steps: int = 1
 
 
-def counts(settings: Settings, work: Workload) -> Counts:
-    """How often a round runs each program, if texts are as long as `work` says.
+def counts(settings: Settings, work: Workload) -> dict[str, Runs]:
+    """How often a round runs each program, if texts are as long as `work` says, by its name.
 
     >>> found = counts(Settings(), Workload())
-    >>> (found.samplings, found.updates, found.inner_steps, found.m_steps)
-    (5, 96, 90, 10)
+    >>> found["sampling"], found["inner update"], found["M-step"].calls
+    (Runs(calls=5, steps=1468), Runs(calls=96, steps=90), 10)
     """
-    edits, inner, restem = settings.edits, settings.inner, settings.restem
-    contexts = work.contexts or restem.contexts_per_round
-    tried = settings.reward.needs_inner_loop
-    updates = settings.reward.replicates * math.ceil(contexts * edits.samples / inner.candidates)
-    plain = math.ceil(contexts / inner.candidates)
-    parts, known = (
-        math.ceil(number / settings.answers.questions_at_once)
-        for number in (work.questions, work.golds or work.questions)
+    edits, inner, restem, answers = (
+        settings.edits,
+        settings.inner,
+        settings.restem,
+        settings.answers,
     )
-    steps = (work.epochs or inner.epochs) * math.ceil(work.sequences / inner.batch_size)
+    contexts = work.contexts or restem.contexts_per_round
+    found = {"sampling": Runs(math.ceil(contexts / edits.contexts_per_batch), work.longest_edit)}
+    if settings.reward.needs_inner_loop:
+        groups = math.ceil(contexts * edits.samples / inner.candidates)
+        updates = settings.reward.replicates * groups
+        # Models are asked once for each group of K candidates, and once without a delta.
+        askings = updates + math.ceil(contexts / inner.candidates)
+        asked, known = (
+            askings * math.ceil(number / answers.questions_at_once)
+            for number in (work.questions, work.golds or work.questions)
+        )
+        steps = (work.epochs or inner.epochs) * math.ceil(work.sequences / inner.batch_size)
+        found["inner update"] = Runs(updates, min(steps, work.bounds.steps or steps))
+        found["answers"] = Runs(asked, answers.max_new_tokens)
+        found["log-likelihoods"] = Runs(known)
     kept = {"all": edits.samples, "weighted": edits.samples, "top_k": restem.top_k}
     rows = contexts * kept.get(restem.rule, 1)
-    return Counts(
-        samplings=math.ceil(contexts / edits.contexts_per_batch),
-        new_tokens=work.longest_edit,
-        updates=updates * tried,
-        inner_steps=min(steps, work.bounds.steps or steps),
-        asked=(updates + plain) * parts * tried,
-        believed=(updates + plain) * known * tried,
-        answer_tokens=settings.answers.max_new_tokens,
-        m_steps=restem.sft.epochs * math.ceil(rows / restem.sft.batch_size),
-    )
+    found["M-step"] = Runs(restem.sft.epochs * math.ceil(rows / restem.sft.batch_size))
+    return found

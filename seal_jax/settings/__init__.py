@@ -10,7 +10,7 @@ appendix B), unless a docstring says otherwise.
 import dataclasses
 from typing import Literal
 
-from seal_jax.settings.checks import SettingsError, require
+from seal_jax.settings.checks import Checked, SettingsError, require
 from seal_jax.settings.continual import Continual
 from seal_jax.settings.directives import DirectiveSettings
 from seal_jax.settings.few_shot import FewShot
@@ -29,37 +29,9 @@ from seal_jax.settings.metrics import Metrics
 from seal_jax.settings.outcomes import Evaluation, Grading, Restem, Reward, Teacher, Tuning
 from seal_jax.settings.texts import Answers, Data, Edits, Prompts
 
-__all__ = [
-    "ALL_PROJECTIONS",
-    "ATTENTION",
-    "Answers",
-    "Continual",
-    "Corpus",
-    "Data",
-    "Devices",
-    "DirectiveSettings",
-    "Edits",
-    "Evaluation",
-    "FewShot",
-    "Grading",
-    "Inner",
-    "Lora",
-    "Metrics",
-    "Model",
-    "Prompts",
-    "Recipe",
-    "Restem",
-    "Reward",
-    "Settings",
-    "SettingsError",
-    "Sft",
-    "Teacher",
-    "Tuning",
-]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Checked):
     """All settings of a run. `seed` is the only source of randomness.
 
     Attributes:
@@ -90,7 +62,7 @@ class Settings:
     continual: Continual = Continual()
     metrics: Metrics = Metrics()
 
-    def __post_init__(self):
+    def validate(self):
         require(0 <= self.seed < 2**32, "seed must be in [0, 2**32).")
         require(
             self.restem.rule != "top_k" or self.restem.top_k <= self.edits.samples,

@@ -1,6 +1,12 @@
-"""What the settings share: their error, and checks of values."""
+"""What the settings share: their error, and the ranges that their types declare."""
 
+import functools
 import itertools
+import math
+import re
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 
 class SettingsError(ValueError):
@@ -13,6 +19,59 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def regular_expression(text: str, name: str) -> None:
+    """Raises a ValueError unless the text is one."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{name} {text!r} is not a regular expression: {error}.") from None
+
+
+class Rule(NamedTuple):
+    """What values of a type must be: a check, and its words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
 def ascending(values: tuple[int, ...]) -> bool:
     """Whether there are values, all positive and each above the last."""
     return bool(values) and values[0] > 0 and all(a < b for a, b in itertools.pairwise(values))
+
+
+AT_LEAST_0 = Rule(lambda number: 0 <= number < math.inf, "must be 0 or more")
+Count = Annotated[int, Rule(lambda number: number >= 1, "must be at least 1")]
+Limit = Annotated[int, AT_LEAST_0]
+Weight = Annotated[float, AT_LEAST_0]
+Positive = Annotated[float, Rule(lambda number: 0 < number < math.inf, "must be above 0")]
+Buckets = Annotated[tuple[int, ...], Rule(ascending, "must be positive and ascending")]
+
+
+class Checked:
+    """The base of a dataclass whose fields must be as their types declare.
+
+    >>> import dataclasses
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Batch(Checked):
+    ...     rows: Count = 8
+    >>> Batch(rows=0)
+    Traceback (most recent call last):
+    ValueError: rows must be at least 1, not 0.
+    """
+
+    def __post_init__(self):
+        own: Any = type(self)
+        for name, rule in _rules(own):
+            value = getattr(self, name)
+            if value is not None and not rule.holds(value):
+                raise ValueError(f"{name} {rule.words}, not {value!r}.")
+        self.validate()
+
+    def validate(self) -> None:
+        """Refuses what the types of single fields do not tell; by default nothing."""
+
+
+@functools.cache
+def _rules(cls: Any) -> list[tuple[str, Rule]]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return [(name, rule) for name, of in hints.items() for rule in getattr(of, "__metadata__", ())]

@@ -47,73 +47,72 @@ def from_config(config: Mapping[str, Any]) -> Settings:
       SettingsError: an unknown key (the nearest valid one is named), a wrong type, or a value or
         combination that is impossible.
     """
-    values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
-    return _build(Settings, values, ())
+    values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
+    return _build(Settings(), values, "")
 
 
-def _build(cls, values: Mapping[str, Any], path: tuple[str, ...]):
-    hints = typing.get_type_hints(cls)
-    arguments = {}
+def _build(defaults, values: Mapping[str, Any], group: str):
+    """A group of settings, `group` being what its keys begin with."""
+    hints = typing.get_type_hints(type(defaults))
+    given = {}
     for name, value in values.items():
-        key = ".".join((*path, name))
+        key = f"{group}{name}"
         if name not in hints:
             raise SettingsError(unknown_key(key))
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            if not isinstance(value, Mapping):
-                raise SettingsError(
-                    f"{key} is a group of settings, not {value!r}: set one of its keys."
-                )
-            arguments[name] = _build(hint, value, (*path, name))
+        if not dataclasses.is_dataclass(hints[name]):
+            given[name] = _convert(hints[name], value, key)
+        elif isinstance(value, Mapping):
+            given[name] = _build(getattr(defaults, name), value, f"{key}.")
         else:
-            arguments[name] = _convert(hint, value, key)
-    defaults = _defaults_at(path)
+            raise SettingsError(
+                f"{key} is a group of settings, not {value!r}: set one of its keys."
+            )
     try:
-        return dataclasses.replace(defaults, **arguments)
+        return dataclasses.replace(defaults, **given)
+    except SettingsError:
+        raise
     except ValueError as error:
-        if isinstance(error, SettingsError):
-            raise
-        where = ".".join(path) or "the configuration"
+        where = group.rstrip(".") or "the configuration"
         raise SettingsError(f"{where}: {error}") from None
-
-
-def _defaults_at(path: tuple[str, ...]):
-    value: Any = Settings()
-    for name in path:
-        value = getattr(value, name)
-    return value
 
 
 def _convert(hint, value, key: str):
     """A value in its declared type; ints pass for floats and lists for tuples."""
-    origin = typing.get_origin(hint)
-    if origin in (Union, types.UnionType):  # literals, and any object reference beside them
-        if isinstance(value, str) and object_reference.is_one(value):
-            return value
-        choices = typing.get_args(typing.get_args(hint)[0])
-        if value not in choices:
-            raise SettingsError(
-                f"{key} must be one of {', '.join(choices)}, or module:name of your own "
-                f"(docs/extending.md), not {value!r}."
-            )
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    named = origin in (Union, types.UnionType)  # literals, and any object reference beside them
+    if named and isinstance(value, str) and object_reference.is_one(value):
         return value
-    if origin is Literal:
-        choices = typing.get_args(hint)
+    if named or origin is Literal:
+        choices = typing.get_args(parts[0]) if named else parts
+        own = ", or module:name of your own (docs/extending.md)" if named else ""
         if value not in choices:
-            raise SettingsError(f"{key} must be one of {', '.join(choices)}, not {value!r}.")
+            raise SettingsError(f"{key} must be one of {', '.join(choices)}{own}, not {value!r}.")
         return value
     if origin is tuple:
-        element = typing.get_args(hint)[0]
         if not isinstance(value, list | tuple):
-            raise SettingsError(f"{key} must be a tuple of {element.__name__}, not {value!r}.")
-        return tuple(_convert(element, item, key) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+            raise SettingsError(f"{key} must be a tuple of {parts[0].__name__}, not {value!r}.")
+        return tuple(_convert(parts[0], item, key) for item in value)
+    if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
         raise SettingsError(
             f"{key} must be of type {hint.__name__}, not {type(value).__name__} ({value!r})."
         )
     return value
+
+
+def replaced(settings: Any, changes: Mapping[str, Any]) -> Any:
+    """Settings with other values of some dotted keys.
+
+    >>> replaced(Settings(), {"inner.lora.rank": 8}).inner.lora.rank
+    8
+    """
+    for key, value in changes.items():
+        name, _, rest = key.partition(".")
+        if rest:
+            value = replaced(getattr(settings, name), {rest: value})
+        settings = dataclasses.replace(settings, **{name: value})
+    return settings
 
 
 def all_keys(cls=Settings, prefix: str = "") -> list[str]:

@@ -3,7 +3,7 @@
 import importlib.util
 import inspect
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -81,37 +81,24 @@ def _first_line(documented: Any) -> str:
     return (inspect.getdoc(documented) or "").partition("\n")[0]
 
 
-def origins(
-    config: Mapping[str, Any], file: str, overrides: Sequence[str]
-) -> Iterator[tuple[str, Any, str]]:
-    """Every setting with its value and where that is from.
+def shown(config: Mapping[str, Any], file: str, overrides: Sequence[str]) -> str:
+    """Every setting as a line "key = value  # origin".
+
+    A value counts as the file's where it differs from the default; defaults have no remark.
 
     Args:
       config: as nested dicts, with overrides.
       file: FILE[:VARIANT] that it was made by.
       overrides: dotted keys that the command line sets.
-
-    Yields:
-      (dotted key, value, "override", FILE:VARIANT or "default"); a value counts as the file's where
-      it differs from the default.
     """
     path, _, variant = file.partition(":")
-    module = load(path)
-    preset = module.get_config(variant) if variant else module.get_config()
+    preset = load(path).get_config(*filter(None, [variant]))
     of_file = dict(run_dir.flatten(preset.to_dict()))
     of_default = dict(run_dir.flatten(config_dict.to_config(Settings()).to_dict()))
     name = pathlib.Path(path).name + (f":{variant}" if variant else "")
+    rows = []
     for key, value in run_dir.flatten(dict(config)):
-        if key in overrides:
-            yield key, value, "override"
-        else:
-            yield key, value, name if of_file[key] != of_default[key] else "default"
-
-
-def shown(found: Iterator[tuple[str, Any, str]]) -> str:
-    """`origins` as lines "key = value  # origin"; defaults have no remark."""
-    rows = [(f"{key} = {value!r}", origin) for key, value, origin in found]
+        of = "override" if key in overrides else name if of_file[key] != of_default[key] else ""
+        rows.append((f"{key} = {value!r}", of))
     width = min(60, max(len(text) for text, _ in rows))
-    return "\n".join(
-        text if origin == "default" else f"{text:<{width}}  # {origin}" for text, origin in rows
-    )
+    return "\n".join(f"{text:<{width}}  # {of}" if of else text for text, of in rows)

@@ -2,11 +2,24 @@
 
 import dataclasses
 
+from seal_jax.settings.checks import Checked
 from seal_jax.tasks.directives import Limits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DirectiveSettings:
+class DirectiveLimits(Checked, Limits):
+    """What a self-edit may ask for, as settings."""
+
+    def validate(self):
+        self.limits()
+
+    def limits(self) -> Limits:
+        """The limits alone; ValueError where they are impossible."""
+        return Limits(**{of.name: getattr(self, of.name) for of in dataclasses.fields(Limits)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DirectiveSettings(DirectiveLimits):
     """What `edits.directives` may ask for, where a self-edit says how it is to be learned.
 
     Attributes:
@@ -19,21 +32,5 @@ class DirectiveSettings:
     """
 
     constrained: bool = True
-    min_learning_rate: float = 1e-5
-    max_learning_rate: float = 1e-2
-    min_epochs: int = 1
-    max_epochs: int = 10
     fixed: tuple[str, ...] = ()
     oracle: str = ""
-
-    def __post_init__(self):
-        self.limits()
-
-    def limits(self) -> Limits:
-        """The limits; ValueError where they are impossible."""
-        return Limits(
-            min_learning_rate=self.min_learning_rate,
-            max_learning_rate=self.max_learning_rate,
-            min_epochs=self.min_epochs,
-            max_epochs=self.max_epochs,
-        )

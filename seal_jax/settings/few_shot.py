@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from seal_jax.settings.checks import require
+from seal_jax.settings.checks import Count, require
+from seal_jax.settings.directives import DirectiveLimits
 from seal_jax.tasks.arc import recipe, votes
 from seal_jax.tasks.arc.grids import Form
-from seal_jax.tasks.directives import Limits
 
 # The oracle recipe of SEAL (arXiv 2506.10943, section 4.2).
 ORACLE = recipe.write(
@@ -22,7 +22,7 @@ ORACLE = recipe.write(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FewShot:
+class FewShot(DirectiveLimits):
     """Few-shot learning on ARC, where a self-edit is a recipe for training on a task.
 
     The rest of a recipe is `inner`'s: delta, batch size, warm-up, decay; inner.learning_rate,
@@ -53,23 +53,16 @@ class FewShot:
     eval_tasks: tuple[str, ...] = ()
     form: Form = "digits"
     constrained: bool = False
-    min_learning_rate: float = 1e-5
-    max_learning_rate: float = 1e-2
-    min_epochs: int = 1
-    max_epochs: int = 10
     leave_out: tuple[int, ...] = (1, 2)
-    max_examples: int = 250
-    max_steps: int = 375
+    max_examples: Count = 250
+    max_steps: Count = 375
     leave_one_out: bool = True
-    permutations: int = 2
+    permutations: Count = 2
     transforms: tuple[str, ...] = votes.TRANSFORMS
     oracle: str = ORACLE
     fixed: tuple[str, ...] = ()
 
-    def __post_init__(self):
-        require(self.max_examples >= 1, "max_examples must be at least 1.")
-        require(self.max_steps >= 1, "max_steps must be at least 1.")
-        require(self.permutations >= 1, "permutations must be at least 1.")
+    def validate(self):
         require(bool(self.leave_out) and min(self.leave_out) >= 1, "leave_out needs numbers >= 1.")
         unknown = [name for name in self.transforms if name not in votes.TRANSFORMS]
         require(
@@ -78,11 +71,3 @@ class FewShot:
         )
         for text in (self.oracle, *self.fixed):
             recipe.parse(text, self.limits())
-
-    def limits(self) -> Limits:
-        return Limits(
-            min_learning_rate=self.min_learning_rate,
-            max_learning_rate=self.max_learning_rate,
-            min_epochs=self.min_epochs,
-            max_epochs=self.max_epochs,
-        )

@@ -1,12 +1,13 @@
 """The model, and the recipes that train it: inner loop, M-step."""
 
 import dataclasses
+import math
 from typing import Literal
 
 from seal_jax.core import optim, restem
 from seal_jax.core.delta import DeltaSpec
 from seal_jax.core.model import decoder
-from seal_jax.settings.checks import ascending, require
+from seal_jax.settings.checks import Buckets, Checked, Count, Limit, Positive, require
 
 ATTENTION = ("q_proj", "v_proj")
 ALL_PROJECTIONS = (*ATTENTION, "k_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -40,7 +41,7 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Devices:
+class Devices(Checked):
     """How the devices are arranged (docs/scaling.md).
 
     Attributes:
@@ -48,21 +49,18 @@ class Devices:
         divide their number. Candidates and rows are spread over the copies.
     """
 
-    model_axis: int = 1
-
-    def __post_init__(self):
-        require(self.model_axis >= 1, "model_axis must be at least 1.")
+    model_axis: Count = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lora:
+class Lora(Checked):
     """A low-rank delta: rank, alpha (it is scaled by alpha / rank) and target regexes."""
 
     rank: int = 32
-    alpha: float = 64.0
+    alpha: Positive = 64.0
     targets: tuple[str, ...] = ATTENTION
 
-    def __post_init__(self):
+    def validate(self):
         self.spec()
 
     def spec(self) -> DeltaSpec:
@@ -70,24 +68,17 @@ class Lora:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Checked):
     """What the inner loop and the M-step both set; each says with which values."""
 
     lora: Lora
     optimizer: optim.AdamW = optim.AdamW()
-    epochs: int
-    learning_rate: float
-    warmup_steps: int = 0
+    epochs: Count
+    learning_rate: Positive
+    warmup_steps: Limit = 0
     decay: Literal["constant", "linear", "cosine"] = "linear"
-    batch_size: int
-    buckets: tuple[int, ...]
-
-    def __post_init__(self):
-        require(self.epochs >= 1, "epochs must be at least 1.")
-        require(self.learning_rate > 0, "learning_rate must be above 0.")
-        require(self.warmup_steps >= 0, "warmup_steps must be 0 or more.")
-        require(self.batch_size >= 1, "batch_size must be at least 1.")
-        require(ascending(self.buckets), "buckets must be positive and ascending.")
+    batch_size: Count
+    buckets: Buckets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,19 +102,17 @@ class Inner(Recipe):
     """
 
     lora: Lora = Lora()
-    epochs: int = 10
-    learning_rate: float = 1e-3
-    batch_size: int = 1
-    buckets: tuple[int, ...] = _INNER_BUCKETS
+    epochs: Count = 10
+    learning_rate: Positive = 1e-3
+    batch_size: Count = 1
+    buckets: Buckets = _INNER_BUCKETS
     spread: float = 2.0
-    candidates: int = 8
+    candidates: Count = 8
     max_sequences: int = 64
     padding_loss: int = 0
 
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.spread >= 1, "spread must be at least 1.")
-        require(self.candidates >= 1, "candidates must be at least 1.")
+    def validate(self):
+        require(1 <= self.spread < math.inf, "spread must be at least 1.")
         require(
             0 <= self.padding_loss <= self.buckets[-1],
             f"padding_loss must be from 0 to the largest bucket ({self.buckets[-1]}).",
@@ -149,19 +138,13 @@ class Sft(Recipe):
     """
 
     lora: Lora = Lora(rank=64, alpha=128.0, targets=ALL_PROJECTIONS)
-    epochs: int = 2
-    learning_rate: float = 3e-4
-    batch_size: int = 10
-    microbatch: int = 1
-    buckets: tuple[int, ...] = (256, 384, 512, 1024, 2048, 4096, 10240)
-    checkpoint_steps: int = 50
-    keep_checkpoints: int = 2
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.microbatch >= 1, "microbatch must be at least 1.")
-        require(self.checkpoint_steps >= 0, "checkpoint_steps must be 0 or more.")
-        require(self.keep_checkpoints >= 1, "keep_checkpoints must be at least 1.")
+    epochs: Count = 2
+    learning_rate: Positive = 3e-4
+    batch_size: Count = 10
+    microbatch: Count = 1
+    buckets: Buckets = (256, 384, 512, 1024, 2048, 4096, 10240)
+    checkpoint_steps: Limit = 50
+    keep_checkpoints: Count = 2
 
     def spec(self) -> DeltaSpec:
         return self.lora.spec()
@@ -195,9 +178,9 @@ class Corpus(Sft):
 
     kind: Literal["low_rank", "dense"] = "low_rank"
     lora: Lora = Lora()
-    epochs: int = 3
-    learning_rate: float = 1e-3
-    batch_size: int = 8
+    epochs: Count = 3
+    learning_rate: Positive = 1e-3
+    batch_size: Count = 8
     passage: Literal["once", "per_completion", "none"] = "per_completion"
 
     def spec(self) -> DeltaSpec:

@@ -35,31 +35,27 @@ def load(reference: str, key: str, *arguments: str) -> Callable[..., Any]:
     5.0
     """
     module_name, _, name = reference.partition(":")
+    where, call = f"{key}={reference}", f"{name}({', '.join(arguments)})"
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a module may do anything while it is imported
         raise SettingsError(
-            f"{key}={reference}: the module {module_name!r} cannot be imported "
-            f"({type(error).__name__}: {error}). Install its package into this environment, or add "
-            "its folder to PYTHONPATH."
+            f"{where}: the module {module_name!r} cannot be imported ({type(error).__name__}: "
+            f"{error}). Install its package into this environment, or add its folder to PYTHONPATH."
         ) from error
     if not hasattr(module, name):
         near = difflib.get_close_matches(name, dir(module), n=1)
         instead = f": did you mean {module_name}:{near[0]}?" if near else f", in {module.__file__}."
-        raise SettingsError(f"{key}={reference}: the module has no {name!r}{instead}")
+        raise SettingsError(f"{where}: the module has no {name!r}{instead}")
     found = getattr(module, name)
-    call = f"{name}({', '.join(arguments)})"
     if not callable(found):
-        kind = type(found).__name__
-        raise SettingsError(
-            f"{key}={reference}: it is called as {call}, but is of type {kind}: name a function or "
-            "a class."
-        )
+        kind = f"but is of type {type(found).__name__}: name a function or a class"
+        raise SettingsError(f"{where}: it is called as {call}, {kind}.")
     try:
         inspect.signature(found).bind(*arguments)
     except TypeError as error:
         raise SettingsError(
-            f"{key}={reference}: it is called as {call}, which it does not allow ({error})."
+            f"{where}: it is called as {call}, which it does not allow ({error})."
         ) from None
     except ValueError:
         pass  # some that are written in C do not tell their arguments

@@ -1,19 +1,26 @@
 """What is wanted and measured: rewards, the outer loop, the evaluation."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 from seal_jax.core import restem
 from seal_jax.settings import object_reference
-from seal_jax.settings.checks import ascending, require
+from seal_jax.settings.checks import (
+    Buckets,
+    Checked,
+    Count,
+    Limit,
+    Weight,
+    regular_expression,
+    require,
+)
 from seal_jax.settings.endpoint import EndpointSettings
 from seal_jax.settings.learning import Sft
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reward:
+class Reward(Checked):
     """The reward of a self-edit.
 
     Attributes:
@@ -33,19 +40,16 @@ class Reward:
     """
 
     kind: str = "accuracy"
-    mix: float = 0.1
-    retention: float = 0.0
-    replicates: int = 3
+    mix: Weight = 0.1
+    retention: Weight = 0.0
+    replicates: Count = 3
     pattern: str = ""
 
-    def __post_init__(self):
-        require(self.replicates >= 1, "replicates must be at least 1.")
+    def validate(self):
         require(
             (self.kind == "pattern") == bool(self.pattern),
             "pattern must be given for the reward 'pattern', and for no other.",
         )
-        require(self.mix >= 0, "mix must be 0 or more.")
-        require(self.retention >= 0, "retention must be 0 or more.")
         require(
             self.needs_inner_loop or not self.retention,
             f"retention is measured on adapted models, and the reward {self.kind!r} has none.",
@@ -54,11 +58,7 @@ class Reward:
             self.needs_inner_loop or self.replicates == 1,
             f"replicates must be 1 for the reward {self.kind!r}, which needs no inner loop.",
         )
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            message = f"pattern {self.pattern!r} is not a regular expression: {error}."
-            raise ValueError(message) from None
+        regular_expression(self.pattern, "pattern")
 
     @property
     def needs_inner_loop(self) -> bool:
@@ -77,7 +77,7 @@ class Reward:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Grading:
+class Grading(Checked):
     """Who says whether an answer is right.
 
     Attributes:
@@ -92,11 +92,11 @@ class Grading:
 
     kind: Literal["local", "policy", "model", "endpoint"] = "local"
     model: str = ""
-    batch_size: int = 8
-    buckets: tuple[int, ...] = (192, 256, 384, 512)
+    batch_size: Count = 8
+    buckets: Buckets = (192, 256, 384, 512)
     endpoint: EndpointSettings = EndpointSettings()
 
-    def __post_init__(self):
+    def validate(self):
         require(
             (self.kind == "model") == bool(self.model),
             "model must be given for the kind 'model', and for no other.",
@@ -105,8 +105,6 @@ class Grading:
             self.kind != "endpoint" or bool(self.endpoint.base_url and self.endpoint.model),
             "the kind 'endpoint' needs endpoint.base_url and endpoint.model.",
         )
-        require(self.batch_size >= 1, "batch_size must be at least 1.")
-        require(ascending(self.buckets), "buckets must be positive and ascending.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +122,7 @@ class Teacher:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Restem:
+class Restem(Checked):
     """The outer loop.
 
     Attributes:
@@ -137,8 +135,8 @@ class Restem:
       sft: the M-step.
     """
 
-    rounds: int = 2
-    contexts_per_round: int = 50
+    rounds: Limit = 2
+    contexts_per_round: Count = 50
     rule: restem.Rule | str = "best_of_m"
     top_k: int = 1
     threshold: float = 0.0
@@ -147,22 +145,13 @@ class Restem:
     keep_data: Literal["round", "all"] = "round"
     sft: Sft = Sft()
 
-    def __post_init__(self):
-        require(self.rounds >= 0, "rounds must be 0 or more.")
-        require(self.contexts_per_round >= 1, "contexts_per_round must be at least 1.")
+    def validate(self):
         if not object_reference.is_one(self.rule):
             self.selection_rule()
-        require(
-            self.rule == "top_k" or self.top_k == 1, "top_k is for the rule 'top_k': set that too."
-        )
-        require(
-            self.rule == "threshold" or self.threshold == 0,
-            "threshold is for the rule 'threshold': set that too.",
-        )
-        require(
-            self.rule == "weighted" or self.temperature == 0.1,
-            "temperature is for the rule 'weighted': set that too.",
-        )
+        for name in ("top_k", "threshold", "temperature"):
+            rule = "weighted" if name == "temperature" else name
+            usual = self.rule == rule or getattr(self, name) == getattr(type(self), name)
+            require(usual, f"{name} is for the rule {rule!r}: set that too.")
 
     def selection_rule(self) -> restem.SelectionRule | restem.Selector:
         """What the E-step selects by.
@@ -173,16 +162,12 @@ class Restem:
         if object_reference.is_one(self.rule):
             of = ("rewards_CxM", "baselines_C", "lengths_CxM")
             return object_reference.load(self.rule, "restem.rule", *of)
-        return restem.SelectionRule(
-            name=cast(restem.Rule, self.rule),
-            k=self.top_k,
-            threshold=self.threshold,
-            temperature=self.temperature,
-        )
+        name = cast(restem.Rule, self.rule)
+        return restem.SelectionRule(name, self.top_k, self.threshold, self.temperature)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Checked):
     """The final evaluation on contexts of other articles.
 
     Attributes:
@@ -206,33 +191,30 @@ class Evaluation:
     """
 
     form: Literal["single", "corpus"] = "single"
-    contexts: int = 200
-    seed: int = 0
-    questions: int = 0
-    edits: int = 1
+    contexts: Limit = 200
+    seed: Limit = 0
+    questions: Limit = 0
+    edits: Count = 1
     arms: tuple[str, ...] = ("base", "passage", "edit_before", "edit_after")
     bootstrap_draws: int = 10000
-    entity_pairs: int = 5
-    entity_triples: int = 0
+    entity_pairs: Limit = 5
+    entity_triples: Limit = 0
 
-    def __post_init__(self):
+    def validate(self):
         require(bool(self.arms), "arms are empty: name some, such as 'base' and 'edit_before'.")
-        require(self.contexts >= 0 and self.edits >= 1, "contexts >= 0 and edits >= 1 are needed.")
-        require(min(self.questions, self.seed) >= 0, "questions and seed must be 0 or more.")
         require(
             self.questions == 0 or self.form == "corpus",
             "questions limits the form 'corpus' only: lower contexts instead.",
         )
         require(self.bootstrap_draws >= 100, "bootstrap_draws must be at least 100.")
         require(
-            min(self.entity_pairs, self.entity_triples) >= 0
-            and self.entity_pairs + self.entity_triples > 0,
-            "entity_pairs and entity_triples must be 0 or more, and one of them above 0.",
+            self.entity_pairs + self.entity_triples > 0,
+            "entity_pairs or entity_triples must be above 0.",
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tuning:
+class Tuning(Checked):
     """The same tuning budget for every adapted arm, spent on development articles.
 
     Before the evaluation each arm tries every pair of a learning rate and a number of epochs on
@@ -247,14 +229,13 @@ class Tuning:
 
     learning_rates: tuple[float, ...] = ()
     epochs: tuple[int, ...] = ()
-    contexts: int = 12
+    contexts: Count = 12
     metric: str = "gold_log_likelihood"
 
-    def __post_init__(self):
+    def validate(self):
         require(
             bool(self.learning_rates) == bool(self.epochs),
             "give both learning_rates and epochs, or neither.",
         )
         require(all(rate > 0 for rate in self.learning_rates), "learning_rates must be above 0.")
         require(all(count >= 1 for count in self.epochs), "epochs must be at least 1.")
-        require(self.contexts >= 1, "contexts must be at least 1.")

@@ -7,6 +7,7 @@ A config file declares them as `SWEEPS = {"dose": {"inner.epochs": (1, 3), "inne
 import itertools
 import json
 import os
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -60,14 +61,8 @@ def settings_of(config: ml_collections.ConfigDict, found: Sequence[Point]) -> li
         raise SettingsError("two points of the sweep have one directory: their values look alike.")
     settings = []
     for point in found:
-        changed = ml_collections.ConfigDict(config.to_dict())
-        for key, value in point.items():
-            group, _, leaf = key.rpartition(".")
-            node = changed
-            for part in filter(None, group.split(".")):
-                node = node[part]
-            with node.ignore_type():
-                node[leaf] = value
+        changed = ml_collections.ConfigDict(config.to_dict(), type_safe=False)
+        changed.update_from_flattened_dict(point)
         try:
             settings.append(config_dict.from_config(changed))
         except SettingsError as error:
@@ -119,14 +114,13 @@ def run(
 
 def _finished(path: str, settings: Settings) -> dict[str, Any] | None:
     """The results of a finished run of these settings in a directory."""
-    if not os.path.exists(os.path.join(path, "results.json")):
+    if not run_dir.is_finished(path):
         return None
     given = json.loads(json_file.encode(config_dict.recorded(settings)))
     stored = {key: value for key, value in run_dir.read_config(path).items() if key in given}
     if run_dir.differing_keys(stored, given):
         return None
-    with open(os.path.join(path, "results.json"), encoding="utf-8") as file:
-        results: dict[str, Any] = json.load(file)
+    results: dict[str, Any] = json.loads(pathlib.Path(path, "results.json").read_text("utf-8"))
     return results
 
 
@@ -152,14 +146,13 @@ def _caption(results: Mapping[str, Any]) -> str:
 def table(records: Sequence[Mapping[str, Any]]) -> str:
     """The points as rows, their figures as columns."""
     columns = list(dict.fromkeys(name for record in records for name in record["figures"]))
-    names = [directory(record["settings"]) for record in records]
-    width = max(map(len, names)) + 2
-    lines = [" " * width + "".join(f"{column:>{len(column) + 3}}" for column in columns)]
-    for name, record in zip(names, records, strict=True):
-        cells = []
-        for column in columns:
-            value = record["figures"].get(column)
-            text = "-" if value is None else f"{value:.3f}"
-            cells.append(f"{text:>{len(column) + 3}}")
-        lines.append(f"{name:<{width}}" + "".join(cells))
-    return "\n".join(lines)
+    rows = [("", columns)]
+    for record in records:
+        values = [record["figures"].get(column) for column in columns]
+        cells = ["-" if value is None else f"{value:.3f}" for value in values]
+        rows.append((directory(record["settings"]), cells))
+    widths = [len(column) + 3 for column in columns]
+    wide = max(len(name) for name, _ in rows) + 2
+    return "\n".join(
+        f"{name:<{wide}}" + "".join(map(str.rjust, cells, widths)) for name, cells in rows
+    )

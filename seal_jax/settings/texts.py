@@ -4,13 +4,13 @@ import dataclasses
 from typing import Literal
 
 from seal_jax.core import sampling
-from seal_jax.settings.checks import ascending, require
+from seal_jax.settings.checks import Buckets, Checked, Count, Limit, require
 from seal_jax.tasks import directives as directives_lib
 from seal_jax.tasks import splits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
+class Data(Checked):
     """Contexts and their questions, in the SQuAD v1.1 JSON format.
 
     Attributes:
@@ -31,16 +31,13 @@ class Data:
     dir: str = ""
     train_part: splits.Part = "all"
     eval_part: splits.Part = "all"
-    max_train_contexts: int = 0
-    max_eval_contexts: int = 0
-    min_words: int = 0
-    max_words: int = 0
-    max_questions: int = 0
+    max_train_contexts: Limit = 0
+    max_eval_contexts: Limit = 0
+    min_words: Limit = 0
+    max_words: Limit = 0
+    max_questions: Limit = 0
 
-    def __post_init__(self):
-        limits = [self.max_train_contexts, self.max_eval_contexts, self.max_questions]
-        limits += [self.min_words, self.max_words]
-        require(min(limits) >= 0, "limits are 0 or more.")
+    def validate(self):
         require(
             not self.max_words or self.min_words <= self.max_words,
             f"min_words ({self.min_words}) must not exceed max_words ({self.max_words}).",
@@ -63,7 +60,7 @@ class Prompts:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Edits:
+class Edits(Checked):
     """Sampling self-edits, and how their text becomes training sequences.
 
     Attributes:
@@ -83,23 +80,20 @@ class Edits:
     """
 
     prompt_style: Literal["chat", "plain"] = "plain"
-    samples: int = 5
+    samples: Count = 5
     temperature: float = 1.0
     top_p: float = 0.95
     top_k: int = 0
     max_new_tokens: int = 8192
-    contexts_per_batch: int = 10
-    prompt_buckets: tuple[int, ...] = (128, 192, 256, 384, 512, 1024, 2048)
+    contexts_per_batch: Count = 10
+    prompt_buckets: Buckets = (128, 192, 256, 384, 512, 1024, 2048)
     append_passage: bool = True
     title_prefix: bool = True
     directives: tuple[str, ...] = ()
     from_run: str = ""
 
-    def __post_init__(self):
-        require(self.samples >= 1, "samples must be at least 1.")
-        require(self.contexts_per_batch >= 1, "contexts_per_batch must be at least 1.")
+    def validate(self):
         require(self.temperature > 0, "temperature must be above 0: greedy samples are all equal.")
-        require(ascending(self.prompt_buckets), "prompt_buckets must be positive and ascending.")
         names = directives_lib.NAMES
         require(
             set(self.directives) <= set(names) and len({*self.directives}) == len(self.directives),
@@ -118,7 +112,7 @@ class Edits:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Answers:
+class Answers(Checked):
     """What the adapted model is asked, and how it answers.
 
     Attributes:
@@ -134,15 +128,12 @@ class Answers:
     prompt_style: Literal["chat", "plain"] = "plain"
     max_new_tokens: int = 64
     temperature: float = 0.0
-    max_gold_tokens: int = 32
-    prompt_buckets: tuple[int, ...] = (32, 48, 64, 96, 128, 256, 384, 512, 1024)
+    max_gold_tokens: Count = 32
+    prompt_buckets: Buckets = (32, 48, 64, 96, 128, 256, 384, 512, 1024)
     topic_prefix: bool = True
-    questions_at_once: int = 8
+    questions_at_once: Count = 8
 
-    def __post_init__(self):
-        require(self.questions_at_once >= 1, "questions_at_once must be at least 1.")
-        require(self.max_gold_tokens >= 1, "max_gold_tokens must be at least 1.")
-        require(ascending(self.prompt_buckets), "prompt_buckets must be positive and ascending.")
+    def validate(self):
         self.sample_settings(())
 
     def sample_settings(self, stop_ids: tuple[int, ...]) -> sampling.SampleSettings:

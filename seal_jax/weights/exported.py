@@ -8,12 +8,11 @@ the digests of the deltas. A directory without it is taken as it is.
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import flax.traverse_util
 import numpy as np
@@ -23,6 +22,7 @@ from seal_jax.core.delta import Delta
 from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.runs import directory_lock, json_file
+from seal_jax.weights.files import json_object
 from seal_jax.weights.names import WeightsError
 
 MARK = "seal_jax_export.json"
@@ -86,18 +86,16 @@ def read(path: str | os.PathLike) -> Mark | None:
     file = epath.Path(path) / MARK
     if not file.exists():
         return None
+    advice = "export again. Without that file the directory is taken as it is."
+    content = json_object(file, advice)
+    content = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
     try:
-        content = json.loads(file.read_text())
         if content.pop(_KEY) != _FORMAT:
             raise ValueError(f"expected format {_FORMAT}")
-        fields: dict[str, Any] = {
-            name: tuple(of) if isinstance(of, list) else of for name, of in content.items()
-        }
-        return Mark(**fields)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return Mark(**content)
+    except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(
-            f"{file} is damaged, or of another version of seal_jax ({error}): export again. "
-            "Without that file the directory is taken as it is."
+            f"{file} is damaged, or of another version of seal_jax ({error}): {advice}"
         ) from None
 
 
@@ -121,19 +119,22 @@ def base_name(given: str, *, model_path: str, config: ModelConfig, merged: tuple
       ExportError: it is not the model that the adapter is for.
     """
     name = os.path.expanduser(given or model_path)
-    if not os.path.isdir(name):
-        if not given and merged:
-            raise ExportError(_needs_policy(name))
+    is_directory = os.path.isdir(name)
+    if not given and merged != (merged_into(name) if is_directory else ()):
+        raise ExportError(
+            f"this delta was trained on a policy, not on {name}: export that policy (without "
+            "--what=adapter) and give its directory as --base=DIR, or write the adapter with "
+            "--onto=original."
+        )
+    if not is_directory:
         return os.path.abspath(name) if os.path.exists(name) else name
     if merged_into(name) != merged:
-        if not given:
-            raise ExportError(_needs_policy(name))
         raise ExportError(
             f"--base={given} is not the policy that this adapter is for: export that one (without "
             "--what=adapter) and name its directory, or write the adapter with --onto=original."
         )
     try:
-        settings = json.loads((pathlib.Path(name) / "config.json").read_text(encoding="utf-8"))
+        settings = json_object(epath.Path(name) / "config.json")
         fits = decoder.param_shapes(ModelConfig.from_hf(settings)) == decoder.param_shapes(config)
     except (OSError, ValueError) as error:
         raise ExportError(
@@ -205,19 +206,17 @@ def directory(out: str | os.PathLike, mark: Mark, *, overwrite: bool) -> Iterato
 
 def _put(part: pathlib.Path, path: pathlib.Path) -> None:
     """Renames `part` to `path`; an old export there is deleted once the new one is in place."""
-    old = None
-    if path.exists() and any(path.iterdir()):
-        old = path.parent / f".{path.name}.replaced"
-        shutil.rmtree(old, ignore_errors=True)  # of a killed export: a newer one is at `path`
+    old = path.parent / f".{path.name}.replaced"
+    shutil.rmtree(old, ignore_errors=True)  # of a killed export: a newer one is at `path`
+    if path.exists():
         path.rename(old)
     try:
-        part.rename(path)  # an empty directory gives way
+        part.rename(path)
     except BaseException:
-        if old is not None:
+        if old.exists():
             old.rename(path)
         raise
-    if old is not None:
-        shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _clear(folder: pathlib.Path) -> None:
@@ -236,11 +235,3 @@ def _sync(folder: pathlib.Path) -> None:
         file.chmod(folder.stat().st_mode & 0o666)
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())
-
-
-def _needs_policy(name: str) -> str:
-    return (
-        f"this delta was trained on a policy, not on {name}: export that policy (without "
-        "--what=adapter) and give its directory as --base=DIR, or write the adapter with "
-        "--onto=original."
-    )

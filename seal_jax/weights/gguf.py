@@ -106,7 +106,6 @@ def hf_config(reader: gguf.GGUFReader) -> dict[str, Any]:
             f"GGUF architecture {family!r} is not supported: expected one of "
             f"{', '.join(_PERMUTED)}."
         )
-    _refuse_unsupported(reader, family)
     shapes = {tensor.name: _shape(tensor) for tensor in reader.tensors}
     if "token_embd.weight" not in shapes:
         raise WeightsError("The GGUF file lacks token_embd.weight [vocabulary, width].")
@@ -134,11 +133,7 @@ def hf_config(reader: gguf.GGUFReader) -> dict[str, Any]:
             f"The layers of the GGUF file differ in {', '.join(varying)}, which is not supported: "
             "expected one value for all layers."
         )
-    rotary = value(reader, f"{family}.rope.dimension_count", config["head_dim"])
-    if rotary != config["head_dim"]:
-        raise WeightsError(
-            f"Partial rotary embeddings ({rotary} of {config['head_dim']} dims) are not supported."
-        )
+    _refuse_unsupported(reader, config)
     scaling = _rope_scaling(reader, config)
     return config | ({"rope_scaling": scaling} if scaling else {})
 
@@ -169,15 +164,14 @@ def quantization(reader: gguf.GGUFReader) -> str | None:
     return sizes.most_common(1)[0][0] if sizes else None
 
 
-def _refuse_unsupported(reader, family: str) -> None:
+def _refuse_unsupported(reader, config: dict[str, Any]) -> None:
     """Features that would silently change the logits."""
+    family, head_dim = config["model_type"], config["head_dim"]
     unsupported = {
         f"{family}.expert_count": (0, None),
         f"{family}.rope.scaling.type": ("none", None),
-        f"{family}.attention.value_length": (
-            value(reader, f"{family}.attention.key_length", None),
-            None,
-        ),
+        f"{family}.rope.dimension_count": (head_dim, None),
+        f"{family}.attention.value_length": (head_dim, None),
         "split.count": (0, 1, None),
     }
     for key, accepted in unsupported.items():

@@ -52,18 +52,15 @@ def is_pinned(path: str) -> bool:
 
 
 def fetch(path: str) -> pathlib.Path:
-    """The local directory of a pinned id, downloaded if it is not in the hub's cache.
+    """The local directory of an id for which `is_pinned`, downloaded unless in the hub's cache.
 
     Only config, tokenizer and `model*.safetensors` are fetched, with the token in HF_TOKEN (or of
     `hf auth login`) if there is one.
 
     Raises:
-      WeightsError: the id is not pinned, or cannot be fetched; says what to do.
+      WeightsError: it cannot be fetched; says what to do.
     """
-    parts = split(path)
-    if parts is None or not is_pinned(path):
-        raise WeightsError(how_to_pin(path))
-    repository, revision = parts
+    repository, revision = split(path) or (path, "")
     try:
         folder = huggingface_hub.snapshot_download(
             repository,
@@ -80,20 +77,19 @@ def how_to_pin(path: str) -> str:
     """What to say of a hub id without a commit: the one it stands for now, where that is known."""
     repository, revision = split(path) or (path, "")
     given = f"the revision {revision!r} can move" if revision else "no revision is given"
+    refusal = (
+        f"There is no directory {path!r}. As a model of the Hugging Face hub it needs a commit "
+        f"({given}), so that the run can be repeated"
+    )
     try:
         commit = _commit(repository, revision)
     except Exception as error:  # as above
         return (
-            f"There is no directory {path!r}. As a model of the Hugging Face hub it needs a "
-            f"commit ({given}), so that the run can be repeated: {repository}@COMMIT, with the 40 "
-            f"digits of one from {_SITE}/{repository}/commits/main. (What it stands for now could "
-            f"not be looked up: {_in_one_line(error)})"
+            f"{refusal}: {repository}@COMMIT, with the 40 digits of one from "
+            f"{_SITE}/{repository}/commits/main. (What it stands for now could not be looked up: "
+            f"{_in_one_line(error)})"
         )
-    return (
-        f"There is no directory {path!r}. As a model of the Hugging Face hub it needs a commit "
-        f"({given}), so that the run can be repeated. For what the hub has now, set\n"
-        f"  model.path={repository}@{commit}"
-    )
+    return f"{refusal}. For what the hub has now, set\n  model.path={repository}@{commit}"
 
 
 def _commit(repository: str, revision: str) -> str:
@@ -107,23 +103,17 @@ def _commit(repository: str, revision: str) -> str:
 
 def _not_fetched(repository: str, revision: str, error: BaseException) -> str:
     name, page = f"{repository}@{revision}", f"{_SITE}/{repository}"
-    kinds = {type(cause) for cause in _causes(error)}
-
-    def is_a(kind: type) -> bool:
-        return any(issubclass(found, kind) for found in kinds)
-
-    if is_a(errors.GatedRepoError):
-        return (
-            f"{name} is gated: accept its terms at {page}, make a token that may read it at "
-            f"{_SITE}/settings/tokens, and set HF_TOKEN to it."
-        )
-    if is_a(errors.RevisionNotFoundError):
-        return f"{repository} has no commit {revision}: take one of {page}/commits/main."
-    if is_a(errors.RepositoryNotFoundError):
-        return (
-            f"The hub has no model {repository}, or it is private: check the name at {page}; for a "
-            "private one, set HF_TOKEN to a token that may read it."
-        )
+    reasons = {
+        errors.GatedRepoError: f"{name} is gated: accept its terms at {page}, make a token that "
+        f"may read it at {_SITE}/settings/tokens, and set HF_TOKEN to it.",
+        errors.RevisionNotFoundError: f"{repository} has no commit {revision}: take one of "
+        f"{page}/commits/main.",
+        errors.RepositoryNotFoundError: f"The hub has no model {repository}, or it is private: "
+        f"check the name at {page}; for a private one, set HF_TOKEN to a token that may read it.",
+    }
+    for kind, reason in reasons.items():
+        if any(isinstance(cause, kind) for cause in _causes(error)):
+            return reason
     folder = repository.split("/")[-1]
     return (
         f"{name} is not in the local cache and could not be fetched ({_in_one_line(error)}). "

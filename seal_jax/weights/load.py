@@ -1,7 +1,6 @@
 """One call from a model's name or path to its config, parameters and tokenizer."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any
@@ -11,9 +10,9 @@ from etils import epath
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import demo_model, exported, gguf, hub, peft, safetensors, tokenizer
+from seal_jax.weights.files import is_remote, json_object
 from seal_jax.weights.names import WeightsError
 from seal_jax.weights.placement import ShardingOf
-from seal_jax.weights.tensor_file import is_remote
 
 DEMO = "smollm2-135m"
 
@@ -40,6 +39,14 @@ class LoadedModel:
     merged: tuple[str, ...] = ()
     adapter: exported.Addition | None = None
 
+    def __post_init__(self):
+        tokens, rows = len(self.tokenizer), self.config.vocab_size
+        if tokens > rows:  # it would read past the embedding's end
+            raise WeightsError(
+                f"The tokenizer of {self.source} has {tokens} tokens, but the embedding only "
+                f"{rows} rows: use the tokenizer that belongs to this checkpoint."
+            )
+
 
 def load_model(
     path: str | os.PathLike, dtype: Any, sharding_of: ShardingOf | None = None
@@ -63,13 +70,22 @@ def load_model(
     """
     if str(path) == DEMO:
         return _from_gguf(demo_model.fetch(), dtype, "SmolLM2-135M-Instruct", sharding_of)
-    if is_remote(path):
-        return _from_object_store(epath.Path(path), dtype, sharding_of)
-    local = pathlib.Path(path).expanduser()
-    if local.suffix == ".gguf":
-        return _from_gguf(local, dtype, local.stem, sharding_of)
-    if local.is_dir():
-        return _from_directory(local, dtype, local.resolve().name, sharding_of)
+    place = epath.Path(path).expanduser()
+    remote = is_remote(place)
+    if place.suffix == ".gguf":
+        if remote:
+            raise WeightsError(
+                f"{place}: a GGUF file is read from a local disk only: copy it there."
+            )
+        return _from_gguf(place, dtype, place.stem, sharding_of)
+    if place.is_dir():
+        name = str(place) if remote else place.resolve().name
+        return _from_directory(place, dtype, name, sharding_of)
+    if remote:
+        raise FileNotFoundError(
+            f"There is nothing at {place}: check the bucket, the path, and that this machine's "
+            "account may read it (gcloud storage ls)."
+        )
     if hub.is_pinned(str(path)):
         return _from_directory(hub.fetch(str(path)), dtype, str(path), sharding_of)
     if hub.split(str(path)):
@@ -106,66 +122,35 @@ def with_adapter(model: LoadedModel, path: str | os.PathLike) -> LoadedModel:
     )
 
 
-def _from_gguf(path: pathlib.Path, dtype, name: str, sharding_of) -> LoadedModel:
+def _from_gguf(path: os.PathLike, dtype, name: str, sharding_of) -> LoadedModel:
     reader = gguf.open_file(path)
     config, params = gguf.load(reader, dtype, sharding_of)
     quantised = gguf.quantization(reader)
     read = tokenizer.from_gguf(reader)
     ids = {f"{role}_token_id": getattr(read, f"{role}_token_id") for role in ("bos", "eos", "pad")}
-    return _checked(
-        LoadedModel(
-            config=config,
-            hf_config=gguf.hf_config(reader) | ids,
-            params=params,
-            tokenizer=read,
-            source=f"{name}, dequantised from {quantised} GGUF" if quantised else f"{name}, GGUF",
-        )
+    return LoadedModel(
+        config=config,
+        hf_config=gguf.hf_config(reader) | ids,
+        params=params,
+        tokenizer=read,
+        source=f"{name}, dequantised from {quantised} GGUF" if quantised else f"{name}, GGUF",
     )
 
 
-def _from_object_store(path: epath.Path, dtype, sharding_of) -> LoadedModel:
-    if path.suffix == ".gguf":
-        raise WeightsError(f"{path}: a GGUF file is read from a local disk only: copy it there.")
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"There is nothing at {path}: check the bucket, the path, and that this machine's "
-            "account may read it (gcloud storage ls)."
-        )
-    return _from_directory(path, dtype, str(path), sharding_of)
-
-
-def _from_directory(path: pathlib.Path | epath.Path, dtype, name: str, sharding_of) -> LoadedModel:
-    try:
-        settings = json.loads((path / "config.json").read_text())
-    except FileNotFoundError as error:
+def _from_directory(path: epath.Path, dtype, name: str, sharding_of) -> LoadedModel:
+    if not (path / "config.json").exists():
         raise FileNotFoundError(
             f"{path} holds no config.json: a Hugging Face model directory (config.json, "
             "*.safetensors, tokenizer.json) is expected, or a .gguf file."
-        ) from error
-    except ValueError as error:
-        raise WeightsError(
-            f"{path / 'config.json'} is not valid JSON ({error}): fetch it again."
-        ) from error
+        )
+    settings = json_object(path / "config.json")
     config = ModelConfig.from_hf(settings)
     stored = settings.get("dtype") or settings.get("torch_dtype") or "unnamed dtype"
-    return _checked(
-        LoadedModel(
-            config=config,
-            hf_config=settings,
-            params=safetensors.load(path, config, dtype, sharding_of),
-            tokenizer=tokenizer.load(path),
-            source=f"{name}, {stored} safetensors",
-            merged=exported.merged_into(path),
-        )
+    return LoadedModel(
+        config=config,
+        hf_config=settings,
+        params=safetensors.load(path, config, dtype, sharding_of),
+        tokenizer=tokenizer.load(path),
+        source=f"{name}, {stored} safetensors",
+        merged=exported.merged_into(path),
     )
-
-
-def _checked(model: LoadedModel) -> LoadedModel:
-    """A tokenizer with more tokens than the embedding would read past its end."""
-    tokens, rows = len(model.tokenizer), model.config.vocab_size
-    if tokens > rows:
-        raise WeightsError(
-            f"The tokenizer of {model.source} has {tokens} tokens, but the embedding only {rows} "
-            "rows: use the tokenizer that belongs to this checkpoint."
-        )
-    return model

@@ -7,7 +7,7 @@ tensors of single layers there are slices of a leading axis L here.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import flax.traverse_util
@@ -22,29 +22,24 @@ Index = tuple[slice, ...]
 # Copies the part of a tensor that an index selects into an array of that shape, casting.
 Copy = Callable[[str, Index, np.ndarray], None]
 
-# Path in the tree, Hugging Face name, GGUF name; `{}` stands for the layer.
-_TABLE = (
-    ("embed/embedding", "model.embed_tokens.weight", "token_embd.weight"),
-    ("final_norm/scale", "model.norm.weight", "output_norm.weight"),
-    ("head/kernel", "lm_head.weight", "output.weight"),
-    ("attn_norm/scale", "input_layernorm.weight", "attn_norm.weight"),
-    ("attn/q_proj/kernel", "self_attn.q_proj.weight", "attn_q.weight"),
-    ("attn/q_proj/bias", "self_attn.q_proj.bias", "attn_q.bias"),
-    ("attn/k_proj/kernel", "self_attn.k_proj.weight", "attn_k.weight"),
-    ("attn/k_proj/bias", "self_attn.k_proj.bias", "attn_k.bias"),
-    ("attn/v_proj/kernel", "self_attn.v_proj.weight", "attn_v.weight"),
-    ("attn/v_proj/bias", "self_attn.v_proj.bias", "attn_v.bias"),
-    ("attn/o_proj/kernel", "self_attn.o_proj.weight", "attn_output.weight"),
-    ("attn/o_proj/bias", "self_attn.o_proj.bias", "attn_output.bias"),
-    ("attn/q_norm/scale", "self_attn.q_norm.weight", "attn_q_norm.weight"),
-    ("attn/k_norm/scale", "self_attn.k_norm.weight", "attn_k_norm.weight"),
-    ("mlp_norm/scale", "post_attention_layernorm.weight", "ffn_norm.weight"),
-    ("mlp/gate_proj/kernel", "mlp.gate_proj.weight", "ffn_gate.weight"),
-    ("mlp/up_proj/kernel", "mlp.up_proj.weight", "ffn_up.weight"),
-    ("mlp/down_proj/kernel", "mlp.down_proj.weight", "ffn_down.weight"),
-)
-_TOP = 3  # rows of the table that are not per layer
-_LAYER_PREFIX = {"hf": "model.layers.{}.", "gguf": "blk.{}."}
+# Path of a module in the tree → its Hugging Face name and its GGUF name; `{}` stands for the layer.
+MODULES = {
+    "embed": ("model.embed_tokens", "token_embd"),
+    "final_norm": ("model.norm", "output_norm"),
+    "head": ("lm_head", "output"),
+    "layers/attn_norm": ("model.layers.{}.input_layernorm", "blk.{}.attn_norm"),
+    "layers/attn/q_proj": ("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q"),
+    "layers/attn/k_proj": ("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k"),
+    "layers/attn/v_proj": ("model.layers.{}.self_attn.v_proj", "blk.{}.attn_v"),
+    "layers/attn/o_proj": ("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output"),
+    "layers/attn/q_norm": ("model.layers.{}.self_attn.q_norm", "blk.{}.attn_q_norm"),
+    "layers/attn/k_norm": ("model.layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm"),
+    "layers/mlp_norm": ("model.layers.{}.post_attention_layernorm", "blk.{}.ffn_norm"),
+    "layers/mlp/gate_proj": ("model.layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"),
+    "layers/mlp/up_proj": ("model.layers.{}.mlp.up_proj", "blk.{}.ffn_up"),
+    "layers/mlp/down_proj": ("model.layers.{}.mlp.down_proj", "blk.{}.ffn_down"),
+}
+_TRANSPOSED = ("kernel", "a", "b")  # leaves that a checkpoint stores as [out, in] for our [in, out]
 # Buffers and copies that carry nothing: rotary frequencies follow from the config, and a tied
 # head is the embedding.
 _HARMLESS = {"hf": r".*\.rotary_emb\.inv_freq", "gguf": r"rope_freqs\.weight"}
@@ -56,91 +51,84 @@ class WeightsError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Slot:
-    """Where one tensor of a checkpoint goes.
-
-    Attributes:
-      path: path of the leaf in the parameter tree, joined by "/".
-      layer: index on the leaf's leading axis L, or None for a leaf outside the layers.
-      shape: the tensor's shape in the checkpoint.
-      transposed: whether the checkpoint stores [out, in] for our [in, out].
-    """
-
-    path: str
-    layer: int | None
-    shape: Shape
-    transposed: bool
-
-
-def slots(config: ModelConfig, naming: Naming) -> dict[str, Slot]:
-    """Every tensor that a checkpoint of this model must hold, by its name there."""
-    shapes = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
-    names = _names(naming)
-    unknown = sorted(set(shapes) - set(names))
-    if unknown:
-        raise NotImplementedError(
-            f"No checkpoint name for the parameters {unknown}: extend _TABLE."
-        )
-    found = {}
-    for path, name in names.items():
-        if path not in shapes:
-            continue
-        stacked = path.startswith("layers/")
-        shape = shapes[path][1:] if stacked else shapes[path]
-        transposed = path.endswith("/kernel")
-        for layer in range(config.num_layers) if stacked else (None,):
-            found[name.format(layer)] = Slot(
-                path=path,
-                layer=layer,
-                shape=tuple(reversed(shape)) if transposed else tuple(shape),
-                transposed=transposed,
-            )
-    return found
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Leaf:
-    """A leaf of the parameter tree that is still in its checkpoint.
+    """A leaf of a tree, and the tensors of a checkpoint that it is made of.
 
     Attributes:
       path: path of the leaf, joined by "/".
       shape, dtype: of the leaf.
-      layers: the name of each layer's tensor; or of the one tensor of a leaf outside the layers.
-      stacked: whether the leading axis is that of the layers.
-      transposed: see `Slot`.
-      copy: reads a tensor, in the checkpoint's layout.
+      tensors: the name of each layer's tensor; or of the one tensor of a leaf outside the layers.
+      copy: reads a tensor, in the checkpoint's layout; None where only names are asked for.
     """
 
     path: str
     shape: Shape
-    dtype: np.dtype
-    layers: tuple[str, ...]
-    stacked: bool
-    transposed: bool
-    copy: Copy
+    tensors: tuple[str, ...]
+    dtype: Any = np.float32
+    copy: Copy | None = None
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the leading axis is that of the layers."""
+        return self.path.startswith("layers/")
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the checkpoint stores [out, in] for our [in, out]."""
+        return self.path.rsplit("/", 1)[1] in _TRANSPOSED
+
+    @property
+    def tensor_shape(self) -> Shape:
+        """The shape of each tensor in the checkpoint."""
+        shape = self.shape[1:] if self.stacked else self.shape
+        return shape[::-1] if self.transposed else shape
 
     def read(self, index: Index | None = None) -> np.ndarray:
         """A part of the leaf, or all of it, as a new array."""
         index = index if index is not None else (slice(None),) * len(self.shape)
-        part = np.empty(_part_shape(index, self.shape), self.dtype)
+        sizes = zip(index, self.shape, strict=True)
+        part = np.empty([len(range(*of.indices(size))) for of, size in sizes], self.dtype)
         if not self.stacked:
-            self._copy(self.layers[0], index, part)
+            self._copy(self.tensors[0], index, part)
             return part
         for place, layer in enumerate(range(*index[0].indices(self.shape[0]))):
-            self._copy(self.layers[layer], index[1:], part[place])
+            self._copy(self.tensors[layer], index[1:], part[place])
         return part
 
     def read_layer(self, layer: int, index: Index) -> np.ndarray:
         """A part of one layer of a stacked leaf, without the leading axis."""
-        part = np.empty(_part_shape(index, self.shape[1:]), self.dtype)
-        self._copy(self.layers[layer], index, part)
-        return part
+        return self.read((slice(layer, layer + 1), *index))[0]
 
     def _copy(self, name: str, index: Index, part: np.ndarray) -> None:
+        assert self.copy is not None, "a leaf without a checkpoint"
         if self.transposed:
             self.copy(name, index[::-1], part.T)
         else:
             self.copy(name, index, part)
+
+
+def leaves(config: ModelConfig, naming: Naming, **read_by: Any) -> list[Leaf]:
+    """Every leaf of a model's parameter tree, with the names of its tensors in a checkpoint.
+
+    Args:
+      read_by: dtype and copy of each, where they are read.
+    """
+    column = ("hf", "gguf").index(naming)
+    found = []
+    for path, shape in _shapes(config).items():
+        module, kind = path.rsplit("/", 1)
+        if module not in MODULES:
+            raise NotImplementedError(f"No checkpoint name for {path}: extend MODULES.")
+        name = MODULES[module][column] + (".bias" if kind == "bias" else ".weight")
+        layers = range(config.num_layers if path.startswith("layers/") else 1)
+        tensors = tuple(name.format(layer) for layer in layers)
+        found.append(Leaf(path=path, shape=shape, tensors=tensors, **read_by))
+    return found
+
+
+def tensor_shapes(found: Iterable[Leaf]) -> dict[str, Shape]:
+    """The shape of every tensor of some leaves, by its name in the checkpoint."""
+    return {name: leaf.tensor_shape for leaf in found for name in leaf.tensors}
 
 
 def assemble(
@@ -173,41 +161,21 @@ def assemble(
     Raises:
       WeightsError: tensors are missing, extra or misshapen; names them and what was expected.
     """
-    expected = slots(config, naming)
+    wanted = leaves(config, naming, dtype=dtype, copy=copy)
     ignored = re.compile(_HARMLESS[naming])
     tied_head = _TIED_HEAD[naming] if config.tie_embeddings else None
-    extra = [
-        name
-        for name in stored
-        if name not in expected and name != tied_head and not ignored.fullmatch(name)
-    ]
-    missing = [name for name in expected if name not in stored]
-    misshapen = [
-        name for name in expected if name in stored and stored[name] != expected[name].shape
-    ]
-    problems = []
-    if missing:
-        problems.append("lacks " + _listed(missing, lambda n: f"{n} {list(expected[n].shape)}"))
-    if misshapen:
-        problems.append(
-            "has the wrong shape for "
-            + _listed(
-                misshapen,
-                lambda n: f"{n} (found {list(stored[n])}, expected {list(expected[n].shape)})",
-            )
-        )
-    if extra:
-        problems.append(
-            "holds what this model has no place for: "
-            + _listed(extra, lambda n: f"{n} {list(stored[n])}")
-        )
+    counted = {
+        name: shape
+        for name, shape in stored.items()
+        if name != tied_head and not ignored.fullmatch(name)
+    }
+    problems = misfits(counted, tensor_shapes(wanted))
     if problems:
-        model = f"a {config.family} model of {config.num_layers} layers"
         raise WeightsError(
-            f"{source} does not fit {model}: it " + "; it ".join(problems) + f". {advice}"
+            f"{source} does not fit a {config.family} model of {config.num_layers} layers: "
+            f"it {problems}. {advice}"
         )
-    leaves = _leaves(expected, config, np.dtype(dtype), copy)
-    return flax.traverse_util.unflatten_dict({leaf.path: build(leaf) for leaf in leaves}, sep="/")
+    return flax.traverse_util.unflatten_dict({leaf.path: build(leaf) for leaf in wanted}, sep="/")
 
 
 def disassemble(
@@ -218,67 +186,46 @@ def disassemble(
     Raises:
       WeightsError: the tree is not one of this model; names the leaves that differ.
     """
-    leaves = flax.traverse_util.flatten_dict(dict(params), sep="/")
-    shapes = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
-    wrong = [
-        f"{path} (found {_shape(leaves.get(path))}, expected {_shape(shapes.get(path))})"
-        for path in sorted(leaves.keys() | shapes.keys())
-        if _shape(leaves.get(path)) != _shape(shapes.get(path))
-    ]
-    if wrong:
+    arrays = flax.traverse_util.flatten_dict(dict(params), sep="/")
+    problems = misfits({path: array.shape for path, array in arrays.items()}, _shapes(config))
+    if problems:
         raise WeightsError(
-            f"The parameters are not those of this {config.family} model: {_listed(wrong, str)}. "
+            f"The parameters are not those of this {config.family} model: the tree {problems}. "
             "Pass the config that the parameters were made with, and merge deltas first."
         )
-    last_path, leaf = "", np.zeros(0)
-    for name, slot in slots(config, naming).items():
-        if slot.path != last_path:
-            last_path, leaf = slot.path, np.asarray(leaves[slot.path])
-        tensor = leaf if slot.layer is None else leaf[slot.layer]
-        yield name, np.ascontiguousarray(tensor.T if slot.transposed else tensor)
+    for leaf in leaves(config, naming):
+        array = np.asarray(arrays[leaf.path])
+        for name, tensor in zip(leaf.tensors, array if leaf.stacked else [array], strict=True):
+            yield name, np.ascontiguousarray(tensor.T if leaf.transposed else tensor)
 
 
-def _names(naming: Naming) -> dict[str, str]:
-    """Path of each leaf → its name in a checkpoint, with `{}` for the layer."""
-    column = 1 if naming == "hf" else 2
-    top = {row[0]: row[column] for row in _TABLE[:_TOP]}
-    prefix = _LAYER_PREFIX[naming]
-    return top | {"layers/" + row[0]: prefix + row[column] for row in _TABLE[_TOP:]}
+def misfits(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> str:
+    """What is wrong with named tensors, as what follows "it"; "" where nothing is.
 
-
-def _leaves(expected: Mapping[str, Slot], config, dtype, copy) -> list[Leaf]:
-    """The leaves of the tree, each with its tensors in the order of the layers."""
-    shapes = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
-    tensors: dict[str, list[str]] = {path: [] for path in shapes}
-    for name, slot in expected.items():
-        tensors[slot.path].append(name)
-    return [
-        Leaf(
-            path=path,
-            shape=tuple(shape),
-            dtype=dtype,
-            layers=tuple(tensors[path]),
-            stacked=expected[tensors[path][0]].layer is not None,
-            transposed=expected[tensors[path][0]].transposed,
-            copy=copy,
-        )
-        for path, shape in shapes.items()
+    >>> misfits({"b": (2,)}, {"b": (3,), "c": (4,)})
+    'lacks c [4]; it has the wrong shape for b (found [2], expected [3])'
+    """
+    missing = [f"{name} {list(expected[name])}" for name in expected if name not in found]
+    misshapen = [
+        f"{name} (found {list(found[name])}, expected {list(shape)})"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
     ]
+    extra = [f"{name} {list(found[name])}" for name in found if name not in expected]
+    clauses = (
+        ("lacks", missing),
+        ("has the wrong shape for", misshapen),
+        ("holds what this model has no place for:", extra),
+    )
+    return "; it ".join(f"{verb} {_listed(items)}" for verb, items in clauses if items)
 
 
-def _part_shape(index: Index, shape: Shape) -> Shape:
-    return tuple(len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True))
+def _shapes(config: ModelConfig) -> dict[str, Shape]:
+    """The shape of each parameter, by its path."""
+    return flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
 
 
-def _shape(leaf) -> list[int] | str:
-    """A leaf's shape for a message; a tuple of shapes or an array, or nothing there."""
-    if leaf is None:
-        return "nothing"
-    return list(leaf if isinstance(leaf, tuple) else leaf.shape)
-
-
-def _listed(items: list, describe: Callable[[Any], str], limit: int = 6) -> str:
+def _listed(items: list[str], limit: int = 6) -> str:
     """The first few items, and how many more there are."""
-    shown = ", ".join(describe(item) for item in items[:limit])
     more = len(items) - limit
-    return f"{shown} and {more} more" if more > 0 else shown
+    return ", ".join(items[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -12,36 +12,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.traverse_util
-import ml_dtypes
 import numpy as np
-import safetensors
 import safetensors.numpy
 from etils import epath
 
 from seal_jax.core.delta import Delta, DeltaSpec
 from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
-from seal_jax.weights import hub
+from seal_jax.weights import files, hub, names
 from seal_jax.weights.names import WeightsError
+from seal_jax.weights.tensor_file import TensorFile
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
 
-# Module path in a layer → its name in a checkpoint's layer, in the order of the model.
+# Path of a module that an adapter can change → its tensors' names, without the factor.
 _MODULES = {
-    "attn/q_proj": "self_attn.q_proj",
-    "attn/k_proj": "self_attn.k_proj",
-    "attn/v_proj": "self_attn.v_proj",
-    "attn/o_proj": "self_attn.o_proj",
-    "mlp/gate_proj": "mlp.gate_proj",
-    "mlp/up_proj": "mlp.up_proj",
-    "mlp/down_proj": "mlp.down_proj",
+    path: f"base_model.model.{name}.lora_"
+    for path, (name, _) in names.MODULES.items()
+    if path.endswith("_proj")
 }
-_NAME = re.compile(
-    r"base_model\.model\.model\.layers\.(?P<layer>\d+)\.(?P<module>\w+\.\w+)"
-    r"\.lora_(?P<factor>[AB])\.weight"
-)
-_FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 # Keys that do not change what a trained adapter computes, whatever their values are.
 _HARMLESS = {
     "auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying", "eva_config",
@@ -60,12 +50,12 @@ _NEUTRAL = {
 _TARGETS_KEY = "seal_jax.targets"
 
 
-def load(path: epath.PathLike, config: ModelConfig | None = None) -> Delta:
+def load(path: epath.PathLike, config: ModelConfig) -> Delta:
     """Reads a PEFT LoRA adapter as a low-rank delta.
 
     Args:
       path: the adapter directory.
-      config: the base model; when given, the adapter's layers and shapes are checked against it.
+      config: the base model.
 
     Returns:
       A delta of float32 numpy arrays. Its targets are the module names, in the order of the model,
@@ -78,22 +68,32 @@ def load(path: epath.PathLike, config: ModelConfig | None = None) -> Delta:
     """
     path = epath.Path(path)
     settings = _read_config(path)
-    tensors, metadata = _read_tensors(path)
-    modules = _grouped(path, tensors)
-    _check_targets(path, settings["target_modules"], modules)
-    leaves = {}
-    for module, factors in modules.items():
-        stacked = _stacked(path, module, factors, settings["r"])
-        leaves[f"layers/{module}/a"], leaves[f"layers/{module}/b"] = stacked
-    _check_layers(path, leaves)
-    if config is not None:
-        _check_model(path, leaves, config)
-    spec = DeltaSpec(
-        targets=_targets(metadata, list(modules)),
-        rank=settings["r"],
-        alpha=float(settings["lora_alpha"]),
-    )
-    return Delta(flax.traverse_util.unflatten_dict(leaves, sep="/"), spec)
+    if not (path / TENSORS).exists():
+        raise WeightsError(
+            f"{path} holds no {TENSORS}. Save an older adapter (adapter_model.bin) anew with "
+            "PEFT's save_pretrained."
+        )
+    with TensorFile(path / TENSORS) as file:
+        named, held = settings["target_modules"], " ".join(file.shapes)
+        modules = [
+            module
+            for module, name in _MODULES.items()
+            if name.split(".{}.")[1] in held
+            or (isinstance(named, list) and _last(module) in {one.split(".")[-1] for one in named})
+        ]
+        leaves = list(_leaves(modules, config, settings["r"], file))
+        problems = names.misfits(file.shapes, names.tensor_shapes(leaves))
+        if problems or not leaves:
+            raise WeightsError(
+                f"{path / TENSORS} does not fit an adapter of rank {settings['r']} (r in {CONFIG}) "
+                f"for this {config.family} model: it {problems or 'holds nothing'}. Use the base "
+                "model that the adapter was trained on; where the two files are of different "
+                "adapters, save both anew. Adapters of some layers only are not supported."
+            )
+        tree = {leaf.path: leaf.read() for leaf in leaves}
+        targets = _targets(file.metadata, modules)
+    spec = DeltaSpec(targets=targets, rank=settings["r"], alpha=float(settings["lora_alpha"]))
+    return Delta(flax.traverse_util.unflatten_dict(tree, sep="/"), spec)
 
 
 def save(path: epath.PathLike, delta: Delta, base_name: str) -> None:
@@ -117,18 +117,15 @@ def save(path: epath.PathLike, delta: Delta, base_name: str) -> None:
     leaves = flax.traverse_util.flatten_dict(delta.tree, sep="/")
     tensors = {}
     for leaf_path, leaf in leaves.items():
-        module, factor = leaf_path.removeprefix("layers/").rsplit("/", 1)
-        if module not in _MODULES or factor not in ("a", "b"):
-            raise ValueError(
-                f"{leaf_path} has no name in a PEFT adapter: expected {', '.join(_MODULES)}."
-            )
+        module, factor = leaf_path.rsplit("/", 1)
         if leaf.ndim != 3:
             raise ValueError(
                 f"{leaf_path} has the shape {list(leaf.shape)}, expected three axes (layers, rows, "
                 "columns): pick one candidate of a stacked delta with delta.take."
             )
         for layer, matrix in enumerate(np.asarray(leaf, np.float32)):
-            tensors[_tensor_name(layer, module, factor.upper())] = np.ascontiguousarray(matrix.T)
+            name = _tensor_name(module, factor).format(layer)
+            tensors[name] = np.ascontiguousarray(matrix.T)
     metadata = {"format": "pt", _TARGETS_KEY: json.dumps(spec.targets)}
     targets = [name for name in map(_last, _MODULES) if any(f"/{name}/" in p for p in leaves)]
     alpha = float(spec.alpha)
@@ -154,8 +151,8 @@ def save(path: epath.PathLike, delta: Delta, base_name: str) -> None:
         settings["revision"] = commit
     path = epath.Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    _replace(path / TENSORS, safetensors.numpy.save(tensors, metadata))
-    _replace(path / CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
+    (path / TENSORS).write_bytes(safetensors.numpy.save(tensors, metadata))
+    (path / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _read_config(path: epath.Path) -> dict[str, Any]:
@@ -163,10 +160,7 @@ def _read_config(path: epath.Path) -> dict[str, Any]:
     file = path / CONFIG
     if not file.exists():
         raise WeightsError(f"{path} holds no {CONFIG}: a PEFT adapter directory is expected.")
-    try:
-        settings = dict(json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
-        raise WeightsError(f"{file} is not a JSON object ({error}): fetch it again.") from error
+    settings = files.json_object(file)
     kind = settings.get("peft_type")
     if kind != "LORA":
         raise WeightsError(f"{file} has peft_type {kind!r}: only 'LORA' adapters can be read.")
@@ -198,145 +192,34 @@ def _is_neutral(key: str, setting: Any) -> bool:
     return setting is None or setting is False or setting in ("", [], {})
 
 
-def _read_tensors(path: epath.Path) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
-    """Tensors by name, and the metadata of their file."""
-    file = path / TENSORS
-    if not file.exists():
-        raise WeightsError(
-            f"{path} holds no {TENSORS}. Save an older adapter (adapter_model.bin) anew with "
-            "PEFT's save_pretrained."
-        )
-    data = file.read_bytes()
-    try:
-        stored = safetensors.deserialize(data)
-    except safetensors.SafetensorError as error:
-        raise WeightsError(
-            f"{file} is not a complete safetensors file ({error}): fetch it again."
-        ) from error
-    tensors = {}
-    for name, tensor in stored:
-        dtype = _FLOATS.get(tensor["dtype"])
-        if dtype is None:
-            raise WeightsError(
-                f"{name} in {file} is stored as {tensor['dtype']}: expected one of "
-                f"{', '.join(_FLOATS)}. Save the adapter anew in one of these."
-            )
-        tensors[name] = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return tensors, header.get("__metadata__", {})
-
-
-def _grouped(path, tensors) -> dict[str, dict[tuple[str, int], np.ndarray]]:
-    """Module → (factor, layer) → matrix, in the order of the model; other tensors are refused."""
-    by_name = {name: module for module, name in _MODULES.items()}
-    modules: dict[str, dict[tuple[str, int], np.ndarray]] = {module: {} for module in _MODULES}
-    unknown = []
-    for name, tensor in tensors.items():
-        match = _NAME.fullmatch(name)
-        if match is None or match["module"] not in by_name:
-            unknown.append(name)
-            continue
-        modules[by_name[match["module"]]][match["factor"], int(match["layer"])] = tensor
-    if unknown or not tensors:
-        found = ", ".join(sorted(unknown)[:4]) or "nothing"
-        raise WeightsError(
-            f"{path / TENSORS} holds {found}, which a low-rank delta has no place for: expected "
-            f"names such as {_tensor_name(0, 'attn/q_proj', 'A')}, of the modules "
-            f"{', '.join(_MODULES.values())}."
-        )
-    return {module: factors for module, factors in modules.items() if factors}
-
-
-def _stacked(path, module: str, factors, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """(a [L, in, R], b [L, R, out]) of one module; gaps and odd shapes are named."""
-    num_layers = 1 + max(layer for _, layer in factors)
-    first_a, first_b = factors.get(("A", 0)), factors.get(("B", 0))
-    stacks = []
-    for factor, first in (("A", first_a), ("B", first_b)):
-        for layer in range(num_layers):
-            name = _tensor_name(layer, module, factor)
-            matrix = factors.get((factor, layer))
-            if matrix is None:
-                raise WeightsError(
-                    f"{path / TENSORS} lacks {name}: expected both factors in each of the layers "
-                    f"0 to {num_layers - 1}. Adapters of some layers only are not supported."
-                )
-            rank_axis, other_axis = (0, 1) if factor == "A" else (1, 0)
-            fits = matrix.ndim == 2 and matrix.shape[rank_axis] == rank
-            if not fits or matrix.shape[other_axis] != first.shape[other_axis]:
-                expected = [rank, "in"] if factor == "A" else ["out", rank]
-                raise WeightsError(
-                    f"{path / TENSORS}: {name} has the shape {list(matrix.shape)}, expected "
-                    f"[{expected[0]}, {expected[1]}] as r is {rank} in {CONFIG}, and the same in "
-                    "all layers. The two files are of different adapters: save both anew."
-                )
-        stacks.append(np.stack([factors[factor, n].T for n in range(num_layers)]))
-    return stacks[0].astype(np.float32), stacks[1].astype(np.float32)
-
-
-def _check_targets(path, named: str | list[str], modules) -> None:
-    """The modules that the config lists must be those that the file holds."""
-    if isinstance(named, str):  # an expression; the tensors say what it matched
-        return
-    found, expected = {_last(module) for module in modules}, {name.split(".")[-1] for name in named}
-    if found != expected:
-        raise WeightsError(
-            f"{path / CONFIG} targets {', '.join(sorted(expected))}, but {TENSORS} holds "
-            f"{', '.join(sorted(found))}: the two files are of different adapters. Save both anew."
-        )
-
-
-def _check_layers(path, leaves) -> None:
-    """All modules must be adapted in the same layers."""
-    counts = {leaf_path: leaf.shape[0] for leaf_path, leaf in leaves.items()}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(
-            f"{p.split('/')[-2]} in {n}" for p, n in counts.items() if p[-2:] == "/a"
-        )
-        raise WeightsError(
-            f"{path / TENSORS} adapts a different number of layers per module ({listed}): expected "
-            "the same layers for all. Adapters of some layers only are not supported."
-        )
-
-
-def _check_model(path, leaves, config: ModelConfig) -> None:
-    """Each pair of factors must multiply to the shape of the model's kernel."""
-    shapes = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
-    for leaf_path, a in leaves.items():
-        module, factor = leaf_path.rsplit("/", 1)
-        if factor == "b":
-            continue
-        found = (a.shape[0], a.shape[1], leaves[f"{module}/b"].shape[2])
-        expected = shapes[f"{module}/kernel"]
-        if found != expected:
-            raise WeightsError(
-                f"{path} does not fit this {config.family} model: {module} changes a kernel of "
-                f"{list(found)} (layers, in, out), expected {list(expected)}. Use the base model "
-                "that the adapter was trained on."
+def _leaves(modules: list[str], config: ModelConfig, rank: int, file: TensorFile):
+    """The leaves of a delta of these modules, [L, in, R] and [L, R, out], in an adapter's file."""
+    kernels = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
+    for module in modules:
+        layers, features_in, features_out = kernels[f"{module}/kernel"]
+        shapes = {"a": (layers, features_in, rank), "b": (layers, rank, features_out)}
+        for factor, shape in shapes.items():
+            name = _tensor_name(module, factor)
+            tensors = tuple(name.format(layer) for layer in range(layers))
+            yield names.Leaf(
+                path=f"{module}/{factor}", shape=shape, tensors=tensors, copy=file.copy
             )
 
 
 def _targets(metadata: Mapping[str, str], modules: list[str]) -> tuple[str, ...]:
     """The delta's own expressions where they still select just these modules; else the names."""
-    kernels = {module: f"layers/{module}/kernel" for module in _MODULES}
     try:
         targets = tuple(json.loads(metadata[_TARGETS_KEY]))
-        chosen = [m for m, kernel in kernels.items() if any(re.search(t, kernel) for t in targets)]
+        chosen = [m for m in _MODULES if any(re.search(t, f"{m}/kernel") for t in targets)]
     except (KeyError, ValueError, TypeError, re.error):
         chosen = None
     return targets if chosen == modules else tuple(map(_last, modules))
 
 
-def _tensor_name(layer: int, module: str, factor: str) -> str:
-    return f"base_model.model.model.layers.{layer}.{_MODULES[module]}.lora_{factor}.weight"
+def _tensor_name(module: str, factor: str) -> str:
+    """The name of a factor's tensors, with `{}` for the layer."""
+    return f"{_MODULES[module]}{factor.upper()}.weight"
 
 
 def _last(module: str) -> str:
     return module.split("/")[-1]
-
-
-def _replace(path: epath.Path, data: bytes) -> None:
-    """Writes under another name and moves, so that nobody sees half a file."""
-    part = path.parent / f".{path.name}.part"
-    part.write_bytes(data)
-    part.replace(path)

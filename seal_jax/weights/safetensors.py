@@ -2,10 +2,8 @@
 
 import contextlib
 import json
-import os
 import pathlib
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes  # noqa: F401  (teaches numpy the name "bfloat16")
@@ -13,8 +11,9 @@ import safetensors.numpy
 from etils import epath
 
 from seal_jax.core.model.config import FAMILIES, ModelConfig
-from seal_jax.weights import names, placement, tensor_file
+from seal_jax.weights import files, names, placement
 from seal_jax.weights.names import WeightsError
+from seal_jax.weights.tensor_file import TensorFile
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -43,13 +42,17 @@ def load(
       WeightsError: no weights there, a damaged file, or a missing, extra or misshapen tensor.
     """
     path = epath.Path(path)
-    index = _index(path)
+    index = {} if (path / SINGLE).exists() else _index(path)
     with contextlib.ExitStack() as stack:
-        where: dict[str, tensor_file.TensorFile] = {}
-        for shard in sorted(set(index.values())) if index else [SINGLE]:
-            file = stack.enter_context(_opened(path / shard))
+        where: dict[str, TensorFile] = {}
+        for shard in sorted(set(index.values())) or [SINGLE]:
+            if not (path / shard).exists():
+                raise WeightsError(
+                    f"{path / shard} is missing, although {INDEX} names it: fetch it again."
+                )
+            file = stack.enter_context(TensorFile(path / shard))
             where |= dict.fromkeys(sorted(file.shapes), file)
-        _check_index(path, index or {}, {name: file.path.name for name, file in where.items()})
+        _check_index(path, index, {name: file.path.name for name, file in where.items()})
         return names.assemble(
             config,
             "hf",
@@ -68,7 +71,7 @@ def save(path: epath.PathLike, params: Mapping[str, Any], config_dict: Mapping[s
     """Writes a Hugging Face checkpoint directory: `model.safetensors` and `config.json`.
 
     Args:
-      path: the directory; made if absent. Files of the same names are replaced.
+      path: a local directory; made if absent. Files of the same names are replaced.
       params: the parameter tree, deltas merged; every leaf keeps its dtype.
       config_dict: the contents of `config.json`; `architectures` is filled in, and
         `torch_dtype` set to the widest dtype of the parameters.
@@ -82,34 +85,26 @@ def save(path: epath.PathLike, params: Mapping[str, Any], config_dict: Mapping[s
     written = {"architectures": [FAMILIES[config.family].architecture]} | dict(config_dict)
     written.pop("dtype", None)
     written["torch_dtype"] = str(widest)
-    path = epath.Path(path)
+    path = pathlib.Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(written, indent=2) + "\n"
-    _replace(
-        path / SINGLE,
-        lambda file: safetensors.numpy.save_file(tensors, file, metadata={"format": "pt"}),
-    )
-    _replace(path / "config.json", lambda file: pathlib.Path(file).write_text(text))
+    safetensors.numpy.save_file(tensors, path / SINGLE, metadata={"format": "pt"})
+    (path / "config.json").write_text(json.dumps(written, indent=2) + "\n")
 
 
-def _index(path: epath.Path) -> dict[str, str] | None:
-    """Tensor name → shard, from the index file; None for a single file."""
-    if (path / SINGLE).exists():
-        return None
+def _index(path: epath.Path) -> dict[str, str]:
+    """Tensor name → shard, from the index file."""
     if not (path / INDEX).exists():
         raise WeightsError(
             f"{path} holds neither {SINGLE} nor {INDEX}: a directory of safetensors is expected. "
             "Save an older checkpoint (pytorch_model.bin) anew with save_pretrained."
         )
-    try:
-        weight_map = json.loads((path / INDEX).read_text())["weight_map"]
-        plain = all(shard == pathlib.PurePath(shard).name for shard in weight_map.values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    weight_map = files.json_object(path / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(s, str) for s in weight_map.values()):
         raise WeightsError(
             f"{path / INDEX} is not an index of safetensors shards: expected an object with a "
-            f'"weight_map" of tensor names to file names ({error!r}). Fetch the file again.'
-        ) from error
-    if not plain:
+            '"weight_map" of tensor names to file names. Fetch the file again.'
+        )
+    if any(shard != pathlib.PurePath(shard).name for shard in weight_map.values()):
         raise WeightsError(f"{path / INDEX} names shards outside {path}: fetch the file again.")
     return weight_map
 
@@ -123,22 +118,3 @@ def _check_index(path: epath.Path, index: Mapping[str, str], held: Mapping[str, 
                 f"{'in ' + held[name] if name in held else 'in no shard'}. The index and the "
                 "shards are of different downloads: fetch both again."
             )
-
-
-def _opened(path: epath.Path) -> tensor_file.TensorFile:
-    if not path.exists():
-        raise WeightsError(f"{path} is missing, although {INDEX} names it: fetch it again.")
-    return tensor_file.TensorFile(path)
-
-
-def _replace(path: epath.Path, write: Callable[[str], object]) -> None:
-    """Has a file written under another name and moved, so that nobody sees half of it."""
-    if tensor_file.is_remote(path):
-        with tempfile.TemporaryDirectory() as folder:
-            local = epath.Path(folder) / path.name
-            write(os.fspath(local))
-            local.copy(path, overwrite=True)
-        return
-    part = path.parent / f".{path.name}.part"
-    write(os.fspath(part))
-    part.replace(path)

@@ -1,14 +1,14 @@
 """Safetensors files, read in parts: any slice of a tensor, a block of rows at a time.
 
 Format: https://huggingface.co/docs/safetensors (8 bytes with the header's length, a JSON header,
-then the tensors). A local file is mapped a block at a time, so only the pages that a slice touches
-are read and none stay; one on an object store is read by ranges, whole rows at a time.
+then the tensors). A file on a disk or an object store is read by ranges, whole rows at a time.
 """
 
+import contextlib
 import json
 import math
 import os
-from typing import Any, Self
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -27,12 +27,13 @@ _LONGEST_HEADER = 100_000_000
 _BLOCK_BYTES = 2**26
 
 
-class TensorFile:
+class TensorFile(contextlib.AbstractContextManager):
     """An open safetensors file; use it in a `with` block.
 
     Attributes:
       path: the file.
       shapes: the shape of each tensor, by name.
+      metadata: texts that the file keeps beside them.
     """
 
     def __init__(self, path: epath.PathLike):
@@ -43,41 +44,34 @@ class TensorFile:
           FileNotFoundError: there is none.
         """
         self.path = epath.Path(path)
-        self._file = self.path.open("rb")
-        self._mapped = not is_remote(self.path)
-        try:
-            self._tensors, self._start = _read_header(self._file)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            self.close()
-            raise WeightsError(
-                f"{self.path} is not a complete safetensors file ({error}): fetch it again."
-            ) from error
-        except BaseException:
-            self.close()
-            raise
-        for name, (kind, _, _) in self._tensors.items():
-            if kind not in _DTYPES:
-                self.close()
+        with contextlib.ExitStack() as on_error:
+            self._file = on_error.enter_context(self.path.open("rb"))
+            try:
+                self._tensors, self._start, self.metadata = _read_header(self._file)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise WeightsError(
-                    f"{name} in {self.path} is stored as {kind}: expected one of "
-                    f"{', '.join(_DTYPES)}. Use the checkpoint that is not quantised, or a GGUF "
-                    "file."
-                )
+                    f"{self.path} is not a complete safetensors file ({error}): fetch it again."
+                ) from error
+            for name, (kind, _, _) in self._tensors.items():
+                if kind not in _DTYPES:
+                    raise WeightsError(
+                        f"{name} in {self.path} is stored as {kind}: expected one of "
+                        f"{', '.join(_DTYPES)}. Use the checkpoint that is not quantised, or a "
+                        "GGUF file."
+                    )
+            on_error.pop_all()
         self.shapes: dict[str, Shape] = {n: shape for n, (_, shape, _) in self._tensors.items()}
 
     def copy(self, name: str, index: Index, target: np.ndarray) -> None:
         """Copies a part of a tensor into `target`, casting; beside it a block of rows is held.
 
         Args:
-          name: the tensor.
+          name: a tensor of at least one dimension.
           index: a slice of each dimension, of step 1.
           target: an array, or a view of one, of the part's shape.
         """
         kind, shape, offset = self._tensors[name]
         dtype = _DTYPES[kind]
-        if not shape:
-            target[...] = self._rows(dtype, offset, (1,))[0]
-            return
         first, last, _ = index[0].indices(shape[0])
         row_bytes = dtype.itemsize * math.prod(shape[1:])
         step = max(1, _BLOCK_BYTES // max(1, row_bytes))
@@ -86,20 +80,11 @@ class TensorFile:
             block = self._rows(dtype, offset + row * row_bytes, (count, *shape[1:]))
             target[row - first : row - first + count] = block[(slice(None), *index[1:])]
 
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        self._file.close()
 
     def _rows(self, dtype, offset: int, shape: Shape) -> np.ndarray:
         """Rows that lie `offset` bytes behind the header."""
-        if self._mapped:
-            return np.memmap(self._file, dtype, "r", self._start + offset, shape)
         self._file.seek(self._start + offset)
         size = dtype.itemsize * math.prod(shape)
         content = self._file.read(size)
@@ -108,13 +93,8 @@ class TensorFile:
         return np.frombuffer(content, dtype).reshape(shape)
 
 
-def is_remote(path: epath.PathLike) -> bool:
-    """Whether a path is on an object store."""
-    return "://" in str(path)
-
-
-def _read_header(file) -> tuple[dict[str, tuple[str, Shape, int]], int]:
-    """Dtype, shape and offset of each tensor, and where the tensors begin."""
+def _read_header(file) -> tuple[dict[str, tuple[str, Shape, int]], int, dict[str, str]]:
+    """Dtype, shape and offset of each tensor; where the tensors begin; and the metadata."""
     file.seek(0, os.SEEK_END)
     size = file.tell()
     file.seek(0)
@@ -123,17 +103,16 @@ def _read_header(file) -> tuple[dict[str, tuple[str, Shape, int]], int]:
     if size < start or not 0 < length <= _LONGEST_HEADER:
         raise ValueError(f"a header of {length} bytes in a file of {size}")
     header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
     tensors, end = {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         kind, shape = entry["dtype"], tuple(int(n) for n in entry["shape"])
         first, last = entry["data_offsets"]
-        itemsize = _DTYPES[kind].itemsize if kind in _DTYPES else None
         if first != end or last < first:
             raise ValueError(f"{name} does not begin where the tensor before it ends")
-        if itemsize is not None and last - first != itemsize * math.prod(shape):
+        if kind in _DTYPES and last - first != _DTYPES[kind].itemsize * math.prod(shape):
             raise ValueError(f"{name} has {last - first} bytes for {list(shape)} of {kind}")
         tensors[name], end = (kind, shape, first), last
     if start + end != size:
         raise ValueError(f"{start + end} bytes expected, {size} found")
-    return tensors, start
+    return tensors, start, metadata

@@ -18,8 +18,10 @@ import tokenizers
 from etils import epath
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from seal_jax.weights import gguf, tensor_file
+from seal_jax.weights import gguf
+from seal_jax.weights.files import is_remote
 from seal_jax.weights.names import WeightsError
 
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
@@ -123,7 +125,7 @@ def load(path: str | os.PathLike) -> PreTrainedTokenizerFast:
             f"{directory} holds no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}. Copy "
             "the tokenizer files of the model there (tokenizer.json, tokenizer_config.json)."
         )
-    if tensor_file.is_remote(directory):
+    if is_remote(directory):
         return _load_copy(directory)
     if (directory / "tokenizer.json").exists():
         return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
@@ -225,11 +227,7 @@ def token_bytes(tokenizer: Any) -> dict[bytes, list[int]]:
             "This needs to know the bytes of each token, and the tokenizer is not a byte-level BPE "
             "(as of Llama 3, Qwen or SmolLM2): use a model with such a tokenizer."
         )
-    # A byte's letter is itself where it is printable, the others are U+0100 and up in their order.
-    printable = {ord(letter) for letter in pre_tokenizers.ByteLevel.alphabet()} & set(range(256))
-    others = [byte for byte in range(256) if byte not in printable]
-    values = {chr(byte): byte for byte in printable}
-    values |= {chr(256 + place): byte for place, byte in enumerate(others)}
+    values = {letter: byte for byte, letter in bytes_to_unicode().items()}
     found: dict[bytes, list[int]] = {}
     for token, index in sorted(backend.get_vocab(with_added_tokens=False).items()):
         if index not in tokenizer.added_tokens_decoder and all(map(values.__contains__, token)):

@@ -1,6 +1,7 @@
 """The command line: dispatch, overrides, and errors for the person at the terminal."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from seal_jax import cli
 from seal_jax.cli import adapt
 from seal_jax.loop import curate, evaluate, export, train
 from seal_jax.loop.continual import run as continual
+from seal_jax.planning import workload
 from seal_jax.runtime import interruption
 from seal_jax.settings import config_files
 
@@ -86,7 +88,7 @@ def test_curate_needs_an_oracle(tmp_path, capsys):
         (["train", "--workdir=w", "--config=no/such.py"], "no/such.py"),
         (["train", "--wrkdir=w"], "workdir"),
         (["train", "--workdir=w", "stray"], "unexpected argument 'stray'"),
-        (["train"], "give --workdir=DIR"),
+        (["train"], "train needs --workdir=DIR"),
         (["trian"], "unknown command 'trian'"),
         (["adapt"], "adapt needs --passage=FILE"),
         (["select"], "select needs --scored=FILE"),
@@ -108,6 +110,13 @@ def test_mistakes_are_one_message_and_exit_code_2(arguments, message, called, ca
     assert message in error
     assert error.startswith("error: ") and "Traceback" not in error
     assert not called
+
+
+def test_the_continual_experiment_is_not_planned_as_a_round(capsys):
+    for variant in ("demo", "qwen2.5-7b"):
+        config = config_files.default(f"continual.py:{variant}")
+        assert cli.main(["plan", f"--config={config}", "--topology=gpu:80gb"]) == 2
+        assert "this config is one of `continual`" in capsys.readouterr().err
 
 
 def test_an_unknown_variant_is_named(called, capsys):
@@ -221,6 +230,15 @@ def test_help_lists_the_commands_flags(command, flag, capsys):
     assert flag in printed
     assert ("--workdir:" in printed) == (command in ("train", "evaluate", "export"))
     assert ("--config.inner.epochs" in printed) == (command not in ("analyze", "select", "export"))
+
+
+def test_the_lengths_of_a_plan_are_shown_as_they_are(capsys):
+    assert cli.main(["plan", "--help"]) == 0
+    printed = capsys.readouterr().out
+    for name, tokens in vars(workload.Workload()).items():
+        if f"--{name}:" in printed:
+            assert re.search(rf"--{name}: .*\({tokens}\)\.", printed), name
+    assert "--edit_tokens:" in printed
 
 
 def test_importing_the_package_does_not_load_jax():

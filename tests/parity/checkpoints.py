@@ -82,6 +82,21 @@ def model_config(name: str) -> ModelConfig:
     return ModelConfig.from_hf(CONFIGS[name])
 
 
+def _slots(name: str):
+    """(layer, name, leaf) of every tensor, in the order of the names' table.
+
+    Leaves outside the layers count as of layer 0.
+    """
+
+    def place(leaf):
+        module, kind = leaf.path.rsplit("/", 1)
+        return list(names.MODULES).index(module), kind == "bias"
+
+    for leaf in sorted(names.leaves(model_config(name), "hf"), key=place):
+        for layer, tensor in enumerate(leaf.tensors):
+            yield layer, tensor, leaf
+
+
 @functools.cache
 def tensors(name: str) -> dict[str, np.ndarray]:
     """Every tensor of the checkpoint, in Hugging Face names and layout.
@@ -90,19 +105,19 @@ def tensors(name: str) -> dict[str, np.ndarray]:
     are clipped to; a separate head is narrower, so that there some are clipped and some are not.
     """
     found = {}
-    for tensor_name, slot in names.slots(model_config(name), "hf").items():
+    for _, tensor_name, leaf in _slots(name):
         rng = np.random.default_rng(zlib.crc32(f"{name} {tensor_name}".encode()))
-        uniform = rng.random(slot.shape) * 2 - 1
-        if slot.path.endswith("scale"):
+        uniform = rng.random(leaf.tensor_shape) * 2 - 1
+        if leaf.path.endswith("scale"):
             array = 1 + 0.4 * uniform
-        elif slot.path.endswith("bias"):
+        elif leaf.path.endswith("bias"):
             array = 0.5 * uniform
-        elif slot.path == "embed/embedding":
+        elif leaf.path == "embed/embedding":
             array = uniform
-        elif slot.path == "head/kernel":
-            array = uniform * np.sqrt(0.5 / slot.shape[-1])
+        elif leaf.path == "head/kernel":
+            array = uniform * np.sqrt(0.5 / leaf.tensor_shape[-1])
         else:
-            array = uniform * np.sqrt(6 / slot.shape[-1])
+            array = uniform * np.sqrt(6 / leaf.tensor_shape[-1])
         found[tensor_name] = array.astype(np.float32)
     return found
 
@@ -142,16 +157,16 @@ def lora_tensors(name: str, modules: tuple[str, ...], rank: int, *, seed: int, z
     A is uniform in ±1/sqrt(in), as PEFT starts it; B is zero, or of a size that moves the logits.
     """
     factors = {}
-    for tensor_name, slot in names.slots(model_config(name), "hf").items():
-        module = slot.path.split("/")[-2]
-        if module not in modules or not slot.transposed:
+    for layer, tensor_name, leaf in _slots(name):
+        module = leaf.path.split("/")[-2]
+        if module not in modules or not leaf.transposed:
             continue
-        features_out, features_in = slot.shape
+        features_out, features_in = leaf.tensor_shape
         rng = np.random.default_rng([seed, zlib.crc32(tensor_name.encode())])
         a = (rng.random((rank, features_in)) * 2 - 1) / np.sqrt(features_in)
         b = np.zeros((features_out, rank)) if zero_b else rng.random((features_out, rank)) - 0.5
-        factors[slot.layer, module, "A"] = a.astype(np.float32)
-        factors[slot.layer, module, "B"] = b.astype(np.float32)
+        factors[layer, module, "A"] = a.astype(np.float32)
+        factors[layer, module, "B"] = b.astype(np.float32)
     return factors
 
 

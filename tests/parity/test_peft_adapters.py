@@ -72,9 +72,10 @@ def test_our_adapter_gives_our_logits_in_peft(name, witness, tmp_path):
     assert config.base_model_name_or_path == "tiny-base"
 
 
-def test_peft_to_delta_to_peft_is_the_identity(theirs, tmp_path):
+def test_peft_to_delta_to_peft_is_the_identity(name, theirs, tmp_path):
     theirs.save_pretrained(tmp_path / "theirs")
-    peft.save(tmp_path / "ours", peft.load(tmp_path / "theirs"), "tiny-base")
+    delta = peft.load(tmp_path / "theirs", checkpoints.model_config(name))
+    peft.save(tmp_path / "ours", delta, "tiny-base")
     before, after = (
         safetensors.numpy.load_file(tmp_path / side / "adapter_model.safetensors")
         for side in ("theirs", "ours")
@@ -97,7 +98,8 @@ def test_targets_that_peft_names_in_other_ways(expression, witness, tmp_path):
     model = witness.adapted(witness.model("llama"), target_modules=expression, r=2, lora_alpha=2)
     model.save_pretrained(tmp_path)
     expected = ALL_SEVEN if expression == "all-linear" else ("q_proj", "v_proj")
-    assert peft.load(tmp_path).spec == DeltaSpec(targets=expected, rank=2, alpha=2.0)
+    found = peft.load(tmp_path, checkpoints.model_config("llama"))
+    assert found.spec == DeltaSpec(targets=expected, rank=2, alpha=2.0)
 
 
 @pytest.mark.parametrize(
@@ -120,4 +122,4 @@ def test_what_a_delta_cannot_hold_is_refused(settings, witness, tmp_path):
     model = witness.adapted(witness.model("llama"), target_modules=["q_proj", "v_proj"], **settings)
     model.save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match=f"{next(iter(settings))}=.*merge_and_unload"):
-        peft.load(tmp_path)
+        peft.load(tmp_path, checkpoints.model_config("llama"))

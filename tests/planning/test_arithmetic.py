@@ -128,21 +128,22 @@ def test_a_round_runs_its_programs_so_often():
     settings = dataclasses.replace(SETTINGS, edits=Edits(contexts_per_batch=20))
     found = counts(settings, Workload(lines=4, questions=9))
     # 50 contexts: 3 batches; 3 replicates x ceil(250 / 8) groups; 10 epochs x 5 sequences.
-    assert (found.samplings, found.updates, found.inner_steps) == (3, 96, 50)
+    assert (found["sampling"].calls, found["inner update"]) == (3, (96, 50))
     # 9 questions, 8 at once: two parts; 7 groups ask the model without a delta.
-    assert found.asked == 2 * (96 + 7)
-    assert found.m_steps == 2 * 5
+    assert found["answers"].calls == 2 * (96 + 7)
+    assert found["M-step"].calls == 2 * 5
     text_only = Reward(kind="length", replicates=1)
     found = counts(dataclasses.replace(settings, reward=text_only), Workload())
-    assert (found.updates, found.asked) == (0, 0)
+    assert list(found) == ["sampling", "M-step"]
 
 
 def test_texts_are_cut_to_what_the_settings_let_through():
     settings = Settings(edits=Edits(max_new_tokens=100))
     found = Workload().within(Task(settings))
     assert (found.edit_tokens, found.longest_edit) == (100, 100)
-    with pytest.raises(ValueError, match="lines, questions must be at least 1"):
-        Workload(lines=0, questions=0)
+    for name in ("lines", "questions"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1"):
+            Workload(**{name: 0})
 
 
 def test_decoding_is_as_fast_as_the_memory_and_training_as_the_arithmetic():

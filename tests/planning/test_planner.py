@@ -156,11 +156,11 @@ def test_programs_compile_for_a_tpu_slice(settings, monkeypatch):
     machine = machines.machine("v5e:2x2")
     devices = planner.tpu_devices(machine)
     assert len(devices) == machine.devices == 4
-    real = planner.round_programs.programs
+    real = planner.Round.programs
     monkeypatch.setattr(
-        planner.round_programs,
+        planner.Round,
         "programs",
-        lambda *args: [p for p in real(*args) if p.name == "log-likelihoods"],
+        lambda of: [program for program in real(of) if program.name == "log-likelihoods"],
     )
     settings = planner.arithmetic.with_axis(settings, 2)
     config = planner.architecture(settings.model.path)

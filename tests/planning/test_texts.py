@@ -51,9 +51,7 @@ def opened(settings, few_devices):
 def planned(settings, opened):
     """The programs of a round by name."""
     work = _expected(settings).within(opened.task)
-    found = planner.round_programs.programs(
-        settings, opened.model, opened.devices, work, counts(settings, work)
-    )
+    found = planner.Round(settings, opened.model, opened.devices, work).programs()
     return {program.name: program for program in found}
 
 
@@ -131,11 +129,11 @@ def test_a_round_has_every_task_and_no_more_steps_than_are_allowed(settings, ope
     task = texts.open_task(dataclasses.replace(settings, data=limited))
     found = counts(settings, work.within(task))
     # 2 tasks x 2 recipes in groups of 4, and the unadapted model; 12 prompts, 4 at once.
-    assert (found.updates, found.asked, found.believed) == (1, 2 * 3, 2)
-    assert found.inner_steps == 2 * 2  # two epochs of 4 examples, 2 at once
+    assert found["inner update"] == (1, 2 * 2)  # two epochs of 4 examples, 2 at once
+    assert (found["answers"].calls, found["log-likelihoods"].calls) == (2 * 3, 2)
     few = dataclasses.replace(settings.few_shot, max_steps=3)
     task = texts.open_task(dataclasses.replace(settings, few_shot=few))
-    assert counts(settings, work.within(task)).inner_steps == 3
+    assert counts(settings, work.within(task))["inner update"].steps == 3
 
 
 def test_the_inner_update_is_planned_at_the_runs_shapes(planned, opened, monkeypatch):
@@ -175,9 +173,7 @@ def test_answers_and_likelihoods_are_planned_at_the_runs_shapes(
     count = settings.inner.candidates
     deltas_K = jax.tree.map(
         lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype),
-        planner.round_programs.Shapes(opened.model, opened.devices, jax.numpy.float32).deltas(
-            settings.inner.lora.spec(), count
-        ),
+        planner.Round(settings, opened.model, opened.devices, Workload()).deltas(count),
     )
     contexts = opened.task.contexts("train")
     run = _shapes(
@@ -212,7 +208,7 @@ def test_a_plan_says_what_it_leaves_out(settings, monkeypatch):
 def _figures(program):
     """What the compiler might say of a program."""
     return dict(name=program.name, memory_bytes=1 << 20, fits=True, flops=1, seconds=1,
-                calls=program.calls, contexts=1)  # fmt: skip
+                calls=1, contexts=1)  # fmt: skip
 
 
 def test_tasks_and_examples_that_are_not_there_are_refused(settings):
@@ -325,11 +321,10 @@ def test_rounds_and_bounds_of_a_task_are_planned(tiny_settings, monkeypatch, few
     work = texts.expected(task)[0].within(task)
     assert (work.contexts, work.sequences, work.edit_tokens) == (3, 2, 2)
     assert work.line_tokens == 2 - 1 + 40  # "Ponddeep" in a chat
-    assert counts(settings, work).samplings == 2  # 3 contexts, 2 at once
+    assert counts(settings, work)["sampling"].calls == 2  # 3 contexts, 2 at once
     opened = session.open_session(settings)
-    shapes = planner.round_programs.Shapes(opened.model, opened.devices, jax.numpy.float32)
     monkeypatch.setattr(parallel, "inner_program", lambda *_: Lowered)
-    program = planner.round_programs.inner_program(settings, shapes, work, counts(settings, work))
+    program = planner.Round(settings, opened.model, opened.devices, work).inner_update()
     arrays = {shape for shape, _ in _shapes(program.lower)}
     assert (8, 3, 128) in arrays  # candidates, sequences, the last bucket
     assert (2, 4, 6 * 3, 1) in arrays  # shards, candidates, epochs x sequences, batch size

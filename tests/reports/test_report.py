@@ -338,7 +338,7 @@ def test_the_command_and_what_it_refuses(tmp_path, capsys):
     kept.write_text("<p>mine</p>")
     (tmp_path / "empty").mkdir()
     for arguments, message in (
-        ([], "give --workdir=DIR"),
+        ([], "report needs --workdir=RUN"),
         ([f"--workdir={tmp_path}/none"], "none: there is no such directory"),
         ([f"--workdir={tmp_path}"], "holds files but no seal_jax run"),
         ([f"--workdir={folder}", f"--out={kept}"], "notes.html is there already, and is no report"),

@@ -148,7 +148,7 @@ def test_an_override_reaches_its_dataclass_and_nothing_else():
         ({"evaluation": {"arms": ()}}, "arms are empty"),
         ({"restem": {"rule": "top_k", "top_k": 9}}, "restem.top_k .9. exceeds edits.samples"),
         ({"data": {"min_words": 9, "max_words": 3}}, "min_words .9. must not exceed max_words"),
-        ({"data": {"min_words": -1}}, "data: limits are 0 or more"),
+        ({"data": {"min_words": -1}}, "data: min_words must be 0 or more"),
         ({"edits": {"directives": ("rank",)}}, "directives must be of learning_rate, epochs, each"),
         ({"edits": {"directives": ("epochs", "epochs")}}, "directives must be of .* each once"),
         ({"directives": {"max_learning_rate": 0}}, "directives: learning rates must have finite"),

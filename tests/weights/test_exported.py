@@ -102,9 +102,14 @@ def test_two_exports_to_one_place_exclude_each_other(tmp_path):
 
 
 def test_a_damaged_mark_is_named(tmp_path):
-    for text in ("{", "[]", '{"seal_jax_export": 2}', '{"seal_jax_export": 1, "kind": "policy"}'):
+    for text, what in (
+        ("{", "not a JSON object"),
+        ("[1]", "not a JSON object"),
+        ('{"seal_jax_export": 2}', "damaged"),
+        ('{"seal_jax_export": 1, "kind": "policy"}', "damaged"),
+    ):
         (tmp_path / exported.MARK).write_text(text)
-        with pytest.raises(WeightsError, match=r"seal_jax_export\.json is damaged"):
+        with pytest.raises(WeightsError, match=rf"seal_jax_export\.json is {what}.*export again"):
             exported.read(tmp_path)
 
 

@@ -101,7 +101,7 @@ def test_a_directory_without_config(tmp_path):
 
 def test_a_damaged_config(directory):
     (directory / "config.json").write_text("{")
-    with pytest.raises(WeightsError, match=r"config\.json is not valid JSON"):
+    with pytest.raises(WeightsError, match=r"config\.json is not a JSON object"):
         load_model(directory, np.float32)
 
 

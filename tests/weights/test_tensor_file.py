@@ -39,7 +39,6 @@ def file(request, tmp_path, monkeypatch, object_store):
         ("a", (slice(1, 6), ALL)),
         ("a", (slice(2, 5), slice(4, 8))),
         ("b", (slice(1, 3),)),
-        ("one", ()),
         ("none", (ALL, ALL)),
     ],
 )

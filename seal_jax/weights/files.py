@@ -1,0 +1,29 @@
+"""The small files of a checkpoint directory: what is wrong with one is said with its name."""
+
+import json
+from typing import Any
+
+from etils import epath
+
+from seal_jax.weights.names import WeightsError
+
+
+def is_remote(path: epath.PathLike) -> bool:
+    """Whether a path is on an object store."""
+    return "://" in str(path)
+
+
+def json_object(file: epath.Path, advice: str = "fetch it again.") -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Args:
+      advice: what to do where it holds anything else.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      WeightsError: it holds anything else.
+    """
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{file} is not a JSON object ({error}): {advice}") from error
