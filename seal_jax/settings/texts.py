@@ -11,7 +11,7 @@ from seal_jax.tasks import splits
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data(Checked):
-    """Contexts and their questions, in the SQuAD v1.1 JSON format.
+    """Contexts and their questions, in JSON files of SQuAD's form and others (docs/data.md).
 
     Attributes:
       train_path, eval_path: files, or TFDS names that begin with "tfds:" (docs/data.md); "" is the
