@@ -20,6 +20,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+from seal_jax.runs import json_file
 from seal_jax.tasks.texts import is_blank
 
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
@@ -82,7 +83,7 @@ def load(path: str | os.PathLike[str]) -> list[Entry]:
       ScoredError: the file cannot be read, is not in the form, or holds no entry.
     """
     file = pathlib.Path(path)
-    document = _read(file)
+    document = json_file.read(file, error=ScoredError, expected="one list of entries")
     if not isinstance(document, list):
         raise ScoredError(f"{file}: expected a list of entries, found {_name(document)}.")
     if not document:
@@ -146,22 +147,6 @@ def problems(entries: Iterable[Entry]) -> list[str]:
             counts[reason] += 1
             first.setdefault(reason, where)
     return [f"{count} x {reason} (first: {first[reason]})" for reason, count in counts.items()]
-
-
-def _read(file: pathlib.Path) -> Any:
-    try:
-        return json.loads(file.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ScoredError(f"{file}: cannot read the file ({error.strerror}).") from None
-    except UnicodeDecodeError as error:
-        raise ScoredError(f"{file}: not UTF-8 text ({error.reason}); save it as UTF-8.") from None
-    except json.JSONDecodeError as error:
-        raise ScoredError(
-            f"{file}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}; expected "
-            "one list of entries."
-        ) from None
-    except RecursionError:
-        raise ScoredError(f"{file}: nested too deeply to be a list of entries.") from None
 
 
 def _entry(value: Any, where: str) -> Entry:
