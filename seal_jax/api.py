@@ -5,7 +5,7 @@ beside the model's parameters, which nothing here changes.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import Delta
 from seal_jax.loop import answering, export, inner_loop, opened_model, rewards, sample
 from seal_jax.loop import session as session_lib
-from seal_jax.loop.session import Session
+from seal_jax.loop.session import EncodedLesson, Session
 from seal_jax.settings import Settings, SettingsError, config_dict, config_files
 from seal_jax.tasks.protocol import Context, Question, Refusal
 from seal_jax.tasks.texts import is_blank
@@ -34,16 +34,12 @@ def configure(config: str, overrides: Mapping[str, Any] | None = None) -> Settin
     """
     file, _, variant = config.partition(":")
     module = config_files.load(config_files.default(file) if "/" not in file else file)
-    values = module.get_config(*[variant] if variant else []).to_dict()
-    for key, value in (overrides or {}).items():
-        node = values
-        *groups, leaf = key.split(".")
-        for group in groups:
-            node = node.get(group, {})
-        if leaf not in node:
-            raise SettingsError(config_dict.unknown_key(key))
-        node[leaf] = value
-    return config_dict.from_config(values)
+    found = module.get_config(*[variant] if variant else [])
+    if unknown := (overrides or {}).keys() - set(config_dict.all_keys()):
+        raise SettingsError(config_dict.unknown_key(min(unknown)))
+    with found.ignore_type():
+        found.update_from_flattened_dict(overrides or {})
+    return config_dict.from_config(found)
 
 
 def load(settings: Settings) -> Session:
@@ -124,36 +120,33 @@ def learn(
         self-edit that says nothing.
       draw: another name draws other initial deltas and orders.
     """
-    task, made = model.task, []
-    for context, text in lessons:
-        read = task.context_lesson(context) if text is None else task.read(context, text, 0)
-        if isinstance(read, Refusal):
-            read = task.context_lesson(context)
-        made.append(model.lesson(read))
-    size = model.settings.inner.candidates
-    found = []
-    for first in range(0, len(made), size):
-        group = made[first : first + size]
+    made, found = [_lesson(model, *of) for of in lessons], []
+    inits = [("init", draw, context.id, 0) for context, _ in lessons]
+    how: dict[str, Any] = {"count": model.settings.inner.candidates, "bounds": model.bounds}
+    for part in _parts(len(made), how["count"]):
         trained = inner_loop.train(
-            model,
-            model.base,
-            group,
-            [("init", draw, c.id, 0) for c, _ in lessons[first : first + size]],
-            order=(draw, 0),
-            count=size,
-            bounds=model.bounds,
+            model, model.base, made[part], inits[part], order=(draw, 0), **how
         )
         results = jax.device_get(trained.results_K)
-        for k, lesson in enumerate(group):
-            losses = results.losses_S[k][results.taken_S[k]]
+        for k, lesson in enumerate(made[part]):
             found.append(
                 Learned(
                     delta=delta_lib.take(trained.deltas_K, k) if results.finite[k] else None,
-                    losses=tuple(map(float, losses)),
+                    losses=tuple(map(float, results.losses_S[k][results.taken_S[k]])),
                     dropped_tokens=lesson.dropped_tokens,
                     dropped_sequences=lesson.dropped_sequences,
                 )
             )
+    return found
+
+
+def _lesson(model: Session, context: Context, text: str | None) -> EncodedLesson:
+    """What a self-edit teaches; of one that says nothing, and of None, what the passage does."""
+    alone = model.task.context_lesson(context)
+    read = alone if text is None else model.task.read(context, text, 0)
+    found = model.lesson(alone if isinstance(read, Refusal) else read)
+    if isinstance(found, Refusal):
+        raise SettingsError(f"{context.title!r}: {found.reason}.")
     return found
 
 
@@ -181,27 +174,24 @@ def answers(
         raise SettingsError("a passage has no questions: give it some.")
     _check_fit(model, contexts, edits=False)
     width, size = model.width(contexts), model.settings.inner.candidates
-    found: list[list[dict[str, Any]]] = []
-    for first in range(0, len(contexts), size):
-        group = list(zip(contexts, exams, strict=True))[first : first + size]
+    said: list[dict[str, Any]] = []
+    for part in _parts(len(contexts), size):
         stacked = None
         if deltas is not None:
-            own = list(deltas[first : first + size])
+            own = list(deltas[part])
             stacked = delta_lib.stack(own + own[:1] * (size - len(own)))
-        said = answering.ask(
-            model, model.base, stacked, [exam for _, exam in group], count=size, width=width
-        )
-        marks = model.task.mark(
-            [(c, exam.exam, one["texts"]) for (c, exam), one in zip(group, said, strict=True)],
-            model.grader,
-        )
-        found += [
-            rewards.with_likelihoods(
-                {"answers": of.answers, "scores": of.scores}, one["gold_log_likelihoods"]
-            )["answers"]
-            for of, one in zip(marks, said, strict=True)
-        ]
-    return found
+        said += answering.ask(model, model.base, stacked, exams[part], count=size, width=width)
+    given = zip(contexts, exams, said, strict=True)
+    marks = model.task.mark([(c, e.exam, one["texts"]) for c, e, one in given], model.grader)
+    return [
+        rewards.with_likelihoods(vars(of), one["gold_log_likelihoods"])["answers"]
+        for of, one in zip(marks, said, strict=True)
+    ]
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    """So many things, `size` at a time."""
+    return (slice(first, first + size) for first in range(0, count, size))
 
 
 def _check_fit(model: Session, contexts: Sequence[Context], *, edits: bool = True) -> None:

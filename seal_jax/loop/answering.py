@@ -16,7 +16,6 @@ from seal_jax.core import batching, evaluate, sampling
 from seal_jax.core.constrained import Automaton
 from seal_jax.core.delta import Delta
 from seal_jax.core.randomness import keys_for
-from seal_jax.loop.opened_model import OpenedModel
 from seal_jax.loop.session import EncodedExam, Session
 
 Record = dict[str, Any]
@@ -46,20 +45,17 @@ def ask(
     """
     likelihoods = score(session, params, deltas_K, exams, count=count, width=width)
     asked = [
-        [
-            (one.id, tokens)
+        {
+            one.id: tokens
             for one, tokens in zip(exam.exam.asked, exam.prompts, strict=True)
             if len(tokens) <= width
-        ]
+        }
         for exam in exams
     ]
-    prompts = [[tokens for _, tokens in of] for of in asked]
+    prompts = [list(of.values()) for of in asked]
     texts = generate(session, params, deltas_K, prompts, count=count, width=width)
     return [
-        {
-            "texts": {id: text for (id, _), text in zip(of, said, strict=True)},
-            "gold_log_likelihoods": known,
-        }
+        {"texts": dict(zip(of, said, strict=True)), "gold_log_likelihoods": known}
         for of, said, known in zip(asked, texts, likelihoods, strict=True)
     ]
 
@@ -86,7 +82,7 @@ def score(
 
 
 def generate(
-    opened: OpenedModel,
+    session: Session,
     params,
     deltas_K: Delta | None,
     prompts: Sequence[Sequence[Sequence[int]]],
@@ -110,46 +106,36 @@ def generate(
         settings.answers.questions_at_once.
       automaton: what the texts are held to, or None.
     """
-    answers = opened.settings.answers
-    sample = sample or answers.sample_settings(opened.stop_ids)
-    draws = draws or [("answer",)] * len(prompts)
+    answers = session.settings.answers
+    sample = sample or answers.sample_settings(session.stop_ids)
     size = at_once or answers.questions_at_once
+    draws = draws or [("answer",)] * len(prompts)
+    names = [*draws, *[draws[0]] * (count - len(draws))]
     texts: list[list[str]] = [[] for _ in prompts]
     for first, part in _parts(prompts, size):
         aligned = [
-            batching.right_align(
-                part[k] if k < len(part) else [],
-                rows=size,
-                buckets=(width,),
-                what="answers.prompt_buckets",
-            )
-            for k in range(count)
+            batching.right_align(of, rows=size, buckets=(width,), what="answers.prompt_buckets")
+            for of in [*part, *[[]] * (count - len(part))]
         ]
-        names = [*draws, *[draws[0]] * (count - len(draws))]
         rows = [(*name, first, row) for name in names for row in range(size)]
-        keys = keys_for(opened.settings.seed, rows)
+        keys = keys_for(session.settings.seed, rows)
         out = evaluate.answers_of_candidates(
-            (opened.model, sample),
+            (session.model, sample),
             params,
             deltas_K,
-            *opened.devices.shard(batching.stack(aligned)),
-            opened.devices.shard(keys).reshape(count, size),
+            *session.devices.shard(batching.stack(aligned)),
+            session.devices.shard(keys).reshape(count, size),
             automaton,
         )
-        tokens_KxQxN, lengths_KxQ = (
-            np.asarray(leaf).reshape(count, size, *leaf.shape[1:])
-            for leaf in jax.device_get((out.tokens_BxN, out.lengths_B))
-        )
+        tokens_BxN, lengths_B = jax.device_get((out.tokens_BxN, out.lengths_B))
         for k, of in enumerate(part):
-            texts[k] += [
-                opened.decode(tokens_KxQxN[k, q, : lengths_KxQ[k, q]].tolist())
-                for q in range(len(of))
-            ]
+            for row in range(k * size, k * size + len(of)):
+                texts[k].append(session.decode(tokens_BxN[row, : lengths_B[row]].tolist()))
     return texts
 
 
 def gold_log_likelihoods(
-    opened: OpenedModel,
+    session: Session,
     params,
     deltas_K: Delta | None,
     prompts: Sequence[Sequence[Sequence[int]]],
@@ -165,7 +151,7 @@ def gold_log_likelihoods(
       golds: token ids of what should follow each prompt, cut at max_gold_tokens.
       max_gold_tokens: None is answers.max_gold_tokens.
     """
-    settings = opened.settings.answers
+    settings = session.settings.answers
     size, limit = settings.questions_at_once, max_gold_tokens or settings.max_gold_tokens
     found: list[list[float | None]] = [[] for _ in prompts]
     for (_, asked), (_, gold) in zip(_parts(prompts, size), _parts(golds, size), strict=True):
@@ -176,7 +162,7 @@ def gold_log_likelihoods(
         queries += [jax.tree.map(np.zeros_like, queries[0])] * (count - len(queries))
         lls_KxQ = jax.device_get(
             evaluate.gold_log_likelihoods_of_candidates(
-                opened.model, params, deltas_K, opened.devices.shard(batching.stack(queries))
+                session.model, params, deltas_K, session.devices.shard(batching.stack(queries))
             )
         )
         for k, of in enumerate(asked):

@@ -6,13 +6,14 @@ judge fails, no inner loop is done again.
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 
 from seal_jax.core import batching
 from seal_jax.loop import answering, inner_loop, memory, rewards
+from seal_jax.loop import run as run_lib
 from seal_jax.loop.policies import Policy
 from seal_jax.loop.run import Run, Ungraded
 from seal_jax.loop.session import EncodedLesson, Session
@@ -22,6 +23,7 @@ from seal_jax.stats.intervals import mean
 from seal_jax.tasks.protocol import Context, Lesson, Refusal, View
 
 Record = dict[str, Any]
+_SAID = ("texts", "gold_log_likelihoods")  # of a trial; its marks have what became of them
 DIVERGED = "the inner update became non-finite"
 
 
@@ -57,72 +59,36 @@ class Candidate:
         }
 
 
-class Tried(NamedTuple):
-    """What came of candidates: a record each, and the tokens of their inner loops."""
-
-    records: list[Record]
-    tokens: batching.TokenCounts
-
-
 def candidates(
     session: Session,
     contexts: Sequence[Context],
     lessons: Sequence[Sequence[Lesson | Refusal]],
     *,
+    indices: Sequence[int] | None = None,
     replicates: Sequence[int] | None = None,
     others: Sequence[Context] | None = None,
     learning_rate: float = 0.0,
     epochs: int = 0,
 ) -> list[Candidate]:
-    """Candidates of lessons [C][M].
+    """Candidates of lessons [C][M]; one that cannot be followed becomes a refusal.
 
     Args:
-      replicates: the inner loop of each of a context's lessons; None is their number.
+      indices, replicates: the self-edit and the inner loop of each of a context's lessons; None is
+        the lesson's number.
       others: for each context, the one whose gold answers the mismatched control scores.
       learning_rate, epochs: see `Session.lesson`.
     """
     return [
-        candidate(
-            session,
-            context,
-            lesson,
-            index=m,
-            replicate=m if replicates is None else replicates[m],
+        Candidate(
+            context=context,
+            index=indices[m] if indices else m,
+            replicate=replicates[m] if replicates else m,
+            lesson=session.lesson(lesson, learning_rate=learning_rate, epochs=epochs),
             other=others[c] if others else None,
-            learning_rate=learning_rate,
-            epochs=epochs,
         )
         for c, context in enumerate(contexts)
         for m, lesson in enumerate(lessons[c])
     ]
-
-
-def candidate(
-    session: Session,
-    context: Context,
-    lesson: Lesson | Refusal,
-    *,
-    index: int,
-    replicate: int,
-    other: Context | None = None,
-    learning_rate: float = 0.0,
-    epochs: int = 0,
-) -> Candidate:
-    """A candidate; a lesson that cannot be followed becomes a refusal."""
-    make = functools.partial(
-        Candidate, context=context, index=index, replicate=replicate, other=other
-    )
-    if isinstance(lesson, Refusal):
-        return make(lesson=lesson)
-    encoded = session.lesson(lesson, learning_rate=learning_rate, epochs=epochs)
-    if not encoded.sequences:
-        reason = "no training sequence fits the largest of inner.buckets"
-        return make(lesson=Refusal(reason, invalid=False))
-    taken, most = inner_loop.steps(session, encoded), session.bounds.steps
-    if most and taken > most:
-        reason = f"it takes {taken} steps, more than the {most} that are allowed"
-        return make(lesson=Refusal(reason, invalid=False))
-    return make(lesson=encoded)
 
 
 def attempt(
@@ -133,7 +99,7 @@ def attempt(
     stage: Stage,
     width: int,
     draw: str = "",
-) -> Tried:
+) -> tuple[list[Record], batching.TokenCounts]:
     """Trains every candidate, asks each adapted model its context's exam, and has it marked.
 
     Candidates are trained group by group; a group is of one replicate and of like cost. The plan of
@@ -147,25 +113,32 @@ def attempt(
     Returns:
       The records in the candidates' order: those of `Candidate.describe`, and "steps",
       "first_loss", "last_loss", "reason" (None, or why there are no answers), "answers", "scores",
-      and where the candidates have one "mismatched", the other context's gold log-likelihoods.
+      and where the candidates have one "mismatched", the other context's gold log-likelihoods; and
+      the tokens of their inner loops.
     """
     session, draw = run.session, draw or stage.name
-    main = session.task.metrics[0].name
+    reward, main = session.settings.reward, session.task.metrics[0].name
     groups = _groups(run, tried, stage)
-    units = {f"{stage}/{number}": group for number, group in enumerate(groups)}
+    units = {f"{stage}/{n}": [tried[i] for i in group] for n, group in enumerate(groups)}
     earned: list[float | None] = []
-    show = functools.partial(_so_far, session.settings.reward.kind, earned)
+
+    def content(members: Sequence[Candidate]) -> list:
+        how = (policy.digest, draw, width, session.settings.inner, session.settings.answers)
+        named = [(one.context.id, one.index, one.replicate, one.lesson) for one in members]
+        asked = [(one.context, one.other) for one in members]
+        return [how, named, [[c and session.exam(c, "adapted") for c in both] for both in asked]]
+
+    def so_far() -> dict[str, float]:
+        known = mean(earned)
+        return {} if known is None else {"reward": known}
+
     with run.stage(f"{stage}: adapt", len(tried), "edit") as progress:
         progress.update(len(tried) - sum(map(len, groups)))
-        for key in run.missing("trials", units, progress, show):
-            members = [tried[i] for i in units[key]]
-            content = (policy.digest, draw, width, session.settings.inner, session.settings.answers)
-            content += tuple(_content(session, one) for one in members)
-            if run.copied("trials", key, content, stage):
-                continue
+        for key in run.missing("trials", units, stage, content, progress, so_far):
+            members = units[key]
             while True:
                 with memory.room(run, memory.CANDIDATES, stage=f"{stage}: adapt") as count:
-                    trials, real, computed = [], 0, 0
+                    trials, counted = [], []
                     for first in range(0, len(members), count):
                         piece = members[first : first + count]
                         trained = inner_loop.train(
@@ -180,31 +153,31 @@ def attempt(
                             bounds=session.bounds,
                         )
                         trials += _examine(session, policy.params, piece, trained, count, width)
-                        real += trained.tokens.real
-                        computed += trained.tokens.computed
+                        counted.append(trained.tokens)
                     break
-            done = {"trials": trials, "real_tokens": real, "computed_tokens": computed}
-            run.record("trials", key, done, stage, content)
+            tokens = inner_loop.total(counted)
+            done = {
+                "trials": trials,
+                "real_tokens": tokens.real,
+                "computed_tokens": tokens.computed,
+            }
+            run.record("trials", key, done, stage, content(members))
             if run.hosts.alone:  # at once, so that a judge that fails is seen early
-                [marks] = _marked(run, {key: units[key]}, [done], tried, stage)
-                if session.settings.reward.kind in rewards.kinds(session.task):
-                    reward = session.settings.reward
+                marks = _marked(run, key, members, done, stage)
+                if reward.kind in rewards.kinds(session.task):
                     earned += [rewards.value(one, reward, main) for one in marks]
     records = run.records("trials", units)
-    marked = _marked(run, units, records, tried, stage)
     found: dict[int, Record] = {}
-    for group, record, marks in zip(groups, records, marked, strict=True):
-        found |= {
-            i: _without_texts(trial) | mark
-            for i, trial, mark in zip(group, record["trials"], marks, strict=True)
-        }
+    for group, (key, members), record in zip(groups, units.items(), records, strict=True):
+        marks = _marked(run, key, members, record, stage)
+        for i, trial, of_trial in zip(group, record["trials"], marks, strict=True):
+            found[i] = {name: of for name, of in trial.items() if name not in _SAID} | of_trial
     whole = [found.get(i) or {**one.describe(), "answers": []} for i, one in enumerate(tried)]
-    tokens = batching.TokenCounts(
-        real=sum(record["real_tokens"] for record in records),
-        computed=sum(record["computed_tokens"] for record in records),
+    tokens = inner_loop.total(
+        batching.TokenCounts(of["real_tokens"], of["computed_tokens"]) for of in records
     )
     _report(run, stage, whole, tokens)
-    return Tried(whole, tokens)
+    return whole, tokens
 
 
 def answer(
@@ -228,19 +201,17 @@ def answer(
     """
     session, size = run.session, run.session.settings.inner.candidates
     params = functools.cache(made) if made else lambda: policy.params
-    units = {
-        f"{stage}/{number}": contexts[first : first + size]
-        for number, first in enumerate(range(0, len(contexts), size))
-    }
+    units = run_lib.batches(stage, contexts, size)
+
+    def follows_from(of: Sequence[Context]) -> tuple:
+        ids, exams = [c.id for c in of], [session.exam(c, view) for c in of]
+        return (policy.digest, content, view, width, session.settings.answers, size, ids, exams)
+
     if any(run.ledger.find("answers", key) is None for key in units):
         params()  # by all hosts, also by those that answer nothing
     with run.stage(f"{stage}: answers", len(contexts), session.task.context_word) as progress:
-        for key in run.missing("answers", units, progress):
+        for key in run.missing("answers", units, stage, follows_from, progress):
             exams = [session.exam(context, view) for context in units[key]]
-            ids = [context.id for context in units[key]]
-            of = (policy.digest, content, view, width, session.settings.answers, size, ids, exams)
-            if run.copied("answers", key, of, stage):
-                continue
             while True:
                 with memory.room(run, memory.CANDIDATES, stage=f"{stage}: answers") as count:
                     said = []
@@ -251,13 +222,12 @@ def answer(
                         )
                     break
             named = [{"context": c.id, **one} for c, one in zip(units[key], said, strict=True)]
-            run.record("answers", key, {"of": named}, stage, of)
+            run.record("answers", key, {"of": named}, stage, follows_from(units[key]))
     found: dict[str, Record] = {}
-    records = run.records("answers", units)
-    for (key, of_unit), record in zip(units.items(), records, strict=True):
-        pairs = list(zip(of_unit, record["of"], strict=True))
+    for (key, of), record in zip(units.items(), run.records("answers", units), strict=True):
+        pairs = list(zip(of, record["of"], strict=True))
         marks = mark(run, f"answers {key}", pairs, stage, view)
-        found |= {context.id: one for context, one in zip(of_unit, marks, strict=True)}
+        found |= {context.id: one for context, one in zip(of, marks, strict=True)}
     return found
 
 
@@ -280,10 +250,8 @@ def mark(
       SettingsError: a judge failed in a run of several hosts.
     """
     session = run.session
-    record = run.ledger.find("marks", key)
-    if record is None and key in run.ungraded:
-        record = run.ungraded[key].record
-    elif record is None and run.hosts.rank == 0:
+    asks = run.ledger.find("marks", key) is None and key not in run.ungraded
+    if asks and run.hosts.rank == 0:
         batch = [(context, session.exam(context, view).exam, one["texts"]) for context, one in said]
         content = (
             session.grader.name,
@@ -293,35 +261,22 @@ def mark(
         if found is None:
             marks = session.task.mark(batch, session.grader)
             found = {"marks": [{"answers": of.answers, "scores": of.scores} for of in marks]}
-            retry = sum(of.retry for of in marks)
-            if retry:
+            if retry := sum(of.retry for of in marks):
                 run.ungraded[key] = Ungraded(stage.name, retry, found)
-                record = found
-        if record is None:
+        if key not in run.ungraded:
             run.record("marks", key, {"marks": found["marks"]}, stage, content)
-    if record is None or not run.hosts.alone:
-        record = _marks_of(run, key)
-    return [
-        rewards.with_likelihoods(of, one["gold_log_likelihoods"])
-        for of, (_, one) in zip(record["marks"], said, strict=True)
-    ]
-
-
-def _marks_of(run: Run, key: str) -> Record:
-    """The record that host 0 has made.
-
-    Raises:
-      SettingsError: it made none.
-    """
-    run.hosts.beat()
-    run.ledger.sync()
-    record = run.ledger.find("marks", key)
+    record = run.gathered("marks", key)
+    if record is None and run.hosts.alone:
+        record = run.ungraded[key].record
     if record is None:
         raise SettingsError(
             f"{key}: answers could not be graded for want of a judge. Mend what the judge needs; "
             "the same command on every host continues the run."
         )
-    return record
+    return [
+        rewards.with_likelihoods(of, one["gold_log_likelihoods"])
+        for of, (_, one) in zip(record["marks"], said, strict=True)
+    ]
 
 
 def _groups(run: Run, tried: Sequence[Candidate], stage: Stage) -> list[list[int]]:
@@ -329,22 +284,15 @@ def _groups(run: Run, tried: Sequence[Candidate], stage: Stage) -> list[list[int
     size = memory.candidates(run)
     groups: list[list[int]] = []
     for replicate in sorted({one.replicate for one in tried}):
-        costs = [
-            (i, (inner_loop.steps(run.session, one.lesson), one.lesson.tokens))
+        costs = {
+            i: (run.session.steps(one.lesson), one.lesson.tokens)
             for i, one in enumerate(tried)
             if isinstance(one.lesson, EncodedLesson) and one.replicate == replicate
-        ]
-        planned = batching.groups_of_like_cost([cost for _, cost in costs], size=size)
-        groups += [[costs[j][0] for j in group] for group in planned]
+        }
+        planned = batching.groups_of_like_cost(list(costs.values()), size=size)
+        groups += [[list(costs)[j] for j in group] for group in planned]
     plan = {"candidates_per_batch": size, "groups": groups}
     return run.once("plan", stage.name, lambda: plan, stage=stage)["groups"]
-
-
-def _content(session: Session, one: Candidate) -> tuple:
-    """What the outcome of a candidate follows from."""
-    other = one.other and session.exam(one.other, "adapted")
-    exam = session.exam(one.context, "adapted")
-    return (one.context.id, one.index, one.replicate, one.lesson, exam, other)
 
 
 def _examine(
@@ -360,13 +308,9 @@ def _examine(
     exams = [session.exam(one.context, "adapted") for one in piece]
     said = answering.ask(session, params, trained.deltas_K, exams, count=count, width=width)
     others = [session.exam(one.other, "adapted") for one in piece if one.other]
-    mismatched = None
-    if len(others) == len(piece):
-        found = answering.score(session, params, trained.deltas_K, others, count=count, width=width)
-        mismatched = [
-            [of.get(question) for question in exam.questions]
-            for of, exam in zip(found, others, strict=True)
-        ]
+    known: list[dict[str, float | None]] = []
+    if others:
+        known = answering.score(session, params, trained.deltas_K, others, count=count, width=width)
     trials = []
     for k, one in enumerate(piece):
         losses = results.losses_S[k][results.taken_S[k]]
@@ -381,47 +325,27 @@ def _examine(
             "gold_log_likelihoods": likelihoods if finite else {},
             "reason": None if finite else DIVERGED,
         }
-        if mismatched is not None:
-            trial["mismatched"] = mismatched[k] if finite else []
+        if others:
+            asked = others[k].questions if finite else []
+            trial["mismatched"] = [known[k].get(question) for question in asked]
         trials.append(trial)
     return trials
 
 
 def _marked(
-    run: Run,
-    units: Mapping[str, Sequence[int]],
-    records: Sequence[Record],
-    tried: Sequence[Candidate],
-    stage: Stage,
-) -> list[list[Record]]:
-    """The marks of every unit's trials; those without a result have no answers."""
-    found = []
-    for (key, group), record in zip(units.items(), records, strict=True):
-        pairs = zip(group, record["trials"], strict=True)
-        said = [(tried[i].context, trial) for i, trial in pairs if trial["reason"] is None]
-        marks = iter(mark(run, f"trials {key}", said, stage) if said else ())
-        found.append(
-            [
-                next(marks) if trial["reason"] is None else {"answers": []}
-                for trial in record["trials"]
-            ]
-        )
-    return found
+    run: Run, key: str, members: Sequence[Candidate], record: Record, stage: Stage
+) -> list[Record]:
+    """The marks of a unit's trials; those without a result have no answers."""
+    trials = record["trials"]
+    pairs = zip(members, trials, strict=True)
+    said = [(one.context, trial) for one, trial in pairs if trial["reason"] is None]
+    marks = iter(mark(run, f"trials {key}", said, stage) if said else ())
+    return [next(marks) if trial["reason"] is None else {"answers": []} for trial in trials]
 
 
-def _so_far(kind: str, earned: Sequence[float | None]) -> dict[str, float]:
-    """The mean reward so far, for who is watching."""
-    known = mean(earned)
-    return {} if known is None or kind in rewards.READ_OFF else {"reward": known}
-
-
-def _without_texts(trial: Record) -> Record:
-    return {
-        key: value for key, value in trial.items() if key not in ("texts", "gold_log_likelihoods")
-    }
-
-
-def _report(run: Run, stage: Stage, records: Sequence[Record], tokens) -> None:
+def _report(
+    run: Run, stage: Stage, records: Sequence[Record], tokens: batching.TokenCounts
+) -> None:
     failed = sum(record["reason"] is not None for record in records)
     share = tokens.real / max(tokens.computed, 1)
     answers = [one for record in records for one in record["answers"]]
@@ -442,17 +366,9 @@ def _report(run: Run, stage: Stage, records: Sequence[Record], tokens) -> None:
         f"tokens ({share:.0%} of those computed); {failed} without a result"
         + ("" if score is None else f"; {main.label} {rewards.shown(score, main)}")
     )
-    cut = sum(
-        record.get("dropped_tokens", 0) + record.get("dropped_sequences", 0) > 0
-        for record in records
-    )
-    if cut:
+    dropped = ("dropped_tokens", "dropped_sequences")
+    if cut := sum(any(record.get(name) for name in dropped) for record in records):
         run.say(
             f"{stage}: {cut} lessons were cut to inner.max_sequences and the largest of "
             "inner.buckets"
         )
-
-
-def whole(records: Iterable[Record]) -> list[Record]:
-    """The records that have a result."""
-    return [record for record in records if record["reason"] is None]

@@ -38,14 +38,13 @@ def available(session: Session, split: Split, views: Sequence[View] = ("adapted"
 
     Contexts whose prompts are too long for the run are left out, with the reason.
     """
-    skipped, fitting = list(session.task.skipped(split)), []
-    for context in first_questions(session, session.task.contexts(split)):
-        reason = session.unfit(context, views)
-        if reason:
-            skipped.append(Skipped(context.id, reason))
-        else:
-            fitting.append(context)
-    return Available(fitting, skipped)
+    found = first_questions(session, session.task.contexts(split))
+    reasons = [session.unfit(context, views) for context in found]
+    too_long = [Skipped(c.id, why) for c, why in zip(found, reasons, strict=True) if why]
+    return Available(
+        [context for context, why in zip(found, reasons, strict=True) if not why],
+        [*session.task.skipped(split), *too_long],
+    )
 
 
 def training_rounds(session: Session, training: Available) -> list[list[Context]]:
@@ -60,12 +59,7 @@ def training_rounds(session: Session, training: Available) -> list[list[Context]
     count, rounds = settings.contexts_per_round, settings.rounds
     found = training.contexts
     if session.task.takes_all:
-        if rounds and not found:
-            raise SettingsError(
-                f"no {session.task.context_word} to train on fits this run: name others, or raise "
-                f"the limits.{training.explain()}"
-            )
-        return [found] * rounds
+        return [_all_named(session, training, "train on")] * rounds
     if count * rounds > len(found):
         raise SettingsError(
             f"{rounds} rounds of {count} fresh contexts need {count * rounds} training contexts, "
@@ -73,6 +67,14 @@ def training_rounds(session: Session, training: Available) -> list[list[Context]
             f"{_more(session, 'train_path')}.{training.explain()}"
         )
     return splits.rounds(found, count=count, rounds=rounds, seed=session.settings.seed)
+
+
+def first_training(session: Session, found: list[Context]) -> list[Context]:
+    """The contexts of the first round, or as many of them as there are."""
+    if session.task.takes_all:
+        return found
+    count = min(session.settings.restem.contexts_per_round, len(found))
+    return splits.choose(found, count, seed=session.settings.seed, name="training contexts")
 
 
 def held_out(session: Session, evaluation: Available) -> list[Context]:
@@ -83,12 +85,7 @@ def held_out(session: Session, evaluation: Available) -> list[Context]:
     """
     found, settings = evaluation.contexts, session.settings.evaluation
     if session.task.takes_all:
-        if not found:
-            raise SettingsError(
-                f"no {session.task.context_word} to evaluate fits this run: name others, or raise "
-                f"the limits.{evaluation.explain()}"
-            )
-        return found
+        return _all_named(session, evaluation, "evaluate")
     wanted = settings.contexts or len(found)
     if wanted > len(found):
         raise SettingsError(
@@ -139,6 +136,20 @@ def asked(session: Session, contexts: Sequence[Context]) -> list[Context]:
     return [context for context in contexts if session.exam(context, "adapted").exam.asked]
 
 
+def _all_named(session: Session, available: Available, what: str) -> list[Context]:
+    """The contexts that the settings name.
+
+    Raises:
+      SettingsError: there are none.
+    """
+    if not available.contexts:
+        raise SettingsError(
+            f"no {session.task.context_word} to {what} fits this run: name others, or raise the "
+            f"limits.{available.explain()}"
+        )
+    return available.contexts
+
+
 def _more(session: Session, key: str) -> str:
     """What gives a run more contexts."""
     task = session.settings.task
@@ -147,16 +158,14 @@ def _more(session: Session, key: str) -> str:
 
 def _some_questions(contexts: list[Context], count: int, seed: int) -> list[Context]:
     """The contexts with so many questions in all, chosen by the seed; 0 is all of them."""
-    places = [(c, q) for c, context in enumerate(contexts) for q in range(len(context.questions))]
+    places = [(c, q) for c, context in enumerate(contexts) for q in context.questions]
     if not 0 < count < len(places):
         return contexts
     generator = np.random.default_rng([seed, zlib.crc32(b"evaluation questions")])
-    order = generator.permutation(len(places))
-    kept = {places[i] for i in order[:count]}
+    kept = {places[i] for i in generator.permutation(len(places))[:count]}
     return [
         dataclasses.replace(
-            context,
-            questions=tuple(q for k, q in enumerate(context.questions) if (c, k) in kept),
+            context, questions=tuple(q for q in context.questions if (c, q) in kept)
         )
         for c, context in enumerate(contexts)
     ]

@@ -71,10 +71,7 @@ def _curate(run: Run, split: Split, on: On) -> dict[str, Any]:
     asked: list[Context] = [one for context in tried for one in practice[context.id]]
     policies = {"base": Policy(run, 0)}
     lessons = Sources(run, policies, asked, split).of(Arm(label="", source="oracle"))
-    candidates = [
-        attempt.candidate(session, context, of[0], index=0, replicate=0)
-        for context, of in zip(asked, lessons, strict=True)
-    ]
+    candidates = attempt.candidates(session, asked, [of[:1] for of in lessons])
     stage = Stage(kind="curate")
     records, tokens = attempt.attempt(
         run, policies["base"], candidates, stage=stage, width=session.width(asked)

@@ -1,14 +1,14 @@
 """Verb: evaluate. Every arm on held-out contexts, compared."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from seal_jax.loop import arms as arms_lib
 from seal_jax.loop import attempt, preflight, results, rewards, tuning
 from seal_jax.loop import policies as policies_lib
 from seal_jax.loop.arms import Arm
 from seal_jax.loop.contexts import asked
-from seal_jax.loop.job import run_job
+from seal_jax.loop.job import How, run_job
 from seal_jax.loop.policies import Policy
 from seal_jax.loop.pretrain import pretrain
 from seal_jax.loop.results import Outcome
@@ -29,9 +29,7 @@ def evaluate(
     *,
     policy_from: str = "",
     policy_version: int = 0,
-    reuse: Sequence[str] = (),
-    overwrite: bool = False,
-    quiet: bool = False,
+    **how: Unpack[How],
 ) -> dict[str, Any]:
     """Runs or continues an evaluation alone in `workdir`; see `job.run_job`.
 
@@ -50,38 +48,25 @@ def evaluate(
         policies = {"base": Policy(run, 0)}
         if policy_from:
             policies["policy"] = policies_lib.restore_policy(run, policy_from, policy_version)
-        return compare(run, policies, ready.held_out) | ready.results()
+        return compare(run, policies, ready)
 
-    return run_job(
-        settings,
-        workdir,
-        work,
-        reuse=reuse,
-        overwrite=overwrite,
-        quiet=quiet,
-        policy_from=policy_from,
-        policy_version=policy_version,
-    )
+    given = {"policy_from": policy_from, "policy_version": policy_version}
+    return run_job(settings, workdir, work, **how, **given)
 
 
-def compare(
-    run: Run, policies: Mapping[str, Policy], contexts: Sequence[Context]
-) -> dict[str, Any]:
+def compare(run: Run, policies: Mapping[str, Policy], ready: preflight.Ready) -> dict[str, Any]:
     """Runs the arms, reports to the terminal, and returns the results.
 
     Args:
       policies: "base", and those of arms.POLICIES that there are.
     """
-    session, settings = run.session, run.session.settings
+    session, settings, contexts = run.session, run.session.settings, ready.held_out
     draws = {"seed": settings.seed, "draws": settings.evaluation.bootstrap_draws}
-    training = preflight.training_contexts(session)
-    sources = Sources(run, policies, contexts, "eval", training)
+    sources = Sources(run, policies, contexts, "eval", ready.training)
     if settings.reward.kind == "pattern":
         before, after = (
-            rewards.of_texts(
-                settings.reward, [[edit.text for edit in of] for of in sources.edits(editor)]
-            )
-            for editor in ("base", "policy")
+            rewards.of_texts(settings.reward, [[edit.text for edit in of] for of in edits])
+            for edits in map(sources.edits, ("base", "policy"))
         )
         found: Record = {"planted_reward": results.planted(before, after, **draws)}
     else:
@@ -89,13 +74,15 @@ def compare(
         found = results.of(outcomes, session.task, asked(session, contexts), **draws)
         found["grader"] = session.task.graded_by(session.grader)
         if session.task.directs:
-            described = {
-                name: session.task.describe(lessons) for name, lessons in sources.lessons.items()
-            }
-            found["directives"] = described
+            lessons = sources.lessons.items()
+            found["directives"] = {name: session.task.describe(of) for name, of in lessons}
             found["best_fixed"] = sources.best
     results.report(run, found, sources.written, contexts)
-    return found
+    left_out = {split: of.left_out for split, of in ready.available.items()}
+    return found | {
+        "left_out": left_out,
+        "differs_from_paper_split": session.task.difference("eval"),
+    }
 
 
 def evaluate_arms(run: Run, policies: Mapping[str, Policy], sources: Sources) -> list[Outcome]:
@@ -105,79 +92,58 @@ def evaluate_arms(run: Run, policies: Mapping[str, Policy], sources: Sources) ->
     recipes = tuning.Recipes(run, policies)
     outcomes = []
     for name, arm in arms_lib.rows(session.task, settings.arms, list(policies)).items():
-        plain = _Plain(run, arm, policies[arm.learner], contexts)
+        learner = policies[arm.learner]
         if not arm.learns:
-            outcomes.append(Outcome(name, arm, [[plain.answers[c.id]] for c in contexts]))
+            plain = _unadapted(run, arm, learner, contexts)
+            outcomes.append(Outcome(name, arm, [[plain[c.id]] for c in contexts]))
         elif settings.form == "corpus":
             recipe = recipes.corpus(name, arm)
             stage = Stage(kind="arm", split="eval", what=name)
-            found, trained = pretrain(run, policies[arm.learner], sources, arm, recipe, stage=stage)
+            found, trained = pretrain(run, learner, sources, arm, recipe, stage=stage)
             marks = [[found[context.id]] for context in contexts]
             outcomes.append(Outcome(name, arm, marks, recipe=trained))
         else:
-            outcomes.append(_adapted(run, name, arm, policies, sources, recipes, plain))
+            outcomes.append(_adapted(run, name, arm, learner, sources, recipes.inner(name, arm)))
     return outcomes
 
 
-class _Plain:
-    """What an arm's learner answers as it is; asked when it is first needed."""
-
-    def __init__(self, run: Run, arm: Arm, policy: Policy, contexts: Sequence[Context]):
-        self._run, self._arm, self._policy, self._contexts = run, arm, policy, contexts
-        self._answers: dict[str, Record] | None = None
-
-    @property
-    def answers(self) -> dict[str, Record]:
-        """By context id."""
-        if self._answers is None:
-            view: View = "reading" if self._arm.view == "reading" else "unadapted"
-            what = "prompt" if view == "reading" else self._arm.learner
-            self._answers = attempt.answer(
-                self._run,
-                self._policy,
-                self._contexts,
-                stage=Stage(kind="unadapted", split="eval", what=what),
-                width=self._run.session.width(self._contexts, view),
-                view=view,
-            )
-        return self._answers
+def _unadapted(
+    run: Run, arm: Arm, learner: Policy, contexts: Sequence[Context]
+) -> dict[str, Record]:
+    """What an arm's learner answers as it is, by context id."""
+    view: View = "reading" if arm.view == "reading" else "unadapted"
+    what = "prompt" if view == "reading" else arm.learner
+    stage = Stage(kind="unadapted", split="eval", what=what)
+    width = run.session.width(contexts, view)
+    return attempt.answer(run, learner, contexts, stage=stage, width=width, view=view)
 
 
 def _adapted(
-    run: Run,
-    name: str,
-    arm: Arm,
-    policies: Mapping[str, Policy],
-    sources: Sources,
-    recipes: tuning.Recipes,
-    plain: _Plain,
+    run: Run, name: str, arm: Arm, learner: Policy, sources: Sources, recipe: tuple[float, int]
 ) -> Outcome:
-    """An arm with a delta for each context and lesson."""
-    session, contexts = run.session, sources.contexts
-    rate, epochs = recipes.inner(name, arm)
+    """An arm with a delta for each context and lesson.
+
+    Args:
+      recipe: learning rate and epochs of lessons without directives; 0 is as `inner` says.
+    """
+    session, contexts, (rate, epochs) = run.session, sources.contexts, recipe
     lessons = sources.of(arm)
-    others = None
-    if len(contexts) > 1:
-        others = [contexts[i] for i in arms_lib.derangement(contexts)]
+    others = [contexts[i] for i in arms_lib.derangement(contexts)] if len(contexts) > 1 else None
     tried = attempt.candidates(
         session, contexts, lessons, others=others, learning_rate=rate, epochs=epochs
     )
-    records, tokens = attempt.attempt(
-        run,
-        policies[arm.learner],
-        tried,
-        stage=Stage(kind="arm", split="eval", what=name),
-        width=session.width(contexts),
-        draw=DRAW,
-    )
-    recipe: Record = {"trained_tokens": tokens.real, "computed_tokens": tokens.computed}
+    stage = Stage(kind="arm", split="eval", what=name)
+    width = session.width(contexts)
+    records, tokens = attempt.attempt(run, learner, tried, stage=stage, width=width, draw=DRAW)
+    trained: Record = {"trained_tokens": tokens.real, "computed_tokens": tokens.computed}
     if not any(record.get("head") for record in records):
         inner = session.settings.inner
-        recipe |= {"learning_rate": rate or inner.learning_rate, "epochs": epochs or inner.epochs}
+        trained |= {"learning_rate": rate or inner.learning_rate, "epochs": epochs or inner.epochs}
     count = len(lessons[0])
     by_context = [records[i : i + count] for i in range(0, len(records), count)]
-    failed = any(not record["answers"] for record in records)
-    needed = failed or any(metric.failed is not None for metric in session.task.metrics)
-    return results.of_trials(
-        name, arm, contexts, by_context, plain.answers if needed else {}, recipe, session.task
-    )
+    plain: dict[str, Record] = {}
+    if not all(record["answers"] for record in records) or any(
+        metric.failed is not None for metric in session.task.metrics
+    ):
+        plain = _unadapted(run, arm, learner, asked(session, contexts))
+    return results.of_trials(name, arm, contexts, by_context, plain, trained, session.task)

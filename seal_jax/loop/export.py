@@ -74,9 +74,7 @@ class Trained:
         Raises:
           ExportError, ValueError: see `base_name`; or a delta is dense.
         """
-        additions = [last]
-        if target.onto == "original":
-            additions = [*self.earlier, *additions]
+        additions = [*self.earlier, last] if target.onto == "original" else [last]
         name = self.base_name(target)
         if any(addition.delta.spec.kind != "low_rank" for addition in additions):
             raise ExportError(
@@ -84,11 +82,9 @@ class Trained:
                 "whole (--what=policy)."
             )
         delta = delta_lib.concatenate([addition.delta for addition in additions])
+        merged = tuple(one for addition in additions for one in addition.digests)
         mark = Mark(
-            kind="adapter",
-            on=self._on(target),
-            merged=tuple(one for addition in additions for one in addition.digests),
-            origin=f"{origin}, on {name}",
+            kind="adapter", on=self._on(target), merged=merged, origin=f"{origin}, on {name}"
         )
         with exported.directory(target.out, mark, overwrite=target.overwrite) as folder:
             peft.save(folder, delta, name)
@@ -97,9 +93,8 @@ class Trained:
 
     def _on(self, target: AdapterTarget) -> tuple[str, ...]:
         """Digests of the deltas that the adapter expects to be in its base model."""
-        if target.onto == "original":
-            return self.merged
-        return (*self.merged, *(one for addition in self.earlier for one in addition.digests))
+        earlier = () if target.onto == "original" else self.earlier
+        return (*self.merged, *(one for addition in earlier for one in addition.digests))
 
 
 def export(

@@ -4,15 +4,14 @@ Nothing here reads or writes a file.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from seal_jax.core import batching, inner, optim, parallel
 from seal_jax.core.delta import Delta
 from seal_jax.core.randomness import key_for, keys_for
-from seal_jax.loop.opened_model import OpenedModel
-from seal_jax.loop.session import Bounds, EncodedLesson
+from seal_jax.loop.session import Bounds, EncodedLesson, Session
 
 _PADDING = EncodedLesson(sequences=(), loss_masks=(), learning_rate=0.0, epochs=1)
 
@@ -32,7 +31,7 @@ class Trained:
 
 
 def train(
-    opened: OpenedModel,
+    session: Session,
     params,
     lessons: Sequence[EncodedLesson],
     inits: Sequence[tuple],
@@ -53,8 +52,8 @@ def train(
       bounds: what the program is made for.
       pasts_K: what the K candidates learned before; see `inner.Past`.
     """
-    settings, seed = opened.settings.inner, opened.settings.seed
-    shards = opened.devices.shards(count)
+    settings, seed = session.settings.inner, session.settings.seed
+    shards = session.devices.shards(count)
     share = count // shards
     shapes = batching.step_shapes(
         settings.buckets, rows=share * settings.batch_size, spread=settings.spread
@@ -87,35 +86,33 @@ def train(
     hparams = [
         inner.InnerHParams(
             learning_rate=np.float32(lesson.learning_rate),
-            num_steps=np.int32(steps(opened, lesson)),
+            num_steps=np.int32(session.steps(lesson)),
             warmup_steps=np.int32(settings.warmup_steps),
             decay=np.int32(optim.DECAYS.index(settings.decay)),
         )
         for lesson in lessons
     ]
-    remat = opened.settings.model.remat
+    remat = session.settings.model.remat
     static = inner.InnerSettings(shapes=shapes, optimizer=settings.optimizer, remat=remat)
-    problems_K, hparams_K = opened.devices.shard(
+    problems_K, hparams_K = session.devices.shard(
         (batching.stack(problems), batching.stack(hparams))
     )
     deltas_K, results_K = parallel.inner_update(
-        opened.devices,
-        (opened.model, static),
+        session.devices,
+        (session.model, static),
         params,
-        inner.init_candidates(settings.lora.spec(), params, opened.devices.shard(keys)),
+        inner.init_candidates(settings.lora.spec(), params, session.devices.shard(keys)),
         problems_K,
         hparams_K,
         schedules,
         pasts_K,
     )
-    real, computed = (sum(getattr(of, name) for of in tokens) for name in ("real", "computed"))
-    return Trained(deltas_K, results_K, batching.TokenCounts(real=real, computed=computed))
+    return Trained(deltas_K, results_K, total(tokens))
 
 
-def steps(opened: OpenedModel, lesson: EncodedLesson) -> int:
-    """Optimizer steps that a lesson takes."""
-    return batching.steps_of(
-        len(lesson.sequences),
-        epochs=lesson.epochs,
-        batch_size=opened.settings.inner.batch_size,
+def total(counts: Iterable[batching.TokenCounts]) -> batching.TokenCounts:
+    """The sum of counts of tokens."""
+    every = list(counts)
+    return batching.TokenCounts(
+        real=sum(of.real for of in every), computed=sum(of.computed for of in every)
     )

@@ -5,16 +5,24 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 
 from seal_jax.loop import failures, opened_model, session
 from seal_jax.loop.run import Run
-from seal_jax.runs import ledger, run_dir, storage
-from seal_jax.runs.ledger import SharedLedger
+from seal_jax.runs import run_dir, storage
+from seal_jax.runs.ledger import Ledger, SharedLedger
 from seal_jax.runtime import hosts, metrics
 from seal_jax.settings import Settings, config_dict
+
+
+class How(TypedDict, total=False):
+    """How a job is run, beside what it computes; see `run_job`."""
+
+    overwrite: bool
+    quiet: bool
+    reuse: Sequence[str]
 
 
 def run_job(
@@ -58,19 +66,17 @@ def run_job(
         )
         opened = session.open_session(settings)
         joined.barrier("the model is loaded")
-        records: ledger.Ledger | SharedLedger
+        path, writers = storage.locate(workdir), None
+        records: Ledger | SharedLedger
         if directory and joined.alone:
-            records = ledger.Ledger(directory.ledger_path)
+            records = Ledger(path / "ledger")
         else:
-            records = SharedLedger(joined, directory.ledger_path if directory else None)
+            records = SharedLedger(joined, path / "ledger" if directory else None)
         stack.enter_context(records)
-        writers = None
         if directory:
             writers = stack.enter_context(metrics.open_writers(settings.metrics, workdir, resolved))
-        checkpoints_path = directory.checkpoints_path if directory else storage.locate(workdir)
-        with Run(
-            opened, records, checkpoints_path, quiet or joined.rank > 0, writers, joined, reuse
-        ) as run:
+        quiet = quiet or joined.rank > 0
+        with Run(opened, records, path / "checkpoints", quiet, writers, joined, reuse) as run:
             start = time.perf_counter()
             if directory and directory.resumed:
                 run.say(f"continuing the run in {workdir}: {len(records)} units of work are done")
@@ -81,17 +87,12 @@ def run_job(
             if run.ungraded:
                 results |= {"incomplete": run.incomplete}
             run.seconds["total"] = time.perf_counter() - start
-        results |= {
-            "seed": settings.seed,
-            "model": opened.source,
-            "versions": versions(),
-            "config": resolved,
-        }
-        seconds = {name: round(value, 3) for name, value in run.seconds.items()}
+        about = {"seed": settings.seed, "model": opened.source, "versions": versions()}
+        results |= about | {"config": resolved}
         if directory:
-            run_dir.write_json(
-                directory.timing_path, {"seconds": seconds, "resumed": directory.resumed}
-            )
+            seconds = {name: round(value, 3) for name, value in run.seconds.items()}
+            timing = {"seconds": seconds, "resumed": directory.resumed}
+            run_dir.write_json(directory.timing_path, timing)
             run_dir.write_json(directory.results_path, results)
             run.say(f"\nresults: {directory.results_path}")
     return results

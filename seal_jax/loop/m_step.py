@@ -39,24 +39,22 @@ def m_step(
     start = policy if settings.start_from == "previous" else Policy(run, 0)
     spec = settings.sft.spec()
     like = run.session.delta_shapes(spec)
-    done: Record | None = run.ledger.find("policy", stage.name)
     tree: Any = None
     steps: list[Record] = []
     if run.hosts.rank == 0:  # a batch of examples is too small to be spread over hosts
         checkpoints = run.checkpoints(stage.line)
-        if done is not None:
+        if run.ledger.find("policy", stage.name) is not None:
             try:
                 tree = checkpoints.restore(version, like)
             except CheckpointError as error:
                 run.say(f"{stage}: {error} The M-step is done again.")
         if tree is None:
-            delta, steps = train(
-                run, start.params, examples, settings.sft, stage=stage, name="M-step"
-            )
+            sft = settings.sft
+            delta, steps = train(run, start.params, examples, sft, stage=stage, name="M-step")
             tree = delta.tree
             checkpoints.save(version, tree)
             checkpoints.wait()
-    tree = run.from_first(f"{stage}: M-step", lambda: tree, like)
+    tree = run.hosts.first_tree(f"{stage}: M-step", lambda: tree, like)
     made = {"version": version, "kept": len(examples), "steps": steps}
     done = run.once("policy", stage.name, lambda: made, stage=stage)
     if steps:  # trained now: otherwise the state may be a later round's

@@ -1,99 +1,14 @@
-"""The model of a run on its devices: what every task domain's session starts from."""
+"""What a model is opened on and from: the devices, their memory, and its weights."""
 
-import dataclasses
 import os
-from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from seal_jax.core import delta, parallel
-from seal_jax.core.model.config import ModelConfig
+from seal_jax.core import parallel
 from seal_jax.planning import architectures, arithmetic, machines
 from seal_jax.settings import Settings, SettingsError
-from seal_jax.weights import exported, load, placement, tokenizer
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OpenedModel:
-    """A loaded model.
-
-    Attributes:
-      settings: of the run.
-      model: the model's architecture.
-      tokenizer: its tokenizer.
-      source: one line on where the weights are from.
-      devices: what it runs on.
-      base: its parameters, placed on the devices.
-      stop_ids: tokens that end a text.
-      merged, adapter: what of the base is not the original model; see `load.LoadedModel`.
-    """
-
-    settings: Settings
-    model: ModelConfig
-    tokenizer: Any
-    source: str
-    devices: parallel.DeviceMesh
-    base: dict[str, Any]
-    stop_ids: tuple[int, ...]
-    merged: tuple[str, ...] = ()
-    adapter: exported.Addition | None = None
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a training sequence."""
-        return list(self.tokenizer(text)["input_ids"])
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of sampled tokens, without special tokens and outer white space."""
-        return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
-
-    def place(self, tree):
-        """Parameters, deltas or the state of an M-step on the devices; see `DeviceMesh.place`."""
-        return self.devices.place(self.model, tree)
-
-    def delta_shapes(self, spec: delta.DeltaSpec) -> delta.Tree:
-        """The tree of a delta of the model, with the shape and the sharding of each leaf."""
-        tree = delta.shapes(self.base, spec)
-        return parallel.shapes(tree, self.devices.shardings(self.model, tree))
-
-    def fields(self) -> dict[str, Any]:
-        """What a session is made of beside its task's own."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(OpenedModel)}
-
-
-def open_model(settings: Settings) -> OpenedModel:
-    """Loads the model that the settings name.
-
-    Raises:
-      ValueError, FileNotFoundError, RuntimeError: with what to change.
-    """
-    devices = open_devices(settings)
-    check_memory(settings, devices)
-    loaded = load_base(settings, devices.param_sharding)
-    chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
-    if chats and not loaded.tokenizer.chat_template:
-        raise SettingsError(
-            f"the tokenizer of {settings.model.path} has no chat template: set edits.prompt_style "
-            "and answers.prompt_style to 'plain'."
-        )
-    for spec in (
-        settings.inner.lora.spec(),
-        settings.restem.sft.spec(),
-        settings.corpus.spec(),
-    ):
-        delta.target_paths(loaded.params, spec)
-    return OpenedModel(
-        settings=settings,
-        model=loaded.config,
-        tokenizer=loaded.tokenizer,
-        source=loaded.source,
-        devices=devices,
-        base=devices.place(loaded.config, loaded.params),
-        stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
-        merged=loaded.merged,
-        adapter=loaded.adapter,
-    )
+from seal_jax.weights import load, placement
 
 
 def open_devices(settings: Settings) -> parallel.DeviceMesh:
@@ -153,10 +68,11 @@ def load_base(
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs between processes, unless the environment already says where."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = os.path.join(
-            os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "seal_jax", "xla"
-        )
-        jax.config.update("jax_compilation_cache_dir", folder)
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    caches = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+    defaults = {
+        "jax_compilation_cache_dir": os.path.join(caches, "seal_jax", "xla"),
+        "jax_persistent_cache_min_compile_time_secs": 0.5,
+    }
+    for name, value in defaults.items():
+        if name.upper() not in os.environ:
+            jax.config.update(name, value)

@@ -17,7 +17,16 @@ from seal_jax.loop.run import Run
 from seal_jax.loop.session import Session
 from seal_jax.settings import SettingsError, object_reference
 from seal_jax.tasks import splits
-from seal_jax.tasks.protocol import BaseEdits, Context, Lesson, Request, Teach, View, Write
+from seal_jax.tasks.protocol import (
+    BaseEdits,
+    Context,
+    Lesson,
+    Request,
+    Sequence_,
+    Teach,
+    View,
+    Write,
+)
 from seal_jax.tasks.sources import answered
 
 
@@ -27,22 +36,15 @@ class Ready:
 
     Attributes:
       rounds: of each round.
+      training: where fixed lessons are compared: those of the first round.
       held_out: of the evaluation.
       available: of each split, what can be used and what was left out.
-      difference: how the evaluation split differs from the paper's; "" for not at all.
     """
 
     rounds: list[list[Context]]
+    training: list[Context]
     held_out: list[Context]
     available: dict[str, Available]
-    difference: str
-
-    def results(self) -> dict[str, Any]:
-        """What results.json says of them."""
-        return {
-            "left_out": {split: of.left_out for split, of in self.available.items()},
-            "differs_from_paper_split": self.difference,
-        }
 
 
 def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
@@ -75,20 +77,15 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     if "prompt" in held.arms:
         views = (*views, "reading")
     available = {"eval": contexts_lib.available(session, "eval", views)}
-    needs_training = rounds or "fixed" in held.arms
-    if needs_training:
+    chosen: list[list[Context]] = []
+    training: list[Context] = []
+    if rounds or "fixed" in held.arms:
         available["train"] = contexts_lib.available(session, "train", ("adapted", "unadapted"))
-    chosen = contexts_lib.training_rounds(session, available["train"]) if rounds else []
+        training = contexts_lib.first_training(session, available["train"].contexts)
+    if rounds:
+        chosen = contexts_lib.training_rounds(session, available["train"])
     held_out = contexts_lib.held_out(session, available["eval"])
-    _check_named(session, chosen, held_out)
-    splits.check_disjoint([c for of in chosen for c in of], held_out)
-    if not contexts_lib.asked(session, held_out):
-        raise SettingsError(
-            f"none of the {len(held_out)} evaluation contexts has a {task.question_word}: give "
-            "data with some."
-        )
-    if rounds and settings.reward.needs_inner_loop:
-        _check_asked(session, [context for of in chosen for context in of])
+    _check_contexts(session, [context for of in chosen for context in of], held_out)
     development = contexts_lib.development(session) if settings.tuning.epochs else []
     for contexts in filter(None, (held_out, development)):
         _check_sources(session, contexts)
@@ -96,23 +93,7 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     for split, of in available.items():
         if of.skipped:
             run.say(f"{split}: {len(of.skipped)} left out.{of.explain()}")
-    return Ready(chosen, held_out, available, task.difference("eval"))
-
-
-def training_contexts(session: Session) -> list[Context]:
-    """Where fixed lessons are compared: the training contexts of the first round."""
-    if "fixed" not in session.settings.evaluation.arms:
-        return []
-    found = contexts_lib.available(session, "train")
-    if session.task.takes_all:
-        return found.contexts
-    count = session.settings.restem.contexts_per_round
-    return splits.choose(
-        found.contexts,
-        min(count, len(found.contexts)),
-        seed=session.settings.seed,
-        name="training contexts",
-    )
+    return Ready(chosen, training, held_out, available)
 
 
 def _check_reward(session: Session) -> None:
@@ -137,48 +118,52 @@ def _check_reward(session: Session) -> None:
         )
 
 
-def _check_named(
-    session: Session, rounds: Sequence[Sequence[Context]], held_out: Sequence[Context]
+def _check_contexts(
+    session: Session, training: Sequence[Context], held_out: Sequence[Context]
 ) -> None:
-    """Refuses settings that name a context for training and for the evaluation."""
-    word = session.task.context_word
-    shared = {c.id for of in rounds for c in of} & {c.id for c in held_out}
-    if session.task.takes_all and shared:
+    """No context may be in both splits, and where an answer counts each must be asked something."""
+    task, word = session.task, session.task.context_word
+    shared = {c.id for c in training} & {c.id for c in held_out}
+    if task.takes_all and shared:
         raise SettingsError(
             f"{word} {min(shared)} is both trained on and evaluated: name other {word}s for one of "
             "the two."
         )
-
-
-def _check_asked(session: Session, training: Sequence[Context]) -> None:
-    """Every training context must be asked something, or its self-edits have no reward."""
-    silent = [c.id for c in training if not session.exam(c, "adapted").exam.asked]
-    if silent:
+    splits.check_disjoint(training, held_out)
+    if not contexts_lib.asked(session, held_out):
         raise SettingsError(
-            f"{len(silent)} training contexts have no {session.task.question_word}, such as "
-            f"{silent[0]!r}, so that their self-edits would have no reward: take them out of the "
-            "data."
+            f"none of the {len(held_out)} evaluation contexts has a {task.question_word}: give "
+            "data with some."
+        )
+    silent = [c.id for c in training if not session.exam(c, "adapted").exam.asked]
+    if silent and session.settings.reward.needs_inner_loop:
+        raise SettingsError(
+            f"{len(silent)} training contexts have no {task.question_word}, such as {silent[0]!r}, "
+            "so that their self-edits would have no reward: take them out of the data."
         )
 
 
 def _check_sources(session: Session, contexts: Sequence[Context]) -> None:
     """What the arms' sources will ask for and learn, as far as it is known before the run."""
-    settings, task = session.settings, session.task
-    arms = arms_lib.table(task)
-    names = [name for name in settings.evaluation.arms if arms[name].source]
-    for name in names:
+    settings, sources = session.settings, session.task.sources
+    corpus = settings.evaluation.form == "corpus"
+    for name in settings.evaluation.arms:
+        if name not in sources:
+            continue
         try:
             asking: Any
-            if settings.evaluation.form == "corpus":
-                asking = task.sources[name].together(contexts, 1, settings.corpus.passage)
+            if corpus:
+                asking = sources[name].together(contexts, 1, settings.corpus.passage)
             else:
-                asking = task.sources[name].lessons(contexts, settings.evaluation.edits)
+                asking = sources[name].lessons(contexts, settings.evaluation.edits)
             learned: list = answered(asking, functools.partial(_dry, session, contexts, name=name))
+        except SettingsError:
+            raise
         except ValueError as error:
-            if isinstance(error, SettingsError):
-                raise
             raise SettingsError(f"the arm {name!r}: {error}") from None
-        _check_positions(session, name, learned)
+        lessons = [] if corpus else [one for of in learned for one in of]
+        taught = [s for one in lessons if isinstance(one, Lesson) for s in one.sequences]
+        _check_positions(session, name, learned if corpus else taught)
 
 
 def _dry(session: Session, contexts: Sequence[Context], request: Request, name: str) -> Any:
@@ -212,26 +197,19 @@ def _dry(session: Session, contexts: Sequence[Context], request: Request, name: 
     return 0
 
 
-def _check_positions(session: Session, name: str, learned: Sequence[Any]) -> None:
+def _check_positions(session: Session, name: str, sequences: Sequence[Sequence_]) -> None:
     """Refuses training sequences that the model has no positions for."""
-    corpus = session.settings.evaluation.form == "corpus"
-    buckets = session.settings.corpus.buckets if corpus else session.settings.inner.buckets
-    key = "corpus.buckets" if corpus else "inner.buckets"
-    limit = session.model.max_positions
-    if buckets[-1] <= limit:
+    settings, limit = session.settings, session.model.max_positions
+    group = "corpus" if settings.evaluation.form == "corpus" else "inner"
+    largest = getattr(settings, group).buckets[-1]
+    if largest <= limit:
         return
-    lessons = [one for of in learned for one in (of if isinstance(of, list) else [of])]
-    texts = [
-        text
-        for one in lessons
-        for text in (one.sequences if isinstance(one, Lesson) else (one,))
-        if isinstance(text, str)
-    ]
+    texts = [text for text in sequences if isinstance(text, str)]
     longest = max((len(session.encode(text)) for text in texts), default=0)
-    if min(longest, buckets[-1]) > limit:
+    if longest > limit:
         raise SettingsError(
             f"the arm {name!r} learns a text of {longest} tokens, but the model has {limit} "
-            f"positions: end {key} with {limit} or less, so that texts are cut there."
+            f"positions: end {group}.buckets with {limit} or less, so that texts are cut there."
         )
 
 
@@ -239,30 +217,27 @@ def _plan(
     session: Session, rounds: Sequence[Sequence[Context]], held_out: Sequence[Context]
 ) -> str:
     """What the run will do, in a few lines, with about how many tokens its inner loops train on."""
-    settings, task = session.settings, session.task
+    settings, task, word = session.settings, session.task, session.task.context_word
     held, tuning, reward = settings.evaluation, settings.tuning, settings.reward
     longest = settings.edits.max_new_tokens
-    each = f" x {reward.replicates} inner loops" if reward.needs_inner_loop else ""
+    loops = reward.replicates * reward.needs_inner_loop
     arms = arms_lib.table(task)
     learning = [arms[name] for name in held.arms if arms[name].learns]
     lines = [
-        f"plan: {len(rounds)} rounds of {len(rounds[0]) if rounds else 0} "
-        f"{task.context_word}s x {settings.edits.samples} self-edits{each}, then {len(held_out)} "
-        f"evaluation {task.context_word}s in {len(held.arms)} arms"
+        f"plan: {len(rounds)} rounds of {len(rounds[0]) if rounds else 0} {word}s x "
+        f"{settings.edits.samples} self-edits{f' x {loops} inner loops' if loops else ''}, then "
+        f"{len(held_out)} evaluation {word}s in {len(held.arms)} arms"
     ]
     if reward.kind != "pattern" and held.form == "single" and not task.directs:
 
         def tokens(contexts: Sequence[Context], edits: int, edit_tokens: int) -> int:
-            own = sum(
-                len(session.encode(text))
-                for c in contexts
-                for text in task.context_sequences(c)
-                if isinstance(text, str)
-            )
-            return settings.inner.epochs * edits * (own + edit_tokens * len(contexts))
+            own = [s for c in contexts for s in task.context_sequences(c) if isinstance(s, str)]
+            every = sum(len(session.encode(text)) for text in own) + edit_tokens * len(contexts)
+            return settings.inner.epochs * edits * every
 
-        loops = settings.edits.samples * reward.replicates * reward.needs_inner_loop
-        total = sum(tokens(contexts, loops, longest) for contexts in rounds)
+        total = sum(
+            tokens(contexts, settings.edits.samples * loops, longest) for contexts in rounds
+        )
         for arm in learning:
             alone = arm.source == "passage"
             total += tokens(held_out, 1 if alone else held.edits, 0 if alone else longest)

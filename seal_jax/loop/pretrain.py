@@ -60,7 +60,7 @@ def pretrain(
             )
             return delta.tree
 
-        tree = run.from_first(f"{stage}: pretraining", train, session.delta_shapes(spec))
+        tree = run.hosts.first_tree(f"{stage}: pretraining", train, session.delta_shapes(spec))
         merged = delta_lib.merge(learner.params, delta_lib.Delta(tree, spec))
         return session.place(merged)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from seal_jax.loop import rewards
@@ -16,6 +16,12 @@ from seal_jax.tasks.base import Task
 from seal_jax.tasks.protocol import Context, Metric
 
 Record = dict[str, Any]
+# Of an arm's summary, what the table shows where it is not 0.
+_COUNTS = {
+    "empty_answers": "empty",
+    "ungraded_answers": "ungraded",
+    "unadapted_fallbacks": "failed",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,19 +60,26 @@ class Outcome:
     def summary(self, metrics: Sequence[Metric]) -> Record:
         """The mean of each metric, and counts of answers."""
         answers = [a for of in self.marks for one in of for a in one["answers"]]
+        means = {m.name: mean(v for of in self.values(m) for v in of) for m in metrics}
         return {
             "label": self.arm.label,
-            **{
-                metric.name: mean(v for of in self.values(metric) for v in of) for metric in metrics
-            },
+            **means,
             "contexts": len(self.marks),
             "n_questions": sum(len(of[0]["answers"]) for of in self.marks),
             "n_answers": len(answers),
-            "empty_answers": sum(bool(answer.get("empty")) for answer in answers),
-            "ungraded_answers": sum(answer.get("ungraded") is not None for answer in answers),
+            "empty_answers": _empty(answers),
+            "ungraded_answers": _ungraded(answers),
             **self.counts,
             **self.recipe,
         }
+
+
+def _empty(answers: Iterable[Record]) -> int:
+    return sum(bool(answer.get("empty")) for answer in answers)
+
+
+def _ungraded(answers: Iterable[Record]) -> int:
+    return sum(answer.get("ungraded") is not None for answer in answers)
 
 
 def value_of(answer: Mapping[str, Any], metric: str) -> float | None:
@@ -94,7 +107,6 @@ def of_trials(
     every = [record for of in by_context for record in of]
     failed = [record for record in every if not record["answers"]]
     fixed = {m.name: m.failed for m in task.metrics if m.failed is not None}
-    keep = [c for c, of in enumerate(by_context) if of[0]["answers"] or contexts[c].id in plain]
 
     def of_one(record: Record) -> Record:
         if record["answers"]:
@@ -102,23 +114,18 @@ def of_trials(
         instead = plain[record["context"]]
         return {"answers": instead["answers"], "scores": {**instead["scores"], **fixed}}
 
-    whole = [all(record["answers"] for record in of) for of in by_context]
     mismatched: list[list[list[float | None]]] = [[] for _ in contexts]
     for i, other in enumerate(derangement(contexts)) if len(contexts) > 1 else ():
-        if whole[i] and whole[other]:
+        if all(record["answers"] for record in (*by_context[i], *by_context[other])):
             mismatched[other] = [record["mismatched"] for record in by_context[i]]
-    return Outcome(
-        name,
-        arm,
-        [[of_one(record) for record in by_context[c]] for c in keep],
-        mismatched=[mismatched[c] for c in keep],
-        counts={
-            "trials": len(every),
-            "invalid_edits": sum(bool(record.get("invalid")) for record in failed),
-            "unadapted_fallbacks": len(failed),
-        },
-        recipe=recipe,
-    )
+    keep = [c for c, of in enumerate(by_context) if of[0]["answers"] or contexts[c].id in plain]
+    counts = {
+        "trials": len(every),
+        "invalid_edits": sum(bool(record.get("invalid")) for record in failed),
+        "unadapted_fallbacks": len(failed),
+    }
+    marks = [[of_one(record) for record in by_context[c]] for c in keep]
+    return Outcome(name, arm, marks, [mismatched[c] for c in keep], counts, recipe)
 
 
 def of(
@@ -141,27 +148,20 @@ def of(
     Raises:
       ValueError: two contexts have one id.
     """
-    metrics = rewards.metrics(task)
+    metrics, how = rewards.metrics(task), {"seed": seed, "draws": draws}
     pairs = [
-        {
-            "names": [second.name, first.name],
-            "metric": metric.name,
-            **intervals.paired(second.values(metric), first.values(metric), seed=seed, draws=draws),
-        }
+        {"names": [second.name, first.name], "metric": metric.name}
+        | intervals.paired(second.values(metric), first.values(metric), **how)
         for first, second in itertools.combinations(outcomes, 2)
         for metric in metrics
     ]
-    matched = {
-        one.name: _matched(one, seed=seed, draws=draws)
-        for one in outcomes
-        if len(one.mismatched) > 1
-    }
+    deltas = [one for one in outcomes if len(one.mismatched) > 1]
     return {
         "metrics": [dataclasses.asdict(metric) for metric in metrics],
         "words": {"context": task.context_word, "question": task.question_word},
         "arms": {one.name: one.summary(metrics) for one in outcomes},
         "pairs": pairs,
-        "matched_minus_mismatched": matched,
+        "matched_minus_mismatched": {one.name: _matched(one, **how) for one in deltas},
         "contexts": _per_context(outcomes, metrics, contexts),
     }
 
@@ -170,10 +170,7 @@ def planted(
     before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], *, seed: int, draws: int
 ) -> Record:
     """Mean reward of fresh held-out self-edits [C][M] before and after RL, and the difference."""
-    means = {
-        name: mean(mean(of) for of in rewards)
-        for name, rewards in (("before", before), ("after", after))
-    }
+    means = {"before": mean(map(mean, before)), "after": mean(map(mean, after))}
     return means | intervals.paired(after, before, seed=seed, draws=draws)
 
 
@@ -216,8 +213,8 @@ def _per_context(
             arms[one.name] = {
                 "questions": [answer["question"] for answer in one.marks[c][0]["answers"]],
                 **{name: of[c] for name, of in values[one.name].items()},
-                "empty": sum(bool(answer.get("empty")) for answer in answers),
-                "ungraded": sum(answer.get("ungraded") is not None for answer in answers),
+                "empty": _empty(answers),
+                "ungraded": _ungraded(answers),
             }
         found[context.id] = {"title": context.title, "group": context.group, "arms": arms}
     return found
@@ -273,21 +270,11 @@ def table(found: Record) -> str:
     arms = found["arms"]
     first = next(iter(arms), "")
     width = max((len(of["label"]) for of in arms.values()), default=0) + 2
-    counts = {
-        key: name
-        for key, name in (
-            ("empty_answers", "empty"),
-            ("ungraded_answers", "ungraded"),
-            ("unadapted_fallbacks", "failed"),
-        )
-        if any(of.get(key) for of in arms.values())
-    }
+    counts = {key: n for key, n in _COUNTS.items() if any(of.get(key) for of in arms.values())}
     heads = "".join(f"{metric.label:>{len(metric.label) + 4}}" for metric in metrics)
     heads += "".join(f"{name:>10}" for name in counts.values())
-    lines = [
-        f"{'arm':<{width}}{heads}   gain in {last.label} over "
-        f"{arms[first]['label'] if first else ''}"
-    ]
+    over = arms[first]["label"] if first else ""
+    lines = [f"{'arm':<{width}}{heads}   gain in {last.label} over {over}"]
     for name, of_arm in arms.items():
         line = f"{of_arm['label']:<{width}}"
         for metric in metrics:

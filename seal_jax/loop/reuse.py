@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from seal_jax.loop.opened_model import OpenedModel
+from seal_jax.loop.session import Session
 from seal_jax.runs import storage
 from seal_jax.runs.ledger import Ledger
 from seal_jax.settings import SettingsError
@@ -19,13 +19,13 @@ Record = dict[str, Any]
 class Known:
     """Units of work by their content: those of this run, and of finished or unfinished others."""
 
-    def __init__(self, opened: OpenedModel, ledger: Any, runs: Sequence[str]):
+    def __init__(self, session: Session, ledger: Any, runs: Sequence[str]):
         """Reads the records of the runs to reuse, and of this one.
 
         Raises:
           SettingsError: one is not the directory of a run.
         """
-        settings, devices = opened.settings, opened.devices
+        settings, devices = session.settings, session.devices
         # Also what decides the last bits of floating point, so that copies are what would be made.
         self._all_depend_on = (
             settings.seed,

@@ -3,11 +3,11 @@
 import itertools
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple, TypeVar
 
-from seal_jax.core import delta, parallel
+from seal_jax.core import parallel
 from seal_jax.loop.reuse import Known
 from seal_jax.loop.session import Session
 from seal_jax.loop.stage import Stage
@@ -22,6 +22,7 @@ from seal_jax.runtime.metrics import Compiles, Writers
 from seal_jax.runtime.progress import Progress
 
 Record = dict[str, Any]
+_Item = TypeVar("_Item")
 
 
 class Ungraded(NamedTuple):
@@ -32,7 +33,13 @@ class Ungraded(NamedTuple):
     record: Record
 
 
-class Run:
+def batches(stage: Stage, items: Sequence[_Item], size: int) -> dict[str, Sequence[_Item]]:
+    """Units of work of at most `size` items, by their keys in the ledger."""
+    firsts = range(0, len(items), size)
+    return {f"{stage}/{n}": items[first : first + size] for n, first in enumerate(firsts)}
+
+
+class Run(AbstractContextManager):
     """A session with its ledger, checkpoints and clock; what the stages share.
 
     Attributes:
@@ -61,7 +68,8 @@ class Run:
         self._path = checkpoints_path
         self._checkpoints: dict[str, Checkpoints] = {}
         self.steps = StepCheckpoints(checkpoints_path.parent / "steps", self.say)
-        self._kept: tuple[tuple, Any] | None = None
+        self._kept_for: tuple = ()
+        self._kept: Any = None
         self.known = Known(session, ledger, reuse)
         self.ungraded: dict[str, Ungraded] = {}
 
@@ -84,24 +92,16 @@ class Run:
 
         Objects are compared by identity and held on to, so that no later one can pass for them.
         """
-        kept = self._kept
-        if kept and len(kept[0]) == len(key) and all(map(operator.is_, kept[0], key)):
-            return kept[1]
-        kept = self._kept = None  # freed before the next one is made
-        self._kept = (key, make())
-        return self._kept[1]
+        if not (len(self._kept_for) == len(key) and all(map(operator.is_, self._kept_for, key))):
+            self._kept_for, self._kept = (), None  # freed before the next one is made
+            self._kept, self._kept_for = make(), key
+        return self._kept
 
-    def close(self) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Finishes what is being written."""
         for opened in self._checkpoints.values():
             opened.close()
         self.steps.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def once(
         self,
@@ -125,27 +125,33 @@ class Run:
         if found is not None:
             return found
         interruption.check()
-        made = work() if together or self.hosts.rank == 0 else None
-        if made is not None and self.hosts.rank == 0:
-            self.record(kind, key, made, stage)
+        if together or self.hosts.rank == 0:
+            made = work()
+            if self.hosts.rank == 0:
+                self.record(kind, key, made, stage)
         return self._recorded(kind, key)
 
     def missing(
         self,
         kind: str,
-        units: Mapping[str, Sized],
-        progress: Progress | None = None,
+        units: Mapping[str, Any],
+        stage: Stage,
+        content: Callable[[Any], Any],
+        progress: Progress,
         show: Callable[[], dict[str, float]] = dict,
     ) -> Iterator[str]:
         """The keys of units of work of one kind that this host has to do, in order.
 
         Units that are not in the ledger are divided over the hosts: as many as there are hosts are
-        done at a time, one by each, and recorded in order before the next ones. When the iteration
-        ends, all are recorded (`records`).
+        done at a time, one by each, and recorded in order before the next ones. One whose content
+        is known, of this run or of those to reuse, is recorded without being done. When the
+        iteration ends, all are recorded (`records`).
 
         Args:
           units: what each consists of, by key; its size is told to `progress`, beside what `show`
             gives.
+          stage: that they are part of.
+          content: what the outcome of a unit follows from; see `record`.
 
         Raises:
           Interrupted: some are not done, and a signal asked for the end of the run.
@@ -156,10 +162,14 @@ class Run:
                 interruption.check()
                 left = (other for other in keys[first:] if self.ledger.find(kind, other) is None)
                 share = list(itertools.islice(left, self.hosts.count))
-                yield from share[self.hosts.rank : self.hosts.rank + 1]
+                for mine in share[self.hosts.rank : self.hosts.rank + 1]:
+                    found = self.known.find(kind, content(units[mine]))
+                    if found is None:
+                        yield mine
+                    else:
+                        self.ledger.append(kind, mine, {**found, "stage": stage.record()})
                 self._recorded(kind, key)
-            if progress:
-                progress.update(len(units[key]), **show())
+            progress.update(len(units[key]), **show())
 
     def records(self, kind: str, keys: Iterable[str]) -> list[Record]:
         """The records of units that are done."""
@@ -184,24 +194,16 @@ class Run:
             self.known.add(kind, digest, record)
         self.ledger.append(kind, key, record)
 
-    def copied(self, kind: str, key: str, content: Any, stage: Stage) -> bool:
-        """Records what another unit of the same content gave, of this run or of those to reuse."""
-        found = self.known.find(kind, content)
-        if found is not None:
-            self.ledger.append(kind, key, {**found, "stage": stage.record()})
-        return found is not None
-
-    def _recorded(self, kind: str, key: str) -> Record:
-        """The record of a unit of work that one of the hosts has done now."""
+    def gathered(self, kind: str, key: str) -> Record | None:
+        """The record of a unit of work that one of the hosts may have done now."""
         self.hosts.beat()
         self.ledger.sync()
-        found = self.ledger.find(kind, key)
+        return self.ledger.find(kind, key)
+
+    def _recorded(self, kind: str, key: str) -> Record:
+        found = self.gathered(kind, key)
         assert found is not None, "every host takes the same units in the same order"
         return found
-
-    def from_first(self, name: str, make: Callable[[], delta.Tree], like: delta.Tree) -> delta.Tree:
-        """A tree that host 0 makes, on every host; see `Hosts.first_tree`."""
-        return self.hosts.first_tree(name, make, like)
 
     def forget_steps(self) -> None:
         """Deletes the state of the last training, once its result is recorded."""
@@ -241,13 +243,13 @@ class Run:
     @property
     def incomplete(self) -> str:
         """What could not be marked for want of a judge; "" for nothing."""
+        if not self.ungraded:
+            return ""
         count = sum(of.exams for of in self.ungraded.values())
         where = ", ".join(dict.fromkeys(of.stage for of in self.ungraded.values()))
         return (
             f"{count} exams could not be graded for want of a judge ({where}): mend what the judge "
             "needs, and the same command asks it again."
-            if count
-            else ""
         )
 
     def say(self, line: str) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from seal_jax.core import batching, sampling
 from seal_jax.core.constrained import Automaton
 from seal_jax.core.randomness import keys_for
 from seal_jax.loop import memory
-from seal_jax.loop.opened_model import OpenedModel
+from seal_jax.loop import run as run_lib
 from seal_jax.loop.policies import Policy
 from seal_jax.loop.run import Run
 from seal_jax.loop.session import Session
@@ -20,8 +20,6 @@ from seal_jax.runs import run_dir, storage
 from seal_jax.runs.ledger import Ledger
 from seal_jax.settings import Model, SettingsError
 from seal_jax.tasks.protocol import Context
-
-Record = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,16 +35,9 @@ class Edit:
 
     context: str
     index: int
-    tokens: tuple[int, ...]
+    tokens: list[int]
     text: str
     stopped: bool
-
-    def record(self) -> Record:
-        return {**dataclasses.asdict(self), "tokens": list(self.tokens)}
-
-    @classmethod
-    def from_record(cls, record: Record) -> "Edit":
-        return cls(**{**record, "tokens": tuple(record["tokens"])})
 
 
 class Prompt(NamedTuple):
@@ -78,44 +69,39 @@ def sample(
       draw: stages with the same one sample with the same keys.
       automaton: what the texts are held to, or None.
     """
-    settings = run.session.settings.edits
-    size, draw = settings.contexts_per_batch, draw or stage.name
-    batches = {
-        f"{stage}/{number}": prompts[first : first + size]
-        for number, first in enumerate(range(0, len(prompts), size))
-    }
+    session, settings, draw = run.session, run.session.settings.edits, draw or stage.name
+    batches = run_lib.batches(stage, prompts, settings.contexts_per_batch)
+
+    def content(batch: Sequence[Prompt]) -> tuple:
+        return (policy.digest, settings, automaton is not None, draw, samples, batch)
+
     with run.stage(f"{stage}: sample", len(prompts), "prompt") as progress:
-        for key in run.missing("edits", batches, progress):
+        for key in run.missing("edits", batches, stage, content, progress):
             batch = batches[key]
-            content = (policy.digest, settings, automaton is not None, draw, samples, batch)
-            if not run.copied("edits", key, content, stage):
-                if settings.from_run:
-                    found = _stored_edits(run, batch, stage, samples)
-                while not settings.from_run:
-                    with memory.room(run, memory.CONTEXTS, stage=f"{stage}: sample") as at_once:
-                        found = []
-                        for first in range(0, len(batch), at_once):
-                            found += _sample(
-                                run.session,
-                                policy.params,
-                                batch[first : first + at_once],
-                                at_once=at_once,
-                                draw=draw,
-                                samples=samples,
-                                automaton=automaton,
-                            )
-                        break
-                run.record(
-                    "edits", key, {"edits": [edit.record() for edit in found]}, stage, content
-                )
+            if settings.from_run:
+                found = _stored_edits(run, batch, stage, samples)
+            while not settings.from_run:
+                with memory.room(run, memory.CONTEXTS, stage=f"{stage}: sample") as at_once:
+                    found = _sample(
+                        session,
+                        policy.params,
+                        batch,
+                        at_once=at_once,
+                        draw=draw,
+                        samples=samples,
+                        automaton=automaton,
+                    )
+                    break
+            record = {"edits": [dataclasses.asdict(edit) for edit in found]}
+            run.record("edits", key, record, stage, content(batch))
     records = run.records("edits", batches)
-    edits = [Edit.from_record(edit) for record in records for edit in record["edits"]]
+    edits = [Edit(**edit) for record in records for edit in record["edits"]]
     _report(run, stage, edits)
     return [edits[i : i + samples] for i in range(0, len(edits), samples)]
 
 
 def _sample(
-    opened: OpenedModel,
+    session: Session,
     params,
     prompts: Sequence[Prompt],
     *,
@@ -124,33 +110,34 @@ def _sample(
     samples: int,
     automaton: Automaton | None,
 ) -> list[Edit]:
-    """M texts of each of at most `at_once` prompts, in order."""
-    settings, seed = opened.settings.edits, opened.settings.seed
-    prompts_PxT, lengths_P = batching.right_align(
-        [prompt.tokens for prompt in prompts],
-        rows=at_once,
-        buckets=settings.prompt_buckets,
-        what="edits.prompt_buckets",
-    )
-    rows = [(prompt.id, m) for prompt in prompts for m in range(samples)]
-    padded = rows + [("", 0)] * (at_once * samples - len(rows))
-    keys_B = keys_for(seed, [("edit", draw, *row) for row in padded])
-    out = sampling.generate_jit(
-        (opened.model, settings.sample_settings(opened.stop_ids)),
-        params,
-        *opened.devices.shard((prompts_PxT, lengths_P)),
-        opened.devices.shard(keys_B),
-        samples_per_prompt=samples,
-        automaton=automaton,
-    )
-    tokens_BxN, lengths_B, stopped_B = jax.device_get(
-        (out.tokens_BxN, out.lengths_B, out.stopped_B)
-    )
-    edits = []
-    for row, (context, m) in enumerate(rows):
-        tokens = tuple(int(token) for token in tokens_BxN[row, : lengths_B[row]])
-        text, stopped = opened.decode(tokens), bool(stopped_B[row])
-        edits.append(Edit(context=context, index=m, tokens=tokens, text=text, stopped=stopped))
+    """M texts of each prompt, in order; `at_once` prompts go through the program together."""
+    settings, edits = session.settings.edits, []
+    for first in range(0, len(prompts), at_once):
+        part = prompts[first : first + at_once]
+        prompts_PxT, lengths_P = batching.right_align(
+            [prompt.tokens for prompt in part],
+            rows=at_once,
+            buckets=settings.prompt_buckets,
+            what="edits.prompt_buckets",
+        )
+        rows = [(prompt.id, m) for prompt in part for m in range(samples)]
+        padded = rows + [("", 0)] * (at_once * samples - len(rows))
+        keys_B = keys_for(session.settings.seed, [("edit", draw, *row) for row in padded])
+        out = sampling.generate_jit(
+            (session.model, settings.sample_settings(session.stop_ids)),
+            params,
+            *session.devices.shard((prompts_PxT, lengths_P)),
+            session.devices.shard(keys_B),
+            samples_per_prompt=samples,
+            automaton=automaton,
+        )
+        found = jax.device_get((out.tokens_BxN, out.lengths_B, out.stopped_B))
+        for (context, m), tokens_N, length, stopped in zip(rows, *found, strict=False):
+            tokens = tokens_N[:length].tolist()
+            text = session.decode(tokens)
+            edits.append(
+                Edit(context=context, index=m, tokens=tokens, text=text, stopped=bool(stopped))
+            )
     return edits
 
 
@@ -158,22 +145,17 @@ def self_edits(
     session: Session, contexts: Sequence[Context], *, draw: str, samples: int
 ) -> list[list[str]]:
     """Self-edits of the base model without a run, [C][M]."""
-    size = session.settings.edits.contexts_per_batch
-    found: list[list[str]] = []
-    for first in range(0, len(contexts), size):
-        batch = edit_prompts(session, contexts[first : first + size])
-        edits = _sample(
-            session,
-            session.base,
-            batch,
-            at_once=size,
-            draw=draw,
-            samples=samples,
-            automaton=session.automaton,
-        )
-        texts = [edit.text for edit in edits]
-        found += [texts[i : i + samples] for i in range(0, len(texts), samples)]
-    return found
+    edits = _sample(
+        session,
+        session.base,
+        edit_prompts(session, contexts),
+        at_once=session.settings.edits.contexts_per_batch,
+        draw=draw,
+        samples=samples,
+        automaton=session.automaton,
+    )
+    texts = [edit.text for edit in edits]
+    return [texts[i : i + samples] for i in range(0, len(texts), samples)]
 
 
 def _report(run: Run, stage: Stage, edits: Sequence[Edit]) -> None:
@@ -222,4 +204,4 @@ def _stored_edits(run: Run, batch: Sequence[Prompt], stage: Stage, samples: int)
             f"{stage.name!r} ({len(missing)} of {len(wanted)} are missing): the contexts, "
             "edits.samples and evaluation.edits must be those of that run."
         )
-    return [Edit.from_record(known[key]) for key in wanted]
+    return [Edit(**known[key]) for key in wanted]

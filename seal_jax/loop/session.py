@@ -7,15 +7,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from seal_jax.core import constrained
-from seal_jax.core.batching import bucket_index
+from seal_jax.core import batching, constrained, delta, parallel
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.judges import graders
-from seal_jax.loop.opened_model import OpenedModel, open_model
+from seal_jax.loop import opened_model
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks import registry
 from seal_jax.tasks.base import Task
-from seal_jax.tasks.protocol import Chat, Context, Exam, Grader, Lesson, View
-from seal_jax.weights import chat, tokenizer
+from seal_jax.tasks.protocol import Chat, Context, Exam, Grader, Lesson, Refusal, View
+from seal_jax.weights import chat, exported, tokenizer
 
 Tokens = tuple[int, ...]
 
@@ -77,18 +77,35 @@ class Bounds(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Session(OpenedModel):
+class Session:
     """A loaded model and the task that it is taught.
 
     Attributes:
+      settings: of the run.
       task: what is taught and asked.
+      model: the model's architecture.
+      tokenizer: its tokenizer.
+      source: one line on where the weights are from.
+      devices: what it runs on.
+      base: its parameters, placed on the devices.
+      stop_ids: tokens that end a text.
+      merged, adapter: what of the base is not the original model; see `load.LoadedModel`.
       grader: of the answers.
       rubric: scores self-edits, where the reward is "rubric".
       automaton: what self-edits are held to while they are sampled, or None.
     """
 
+    settings: Settings
     task: Task
-    grader: Grader
+    model: ModelConfig
+    tokenizer: Any
+    source: str
+    devices: parallel.DeviceMesh
+    base: dict[str, Any]
+    stop_ids: tuple[int, ...]
+    merged: tuple[str, ...] = ()
+    adapter: exported.Addition | None = None
+    grader: Grader = dataclasses.field(default_factory=graders.LocalGrader)
     rubric: Any = None
     automaton: constrained.Automaton | None = None
     _exams: dict[tuple[Context, View], EncodedExam] = dataclasses.field(
@@ -105,6 +122,23 @@ class Session(OpenedModel):
             epochs = max(self.settings.max_epochs, epochs)
         return Bounds(own.sequences or inner.max_sequences, epochs, own.steps or 0)
 
+    def place(self, tree):
+        """Parameters, deltas or the state of an M-step on the devices; see `DeviceMesh.place`."""
+        return self.devices.place(self.model, tree)
+
+    def delta_shapes(self, spec: delta.DeltaSpec) -> delta.Tree:
+        """The tree of a delta of the model, with the shape and the sharding of each leaf."""
+        tree = delta.shapes(self.base, spec)
+        return parallel.shapes(tree, self.devices.shardings(self.model, tree))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a training sequence."""
+        return list(self.tokenizer(text)["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of sampled tokens, without special tokens and outer white space."""
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
+
     def prompt(self, turn: str, style: str) -> list[int]:
         """Token ids that ask for a text, as a chat's turn or as a text to continue."""
         return tokenizer.chat_prompt(self.tokenizer, turn, style)  # type: ignore[arg-type]
@@ -120,34 +154,44 @@ class Session(OpenedModel):
         if key not in self._exams:
             exam, style = self.task.exam(context, view), self.settings.answers.prompt_style
             space = "" if style == "chat" else " "
-            asked = {one.prompt for one in exam.asked} | {one.prompt for one in exam.scored}
-            prompts = {text: tuple(self.prompt(text, style)) for text in asked}
-            scored = tuple(
-                (
-                    prompts[one.prompt],
-                    tuple(self.tokenizer(space + one.gold, add_special_tokens=False)["input_ids"]),
-                )
+            turns = {one.prompt for one in exam.asked} | {one.prompt for one in exam.scored}
+            prompts = {turn: tuple(self.prompt(turn, style)) for turn in turns}
+            golds = [
+                tuple(self.tokenizer(space + one.gold, add_special_tokens=False)["input_ids"])
                 for one in exam.scored
+            ]
+            self._exams[key] = EncodedExam(
+                exam,
+                tuple(prompts[one.prompt] for one in exam.asked),
+                tuple(
+                    (prompts[one.prompt], gold)
+                    for one, gold in zip(exam.scored, golds, strict=True)
+                ),
             )
-            own = tuple(prompts[one.prompt] for one in exam.asked)
-            self._exams[key] = EncodedExam(exam, own, scored)
         return self._exams[key]
 
     def lesson(
-        self, lesson: Lesson, *, learning_rate: float = 0.0, epochs: int = 0, room: int = 0
-    ) -> EncodedLesson:
-        """A lesson as tokens. Texts are cut at the largest bucket; chats beyond it are left out.
+        self, lesson: Lesson | Refusal, *, learning_rate: float = 0.0, epochs: int = 0
+    ) -> EncodedLesson | Refusal:
+        """A lesson as tokens, or why it cannot be followed.
+
+        Texts are cut at the largest bucket, chats beyond it are left out; of too many sequences the
+        first and the last are kept.
 
         Args:
           learning_rate, epochs: where it has no directives; 0 is as `inner` says.
-          room: sequences that are kept, the first and the last; 0 is as `bounds` says.
         """
-        inner, said = self.settings.inner, lesson.directives
-        limit, most = inner.buckets[-1], room or self.bounds.sequences
-        found = self._encoded(lesson.sequences)
-        usable = [(tokens, mask) for tokens, mask, whole in found if len(tokens) >= 2 and whole]
-        kept = usable if len(usable) <= most else usable[: most - 1] + usable[-1:]
-        return EncodedLesson(
+        if isinstance(lesson, Refusal):
+            return lesson
+        inner, said, bounds = self.settings.inner, lesson.directives, self.bounds
+        limit, found = inner.buckets[-1], self._encoded(lesson.sequences)
+        kept = [(tokens, mask) for tokens, mask, whole in found if len(tokens) >= 2 and whole]
+        if len(kept) > bounds.sequences:
+            kept = kept[: bounds.sequences - 1] + kept[-1:]
+        if not kept:
+            reason = "no training sequence fits the largest of inner.buckets"
+            return Refusal(reason, invalid=False)
+        encoded = EncodedLesson(
             sequences=tuple(tokens[:limit] for tokens, _ in kept),
             loss_masks=tuple(mask for _, mask in kept),
             learning_rate=said.learning_rate or learning_rate or inner.learning_rate,
@@ -155,6 +199,18 @@ class Session(OpenedModel):
             head=lesson.head,
             dropped_sequences=len(found) - len(kept),
             dropped_tokens=sum(max(0, len(tokens) - limit) for tokens, _ in kept),
+        )
+        if (taken := self.steps(encoded)) > bounds.steps > 0:
+            reason = f"it takes {taken} steps, more than the {bounds.steps} that are allowed"
+            return Refusal(reason, invalid=False)
+        return encoded
+
+    def steps(self, lesson: EncodedLesson) -> int:
+        """Optimizer steps that a lesson takes."""
+        return batching.steps_of(
+            len(lesson.sequences),
+            epochs=lesson.epochs,
+            batch_size=self.settings.inner.batch_size,
         )
 
     def _encoded(self, sequences: tuple) -> list:
@@ -183,7 +239,7 @@ class Session(OpenedModel):
         exams = [self.exam(context, view) for context in contexts]
         scored = (len(prompt) for exam in exams for prompt, _ in exam.scored)
         widest = max(scored, default=buckets[-1])
-        return buckets[bucket_index(widest, buckets)]
+        return buckets[batching.bucket_index(widest, buckets)]
 
     def unfit(
         self, context: Context, views: Sequence[View] = ("adapted",), *, edits: bool = True
@@ -195,39 +251,41 @@ class Session(OpenedModel):
           edits: whether a self-edit is going to be written about it.
         """
         own, answers = self.settings.edits, self.settings.answers
-        sft, positions = self.settings.restem.sft, self.model.max_positions
+        positions = self.model.max_positions
         if edits and self.task.writes:
             length = len(self.edit_prompt(context))
-            whole = length + own.max_new_tokens
-            if length > own.prompt_buckets[-1]:
+            bucket, row = own.prompt_buckets[-1], self.settings.restem.sft.buckets[-1]
+            if length > bucket:
                 return (
                     "its prompt takes more tokens than the largest of edits.prompt_buckets "
-                    f"({own.prompt_buckets[-1]})"
+                    f"({bucket})"
                 )
-            for limit, of in (
-                (sft.buckets[-1], f"the largest of restem.sft.buckets ({sft.buckets[-1]})"),
+            for room, of in (
+                (row, f"the largest of restem.sft.buckets ({row})"),
                 (positions, f"the model has positions ({positions})"),
             ):
-                if whole > limit:
-                    than = "more tokens than"
+                if length + own.max_new_tokens > room:
                     return (
-                        f"its prompt and a self-edit of edits.max_new_tokens may take {than} {of}"
+                        "its prompt and a self-edit of edits.max_new_tokens may take more tokens "
+                        f"than {of}"
                     )
-        room = max(answers.max_new_tokens, answers.max_gold_tokens)
-        for view in views:
-            exam = self.exam(context, view)
+        bucket, answer = (
+            answers.prompt_buckets[-1],
+            max(answers.max_new_tokens, answers.max_gold_tokens),
+        )
+        for exam in (self.exam(context, view) for view in views):
             for one, (prompt, _) in zip(exam.exam.scored, exam.scored, strict=True):
-                if len(prompt) > answers.prompt_buckets[-1]:
+                asking = f"{self.task.question_word} {one.question!r}"
+                if len(prompt) > bucket:
                     return (
-                        f"{self.task.question_word} {one.question!r} takes {len(prompt)} tokens, "
-                        f"more than the largest of answers.prompt_buckets "
-                        f"({answers.prompt_buckets[-1]}): add a larger bucket"
+                        f"{asking} takes {len(prompt)} tokens, more than the largest of "
+                        f"answers.prompt_buckets ({bucket}): add a larger bucket"
                     )
-                if len(prompt) + room > positions:
+                if len(prompt) + answer > positions:
                     return (
-                        f"{self.task.question_word} {one.question!r} and its answer take up to "
-                        f"{len(prompt) + room} tokens, but the model has {positions} positions: "
-                        "lower answers.max_new_tokens or answers.max_gold_tokens"
+                        f"{asking} and its answer take up to {len(prompt) + answer} tokens, but "
+                        f"the model has {positions} positions: lower answers.max_new_tokens or "
+                        "answers.max_gold_tokens"
                     )
         return ""
 
@@ -241,32 +299,49 @@ def open_session(settings: Settings) -> Session:
     settings.reward.function()  # what the settings name must be there before the work
     settings.restem.selection_rule()
     task = registry.open_task(settings)
-    opened = open_model(settings)
-    return Session(
-        **opened.fields(),
+    devices = opened_model.open_devices(settings)
+    opened_model.check_memory(settings, devices)
+    loaded = opened_model.load_base(settings, devices.param_sharding)
+    chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
+    if chats and not loaded.tokenizer.chat_template:
+        raise SettingsError(
+            f"the tokenizer of {settings.model.path} has no chat template: set edits.prompt_style "
+            "and answers.prompt_style to 'plain'."
+        )
+    for recipe in (settings.inner.lora, settings.restem.sft, settings.corpus):
+        delta.target_paths(loaded.params, recipe.spec())
+    session = Session(
+        settings=settings,
         task=task,
-        grader=graders.make_grader(settings, opened),
-        rubric=graders.make_rubric(settings, opened),
-        automaton=_automaton(opened, task),
+        model=loaded.config,
+        tokenizer=loaded.tokenizer,
+        source=loaded.source,
+        devices=devices,
+        base=devices.place(loaded.config, loaded.params),
+        stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
+        merged=loaded.merged,
+        adapter=loaded.adapter,
+    )
+    return dataclasses.replace(
+        session,
+        grader=graders.make_grader(settings, session),
+        rubric=graders.make_rubric(settings, session),
+        automaton=_automaton(session),
     )
 
 
-def _automaton(opened: OpenedModel, task: Task) -> constrained.Automaton | None:
+def _automaton(session: Session) -> constrained.Automaton | None:
     """What self-edits are held to, placed on the devices; None where they are sampled freely.
 
     Raises:
       ConstraintError: edits.max_new_tokens would cut them off.
     """
-    grammar = task.grammar
+    grammar = session.task.grammar
     if grammar is None:
         return None
     if grammar.scope == "head" and not grammar.regex.endswith(r"\n"):
         raise SettingsError(f"the grammar of a head must end with a line's end: {grammar.regex!r}.")
-    automaton = constrained.from_regex(
-        grammar.regex,
-        tokenizer.token_bytes(opened.tokenizer),
-        opened.stop_ids,
-        scope=grammar.scope,
-    )
-    constrained.check_limit(automaton, opened.settings.edits.max_new_tokens)
-    return opened.devices.replicate(automaton)
+    words = tokenizer.token_bytes(session.tokenizer)
+    automaton = constrained.from_regex(grammar.regex, words, session.stop_ids, scope=grammar.scope)
+    constrained.check_limit(automaton, session.settings.edits.max_new_tokens)
+    return session.devices.replicate(automaton)

@@ -7,6 +7,8 @@ Kind = Literal[
     "round", "edits", "arm", "unadapted", "written", "tuning", "best_fixed", "curate", "continual"
 ]
 
+Line = Literal["", "random", "longest"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -26,7 +28,7 @@ class Stage:
     kind: Kind
     split: str = ""
     round: int = 0
-    line: str = ""
+    line: Line = ""
     what: str = ""
 
     @property

@@ -376,7 +376,8 @@ def _lesson(opened, puzzle, draw=0, **changes):
 
 def _candidate(opened, puzzle, **changes):
     lesson = _lesson(opened, puzzle, **changes)
-    return attempt.candidate(opened, puzzle, lesson, index=0, replicate=0)
+    [found] = attempt.candidates(opened, [puzzle], [[lesson]])
+    return found
 
 
 def test_recipes_trained_together_are_trained_as_alone(opened):

@@ -13,7 +13,7 @@ from seal_jax.core import parallel
 from seal_jax.core.delta import DeltaSpec
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.loop import train
-from seal_jax.loop.opened_model import OpenedModel
+from seal_jax.loop.session import Session
 from seal_jax.runs import checkpoints, ledger
 from seal_jax.settings import Settings, SettingsError
 
@@ -102,8 +102,9 @@ def test_a_checkpoint_is_restored_into_the_sharding_of_the_run(tmp_path, random_
 
     def opened(model):
         devices = parallel.all_devices(model)
-        return OpenedModel(
+        return Session(
             settings=Settings(),
+            task=None,
             model=config,
             tokenizer=None,
             source="",

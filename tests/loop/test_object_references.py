@@ -187,7 +187,7 @@ def test_the_projects_own_tasks_are_tasks():
 
 def test_what_is_missing_is_said_before_the_model_is_loaded(module, monkeypatch):
     opened_models = []
-    monkeypatch.setattr(session, "open_model", opened_models.append)
+    monkeypatch.setattr(session.opened_model, "load_base", opened_models.append)
     for key in ("reward.kind", "restem.rule"):
         with pytest.raises(SettingsError, match=f"{key}=math:pi"):
             session.open_session(of(key, "math:pi"))

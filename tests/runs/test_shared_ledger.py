@@ -2,11 +2,13 @@
 
 import json
 import threading
+import types
 
 import pytest
 
 from seal_jax.loop.run import Run
 from seal_jax.loop.session import open_session
+from seal_jax.loop.stage import Stage
 from seal_jax.runs import ledger
 from seal_jax.runs.ledger import LedgerError, SharedLedger
 from seal_jax.runtime import hosts
@@ -121,7 +123,8 @@ def test_units_of_work_are_divided_and_recorded_in_their_order(tiny_settings, tm
         with SharedLedger(here, tmp_path if here.rank == 0 else None) as records:
             run = Run(opened, records, tmp_path, True, hosts=here)
             units = {f"round 1/{n}": [n] for n in range(7)}
-            for key in run.missing("batch", units):
+            stage, progress = Stage(kind="curate"), types.SimpleNamespace(update=lambda done: None)
+            for key in run.missing("batch", units, stage, lambda unit: unit, progress):
                 done += units[key]
                 run.record("batch", key, {"by": here.rank}, None)
             found = run.records("batch", units)

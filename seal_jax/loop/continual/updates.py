@@ -285,9 +285,8 @@ def write_edits(group: Group, total_K: Delta, step: int) -> Record:
 
 def lesson(group: Group, k: int, step: int, text: str) -> EncodedLesson | Refusal:
     """What a self-edit about a sequence's passage at a step teaches, or why it teaches nothing."""
-    session, context = group.run.session, group.sequences[k][step]
-    read = session.task.read(context, text, 0)
-    return attempt.candidate(session, context, read, index=k, replicate=0).lesson
+    session = group.run.session
+    return session.lesson(session.task.read(group.sequences[k][step], text, 0))
 
 
 def joined(session: Session, lessons: Sequence[EncodedLesson | Refusal]) -> EncodedLesson:

@@ -12,7 +12,7 @@ import pytest
 
 from seal_jax.core import parallel, restem
 from seal_jax.loop import m_step as m_step_lib
-from seal_jax.loop import opened_model, train
+from seal_jax.loop import session, train
 from seal_jax.loop.stage import Stage
 from seal_jax.runs.step_checkpoints import StepCheckpoints
 from seal_jax.runtime import interruption
@@ -22,7 +22,7 @@ _TOTAL = 9  # three epochs of three rows
 
 @pytest.fixture(scope="module")
 def opened(settings):
-    return opened_model.open_model(settings)
+    return session.open_session(settings)
 
 
 @pytest.fixture(scope="module")
