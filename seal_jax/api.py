@@ -18,6 +18,7 @@ from seal_jax.loop import session as session_lib
 from seal_jax.loop.session import EncodedLesson, Session
 from seal_jax.settings import Settings, SettingsError, config_dict, config_files
 from seal_jax.tasks.protocol import Context, Question, Refusal
+from seal_jax.tasks.texts import is_blank
 from seal_jax.weights.exported import Addition
 
 
@@ -67,7 +68,7 @@ def passage(
       SettingsError: the title, the text or a question is empty.
     """
     asked = [(q, "") if isinstance(q, str) else q for q in questions]
-    if not (title.strip() and text.strip() and all(q.strip() for q, _ in asked)):
+    if any(map(is_blank, (title, text, *(question for question, _ in asked)))):
         raise SettingsError("a passage needs a title and a text, and no question may be empty.")
     name = id or title
     return Context(

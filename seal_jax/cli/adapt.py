@@ -5,6 +5,7 @@ import dataclasses
 from seal_jax import api
 from seal_jax.loop import export
 from seal_jax.settings import Settings, SettingsError, config_dict
+from seal_jax.tasks.texts import is_blank
 from seal_jax.weights.exported import Addition
 
 
@@ -51,11 +52,11 @@ def adapt(
       SettingsError: the passage, the title or a question is empty.
       ExportError: the adapter cannot go where it is to go.
     """
-    if not passage.strip():
+    if is_blank(passage):
         raise SettingsError("the passage is empty: give a file with some text.")
-    if not title.strip():
+    if is_blank(title):
         raise SettingsError("the title is empty: give --title='what the passage is about'.")
-    if not questions or not all(question.strip() for question in questions):
+    if not questions or any(map(is_blank, questions)):
         raise SettingsError("give at least one --question that is not empty.")
     one = {"inner.candidates": 1, "edits.samples": 1, "edits.contexts_per_batch": 1}
     together = {"answers.questions_at_once": len(questions)}

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, cast
 
 from seal_jax.cli.base import Command, Configured, UsageError
 from seal_jax.core import restem
-from seal_jax.runs import json_file
+from seal_jax.runs import json_file, text_file
 from seal_jax.settings.checks import AT_LEAST_0, Count, Limit
 
 command = dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ class Adapt(_Adapter, Configured):
         from seal_jax.cli import adapt
         from seal_jax.loop import export
 
-        passage = pathlib.Path(self.passage).read_text(encoding="utf-8")
+        passage = text_file.read(self.passage, error=UsageError)
         target = None
         if self.out:
             target = export.AdapterTarget(**self.given("out", "onto", "base", "overwrite"))
@@ -273,7 +273,8 @@ class Plan(_Json, Configured):
         if getattr(self.module, "COMMAND", "") == "continual":
             raise UsageError(
                 "plan knows rounds of ReST-EM, and this config is one of `continual`, which "
-                "samples, trains and merges a passage at a time: that is not planned."
+                "samples, trains and merges a passage at a time: its memory and time are not "
+                "planned."
             )
         opened_model.enable_compilation_cache()
         lengths = self.given(*vars(workload.Workload()).keys() & vars(self))

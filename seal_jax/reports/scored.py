@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from seal_jax.runs import json_file
 from seal_jax.tasks.texts import is_blank
 
 Kinds = tuple[type, ...]
@@ -80,7 +81,7 @@ def load(path: str | os.PathLike[str]) -> list[Entry]:
       ScoredError: the file cannot be read, is not in the form, or holds no entry.
     """
     file = pathlib.Path(path)
-    document = _read(file)
+    document = json_file.read(file, error=ScoredError, expected="one list of entries")
     if not isinstance(document, list):
         raise ScoredError(f"{file}: expected a list of entries, found {_names((type(document),))}.")
     if not document:
@@ -115,22 +116,6 @@ def problems(entries: Iterable[Entry]) -> list[str]:
                 reason = f"self-edit without a reward: {completion.problem}"
                 places[reason].append(f"{entry.name}, completions[{m}]")
     return [f"{len(where)} x {reason} (first: {where[0]})" for reason, where in places.items()]
-
-
-def _read(file: pathlib.Path) -> Any:
-    try:
-        return json.loads(file.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ScoredError(f"{file}: cannot read the file ({error.strerror}).") from None
-    except UnicodeDecodeError as error:
-        raise ScoredError(f"{file}: not UTF-8 text ({error.reason}); save it as UTF-8.") from None
-    except json.JSONDecodeError as error:
-        raise ScoredError(
-            f"{file}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}; expected "
-            "one list of entries."
-        ) from None
-    except RecursionError:
-        raise ScoredError(f"{file}: nested too deeply to be a list of entries.") from None
 
 
 def _entry(value: Any, where: str) -> Entry:

@@ -212,14 +212,14 @@ def _is_deep(value: Any) -> bool:
     """Whether a parsed value has more levels than are allowed; no recursion."""
     level = [value]
     for _ in range(_MOST_LEVELS + 1):
+        level = [outer for outer in level if isinstance(outer, dict | list)]
+        if not level:
+            return False
         level = [
             item
             for outer in level
-            if isinstance(outer, dict | list)
             for item in (outer.values() if isinstance(outer, dict) else outer)
         ]
-        if not level:
-            return False
     return True
 
 

@@ -23,6 +23,7 @@ _MARKS = {  # UTF-32's marks begin with UTF-16's
 _OTHERS = {
     b"%PDF-": "a PDF: save its text as a .txt file",
     b"PK\x03\x04": "a zip archive (or an office document): unpack it, or save its text",
+    b"PAR1": "a Parquet file: export it as JSON, such as with to_json of datasets or pandas",
     b"\x1f\x8b": "compressed with gzip: unpack it",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself: run git lfs pull",
 }
@@ -80,9 +81,9 @@ def read_bytes(
 
 
 def located(path: str | os.PathLike[str] | Traversable) -> storage.Location | Traversable:
-    """The path as an object, "~" written out."""
+    """The path as an object."""
     if isinstance(path, str | os.PathLike):
-        return storage.locate(os.path.expanduser(path))
+        return storage.locate(path)
     return path
 
 

@@ -62,7 +62,7 @@ class Settings(Checked):
     continual: Continual = Continual()
     metrics: Metrics = Metrics()
 
-    def check(self):
+    def validate(self):
         require(0 <= self.seed < 2**32, "seed must be in [0, 2**32).")
         require(
             self.restem.rule != "top_k" or self.restem.top_k <= self.edits.samples,

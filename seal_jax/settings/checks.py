@@ -65,9 +65,9 @@ class Checked:
             value = getattr(self, name)
             if value is not None and not rule.holds(value):
                 raise ValueError(f"{name} {rule.words}, not {value!r}.")
-        self.check()
+        self.validate()
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Refuses what the types of single fields do not tell; by default nothing."""
 
 

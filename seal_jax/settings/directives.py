@@ -10,7 +10,7 @@ from seal_jax.tasks.directives import Limits
 class DirectiveLimits(Checked, Limits):
     """What a self-edit may ask for, as settings."""
 
-    def check(self):
+    def validate(self):
         self.limits()
 
     def limits(self) -> Limits:

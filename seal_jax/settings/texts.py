@@ -11,7 +11,7 @@ from seal_jax.tasks import splits
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data(Checked):
-    """Contexts and their questions, in the SQuAD v1.1 JSON format.
+    """Contexts and their questions, in JSON files of SQuAD's form and others (docs/data.md).
 
     Attributes:
       train_path, eval_path: files, or TFDS names that begin with "tfds:" (docs/data.md); "" is the
@@ -37,7 +37,7 @@ class Data(Checked):
     max_words: Limit = 0
     max_questions: Limit = 0
 
-    def check(self):
+    def validate(self):
         require(
             not self.max_words or self.min_words <= self.max_words,
             f"min_words ({self.min_words}) must not exceed max_words ({self.max_words}).",
@@ -92,7 +92,7 @@ class Edits(Checked):
     directives: tuple[str, ...] = ()
     from_run: str = ""
 
-    def check(self):
+    def validate(self):
         require(self.temperature > 0, "temperature must be above 0: greedy samples are all equal.")
         names = directives_lib.NAMES
         require(
@@ -133,7 +133,7 @@ class Answers(Checked):
     topic_prefix: bool = True
     questions_at_once: Count = 8
 
-    def check(self):
+    def validate(self):
         self.sample_settings(())
 
     def sample_settings(self, stop_ids: tuple[int, ...]) -> sampling.SampleSettings:

@@ -85,6 +85,12 @@ def test_missing_contexts_are_named_together(file):
         teacher.read_completions(file(""), {"c0": "p0"})
 
 
+@pytest.mark.fault("23")
+def test_a_file_of_another_encoding_with_a_mark_is_read(file):
+    path = file(json.dumps(row("It fell.", context="c0")).encode("utf-16"))
+    assert teacher.read_completions(path, {"c0": "p0"}).texts == {"c0": ["It fell."]}
+
+
 def test_a_file_that_cannot_be_read(file, tmp_path):
     with pytest.raises(TeacherError, match=r"cannot read the file .*Check the path"):
         teacher.read_completions(tmp_path / "absent.jsonl", PROMPTS)

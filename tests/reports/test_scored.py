@@ -133,7 +133,7 @@ def test_a_file_of_picks_is_whole_or_untouched(write, tmp_path, capsys):
     ("document", "message"),
     [
         ("[", "not JSON: .* line 1, column 2"),
-        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100_000, "nested more than 100 deep"),
         ({"entries": []}, "expected a list of entries, found an object"),
         ([], "the list of entries is empty"),
         (["x"], r"entry 0: expected an object, found a string"),

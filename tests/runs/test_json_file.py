@@ -130,3 +130,60 @@ def _failing(number):
         raise OSError(number, os.strerror(number))
 
     return fail
+
+
+@pytest.mark.fault("S6")
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' * 100_000, "[" * 101 + "]" * 101])
+def test_what_is_nested_too_deeply_is_refused(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.json: the JSON is nested more than 100 deep"):
+        json_file.read(tmp_path / "a.json")
+    with pytest.raises(KeyError, match=r"deep; expected a table"):
+        json_file.decode(text.encode(), "it", error=KeyError, expected="a table")
+
+
+def test_a_hundred_levels_are_read():
+    value = json_file.decode("[" * 100 + "]" * 100, "it")
+    for _ in range(99):
+        [value] = value
+    assert value == []
+    assert json_file.decode('{"a": {"b": [1, "x"]}}', "it") == {"a": {"b": [1, "x"]}}
+
+
+@pytest.mark.fault("23")
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_byte_order_marks_are_read_and_no_part_of_the_value(tmp_path, encoding):
+    (tmp_path / "a.json").write_bytes('["Köln"]'.encode(encoding))
+    assert json_file.read(tmp_path / "a.json") == ["Köln"]
+    (tmp_path / "a.jsonl").write_bytes('{"a": 1}\r\n\r\n{"a": 2}\r\n'.encode(encoding))
+    assert list(json_file.read_lines(tmp_path / "a.jsonl")) == [
+        (f"{tmp_path / 'a.jsonl'}, line 1", {"a": 1}),
+        (f"{tmp_path / 'a.jsonl'}, line 3", {"a": 2}),
+    ]
+    assert json_file.read(tmp_path / "a.jsonl", lines=True) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(KeyError, match=r"none.json: cannot read .*No such file.*; expected x\. Ch"):
+        json_file.read(tmp_path / "none.json", error=KeyError, expected="x")
+    with pytest.raises(ValueError, match=r"cannot read the file .*Is a directory"):
+        json_file.read(tmp_path)
+    (tmp_path / "large.json").write_text("[1, 2, 3]")
+    with pytest.raises(ValueError, match=r"large\.json: larger than 0 MB"):
+        json_file.read(tmp_path / "large.json", max_bytes=8)
+    assert json_file.read(tmp_path / "large.json", max_bytes=9) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1, "a": 2}', "it: an object has the key 'a' twice; remove one of them"),
+        ("[1,]", "it: not JSON: .* at line 1, column"),
+        ("1" * 5000, "it: the JSON holds a number with too many digits"),
+        ('{"a": 1}\n{"a": 2}', "it: not JSON: Extra data at line 2, column 1"),
+    ],
+)
+def test_what_is_no_json_is_said(text, message):
+    with pytest.raises(ValueError, match=message):
+        json_file.decode(text, "it", unique=True)
+    assert json_file.decode('{"a": 1, "a": 2}', "it") == {"a": 2}  # as others read it

@@ -52,11 +52,15 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class ArcTask:
-    """A task: what shows its rule, and the tests, which count as solved only all together."""
+    """A task: what shows its rule, and the tests, which count as solved only all together.
+
+    `family` is what tasks of one rule have in common; "" where there is one of each.
+    """
 
     id: str
     demonstrations: tuple[Pair, ...]
     tests: tuple[Pair, ...]
+    family: str = ""
 
     def solutions(self) -> tuple[Grid, ...]:
         """The output of each test, for scoring.
@@ -167,13 +171,13 @@ def _from_file(path: pathlib.Path) -> list[ArcTask]:
             f"{path}: these are solutions; name the file …{_CHALLENGES}….json beside them."
         )
     found = json_file.read(path, lines=True, **_READING)
+    if found in ({}, []):
+        raise DataError(f"{path}: the file holds no task.")
     if isinstance(found, list) and _CHALLENGES not in path.name:
         return _from_rows(path.stem, [(f"{path}: [{i}]", row) for i, row in enumerate(found)])
     by_id = _is(dict, found, str(path), "an object of tasks by id, or of one task")
     if "train" in by_id or "test" in by_id:
         return [_task(path.stem, by_id, str(path), solved=True)]
-    if not by_id:
-        raise DataError(f"{path}: the file holds no task.")
     tasks = [_task(id, record, str(path)) for id, record in by_id.items()]
     beside = path.with_name(path.name.replace(_CHALLENGES, _SOLUTIONS))
     return tasks if beside == path or not beside.exists() else _solved(tasks, beside)
@@ -185,10 +189,11 @@ def _from_rows(name: str, rows: list[tuple[str, Any]]) -> list[ArcTask]:
         pairs = [row for _, row in rows]
         size = min(len(pairs), _PAIRS_A_TASK)
         groups = [pairs[i : i + size] for i in range(0, len(pairs) - size + 1, size or 1)]
-        return [
+        tasks = [
             _task(f"{name}/{i}", {"train": of[:-1], "test": of[-1:]}, rows[0][0], solved=True)
             for i, of in enumerate(groups)
         ]
+        return [dataclasses.replace(task, family=name) for task in tasks]
     tasks = []
     for i, (where, row) in enumerate(rows):
         record = _is(dict, row, where, _FORMAT)
@@ -234,7 +239,7 @@ def _task(id: str, record: Any, file: str, *, solved: bool = False) -> ArcTask:
                 for i, pair in enumerate(pairs)
             )
         )
-    return ArcTask(id, *parts)
+    return ArcTask(id, parts[0], parts[1])
 
 
 def _pair(record: Any, at: str, *, solved: bool) -> Pair:

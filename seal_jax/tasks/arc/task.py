@@ -270,7 +270,7 @@ class Arc(Task):
 
     def _puzzle(self, task: ArcTask) -> Puzzle:
         shown = prompt.show(task.demonstrations, self.settings.few_shot.form)
-        return Puzzle(id=task.id, title=task.id, text=shown, task=task)
+        return Puzzle(id=task.id, title=task.family or task.id, text=shown, task=task)
 
     def _make_examples(
         self, context: Puzzle, families: tuple[str, ...], outputs_only: bool, draw: int

@@ -157,5 +157,22 @@ def test_rows_without_a_verdict_are_rows(tmp_path):
     assert calibration.read_rows(str(path)) == [row, {**row, "correct": True}]
 
 
+@pytest.mark.fault("23")
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_rows_in_other_encodings_with_a_mark_are_read(tmp_path, encoding):
+    row = {"question": "q", "gold": "Köln", "prediction": "p"}
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes((json.dumps(row, ensure_ascii=False) + "\r\n").encode(encoding))
+    assert calibration.read_rows(str(path)) == [row]
+
+
+@pytest.mark.fault("23", control=True)
+def test_rows_with_a_mark_of_utf_8_are_read(tmp_path):
+    row = {"question": "q", "gold": "g", "prediction": "p"}
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(json.dumps(row).encode("utf-8-sig"))
+    assert calibration.read_rows(str(path)) == [row]
+
+
 def test_the_name_of_the_grader_is_in_the_report():
     assert calibration.report([], [])["grader"] == grade.GRADER == "local-2"

@@ -190,3 +190,107 @@ def test_pairs_are_equal_by_their_cells():
     assert pair != arc.Pair(check([[1, 2]]), None)
     assert len({pair, arc.Pair(check([[1, 2]]), check([[0]]))}) == 1
     assert pair != "pair"
+
+
+# The forms in which people have tasks.
+
+
+@pytest.mark.fault("25")
+def test_filtered_challenges_of_seal_and_their_solutions(write):
+    name = "arc-agi_training_{}_filtered_1B_training_set.json"
+    path = write(name.format("challenges"), {"t1": official(test=[{"input": ROW["input"]}])})
+    write(name.format("solutions"), {"t1": [ROW["output"]], "t2": []})
+    [task] = arc.load(path)
+    assert [grid.tolist() for grid in task.solutions()] == [ROW["output"]]
+
+
+@pytest.mark.fault("25")
+def test_tasks_by_id_under_any_name(write):
+    path = write("mine.json", {"b": official(), "a": official(test=[{"input": [[1]]}])})
+    first, second = arc.load(path)
+    assert (first.id, second.id) == ("a", "b")
+    assert first.tests[0].output is None
+    assert second.solutions()[0].tolist() == ROW["output"]
+    # A task may be called as a part of one.
+    assert [task.id for task in arc.load(write("odd.json", {"name": official()}))] == ["name"]
+
+
+@pytest.mark.fault("25")
+def test_lists_and_lines_of_tasks(write):
+    tasks = [official() | {"id": "t2"}, official() | {"task_id": 1}, official(train=[FLIP])]
+    lines = "\n".join(map(json.dumps, tasks))
+    for path in (write("list.json", tasks), write("list.jsonl", lines)):
+        assert [task.id for task in arc.load(path)] == ["1", "list/2", "t2"]
+    with pytest.raises(ValueError, match=r"two tasks have the id 't2'; rename one"):
+        arc.load(write("twice.json", [tasks[0], tasks[0]]))
+
+
+@pytest.mark.fault("25")
+@pytest.mark.parametrize("count", [2, 3, 4, 9])
+def test_pairs_of_one_rule_as_re_arc_makes_them(write, count):
+    pairs = [{"input": [[i]], "output": [[i, i]]} for i in range(count)]
+    for path in (
+        write("00d62c1b.json", pairs),
+        write("00d62c1b.jsonl", "\n".join(map(json.dumps, pairs))),
+    ):
+        tasks = arc.load(path)
+        assert [task.id for task in tasks] == [f"00d62c1b/{i}" for i in range(max(count // 4, 1))]
+        assert {task.family for task in tasks} == {"00d62c1b"}  # no tasks of their own
+        for i, task in enumerate(tasks):
+            shown = [pair.input.item() for pair in (*task.demonstrations, *task.tests)]
+            assert shown == list(range(i * 4, i * 4 + min(count, 4)))
+            assert len(task.tests) == 1 and task.solutions()
+
+
+@pytest.mark.fault("25")
+def test_a_folder_of_pairs_of_one_rule(write, tmp_path):
+    for name in ("x", "y"):
+        write(f"{name}.json", [FLIP] * 8)
+    assert [task.id for task in arc.load(tmp_path)] == ["x/0", "x/1", "y/0", "y/1"]
+
+
+@pytest.mark.fault("25")
+def test_other_keys_are_passed_over(write):
+    path = write("a.json", official(train=[FLIP | {"note": 1}]) | {"name": "x", "meta": {}})
+    [task] = arc.load(path)
+    assert task == arc.load(write("a.json", official(train=[FLIP])))[0]
+
+
+@pytest.mark.fault("25")
+def test_outputs_in_the_challenges_must_be_those_of_the_solutions(write):
+    path = write("X_challenges.json", {"t": official(test=[FLIP])})
+    write("X_solutions.json", {"t": [FLIP["output"]]})
+    [task] = arc.load(path)
+    assert task.solutions()[0].tolist() == FLIP["output"]
+    write("X_solutions.json", {"t": [ROW["output"]]})
+    with pytest.raises(ValueError, match=r"solution\[0\] is not the output that its test has"):
+        arc.load(path)
+
+
+@pytest.mark.fault("23")
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_unicode_files_with_a_mark_are_read(tmp_path, encoding):
+    (tmp_path / "a.json").write_bytes(json.dumps(official()).encode(encoding))
+    assert [task.id for task in arc.load(tmp_path)] == ["a"]
+
+
+@pytest.mark.fault("23")
+def test_the_home_directory(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write("a.json", official())
+    assert [task.id for task in arc.load("~/a.json")] == ["a"]
+    assert [task.id for task in arc.load("~")] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([FLIP], r"task 'bad/0': \"train\" is empty"),
+        ([FLIP, official()], r"\[0\]: task 'bad/0': \"train\" is missing"),
+        ([], "the file holds no task"),
+        ({"a": official(), "b": 3}, r"task 'b': expected \{.*, found 3"),
+    ],
+)
+def test_what_is_no_list_of_tasks(write, value, reason):
+    with pytest.raises(DataError, match=reason):
+        arc.load(write("bad.json", value))
