@@ -160,13 +160,14 @@ def encode_chat(tokenizer: Any, chat: Chat, stop_ids: Collection[int]) -> Encode
             "the tokenizer's chat template does not write a user's turn as it is given, so what is "
             "trained on cannot be found in it; use a template that does."
         )
-    if not text.startswith(opening + said):
+    begin = text.find(said, len(opening)) if text.startswith(opening) else -1
+    if begin < 0 or text[len(opening) : begin].strip():
         raise ChatError(
             "the tokenizer's chat template does not continue its own prompt with the assistant's "
             "turn, so the model would be trained on another text than it is asked with; use a "
             "template that does."
         )
-    begin, end = len(opening), len(opening) + len(said)
+    end = begin + len(said)
     codec = _codec(tokenizer)
     encoded = codec.backend.encode(text, add_special_tokens=False)
     tokens, offsets = encoded.ids, encoded.offsets
@@ -186,7 +187,7 @@ def encode_chat(tokenizer: Any, chat: Chat, stop_ids: Collection[int]) -> Encode
         )
     tokens, offsets = tokens[: last + 1], offsets[: last + 1]
     if chat.spans is None:
-        header = (len(asked), begin)
+        header = (len(asked), len(opening))
         return Encoded(tuple(tokens), tuple(not _overlap(offset, header) for offset in offsets))
     starts.append(begin)
     trained = [(starts[turn] + first, starts[turn] + after) for turn, first, after in chat.spans]

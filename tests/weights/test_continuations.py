@@ -117,6 +117,25 @@ def test_control_tokens_are_those_that_the_template_wrote(text):
         assert control.isdisjoint(ids) and tokenizer.decode(ids) == text
 
 
+@pytest.mark.fault("1")
+def test_an_answer_that_the_template_sets_apart_by_a_blank_is_trained_on():
+    """As Llama 2's and Mistral's templates do; the training example begins with its prompt."""
+    tokenizer = sentencepiece_like()
+    chat = Chat(turns=(("user", "At"), ("assistant", "Yt")), spans=((0, 0, 1),))
+    for one in (chat, dataclasses.replace(chat, spans=None)):
+        encoded = encoding.encode_chat(tokenizer, one, (tokenizer.eos_token_id,))
+        prompt = encoding.encode_prompt(tokenizer, "At")
+        assert list(encoded.tokens[: len(prompt)]) == prompt
+        rest = tokenizer.convert_ids_to_tokens(encoded.tokens[len(prompt) :])
+        assert rest == ["▁Y", "t", "▁", "</s>"]
+        on = [t for t, on in zip(encoded.tokens, encoded.loss_mask, strict=True) if on]
+        trained = tokenizer.convert_ids_to_tokens(on)
+        if one.spans is None:
+            assert trained[-4:] == rest and trained[1:4] == ["▁[", "I", "N"]
+        else:
+            assert trained == ["▁A", "▁", "</s>"]
+
+
 @pytest.mark.fault("4")
 def test_a_turn_of_a_training_chat_is_text():
     tokenizer = byte_level()
