@@ -212,6 +212,8 @@ def dated(tokenizer: Any) -> str:
 def _codec(tokenizer: Any) -> _Codec:
     """The control tokens are the special ones, and those that the chat template writes.
 
+    A word, a blank or a single character is text, whatever role it has (as "!" that pads).
+
     Raises:
       ChatError: the tokenizer is not a fast one.
     """
@@ -221,12 +223,12 @@ def _codec(tokenizer: Any) -> _Codec:
             "tokenizer.json."
         )
     template, nonce = template_of(tokenizer), secrets.randbits(64)
+    special = set(tokenizer.all_special_ids)
     names = {
         token.content: f"\ue000{nonce}-{index}\ue001"
         for index, token in tokenizer.added_tokens_decoder.items()
-        if token.special
-        or index in tokenizer.all_special_ids
-        or (token.content in template and not token.content.isspace())
+        if (token.special or index in special or token.content in template)
+        and not (len(token.content) == 1 or token.content.isalnum() or token.content.isspace())
     }
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     content |= {"truncation": None, "padding": None}
@@ -256,6 +258,7 @@ def _codec(tokenizer: Any) -> _Codec:
     )
 
 
+@functools.lru_cache(maxsize=1024)  # of a question that is asked and whose answer is scored
 def _opening(tokenizer: Any, text: str, style: Style) -> tuple[list[int], str]:
     """The tokens that begin a prompt, and its text."""
     if style not in ("chat", "plain"):

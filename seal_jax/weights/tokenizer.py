@@ -98,17 +98,15 @@ def from_gguf(path: str | os.PathLike | gguf_package.GGUFReader) -> PreTrainedTo
         index = gguf.value(reader, f"tokenizer.ggml.{key}", None)
         if index is not None:
             special[role] = tokens[index]
-    around = [
-        special[f"{role}_token"]
-        if f"{role}_token" in special
-        and gguf.value(reader, f"tokenizer.ggml.add_{role}_token", default)
-        else ""
+    begin, end = (
+        special.get(f"{role}_token", "") if gguf.value(reader, key, default) else ""
         for role, default in (("bos", _CUTS[rule].adds_bos), ("eos", False))
-    ]
-    if any(around):
+        for key in [f"tokenizer.ggml.add_{role}_token"]
+    )
+    if begin or end:
         backend.post_processor = processors.TemplateProcessing(
-            single=" ".join([around[0], "$A", around[1]]).strip(),
-            special_tokens=[(token, tokens.index(token)) for token in set(around) if token],
+            single=f"{begin} $A {end}".strip(),
+            special_tokens=[(token, tokens.index(token)) for token in {begin, end} - {""}],
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -284,7 +282,7 @@ def _types(reader, tokens: list[str], merged: set[str]) -> list[int]:
     template = gguf.value(reader, "tokenizer.chat_template", None) or ""
     types = list(gguf.value(reader, "tokenizer.ggml.token_type"))
     for index, token in enumerate(tokens):
-        if types[index] != _NORMAL or token in merged:
+        if types[index] != _NORMAL or token in merged or len(token) == 1:
             continue
         if index in named or re.fullmatch(r"<\|[^<>|\s]+\|>", token):
             types[index] = _CONTROL

@@ -161,6 +161,14 @@ def test_tokens_that_are_not_special_but_the_template_writes_them_are_control_to
     assert tokenizer.convert_tokens_to_ids("<a>") == encoding.encode_prompt(tokenizer, "<a>")[-1]
 
 
+@pytest.mark.fault("4", control=True)
+@pytest.mark.parametrize("roles", [{"pad_token": "!"}, {"unk_token": "a"}, {"bos_token": "Ċ"}])
+def test_a_role_does_not_make_a_letter_a_control_token(roles):
+    text = "a!\nb"
+    expected = byte_level()(text)["input_ids"]
+    assert encoding.encode_text(byte_level(**roles), text) == expected
+
+
 @pytest.mark.fault("4")
 def test_a_control_token_that_merges_would_make_stays_text():
     """A vocabulary whose merges lead to "</s>", as conversions of SentencePiece models have."""

@@ -211,7 +211,7 @@ def test_an_adapter_that_says_so_in_other_words_is_exact(settings, alpha, tmp_pa
     [
         ({"rank_pattern": {r".*\.1\.self_attn\.q_proj": 8}}, "rank_pattern="),
         ({"alpha_pattern": {"self_attn.v_proj": 1}, "use_rslora": True}, "alpha_pattern="),
-        ({"layers_to_transform": [0]}, r"lacks .*layers\.1\."),
+        ({"layers_to_transform": [0]}, r"layers_to_transform=|lacks .*layers\.1\."),
     ],
 )
 def test_a_pattern_that_matches_is_refused(settings, message, tmp_path):
