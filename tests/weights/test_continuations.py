@@ -25,8 +25,13 @@ def smollm2(smollm2_path):
     return tokenization.from_gguf(smollm2_path)
 
 
-@pytest.mark.fault("1")
-@pytest.mark.parametrize("metaspace", [False, True])
+@pytest.mark.parametrize(
+    "metaspace",
+    [
+        pytest.param(False, marks=pytest.mark.fault("1")),
+        pytest.param(True, marks=pytest.mark.fault("1", control=True)),
+    ],
+)
 def test_gold_after_a_prompt_has_no_blank_of_its_own(metaspace):
     """lm-evaluation-harness #531: " 1874" alone is "▁▁1874", after "Answer:" it is "▁1874"."""
     tokenizer = sentencepiece_like(metaspace=metaspace)
@@ -244,7 +249,7 @@ def test_a_template_that_raises_is_named_with_what_to_do(template, reason):
         encoding.encode_prompt(tokenizer, "x")
 
 
-@pytest.mark.fault("6")
+@pytest.mark.fault("6", control=True)
 def test_named_templates_with_a_default_are_used():
     tokenizer = byte_level({"default": CHATML, "rag": "x"})
     assert encoding.encode_prompt(tokenizer, "h") == encoding.encode_prompt(byte_level(), "h")
