@@ -15,7 +15,7 @@ from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks import registry
 from seal_jax.tasks.base import Task
 from seal_jax.tasks.protocol import Chat, Context, Exam, Grader, Lesson, Refusal, View
-from seal_jax.weights import chat, exported, tokenizer
+from seal_jax.weights import encoding, exported, tokenizer
 
 Tokens = tuple[int, ...]
 
@@ -27,11 +27,13 @@ class EncodedExam(NamedTuple):
       exam: its texts.
       prompts: of each of exam.asked.
       scored: of each of exam.scored, its prompt and gold answer.
+      merged: of how many of these a token spans the end of the prompt, and is scored.
     """
 
     exam: Exam
     prompts: tuple[Tokens, ...]
     scored: tuple[tuple[Tokens, Tokens], ...]
+    merged: int
 
     @property
     def questions(self) -> list[str]:
@@ -122,6 +124,11 @@ class Session:
             epochs = max(self.settings.max_epochs, epochs)
         return Bounds(own.sequences or inner.max_sequences, epochs, own.steps or 0)
 
+    @property
+    def merged_golds(self) -> int:
+        """Gold answers of the exams so far that share a token with the end of their prompt."""
+        return sum(exam.merged for exam in self._exams.values())
+
     def place(self, tree):
         """Parameters, deltas or the state of an M-step on the devices; see `DeviceMesh.place`."""
         return self.devices.place(self.model, tree)
@@ -133,7 +140,7 @@ class Session:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a training sequence."""
-        return list(self.tokenizer(text)["input_ids"])
+        return encoding.encode_text(self.tokenizer, text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of sampled tokens, without special tokens and outer white space."""
@@ -141,7 +148,7 @@ class Session:
 
     def prompt(self, turn: str, style: str) -> list[int]:
         """Token ids that ask for a text, as a chat's turn or as a text to continue."""
-        return tokenizer.chat_prompt(self.tokenizer, turn, style)  # type: ignore[arg-type]
+        return encoding.encode_prompt(self.tokenizer, turn, style)  # type: ignore[arg-type]
 
     def edit_prompt(self, context: Context) -> list[int]:
         """Token ids of the prompt that asks the policy for a self-edit."""
@@ -154,19 +161,19 @@ class Session:
         if key not in self._exams:
             exam, style = self.task.exam(context, view), self.settings.answers.prompt_style
             space = "" if style == "chat" else " "
-            turns = {one.prompt for one in exam.asked} | {one.prompt for one in exam.scored}
-            prompts = {turn: tuple(self.prompt(turn, style)) for turn in turns}
-            golds = [
-                tuple(self.tokenizer(space + one.gold, add_special_tokens=False)["input_ids"])
+            prompts = {
+                text: tuple(self.prompt(text, style))
+                for text in dict.fromkeys(one.prompt for one in exam.asked)
+            }
+            scored = [
+                encoding.encode_continuation(self.tokenizer, one.prompt, style, space + one.gold)
                 for one in exam.scored
             ]
             self._exams[key] = EncodedExam(
                 exam,
                 tuple(prompts[one.prompt] for one in exam.asked),
-                tuple(
-                    (prompts[one.prompt], gold)
-                    for one, gold in zip(exam.scored, golds, strict=True)
-                ),
+                tuple((one.prompt, one.tokens) for one in scored),
+                sum(one.merged for one in scored),
             )
         return self._exams[key]
 
@@ -224,7 +231,7 @@ class Session:
     def _encode(self, sequence: str | Chat) -> tuple[Tokens, tuple[bool, ...] | None, bool]:
         inner = self.settings.inner
         if isinstance(sequence, Chat):
-            found = chat.encode(self.tokenizer, sequence)
+            found = encoding.encode_chat(self.tokenizer, sequence, self.stop_ids)
             return found.tokens, found.loss_mask, len(found.tokens) <= inner.buckets[-1]
         tokens = self.encode(sequence)
         end = [self.tokenizer.eos_token_id]

@@ -5,7 +5,10 @@ import json
 import os
 import pathlib
 
+from etils import epath
+
 from seal_jax.core.model.config import ModelConfig
+from seal_jax.weights.files import json_object
 
 
 def known() -> dict[str, dict]:
@@ -26,7 +29,7 @@ def architecture(path: str | os.PathLike) -> ModelConfig:
     """
     local = pathlib.Path(path).expanduser()
     if local.is_dir() and (local / "config.json").exists():
-        return ModelConfig.from_hf(json.loads((local / "config.json").read_text()))
+        return ModelConfig.from_hf(json_object(epath.Path(local) / "config.json"))
     if local.suffix == ".gguf" and local.exists():
         from seal_jax.weights import gguf
 

@@ -7,6 +7,8 @@ from etils import epath
 
 from seal_jax.weights.names import WeightsError
 
+_POINTER = b"version https://git-lfs.github.com/"
+
 
 def is_remote(path: epath.PathLike) -> bool:
     """Whether a path is on an object store."""
@@ -23,7 +25,24 @@ def json_object(file: epath.Path, advice: str = "fetch it again.") -> dict[str, 
       FileNotFoundError: there is no such file.
       WeightsError: it holds anything else.
     """
+    refuse_pointer(file)
     try:
         return dict(json.loads(file.read_bytes()))
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{file} is not a JSON object ({error}): {advice}") from error
+
+
+def refuse_pointer(file: epath.Path) -> None:
+    """Refuses what Git leaves in place of a large file that it did not fetch.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      WeightsError: it is such a pointer.
+    """
+    with file.open("rb") as opened:
+        start = opened.read(len(_POINTER))
+    if start == _POINTER:
+        raise WeightsError(
+            f"{file} is a pointer of Git LFS and not the file itself: run `git lfs pull` in its "
+            "directory, or fetch the model with `hf download`."
+        )
