@@ -100,8 +100,12 @@ def _parse(kind: type[Command], rest: list[str]) -> Command:
     """A command; config_flags looks for overrides in sys.argv, so that is set meanwhile."""
     if kind.file:
         _check_overrides(rest)
-        if not any(argument.split("=")[0] in ("--config", "-config") for argument in rest):
-            rest = [f"--config={config_files.default(kind.file)}", *rest]
+        given = _config(rest)
+        if given is None:
+            given = config_files.default(kind.file)
+            rest = [f"--config={given}", *rest]
+        if not os.path.isfile(os.path.expanduser(given.partition(":")[0])):
+            raise UsageError(f"--config={given}: there is no such file; expected FILE[:VARIANT].")
     values = kind.define()
     arguments = [f"seal_jax {kind.__name__.lower()}", *rest]
     with mock.patch.object(sys, "argv", arguments):
@@ -112,6 +116,10 @@ def _parse(kind: type[Command], rest: list[str]) -> Command:
             raise UsageError(
                 str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
             ) from None
+        except (ValueError, OSError, flags.Error):
+            raise
+        except Exception as error:  # what a config file does is its own
+            raise UsageError(config_files.failed(f"--config={given}", error)) from error
     found: dict[str, Any] = {name: values[name].value for name in kind.help()}
     found |= {name: tuple(given) for name, given in found.items() if isinstance(given, list)}
     if kind.file:
@@ -125,6 +133,15 @@ def _parse(kind: type[Command], rest: list[str]) -> Command:
     if left:
         raise UsageError(f"unexpected argument {left[0]!r}: flags have the form --name=value.")
     return kind(**found)
+
+
+def _config(rest: Sequence[str]) -> str | None:
+    """What --config is given, in either form; None where it is not."""
+    for argument, following in zip(rest, [*rest[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            return value if equals else following
+    return None
 
 
 def _check_overrides(rest: Sequence[str]) -> None:

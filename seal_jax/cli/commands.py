@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, cast
 
 from seal_jax.cli.base import Command, Configured, UsageError
 from seal_jax.core import restem
-from seal_jax.runs import json_file
-from seal_jax.settings.checks import AT_LEAST_0, Count, Limit
+from seal_jax.runs import json_file, text_file
+from seal_jax.settings.checks import AT_LEAST_0, Count, Limit, Place, Places
 
 command = dataclasses.dataclass(frozen=True, kw_only=True)
 
@@ -29,7 +29,7 @@ class Recorded(Configured):
       sweep: A sweep of the config file: a run for each point.
     """
 
-    workdir: str = ""
+    workdir: Place = ""
     overwrite: bool = False
     quiet: bool = False
     sweep: str = ""
@@ -54,6 +54,8 @@ class Recorded(Configured):
         if not hosts.join().alone:
             raise UsageError("--sweep is for one host: start its runs one by one.")
         declared = getattr(self.module, "SWEEPS", {})
+        if not isinstance(declared, dict):
+            raise UsageError(f"{self.module.__file__}: SWEEPS must be a dict of sweeps.")
         if self.sweep not in declared:
             of = f"{self.module.__file__} declares {', '.join(declared) or 'no sweeps'}"
             raise UsageError(f"--sweep={self.sweep}: {of}.")
@@ -75,7 +77,7 @@ class Train(Recorded):
       reuse: Directory of a run whose records to use again; may be repeated.
     """
 
-    reuse: tuple[str, ...] = ()
+    reuse: Places = ()
 
     file = "knowledge.py:demo"
 
@@ -94,7 +96,7 @@ class _OfPolicy(Recorded):
       policy_version: The policy after that round (0: the last).
     """
 
-    policy_from: str = ""
+    policy_from: Place = ""
     policy_version: Limit = 0
 
 
@@ -106,7 +108,7 @@ class Evaluate(_OfPolicy):
       reuse: Directory of a run whose records to use again; may be repeated.
     """
 
-    reuse: tuple[str, ...] = ()
+    reuse: Places = ()
 
     file = "knowledge.py:demo"
 
@@ -139,7 +141,7 @@ class _Adapter(Command):
     """
 
     onto: Literal["original", "policy"] = "original"
-    base: str = ""
+    base: Place = ""
     overwrite: bool = False
 
 
@@ -155,11 +157,11 @@ class Adapt(_Adapter, Configured):
       out: Directory to write what it learned to, as an adapter.
     """
 
-    passage: str = ""
+    passage: Place = ""
     question: tuple[str, ...] = ()
     title: str = ""
     edit: bool = True
-    out: str = ""
+    out: Place = ""
 
     file = "knowledge.py:adapt"
     needs = "--passage=FILE (a text file) and --question='...'"
@@ -168,7 +170,7 @@ class Adapt(_Adapter, Configured):
         from seal_jax.cli import adapt
         from seal_jax.loop import export
 
-        passage = pathlib.Path(self.passage).read_text(encoding="utf-8")
+        passage = text_file.read(self.passage)
         target = None
         if self.out:
             target = export.AdapterTarget(**self.given("out", "onto", "base", "overwrite"))
@@ -223,7 +225,7 @@ class _Json(Command):
       json: File to write all figures to, as JSON; - prints them.
     """
 
-    json: str = ""
+    json: Place = ""
 
     def show(self, found: dict[str, Any], text: str) -> None:
         """Prints what was found, and writes it where that is wanted."""
@@ -272,8 +274,8 @@ class Plan(_Json, Configured):
 
         if getattr(self.module, "COMMAND", "") == "continual":
             raise UsageError(
-                "plan knows rounds of ReST-EM, and this config is one of `continual`, which samples, "
-                "trains and merges a passage at a time: its memory and time are not planned."
+                "plan knows rounds of ReST-EM, and this config is one of `continual`, which "
+                "samples, trains and merges a passage at a time: its work is not planned."
             )
         opened_model.enable_compilation_cache()
         lengths = self.given(*vars(workload.Workload()).keys() & vars(self))
@@ -301,9 +303,9 @@ class Draw(Command):
       self_edit: Which of the task's self-edits.
     """
 
-    workdir: str = ""
+    workdir: Place = ""
     task: str = ""
-    out: str = ""
+    out: Place = ""
     stage: str = ""
     self_edit: Limit = 0
 
@@ -328,8 +330,8 @@ class Export(_Adapter):
       dtype: Of merged weights (default: the run's).
     """
 
-    workdir: str = ""
-    out: str = ""
+    workdir: Place = ""
+    out: Place = ""
     what: Literal["policy", "adapter"] = "policy"
     version: Annotated[int | None, AT_LEAST_0] = None
     dtype: Literal["float32", "bfloat16"] | None = None
@@ -362,7 +364,7 @@ class Configs(Command):
     """
 
     only: str = ""
-    dir: str = ""
+    dir: Place = ""
 
     unnamed = "only"
 
@@ -382,8 +384,8 @@ class Report(Command):
       out: The HTML file (default: report.html in --workdir).
     """
 
-    workdir: str = ""
-    out: str = ""
+    workdir: Place = ""
+    out: Place = ""
 
     needs = "--workdir=RUN, a run's directory"
 
@@ -415,7 +417,7 @@ class Compare(_Bootstrap):
       level: Coverage of the intervals.
     """
 
-    run: tuple[str, ...] = ()
+    run: Places = ()
     level: float = 0.95
 
     unnamed = "run"
@@ -437,7 +439,7 @@ class Analyze(_Bootstrap):
       mix: What a nat counts in the mix (default: the run's reward.mix).
     """
 
-    source: str = ""
+    source: Place = ""
     mix: Annotated[float | None, AT_LEAST_0] = None
 
     unnamed = "source"
@@ -459,7 +461,7 @@ class Grade(Command):
       show: Also print the rows that differ, one a line.
     """
 
-    rows: str = ""
+    rows: Place = ""
     show: bool = False
 
     needs = "--rows=FILE.jsonl, lines {question, gold, prediction}"
@@ -484,13 +486,13 @@ class Select(Command):
       out: File for the picks (default: standard output).
     """
 
-    scored: str = ""
+    scored: Place = ""
     rule: str = "best_of_m"
     top_k: int = 1
     threshold: float = 0.0
     temperature: float = 0.1
     seed: Limit = 0
-    out: str = ""
+    out: Place = ""
 
     needs = "--scored=FILE, a file of scored self-edits"
 

@@ -28,8 +28,9 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
     >>> points({"seed": (0, 1), "inner.epochs": (3,)})
     [{'seed': 0, 'inner.epochs': 3}, {'seed': 1, 'inner.epochs': 3}]
     """
-    if not grid or not all(grid.values()):
-        raise SettingsError("a sweep needs settings, and values for each of them.")
+    values = grid.values() if isinstance(grid, Mapping) else []
+    if not values or not all(of and isinstance(of, list | tuple) for of in values):
+        raise SettingsError("a sweep needs settings, and a tuple of values for each of them.")
     known = set(config_dict.all_keys())
     for key in grid:
         if key not in known:

@@ -9,8 +9,9 @@ from etils import epath
 
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.model.config import ModelConfig
+from seal_jax.runs import storage
 from seal_jax.weights import demo_model, exported, gguf, hub, peft, safetensors, tokenizer
-from seal_jax.weights.files import is_remote, json_object
+from seal_jax.weights.files import is_remote, model_config
 from seal_jax.weights.names import WeightsError
 from seal_jax.weights.placement import ShardingOf
 
@@ -70,7 +71,7 @@ def load_model(
     """
     if str(path) == DEMO:
         return _from_gguf(demo_model.fetch(), dtype, "SmolLM2-135M-Instruct", sharding_of)
-    place = epath.Path(path).expanduser()
+    place = _place(path)
     remote = is_remote(place)
     if place.suffix == ".gguf":
         if remote:
@@ -103,7 +104,7 @@ def with_adapter(model: LoadedModel, path: str | os.PathLike) -> LoadedModel:
       WeightsError: the adapter is not one that a delta can hold (see `peft.load`), does not fit the
         model, or is an exported one for a model with other deltas merged.
     """
-    delta = peft.load(path, model.config)
+    delta = peft.load(_place(path), model.config)
     mark = exported.read(path)
     if mark is not None and mark.on != model.merged:
         raise WeightsError(
@@ -120,6 +121,12 @@ def with_adapter(model: LoadedModel, path: str | os.PathLike) -> LoadedModel:
         source=f"{model.source}, with the adapter {pathlib.Path(path).resolve().name} "
         f"(rank {spec.rank}, alpha {spec.alpha:g}, {', '.join(spec.targets)})",
     )
+
+
+def _place(path: str | os.PathLike) -> epath.Path:
+    """The path; StorageError for a URL that is none, or without the package for it."""
+    storage.locate(path)
+    return epath.Path(path).expanduser()
 
 
 def _from_gguf(path: os.PathLike, dtype, name: str, sharding_of) -> LoadedModel:
@@ -143,8 +150,7 @@ def _from_directory(path: epath.Path, dtype, name: str, sharding_of) -> LoadedMo
             f"{path} holds no config.json: a Hugging Face model directory (config.json, "
             "*.safetensors, tokenizer.json) is expected, or a .gguf file."
         )
-    settings = json_object(path / "config.json")
-    config = ModelConfig.from_hf(settings)
+    config, settings = model_config(path)
     stored = settings.get("dtype") or settings.get("torch_dtype") or "unnamed dtype"
     return LoadedModel(
         config=config,
