@@ -12,7 +12,7 @@ from seal_jax.core import batching
 from seal_jax.tasks.knowledge import parse, squad
 from seal_jax.tasks.knowledge.task import KnowledgeTask
 from seal_jax.tasks.protocol import Context, Question
-from seal_jax.weights import demo_model, tokenizer
+from seal_jax.weights import demo_model, encoding, tokenizer
 
 MAX_SEQUENCES = 64
 BUCKETS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224, 256, 320, 384)
@@ -118,7 +118,7 @@ def load(*, tiny: bool) -> Problems:
             for context in contexts
         ),
         edit_prompts=tuple(
-            tuple(tokenizer.chat_prompt(words, task.edit_prompt(context))) for context in contexts
+            tuple(encoding.encode_prompt(words, task.edit_prompt(context))) for context in contexts
         ),
         stop_ids=tokenizer.stop_token_ids(words),
         padded_length=2048,
@@ -135,7 +135,7 @@ def _asked(passages: Sequence[dict], root: pathlib.Path) -> tuple[bool, list[Con
 
 
 def _question(words, task, context: Context, question: Question) -> tuple[Tokens, Tokens]:
-    prompt = tokenizer.chat_prompt(words, task.query(context, question))
+    prompt = encoding.encode_prompt(words, task.query(context, question))
     return tuple(prompt), tuple(words(question.answer, add_special_tokens=False)["input_ids"])
 
 

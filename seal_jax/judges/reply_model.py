@@ -13,7 +13,7 @@ import numpy as np
 
 from seal_jax.core import batching, evaluate, parallel
 from seal_jax.core.model.config import ModelConfig
-from seal_jax.weights import tokenizer as tokenizers
+from seal_jax.weights.encoding import Continued, encode_continuation
 
 _CUE = "\n\nReply:"  # what a text needs before its continuation is the reply
 
@@ -53,7 +53,7 @@ class ReplyModel:
             raise ValueError(f"batch_size must be at least 1, not {self.batch_size}.")
         if not self.buckets or list(self.buckets) != sorted({b for b in self.buckets if b > 0}):
             raise ValueError(f"buckets must be positive and ascending, not {self.buckets}.")
-        needed = self.buckets[-1] + max(map(len, self._tokens_of(self.replies)))
+        needed = self.buckets[-1] + max(len(one.tokens) for one in self._with_replies("a"))
         if needed > self.config.max_positions:
             raise ValueError(
                 f"the largest of buckets ({self.buckets[-1]}) and a reply take {needed} tokens, "
@@ -72,27 +72,23 @@ class ReplyModel:
           prompts: users' turns.
           begun: how the model's reply is taken to begin.
         """
-        style = self._style()
-        cue = "" if style == "chat" else _CUE
-        start = list(self.tokenizer(begun, add_special_tokens=False)["input_ids"]) if begun else []
-        tokens = [
-            [*tokenizers.chat_prompt(self.tokenizer, text + cue, style), *start] for text in prompts
-        ]
+        asked = [self._with_replies(text, begun) for text in prompts]
+        longest = max((len(one.tokens) for of in asked for one in of), default=0)
         found: list[np.ndarray | str] = []
         by_bucket: dict[int, list[int]] = {bucket: [] for bucket in self.buckets}
-        for index, ids in enumerate(tokens):
+        for index, of in enumerate(asked):
+            length = max(len(one.prompt) for one in of)
             found.append(
-                f"the judge's prompt takes {len(ids)} tokens, more than the largest of its buckets "
+                f"the judge's prompt takes {length} tokens, more than the largest of its buckets "
                 f"({self.buckets[-1]}): add a larger one"
             )
-            if len(ids) <= self.buckets[-1]:
-                bucket = self.buckets[batching.bucket_index(len(ids), self.buckets)]
+            if length <= self.buckets[-1]:
+                bucket = self.buckets[batching.bucket_index(length, self.buckets)]
                 by_bucket[bucket].append(index)
-        replies = self._tokens_of(self.replies, begun)
         for bucket, indices in by_bucket.items():
             for first in range(0, len(indices), self.batch_size):
                 batch = indices[first : first + self.batch_size]
-                scores_BxR = self._scores([tokens[index] for index in batch], replies, bucket)
+                scores_BxR = self._scores([asked[index] for index in batch], bucket, longest)
                 for index, scores_R in zip(batch, scores_BxR, strict=True):
                     found[index] = scores_R
         return found
@@ -100,31 +96,31 @@ class ReplyModel:
     def _style(self) -> Literal["chat", "plain"]:
         return self.style if self.tokenizer.chat_template else "plain"
 
-    def _tokens_of(self, replies: Sequence[str], begun: str = "") -> list[list[int]]:
-        """Token ids of replies, as they continue the prompt."""
-        space = "" if self._style() == "chat" and not begun else " "
+    def _with_replies(self, text: str, begun: str = "") -> list[Continued]:
+        """A prompt with each of the replies, as tokens."""
+        style = self._style()
+        cue = "" if style == "chat" else _CUE
+        space = "" if style == "chat" and not begun else " "
         return [
-            list(self.tokenizer(space + reply, add_special_tokens=False)["input_ids"])
-            for reply in replies
+            encode_continuation(self.tokenizer, text + cue, style, space + reply, begun=begun)
+            for reply in self.replies
         ]
 
-    def _scores(
-        self, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], bucket: int
-    ) -> np.ndarray:
+    def _scores(self, asked: Sequence[Sequence[Continued]], bucket: int, longest: int):
         """log p of the replies to at most `batch_size` prompts, [B, R], in nats."""
         queries_B = [
             batching.queries(
-                [prompt] * len(replies),
-                replies,
-                rows=len(replies),
+                [one.prompt for one in of],
+                [one.tokens for one in of],
+                rows=len(of),
                 length=bucket,
-                answer_length=max(map(len, replies)),
+                answer_length=longest,
             )
-            for prompt in prompts
+            for of in asked
         ]
         empty = jax.tree.map(np.zeros_like, queries_B[0])
-        queries_B += [empty] * (self.batch_size - len(prompts))
+        queries_B += [empty] * (self.batch_size - len(asked))
         lls_BxR = evaluate.gold_log_likelihoods_of_candidates(
             self.config, self.params, None, self.devices.shard(batching.stack(queries_B))
         )
-        return np.asarray(jax.device_get(lls_BxR))[: len(prompts)]
+        return np.asarray(jax.device_get(lls_BxR))[: len(asked)]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -16,9 +15,8 @@ from seal_jax.loop import opened_model, policies
 from seal_jax.runs import json_file
 from seal_jax.weights import exported, peft, safetensors, tokenizer
 from seal_jax.weights.exported import Addition, ExportError, Mark
-from seal_jax.weights.load import LoadedModel
+from seal_jax.weights.load import GENERATION, LoadedModel
 
-_GENERATION = "generation_config.json"
 # Of a config.json: what names files that are not copied, or another place.
 _NOT_COPIED = ("_name_or_path", "auto_map")
 
@@ -139,9 +137,7 @@ def export(
     origin = f"policy {number} of {pathlib.Path(workdir).resolve().name}"
     if what == "policy":
         kind = jnp.dtype(dtype or settings.model.dtype)
-        write_policy(
-            out, model, settings.model.path, deltas, dtype=kind, origin=origin, overwrite=overwrite
-        )
+        write_policy(out, model, deltas, dtype=kind, origin=origin, overwrite=overwrite)
         return f"{origin}: a Hugging Face directory in {kind.name}"
     additions = [model.adapter] if model.adapter else []
     additions += map(Addition.of, deltas)
@@ -163,18 +159,16 @@ def export(
 def write_policy(
     out: str,
     model: LoadedModel,
-    path: str,
     deltas: Sequence[delta_lib.Delta],
     *,
     dtype: Any,
     origin: str,
     overwrite: bool = False,
 ) -> None:
-    """Writes a model with deltas of any kind merged in: weights, config and tokenizer.
+    """Writes a model with deltas of any kind merged in: weights, configs and tokenizer.
 
     Args:
       model: the model, with its adapter merged.
-      path: where it is from; a generation_config.json there is copied.
       deltas: what is merged, in order.
       dtype: of the weights that are written. They are merged in the dtype of the model's first.
 
@@ -190,15 +184,12 @@ def write_policy(
         config = {k: v for k, v in model.hf_config.items() if k not in _NOT_COPIED}
         safetensors.save(folder, params, config)
         tokenizer.save(folder, model.tokenizer)
-        given = pathlib.Path(path).expanduser() / _GENERATION
-        if given.is_file():
-            shutil.copyfile(given, folder / _GENERATION)
-        else:
-            json_file.write_json(folder / _GENERATION, _generation(model.tokenizer))
+        json_file.write_json(folder / GENERATION, model.generation or _generation(model))
 
 
-def _generation(of: Any) -> dict[str, Any]:
+def _generation(model: LoadedModel) -> dict[str, Any]:
     """Where generation ends: at the tokens that end it in a run."""
+    of = model.tokenizer
     ids = {"bos_token_id": of.bos_token_id, "pad_token_id": of.pad_token_id}
     known = {name: value for name, value in ids.items() if value is not None}
-    return {"eos_token_id": list(tokenizer.stop_token_ids(of)), **known}
+    return {"eos_token_id": list(model.stop_ids), **known}

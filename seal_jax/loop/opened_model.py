@@ -12,7 +12,7 @@ from seal_jax.core import delta, parallel
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.planning import architectures, arithmetic, machines
 from seal_jax.settings import Settings, SettingsError
-from seal_jax.weights import exported, load, placement, tokenizer
+from seal_jax.weights import encoding, exported, load, placement
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class OpenedModel:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a training sequence."""
-        return list(self.tokenizer(text)["input_ids"])
+        return encoding.encode_text(self.tokenizer, text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of sampled tokens, without special tokens and outer white space."""
@@ -90,7 +90,7 @@ def open_model(settings: Settings) -> OpenedModel:
         source=loaded.source,
         devices=devices,
         base=devices.place(loaded.config, loaded.params),
-        stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
+        stop_ids=loaded.stop_ids,
         merged=loaded.merged,
         adapter=loaded.adapter,
     )

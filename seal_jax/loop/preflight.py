@@ -93,6 +93,11 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     for contexts in filter(None, (held_out, development)):
         _check_sources(session, contexts)
     run.say(_plan(session, chosen, held_out))
+    if session.merged_golds:
+        run.say(
+            f"{session.merged_golds} gold answers share a token with the end of their prompt: what "
+            "is scored of them begins with that token"
+        )
     for split, of in available.items():
         if of.skipped:
             run.say(f"{split}: {len(of.skipped)} left out.{of.explain()}")

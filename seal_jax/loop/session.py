@@ -15,7 +15,7 @@ from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks import registry
 from seal_jax.tasks.base import Task
 from seal_jax.tasks.protocol import Chat, Context, Exam, Grader, Lesson, View
-from seal_jax.weights import chat, tokenizer
+from seal_jax.weights import encoding, tokenizer
 
 Tokens = tuple[int, ...]
 
@@ -27,11 +27,13 @@ class EncodedExam(NamedTuple):
       exam: its texts.
       prompts: of each of exam.asked.
       scored: of each of exam.scored, its prompt and gold answer.
+      merged: of how many of these a token spans the end of the prompt, and is scored.
     """
 
     exam: Exam
     prompts: tuple[Tokens, ...]
     scored: tuple[tuple[Tokens, Tokens], ...]
+    merged: int
 
     @property
     def questions(self) -> list[str]:
@@ -105,9 +107,14 @@ class Session(OpenedModel):
             epochs = max(self.settings.max_epochs, epochs)
         return Bounds(own.sequences or inner.max_sequences, epochs, own.steps or 0)
 
+    @property
+    def merged_golds(self) -> int:
+        """Gold answers of the exams so far that share a token with the end of their prompt."""
+        return sum(exam.merged for exam in self._exams.values())
+
     def prompt(self, turn: str, style: str) -> list[int]:
         """Token ids that ask for a text, as a chat's turn or as a text to continue."""
-        return tokenizer.chat_prompt(self.tokenizer, turn, style)  # type: ignore[arg-type]
+        return encoding.encode_prompt(self.tokenizer, turn, style)  # type: ignore[arg-type]
 
     def edit_prompt(self, context: Context) -> list[int]:
         """Token ids of the prompt that asks the policy for a self-edit."""
@@ -120,17 +127,20 @@ class Session(OpenedModel):
         if key not in self._exams:
             exam, style = self.task.exam(context, view), self.settings.answers.prompt_style
             space = "" if style == "chat" else " "
-            asked = {one.prompt for one in exam.asked} | {one.prompt for one in exam.scored}
-            prompts = {text: tuple(self.prompt(text, style)) for text in asked}
-            scored = tuple(
-                (
-                    prompts[one.prompt],
-                    tuple(self.tokenizer(space + one.gold, add_special_tokens=False)["input_ids"]),
-                )
+            prompts = {
+                text: tuple(self.prompt(text, style))
+                for text in dict.fromkeys(one.prompt for one in exam.asked)
+            }
+            scored = [
+                encoding.encode_continuation(self.tokenizer, one.prompt, style, space + one.gold)
                 for one in exam.scored
+            ]
+            self._exams[key] = EncodedExam(
+                exam,
+                tuple(prompts[one.prompt] for one in exam.asked),
+                tuple((one.prompt, one.tokens) for one in scored),
+                sum(one.merged for one in scored),
             )
-            own = tuple(prompts[one.prompt] for one in exam.asked)
-            self._exams[key] = EncodedExam(exam, own, scored)
         return self._exams[key]
 
     def lesson(
@@ -168,7 +178,7 @@ class Session(OpenedModel):
     def _encode(self, sequence: str | Chat) -> tuple[Tokens, tuple[bool, ...] | None, bool]:
         inner = self.settings.inner
         if isinstance(sequence, Chat):
-            found = chat.encode(self.tokenizer, sequence)
+            found = encoding.encode_chat(self.tokenizer, sequence, self.stop_ids)
             return found.tokens, found.loss_mask, len(found.tokens) <= inner.buckets[-1]
         tokens = self.encode(sequence)
         end = [self.tokenizer.eos_token_id]

@@ -8,6 +8,8 @@ from seal_jax.core.model.config import ModelConfig
 from seal_jax.runs import json_file, text_file
 from seal_jax.weights.names import WeightsError
 
+_POINTER = b"version https://git-lfs.github.com/"
+
 
 def is_remote(path: epath.PathLike) -> bool:
     """Whether a path is on an object store."""
@@ -24,6 +26,7 @@ def json_object(file: epath.Path, advice: str = "fetch it again.") -> dict[str, 
       FileNotFoundError: there is no such file.
       WeightsError: it holds anything else.
     """
+    refuse_pointer(file)
     data = text_file.read_bytes(file, error=WeightsError)
     try:
         return dict(json_file.decode(data, "it", error=ValueError))
@@ -43,3 +46,19 @@ def model_config(directory: epath.PathLike) -> tuple[ModelConfig, dict[str, Any]
         return ModelConfig.from_hf(settings), settings
     except ValueError as error:
         raise WeightsError(f"{file}: {error}") from None
+
+
+def refuse_pointer(file: epath.Path) -> None:
+    """Refuses what Git leaves in place of a large file that it did not fetch.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      WeightsError: it is such a pointer.
+    """
+    with file.open("rb") as opened:
+        start = opened.read(len(_POINTER))
+    if start == _POINTER:
+        raise WeightsError(
+            f"{file} is a pointer of Git LFS and not the file itself: run `git lfs pull` in its "
+            "directory, or fetch the model with `hf download`."
+        )

@@ -12,10 +12,11 @@ from typing import Any
 
 import gguf
 import numpy as np
+from etils import epath
 
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.runs import json_file
-from seal_jax.weights import names, placement
+from seal_jax.weights import files, names, placement
 from seal_jax.weights.names import WeightsError
 
 # Architecture → whether its query and key rows are stored permuted. Each is also the family's name.
@@ -60,6 +61,7 @@ def open_file(path: str | os.PathLike | gguf.GGUFReader) -> gguf.GGUFReader:
         return path
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no GGUF file {path}: check the path.")
+    files.refuse_pointer(epath.Path(path))
     try:
         return _Reader(os.fspath(path))
     except (LookupError, ArithmeticError, ValueError, TypeError, RecursionError) as error:
@@ -228,6 +230,8 @@ def _refuse_unsupported(reader, config: dict[str, Any]) -> None:
     unsupported = {
         f"{family}.expert_count": (0, None),
         f"{family}.rope.scaling.type": ("none", None),
+        f"{family}.rope.scaling.factor": (1, 0, None),
+        f"{family}.rope.scale_linear": (1, 0, None),  # of older files
         f"{family}.rope.dimension_count": (head_dim, None),
         f"{family}.attention.value_length": (head_dim, None),
         "split.count": (0, 1, None),

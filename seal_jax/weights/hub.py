@@ -8,10 +8,13 @@ the bytes it used.
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 
 import huggingface_hub
+from etils import epath
 from huggingface_hub import errors
 
+from seal_jax.weights import safetensors
 from seal_jax.weights.names import WeightsError
 
 _NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[^@\s]+))?")
@@ -20,6 +23,7 @@ _SITE = "https://huggingface.co"
 # Weights that safetensors holds, and whatever a tokenizer of these families may be stored in.
 _FILES = (
     "config.json",
+    "generation_config.json",
     "seal_jax_export.json",
     "model*.safetensors",
     "model.safetensors.index.json",
@@ -29,6 +33,7 @@ _FILES = (
     "added_tokens.json",
     "special_tokens_map.json",
     "chat_template*",
+    "additional_chat_templates/*",
 )
 _SECONDS = 10
 
@@ -54,18 +59,29 @@ def is_pinned(path: str) -> bool:
 def fetch(path: str) -> pathlib.Path:
     """The local directory of an id for which `is_pinned`, downloaded unless in the hub's cache.
 
-    Only config, tokenizer and `model*.safetensors` are fetched, with the token in HF_TOKEN (or of
-    `hf auth login`) if there is one.
+    Only what a local directory is read for is fetched: configs, tokenizer, safetensors; with the
+    token in HF_TOKEN (or of `hf auth login`) if there is one.
 
     Raises:
       WeightsError: it cannot be fetched; says what to do.
     """
     repository, revision = split(path) or (path, "")
+    folder = _download(repository, revision, _FILES)
+    index = folder / safetensors.INDEX
+    if index.exists() and not (folder / safetensors.SINGLE).exists():
+        shards = set(safetensors.read_index(epath.Path(folder)).values())
+        if not all((folder / shard).exists() for shard in shards):  # of other names
+            _download(repository, revision, sorted(shards))
+    return folder
+
+
+def _download(repository: str, revision: str, patterns: Sequence[str]) -> pathlib.Path:
+    """The directory with the files that match; fetches those that the cache lacks."""
     try:
         folder = huggingface_hub.snapshot_download(
             repository,
             revision=revision,
-            allow_patterns=list(_FILES),
+            allow_patterns=list(patterns),
             token=os.environ.get("HF_TOKEN") or None,
         )
     except Exception as error:  # beside its own errors, the client raises its HTTP library's

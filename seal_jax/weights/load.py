@@ -10,12 +10,23 @@ from etils import epath
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.runs import storage
-from seal_jax.weights import demo_model, exported, gguf, hub, peft, safetensors, tokenizer
-from seal_jax.weights.files import is_remote, model_config
+from seal_jax.weights import (
+    demo_model,
+    encoding,
+    exported,
+    gguf,
+    hub,
+    peft,
+    safetensors,
+    tokenizer,
+)
+from seal_jax.weights.files import is_remote, json_object, model_config
 from seal_jax.weights.names import WeightsError
 from seal_jax.weights.placement import ShardingOf
 
 DEMO = "smollm2-135m"
+GENERATION = "generation_config.json"
+_GGUF_ENDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +39,8 @@ class LoadedModel:
       tokenizer: its tokenizer.
       source: one line for results: what the model is and how its weights were stored.
       hf_config: what its config.json says, or would say.
+      stop_ids: tokens at which generation stops, by the tokenizer and all configs.
+      generation: what its generation_config.json says; empty without one.
       merged: digests of the deltas that an exported policy has in its weights (not the adapter's).
       adapter: the adapter that is merged into `params`.
     """
@@ -37,6 +50,8 @@ class LoadedModel:
     params: dict[str, Any]
     tokenizer: Any
     source: str
+    stop_ids: tuple[int, ...]
+    generation: dict[str, Any] = dataclasses.field(default_factory=dict)
     merged: tuple[str, ...] = ()
     adapter: exported.Addition | None = None
 
@@ -135,12 +150,15 @@ def _from_gguf(path: os.PathLike, dtype, name: str, sharding_of) -> LoadedModel:
     quantised = gguf.quantization(reader)
     read = tokenizer.from_gguf(reader)
     ids = {f"{role}_token_id": getattr(read, f"{role}_token_id") for role in ("bos", "eos", "pad")}
+    ends = {"eos_token_id": [gguf.value(reader, key, None) for key in _GGUF_ENDS]}
     return LoadedModel(
         config=config,
         hf_config=gguf.hf_config(reader) | ids,
         params=params,
         tokenizer=read,
-        source=f"{name}, dequantised from {quantised} GGUF" if quantised else f"{name}, GGUF",
+        source=(f"{name}, dequantised from {quantised} GGUF" if quantised else f"{name}, GGUF")
+        + encoding.dated(read),
+        stop_ids=tokenizer.stop_token_ids(read, ends),
     )
 
 
@@ -151,12 +169,21 @@ def _from_directory(path: epath.Path, dtype, name: str, sharding_of) -> LoadedMo
             "*.safetensors, tokenizer.json) is expected, or a .gguf file."
         )
     config, settings = model_config(path)
+    generation: dict[str, Any] = {}
+    if (path / GENERATION).exists():
+        generation = json_object(path / GENERATION)
+    if settings.get("tie_word_embeddings") and safetensors.has_own_head(path):
+        settings["tie_word_embeddings"] = False
+        config = dataclasses.replace(config, tie_embeddings=False)
+    read = tokenizer.load(path)
     stored = settings.get("dtype") or settings.get("torch_dtype") or "unnamed dtype"
     return LoadedModel(
         config=config,
         hf_config=settings,
         params=safetensors.load(path, config, dtype, sharding_of),
-        tokenizer=tokenizer.load(path),
-        source=f"{name}, {stored} safetensors",
+        tokenizer=read,
+        source=f"{name}, {stored} safetensors{encoding.dated(read)}",
+        stop_ids=tokenizer.stop_token_ids(read, settings, generation),
+        generation=generation,
         merged=exported.merged_into(path),
     )

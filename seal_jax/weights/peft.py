@@ -7,6 +7,7 @@ and `lora_B` [out, R]. A delta holds the same numbers as `layers/attn/q_proj/a` 
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +40,9 @@ _HARMLESS = {
     "exclude_modules", "inference_mode", "layers_pattern", "loftq_config", "lora_alpha",
     "lora_dropout", "lora_ga_config", "megatron_config", "megatron_core", "peft_type",
     "peft_version", "qalora_group_size", "r", "revision", "runtime_config", "target_modules",
-    "task_type", "velora_config",
+    "task_type", "use_rslora", "velora_config",
+    # The tensors say which layers and modules are adapted, and `_check_patterns` reads the others.
+    "alpha_pattern", "layers_to_transform", "rank_pattern",
 }  # fmt: skip
 # Keys that do, with the values at which they do not; any other value is refused.
 _NEUTRAL = {
@@ -64,7 +67,7 @@ def load(path: epath.PathLike, config: ModelConfig) -> Delta:
 
     Raises:
       WeightsError: files are missing or damaged, the adapter uses what a low-rank delta cannot
-        hold (rank-stabilised scaling, DoRA, ranks that differ, trained biases or whole modules …),
+        hold (DoRA, ranks or scales that differ, trained biases or whole modules …),
         or its tensors fit neither its config nor the model.
     """
     path = epath.Path(path)
@@ -82,6 +85,7 @@ def load(path: epath.PathLike, config: ModelConfig) -> Delta:
             if name.split(".{}.")[1] in held
             or (isinstance(named, list) and _last(module) in {one.split(".")[-1] for one in named})
         ]
+        _check_patterns(path, settings, modules, config.num_layers)
         leaves = list(_leaves(modules, config, settings["r"], file))
         problems = names.misfits(file.shapes, names.tensor_shapes(leaves))
         if problems or not leaves:
@@ -93,7 +97,10 @@ def load(path: epath.PathLike, config: ModelConfig) -> Delta:
             )
         tree = {leaf.path: leaf.read() for leaf in leaves}
         targets = _targets(file.metadata, modules)
-    spec = DeltaSpec(targets=targets, rank=settings["r"], alpha=float(settings["lora_alpha"]))
+    rank, alpha = settings["r"], float(settings["lora_alpha"])
+    if settings.get("use_rslora"):  # alpha / sqrt(rank), as alpha / rank of another alpha
+        alpha *= math.sqrt(rank)
+    spec = DeltaSpec(targets=targets, rank=rank, alpha=alpha)
     return Delta(flax.traverse_util.unflatten_dict(tree, sep="/"), spec)
 
 
@@ -171,11 +178,7 @@ def _read_config(path: epath.Path) -> dict[str, Any]:
         if key not in _HARMLESS and not _is_neutral(key, setting)
     ]
     if unsupported:
-        raise WeightsError(
-            f"{file} sets {', '.join(unsupported)}, which a low-rank delta cannot hold: expected a "
-            "plain LoRA adapter (one rank and alpha for all modules, bias='none'). Merge the "
-            "adapter into its model with PEFT (merge_and_unload), save that and load it instead."
-        )
+        raise WeightsError(_unsupported(file, unsupported))
     rank, alpha, named = (settings.get(key, 0) for key in ("r", "lora_alpha", "target_modules"))
     each = named if isinstance(named, list) else [named]
     fits = {
@@ -211,6 +214,24 @@ def _leaves(modules: list[str], config: ModelConfig, rank: int, file: TensorFile
             yield names.Leaf(
                 path=f"{module}/{factor}", shape=shape, tensors=tensors, copy=file.copy
             )
+
+
+def _check_patterns(path, settings, modules: list[str], num_layers: int) -> None:
+    """Refuses a module's own rank or alpha; as in PEFT, a pattern is the end of a module's name."""
+    adapted = [names.MODULES[m][0].format(layer) for m in modules for layer in range(num_layers)]
+    for key, own in (("rank_pattern", "r"), ("alpha_pattern", "lora_alpha")):
+        for pattern, setting in (settings.get(key) or {}).items():
+            matches = [name for name in adapted if re.match(rf"(.*\.)?({pattern})$", name)]
+            if matches and setting != settings[own]:
+                raise WeightsError(_unsupported(path / CONFIG, [f"{key}={settings[key]!r}"]))
+
+
+def _unsupported(file: epath.Path, found: list[str]) -> str:
+    return (
+        f"{file} sets {', '.join(found)}, which a low-rank delta cannot hold: expected a plain "
+        "LoRA adapter (one rank and alpha for all modules, bias='none'). Merge the adapter into "
+        "its model with PEFT (merge_and_unload), save that and load it instead."
+    )
 
 
 def _targets(metadata: Mapping[str, str], modules: list[str]) -> tuple[str, ...]:

@@ -3,10 +3,11 @@
 import contextlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_dtypes  # noqa: F401  (teaches numpy the name "bfloat16")
+import numpy as np
 import safetensors.numpy
 from etils import epath
 
@@ -17,6 +18,7 @@ from seal_jax.weights.tensor_file import TensorFile
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_ROWS = 4096  # of an embedding and a head that are compared at once
 
 
 def load(
@@ -41,18 +43,7 @@ def load(
     Raises:
       WeightsError: no weights there, a damaged file, or a missing, extra or misshapen tensor.
     """
-    path = epath.Path(path)
-    index = {} if (path / SINGLE).exists() else _index(path)
-    with contextlib.ExitStack() as stack:
-        where: dict[str, TensorFile] = {}
-        for shard in sorted(set(index.values())) or [SINGLE]:
-            if not (path / shard).exists():
-                raise WeightsError(
-                    f"{path / shard} is missing, although {INDEX} names it: fetch it again."
-                )
-            file = stack.enter_context(TensorFile(path / shard))
-            where |= dict.fromkeys(sorted(file.shapes), file)
-        _check_index(path, index, {name: file.path.name for name, file in where.items()})
+    with _opened(epath.Path(path)) as where:
         return names.assemble(
             config,
             "hf",
@@ -91,7 +82,47 @@ def save(path: epath.PathLike, params: Mapping[str, Any], config_dict: Mapping[s
     (path / "config.json").write_text(json.dumps(written, indent=2) + "\n")
 
 
-def _index(path: epath.Path) -> dict[str, str]:
+def has_own_head(path: epath.PathLike) -> bool:
+    """Whether a checkpoint holds a head that is not its embedding, whatever its config.json says.
+
+    Raises:
+      WeightsError: see `load`.
+    """
+    tied = "model.embed_tokens.weight", "lm_head.weight"
+    with _opened(epath.Path(path)) as where:
+        if not all(name in where for name in tied):
+            return False
+        shape, other = (where[name].shapes[name] for name in tied)
+        if shape != other:
+            return True
+        for first in range(0, shape[0], _ROWS):
+            rows = (slice(first, first + _ROWS), slice(None))
+            parts = np.empty((2, min(_ROWS, shape[0] - first), *shape[1:]), np.float32)
+            for name, part in zip(tied, parts, strict=True):
+                where[name].copy(name, rows, part)
+            if not np.array_equal(*parts):
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def _opened(path: epath.Path) -> Iterator[dict[str, TensorFile]]:
+    """The file of each tensor, by the tensor's name."""
+    index = {} if (path / SINGLE).exists() else read_index(path)
+    with contextlib.ExitStack() as stack:
+        where: dict[str, TensorFile] = {}
+        for shard in sorted(set(index.values())) or [SINGLE]:
+            if not (path / shard).exists():
+                raise WeightsError(
+                    f"{path / shard} is missing, although {INDEX} names it: fetch it again."
+                )
+            file = stack.enter_context(TensorFile(path / shard))
+            where |= dict.fromkeys(sorted(file.shapes), file)
+        _check_index(path, index, {name: file.path.name for name, file in where.items()})
+        yield where
+
+
+def read_index(path: epath.Path) -> dict[str, str]:
     """Tensor name → shard, from the index file."""
     if not (path / INDEX).exists():
         raise WeightsError(

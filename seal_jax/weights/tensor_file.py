@@ -1,7 +1,8 @@
 """Safetensors files, read in parts: any slice of a tensor, a block of rows at a time.
 
 Format: https://huggingface.co/docs/safetensors (8 bytes with the header's length, a JSON header,
-then the tensors). A file on a disk or an object store is read by ranges, whole rows at a time.
+then the tensors). A local file is mapped a block at a time, so only the pages that a slice touches
+are read and none stay; one on an object store is read by ranges, whole rows at a time.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from seal_jax.runs import json_file
+from seal_jax.weights.files import is_remote, refuse_pointer
 from seal_jax.weights.names import Index, Shape, WeightsError
 
 _DTYPES: dict[str, Any] = {
@@ -44,6 +46,7 @@ class TensorFile(contextlib.AbstractContextManager):
           FileNotFoundError: there is none.
         """
         self.path = epath.Path(path)
+        refuse_pointer(self.path)
         with contextlib.ExitStack() as on_error:
             self._file = on_error.enter_context(self.path.open("rb"))
             try:
@@ -85,6 +88,8 @@ class TensorFile(contextlib.AbstractContextManager):
 
     def _rows(self, dtype, offset: int, shape: Shape) -> np.ndarray:
         """Rows that lie `offset` bytes behind the header."""
+        if not is_remote(self.path):
+            return np.memmap(self._file, dtype, "r", self._start + offset, shape)
         self._file.seek(self._start + offset)
         size = dtype.itemsize * math.prod(shape)
         content = self._file.read(size)

@@ -9,9 +9,10 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import tempfile
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import gguf as gguf_package
 import tokenizers
@@ -21,16 +22,17 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from seal_jax.weights import gguf
-from seal_jax.weights.files import is_remote
+from seal_jax.weights.files import is_remote, refuse_pointer
 from seal_jax.weights.names import WeightsError
 
-_CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # values of tokenizer.ggml.token_type
 _SPECIAL = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
     "unk_token": "unknown_token_id",
     "pad_token": "padding_token_id",
 }
+_NAMED = ("bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id", "padding_token_id")
 _TEXTS = (".json", ".txt", ".jinja")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
 # Tokens by which a model of these families ends its turn or its text, beside its own eos token.
@@ -95,11 +97,17 @@ def from_gguf(path: str | os.PathLike | gguf_package.GGUFReader) -> PreTrainedTo
         index = gguf.value(reader, f"tokenizer.ggml.{key}", None)
         if index is not None:
             special[role] = tokens[index]
-    bos = special.get("bos_token")
-    if bos and gguf.value(reader, "tokenizer.ggml.add_bos_token", _CUTS[rule].adds_bos):
+    around = [
+        special[f"{role}_token"]
+        if f"{role}_token" in special
+        and gguf.value(reader, f"tokenizer.ggml.add_{role}_token", default)
+        else ""
+        for role, default in (("bos", _CUTS[rule].adds_bos), ("eos", False))
+    ]
+    if any(around):
         backend.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A",
-            special_tokens=[(bos, tokens.index(bos))],
+            single=" ".join([around[0], "$A", around[1]]).strip(),
+            special_tokens=[(token, tokens.index(token)) for token in set(around) if token],
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -110,27 +118,52 @@ def from_gguf(path: str | os.PathLike | gguf_package.GGUFReader) -> PreTrainedTo
 
 
 def load(path: str | os.PathLike) -> PreTrainedTokenizerFast:
-    """The tokenizer of a Hugging Face directory.
+    """The tokenizer of a Hugging Face directory, which names it.
 
     `tokenizer.json` is taken as it stands when there is one: going by the directory's tokenizer
     class, as `AutoTokenizer` does, rebuilds the pre-tokenizer and loses SmolLM2's digit rule
     (transformers 5).
 
     Raises:
-      WeightsError: the directory holds no tokenizer.
+      WeightsError: the directory holds no tokenizer, or one that cannot be read.
     """
     directory = epath.Path(path)
-    if not any((directory / name).exists() for name in _TOKENIZER_FILES):
+    present = [name for name in _TOKENIZER_FILES if (directory / name).exists()]
+    if not present:
         raise WeightsError(
             f"{directory} holds no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}. Copy "
             "the tokenizer files of the model there (tokenizer.json, tokenizer_config.json)."
         )
     if is_remote(directory):
         return _load_copy(directory)
-    if (directory / "tokenizer.json").exists():
-        return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
-    found: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    for file in directory.iterdir():
+        if file.suffix in _TEXTS or file.name in _TOKENIZER_FILES:
+            refuse_pointer(file)
+    reader: Any = PreTrainedTokenizerFast if "tokenizer.json" in present else AutoTokenizer
+    try:
+        found: Any = reader.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # tokenizers, sentencepiece and json raise what they like
+        raise WeightsError(_unreadable(directory / present[0], error)) from error
+    if not found.is_fast:
+        raise WeightsError(_unreadable(directory / present[0], "it has no fast tokenizer"))
     return found
+
+
+def _unreadable(file: epath.Path, error: Exception | str) -> str:
+    """What to say of a tokenizer that the libraries cannot read."""
+    reason = " ".join(str(error).split())[:200]
+    if file.name != "tokenizer.json":
+        return (
+            f"{file} cannot be made into a fast tokenizer here ({reason}): put the model's "
+            "tokenizer.json beside it. Where there is none, one is written where sentencepiece, "
+            "protobuf and tiktoken are installed, by "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)."
+        )
+    return (
+        f"{file}, or a file beside it that belongs to the tokenizer, cannot be read by tokenizers "
+        f"{tokenizers.__version__} ({reason}): fetch them again; where a newer version wrote them, "
+        "pip install --upgrade tokenizers transformers."
+    )
 
 
 def _load_copy(path: epath.Path) -> PreTrainedTokenizerFast:
@@ -155,55 +188,28 @@ def save(path: str | os.PathLike, tokenizer: Any) -> None:
         file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def chat_prompt(
-    tokenizer: Any, user_text: str, style: Literal["chat", "plain"] = "chat"
-) -> list[int]:
-    """Token ids that ask the model for an answer to a user's text.
-
-    With style "chat" the text becomes a user's turn, the chat template adds what it adds (SmolLM2's
-    a default system message of 21 tokens) and the prompt ends where the assistant begins. With
-    style "plain", or a tokenizer that has no chat template, the text is encoded as it is.
-    Special tokens that are spelled out in the text are read as such.
-
-    Raises:
-      ValueError: an unknown style.
-    """
-    if style not in ("chat", "plain"):
-        raise ValueError(f"Prompt style {style!r} is unknown: expected 'chat' or 'plain'.")
-    if style == "plain" or not tokenizer.chat_template:
-        return list(tokenizer(user_text)["input_ids"])
-    text = chat_text(tokenizer, [("user", user_text)], prompt=True)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def chat_text(tokenizer: Any, turns: Sequence[tuple[str, str]], *, prompt: bool) -> str:
-    """A conversation as the tokenizer's chat template writes it, special tokens spelled out.
+def stop_token_ids(tokenizer: Any, *configs: Mapping[str, Any]) -> tuple[int, ...]:
+    """Ids at which generation stops: the ends of a text or a turn.
 
     Args:
-      tokenizer: one with a chat template.
-      turns: pairs of a role ("user", "assistant") and what it says.
-      prompt: whether the text goes on to where the assistant begins.
-    """
-    # Llama 3's template reads the clock and Qwen3's may open a train of thought unless told not to.
-    return tokenizer.apply_chat_template(
-        [{"role": role, "content": content} for role, content in turns],
-        tokenize=False,
-        add_generation_prompt=prompt,
-        date_string="01 Jan 2025",
-        enable_thinking=False,
-    )
-
-
-def stop_token_ids(tokenizer: Any) -> tuple[int, ...]:
-    """Ids at which generation stops: the end-of-sequence token, and other ends of turn or text.
+      configs: objects whose `eos_token_id` names one or several more (config.json,
+        generation_config.json).
 
     Raises:
-      WeightsError: the tokenizer has no such token.
+      WeightsError: there is none, or one is no number.
     """
     added = {str(token): index for index, token in tokenizer.added_tokens_decoder.items()}
     stops = {added[token] for token in _ENDS if token in added}
-    if tokenizer.eos_token_id is not None:
-        stops.add(tokenizer.eos_token_id)
+    for ends in (tokenizer.eos_token_id, *(config.get("eos_token_id") for config in configs)):
+        for token in ends if isinstance(ends, list) else [ends]:
+            if token is None:
+                continue
+            if not isinstance(token, int):
+                raise WeightsError(
+                    f"eos_token_id of config.json or generation_config.json is {ends!r}: expected "
+                    "the id of a token, or several."
+                )
+            stops.add(token)
     if not stops:
         raise WeightsError(
             "The tokenizer has no end-of-sequence token, so generation would never stop: set "
@@ -256,7 +262,7 @@ def _backend(reader, tokens: list[str], cut: _Cut) -> tokenizers.Tokenizer:
     steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=cut.pattern is None))
     backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
     backend.decoder = decoders.ByteLevel()
-    types = gguf.value(reader, "tokenizer.ggml.token_type")
+    types = _types(reader, tokens, {"".join(pair) for pair in merges})
     for kind, add in ((_CONTROL, backend.add_special_tokens), (_USER_DEFINED, backend.add_tokens)):
         add(
             [
@@ -266,6 +272,25 @@ def _backend(reader, tokens: list[str], cut: _Cut) -> tokenizers.Tokenizer:
             ]
         )
     return backend
+
+
+def _types(reader, tokens: list[str], merged: set[str]) -> list[int]:
+    """The kind of each token; some files call the tokens of a chat normal, and no merge makes them.
+
+    Then a token is a control token if the file names it as one (as the end of a turn, say) or by
+    the shape of its name, and a user's if the chat template spells it.
+    """
+    named = {gguf.value(reader, f"tokenizer.ggml.{key}", None) for key in _NAMED}
+    template = gguf.value(reader, "tokenizer.chat_template", None) or ""
+    types = list(gguf.value(reader, "tokenizer.ggml.token_type"))
+    for index, token in enumerate(tokens):
+        if types[index] != _NORMAL or token in merged:
+            continue
+        if index in named or re.fullmatch(r"<\|[^<>|\s]+\|>", token):
+            types[index] = _CONTROL
+        elif re.fullmatch(r"<[^<>\s]+>|\[[^\[\]\s]+\]", token) and token in template:
+            types[index] = _USER_DEFINED
+    return types
 
 
 def start_of_text(tokenizer: Any) -> list[int]:

@@ -15,7 +15,7 @@ from seal_jax.loop import evaluate, export, opened_model, policies, session
 from seal_jax.loop.run import Run
 from seal_jax.runs.ledger import Ledger
 from seal_jax.settings import SettingsError, config_dict
-from seal_jax.weights import exported, peft, tokenizer
+from seal_jax.weights import encoding, exported, peft, tokenizer
 from seal_jax.weights.exported import Addition, ExportError
 from seal_jax.weights.load import load_model, with_adapter
 from seal_jax.weights.names import WeightsError
@@ -75,7 +75,7 @@ def test_config_and_tokenizer_come_along(workdir, checkpoint, tmp_path):
     assert after.hf_config == before.hf_config
     text = "Ullen has 12 mills.\n\nIts tower is red."
     assert after.tokenizer(text)["input_ids"] == before.tokenizer(text)["input_ids"]
-    prompts = [tokenizer.chat_prompt(model.tokenizer, text) for model in (before, after)]
+    prompts = [encoding.encode_prompt(model.tokenizer, text) for model in (before, after)]
     assert prompts[0] == prompts[1] != list(before.tokenizer(text)["input_ids"])
     written = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
     assert written["tokenizer_class"] == "PreTrainedTokenizerFast"
@@ -93,7 +93,7 @@ def test_a_generation_config_and_foreign_keys_of_the_original(checkpoint, tmp_pa
     config = json.loads((given / "config.json").read_text())
     (given / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "x.py"}}))
     model = load_model(given, np.float32)
-    export.write_policy(str(tmp_path / "out"), model, str(given), [], dtype=np.float32, origin="x")
+    export.write_policy(str(tmp_path / "out"), model, [], dtype=np.float32, origin="x")
     found = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert found == {"temperature": 0.7}
     assert load_model(tmp_path / "out", np.float32).hf_config == config
@@ -190,9 +190,7 @@ def test_no_run_and_no_free_directory_are_refused_before_the_work(workdir, tmp_p
 def test_a_dense_delta_is_merged_and_never_an_adapter(checkpoint, random_delta, tmp_path):
     model = load_model(checkpoint, np.float32)
     dense = random_delta(model.params, DeltaSpec((".*",), kind="dense"), seed=2)
-    export.write_policy(
-        str(tmp_path / "out"), model, str(checkpoint), [dense], dtype=np.float32, origin="policy 1"
-    )
+    export.write_policy(str(tmp_path / "out"), model, [dense], dtype=np.float32, origin="policy 1")
     found = load_model(tmp_path / "out", np.float32)
     assert_same(found.params, delta_lib.merge(model.params, dense))
     trained = export.Trained(path=str(checkpoint), config=model.config, merged=())
@@ -308,9 +306,7 @@ def test_adapt_writes_what_it_learned(with_own, change, checkpoint, logits, tmp_
     )
     model = load_model(checkpoint, np.float32)
     start = with_adapter(model, settings.model.adapter)
-    export.write_policy(
-        str(tmp_path / "start"), start, str(checkpoint), [], dtype=np.float32, origin="start"
-    )
+    export.write_policy(str(tmp_path / "start"), start, [], dtype=np.float32, origin="start")
     last = export.AdapterTarget(
         out=str(tmp_path / "last"), onto="policy", base=str(tmp_path / "start")
     )

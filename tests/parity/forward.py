@@ -21,15 +21,15 @@ def _logits(config, params, tokens_BxT, delta):
     return decoder.logits(config, params, hidden_BxTxD, delta=delta)
 
 
-def logits(name: str, sequences, *, delta=None, params=None) -> list[np.ndarray]:
+def logits(name: str, sequences, *, delta=None, params=None, config=None) -> list[np.ndarray]:
     """[T, V] logits of each sequence, computed in one right-padded batch.
 
-    `params` take the place of the checkpoint's.
+    `params` and `config` take the place of the checkpoint's.
     """
     tokens_BxT = np.full((len(sequences), max(map(len, sequences))), 7, np.int32)
     for row, sequence in enumerate(sequences):
         tokens_BxT[row, : len(sequence)] = sequence
-    config = checkpoints.model_config(name)
+    config = config or checkpoints.model_config(name)
     params = checkpoints.params(name) if params is None else params
     logits_BxTxV = np.asarray(_logits(config, params, tokens_BxT, delta))
     return [rows[: len(sequence)] for rows, sequence in zip(logits_BxTxV, sequences, strict=True)]

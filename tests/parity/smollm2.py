@@ -7,7 +7,7 @@ import numpy as np
 
 from seal_jax.core import batching, sampling
 from seal_jax.core.model import decoder
-from seal_jax.weights import tokenizer
+from seal_jax.weights import encoding
 from seal_jax.weights.load import LoadedModel
 
 TEXTS = (
@@ -33,11 +33,11 @@ def texts(model: LoadedModel) -> list[list[int]]:
 
 def prompts(model: LoadedModel) -> list[list[int]]:
     """The questions as chat prompts, which differ in length."""
-    return [tokenizer.chat_prompt(model.tokenizer, question) for question in QUESTIONS]
+    return [encoding.encode_prompt(model.tokenizer, question) for question in QUESTIONS]
 
 
 def stop_ids(model: LoadedModel) -> tuple[int, ...]:
-    return tokenizer.stop_token_ids(model.tokenizer)
+    return model.stop_ids
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -102,17 +102,53 @@ def test_targets_that_peft_names_in_other_ways(expression, witness, tmp_path):
     assert found.spec == DeltaSpec(targets=expected, rank=2, alpha=2.0)
 
 
+@pytest.mark.fault("7")
 @pytest.mark.parametrize(
     "settings",
     [
         {"use_rslora": True},
+        {"layers_to_transform": [0, 1]},
+        {"rank_pattern": {"k_proj": 4}},
+        {"alpha_pattern": {"k_proj": 1}, "use_rslora": True},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_settings_that_a_delta_can_hold_give_pefts_logits(settings, witness, tmp_path):
+    theirs = witness.adapted(
+        witness.model("llama"),
+        target_modules=["q_proj", "v_proj"],
+        r=8,
+        lora_alpha=4,
+        init_lora_weights=False,
+        **settings,
+    )
+    theirs.eval().save_pretrained(tmp_path)
+    delta = peft.load(tmp_path, checkpoints.model_config("llama"))
+    sequences = checkpoints.prompts("llama", forward.LENGTHS)
+    adapted = forward.logits("llama", sequences, delta=delta_lib.variables(delta))
+    for ours_TxV, sequence in zip(adapted, sequences, strict=True):
+        np.testing.assert_allclose(ours_TxV, witness.logits(theirs, sequence), rtol=0, atol=2e-4)
+    assert np.abs(adapted[-1] - forward.logits("llama", sequences)[-1]).max() > 0.01
+
+
+def test_an_adapter_of_some_layers_is_refused(witness, tmp_path):
+    model = witness.adapted(
+        witness.model("llama"), target_modules=["q_proj"], layers_to_transform=0
+    )
+    model.save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match=r"lacks .*layers\.1\..*some layers only"):
+        peft.load(tmp_path, checkpoints.model_config("llama"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
         {"use_dora": True},
         {"bias": "all"},
         {"lora_bias": True},
         {"modules_to_save": ["lm_head"]},
         {"rank_pattern": {"v_proj": 4}},
         {"alpha_pattern": {"v_proj": 4}},
-        {"layers_to_transform": 0},
         {"init_lora_weights": "pissa"},
         {"trainable_token_indices": [3]},
     ],

@@ -106,6 +106,8 @@ def test_llama3_rotary_scaling_is_recovered(hf_settings, random_params, write_gg
         ("general.architecture", "gemma3"),
         ("llama.expert_count", 8),
         ("llama.rope.scaling.type", "yarn"),
+        pytest.param("llama.rope.scale_linear", 4.0, marks=pytest.mark.fault("5")),
+        pytest.param("llama.rope.scaling.factor", 2.0, marks=pytest.mark.fault("5")),
         ("llama.rope.dimension_count", 4),
         ("llama.attention.head_count_kv", [2, 4]),
         ("split.count", 2),

@@ -1,5 +1,6 @@
 """Hub ids: only whole commits are loaded, and each failure says what to do. Nothing is fetched."""
 
+import fnmatch
 import json
 
 import httpx2
@@ -53,6 +54,43 @@ def test_a_pinned_id_is_loaded_and_named_with_its_commit(
     patterns = asked["allow_patterns"]
     assert {"config.json", "model*.safetensors", "tokenizer*"} <= set(patterns)
     assert not [p for p in patterns if p.endswith((".bin", ".pth", ".gguf")) or p.startswith("*")]
+
+
+@pytest.mark.fault("6")
+def test_what_a_local_directory_is_read_for_is_fetched(tmp_path, monkeypatch, hf_settings):
+    """Its ends of turns and named templates; and shards, whatever the index calls them."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    index = {"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}
+    for name, text in {
+        "config.json": "{}",
+        "generation_config.json": "{}",
+        "model.safetensors.index.json": json.dumps(index),
+        "part-1.safetensors": "1",
+        "part-2.safetensors": "2",
+        "additional_chat_templates/rag.jinja": "x",
+        "chat_template.jinja": "x",
+        "added_tokens.json": "{}",
+        "pytorch_model.bin": "no",
+        "original/consolidated.safetensors": "no",
+    }.items():
+        (whole / name).parent.mkdir(exist_ok=True)
+        (whole / name).write_text(text)
+
+    def download(repository, *, allow_patterns, **_):
+        for file in whole.rglob("*"):
+            name = file.relative_to(whole).as_posix()
+            if file.is_file() and any(fnmatch.fnmatch(name, p) for p in allow_patterns):
+                (tmp_path / "cache" / name).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / "cache" / name).write_text(file.read_text())
+        return str(tmp_path / "cache")
+
+    monkeypatch.setattr(hub.huggingface_hub, "snapshot_download", download)
+    folder = hub.fetch(PINNED)
+    found = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    assert found == {
+        file.relative_to(whole).as_posix() for file in whole.rglob("*") if file.is_file()
+    } - {"pytorch_model.bin", "original/consolidated.safetensors"}
 
 
 def _refusal(kind, status=404):

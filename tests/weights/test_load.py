@@ -6,12 +6,16 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from seal_jax.core.model.config import ModelConfig
+from seal_jax.weights import encoding
 from seal_jax.weights import safetensors as checkpoint
 from seal_jax.weights import tokenizer as tokenization
 from seal_jax.weights.load import load_model
 from seal_jax.weights.names import WeightsError
+
+from .conftest import TEMPLATE
 
 
 @pytest.fixture
@@ -114,15 +118,109 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(directory):
         load_model(directory, np.float32)
 
 
+def rewrite(file, **changes):
+    """Changes keys of a JSON file, which may be new."""
+    content = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(content | changes))
+
+
+@pytest.mark.fault("1")
+def test_all_ends_that_a_directory_names_stop_generation(directory):
+    """config.json's, generation_config.json's and the tokenizer's, each a number or a list."""
+    assert load_model(directory, np.float32).stop_ids == (0, 2)
+    rewrite(directory / "config.json", eos_token_id=5)
+    rewrite(directory / "generation_config.json", eos_token_id=[2, 7, 9], temperature=0.6)
+    model = load_model(directory, np.float32)
+    assert model.stop_ids == (0, 2, 5, 7, 9)
+    assert model.generation == {"eos_token_id": [2, 7, 9], "temperature": 0.6}
+
+
+@pytest.fixture
+def own_head(directory, tiny):
+    """The directory with a config.json that says that its head is the embedding."""
+    rewrite(directory / "config.json", tie_word_embeddings=True)
+    return directory, tiny[1]
+
+
+@pytest.mark.fault("5")
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_head_of_its_own_is_kept_whatever_the_config_says(own_head, sharded):
+    folder, params = own_head
+    if sharded:
+        tensors = safetensors.numpy.load_file(folder / checkpoint.SINGLE)
+        (folder / checkpoint.SINGLE).unlink()
+        head = {"lm_head.weight": tensors.pop("lm_head.weight")}
+        files = {"a.safetensors": tensors, "b.safetensors": head}
+        for name, part in files.items():
+            safetensors.numpy.save_file(part, folder / name)
+        weight_map = {tensor: name for name, part in files.items() for tensor in part}
+        (folder / checkpoint.INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    model = load_model(folder, np.float32)
+    np.testing.assert_equal(model.params, params)
+    assert not model.config.tie_embeddings and model.hf_config["tie_word_embeddings"] is False
+
+
+@pytest.mark.fault("5", control=True)
+def test_a_head_that_is_the_embedding_stays_tied(own_head):
+    folder, params = own_head
+    tensors = safetensors.numpy.load_file(folder / checkpoint.SINGLE)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+    safetensors.numpy.save_file(tensors, folder / checkpoint.SINGLE)
+    model = load_model(folder, np.float32)
+    assert model.config.tie_embeddings and "head" not in model.params
+    np.testing.assert_equal(model.params["embed"], params["embed"])
+
+
+@pytest.mark.fault("5")
+def test_a_head_that_differs_in_its_last_row_alone(own_head, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_ROWS", 100)  # of 320
+    folder, _ = own_head
+    tensors = safetensors.numpy.load_file(folder / checkpoint.SINGLE)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+    tensors["lm_head.weight"][-1, -1] += 1
+    safetensors.numpy.save_file(tensors, folder / checkpoint.SINGLE)
+    assert not load_model(folder, np.float32).config.tie_embeddings
+
+
+@pytest.mark.fault("6")
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "tokenizer.json", "generation_config.json"]
+)
+def test_a_pointer_of_git_lfs_is_named(directory, name):
+    (directory / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(WeightsError, match=rf"{name} is a pointer of Git LFS .*git lfs pull"):
+        load_model(directory, np.float32)
+
+
+@pytest.mark.fault("6")
+def test_a_gguf_file_that_is_a_pointer_of_git_lfs_is_named(tmp_path):
+    file = tmp_path / "tiny.gguf"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(WeightsError, match=r"tiny\.gguf is a pointer of Git LFS"):
+        load_model(file, np.float32)
+
+
+@pytest.mark.fault("1")
+def test_the_date_of_chats_is_recorded(directory):
+    clock = "{{ strftime_now('%d %B %Y') }}" + TEMPLATE
+    rewrite(directory / "tokenizer_config.json", chat_template=clock)
+    for jinja in directory.glob("*.jinja"):
+        jinja.write_text(clock)
+    model = load_model(directory, np.float32)
+    assert model.source == "tiny-llama, float32 safetensors, chats dated 01 Jan 2025"
+    said = model.tokenizer.decode(encoding.encode_prompt(model.tokenizer, "hello"))
+    assert said.startswith("01 January 2025<|im_start|>user")
+
+
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None  # any import of it raises ImportError
 import numpy as np
-from seal_jax.weights import safetensors, tokenizer
+from seal_jax.weights import encoding, safetensors, tokenizer
 from seal_jax.weights.load import load_model
 for path in sys.argv[1:]:
     model = load_model(path, np.float32)
-    ids = tokenizer.chat_prompt(model.tokenizer, "hello 12")
+    ids = encoding.encode_prompt(model.tokenizer, "hello 12")
     assert tokenizer.stop_token_ids(model.tokenizer) == (0, 2), path
     assert "hello 12" in model.tokenizer.decode(ids), path
 assert sys.modules["torch"] is None

@@ -164,8 +164,7 @@ def test_a_targets_expression_needs_no_list(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"use_rslora": True}, "use_rslora=True.*merge_and_unload"),
-        ({"use_dora": True}, "use_dora=True"),
+        ({"use_dora": True}, "use_dora=True.*merge_and_unload"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save=\['lm_head'\]"),
         ({"rank_pattern": {"q_proj": 8}}, "rank_pattern="),
         ({"alpha_pattern": {"q_proj": 8}}, "alpha_pattern="),
@@ -183,6 +182,44 @@ def test_a_targets_expression_needs_no_list(tmp_path):
 def test_a_config_that_does_not_fit_is_refused(settings, message, tmp_path):
     with pytest.raises(WeightsError, match=message):
         peft.load(write(tmp_path, peft_tensors(), **settings), MODEL)
+
+
+@pytest.mark.fault("7")
+@pytest.mark.parametrize(
+    ("settings", "alpha"),
+    [
+        ({"use_rslora": True}, 4.5 * 3**0.5),
+        ({"layers_to_transform": [0, 1], "layers_pattern": "layers"}, 4.5),
+        ({"layers_to_transform": [1, 0]}, 4.5),
+        ({"rank_pattern": {"k_proj": 8, "layers.7.self_attn.q_proj": 5}}, 4.5),
+        ({"rank_pattern": {"q_proj": 3}, "alpha_pattern": {"v_proj": 4.5}}, 4.5),
+        ({"alpha_pattern": {"mlp.up_proj": 9, "proj": 2}, "use_rslora": True}, 4.5 * 3**0.5),
+        ({"target_modules": ["q_proj", "v_proj", "query_key_value"]}, 4.5),
+    ],
+)
+def test_an_adapter_that_says_so_in_other_words_is_exact(settings, alpha, tmp_path):
+    delta = peft.load(write(tmp_path, peft_tensors(), **settings), MODEL)
+    assert (delta.spec.rank, delta.spec.alpha) == (3, pytest.approx(alpha))
+    assert delta.spec.targets == SPEC.targets
+    kernel = delta.tree["layers"]["attn"]["v_proj"]["a"]
+    assert kernel[1, 7, 2] == pytest.approx(12.07, abs=1e-6)
+
+
+@pytest.mark.fault("7", control=True)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rank_pattern": {r".*\.1\.self_attn\.q_proj": 8}}, "rank_pattern="),
+        ({"alpha_pattern": {"self_attn.v_proj": 1}, "use_rslora": True}, "alpha_pattern="),
+        ({"layers_to_transform": [0]}, r"lacks .*layers\.1\."),
+    ],
+)
+def test_a_pattern_that_matches_is_refused(settings, message, tmp_path):
+    tensors = peft_tensors()
+    if "layers_to_transform" in settings:
+        tensors = {name: tensor for name, tensor in tensors.items() if ".1." not in name}
+    with pytest.raises(WeightsError, match=message):
+        peft.load(write(tmp_path, tensors, **settings), MODEL)
 
 
 def drop(name):

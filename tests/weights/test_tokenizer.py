@@ -10,11 +10,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from seal_jax.core.model.config import ModelConfig
+from seal_jax.weights import encoding
 from seal_jax.weights import tokenizer as tokenization
+from seal_jax.weights.load import load_model
 from seal_jax.weights.names import WeightsError
 
+from .conftest import SPECIAL, tokenizer_keys
 from .independent_bpe import DIGIT_RULE_MATTERS, LOST_BYTES, ReferenceBPE, varied_strings
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n"
 GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "smollm2_tokens.json"
 
 
@@ -134,8 +138,8 @@ def test_other_rules_equal_transformers(tiny_gguf, rule):
 
 def test_bos_is_added_when_the_file_says_so(tiny_gguf):
     tokenizer = tokenization.from_gguf(tiny_gguf(extra={"tokenizer.ggml.add_bos_token": True}))
-    assert tokenization.chat_prompt(tokenizer, "h", "plain")[0] == tokenizer.bos_token_id
-    assert tokenization.chat_prompt(tokenizer, "h").count(tokenizer.bos_token_id) == 2  # two turns
+    assert encoding.encode_prompt(tokenizer, "h", "plain")[0] == tokenizer.bos_token_id
+    assert encoding.encode_prompt(tokenizer, "h").count(tokenizer.bos_token_id) == 2  # two turns
 
 
 def test_bos_is_the_rule_of_llama_3(tiny_gguf):
@@ -162,7 +166,7 @@ def test_unsupported_tokenizers_are_refused(tiny_gguf, key, setting, message):
 @pytest.mark.smollm2
 def test_the_chat_prompt_of_the_demo_model(smollm2):
     """The template's own system message comes first and costs 21 tokens."""
-    prompt = tokenization.chat_prompt(smollm2, "Where is Veltmar?")
+    prompt = encoding.encode_prompt(smollm2, "Where is Veltmar?")
     system = (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
         "<|im_end|>\n"
@@ -171,21 +175,19 @@ def test_the_chat_prompt_of_the_demo_model(smollm2):
     assert smollm2.decode(prompt) == system + turns
     assert len(prompt) - len(smollm2(turns)["input_ids"]) == 21
     assert (
-        tokenization.chat_prompt(smollm2, "Where is Veltmar?", "plain")
+        encoding.encode_prompt(smollm2, "Where is Veltmar?", "plain")
         == (smollm2("Where is Veltmar?")["input_ids"])
     )
 
 
 def test_without_a_template_the_text_is_encoded_as_it_is(tiny_gguf):
     tokenizer = tokenization.from_gguf(tiny_gguf(skip=("tokenizer.chat_template",)))
-    assert tokenizer.convert_ids_to_tokens(tokenization.chat_prompt(tokenizer, "hello")) == [
-        "hello"
-    ]
+    assert tokenizer.convert_ids_to_tokens(encoding.encode_prompt(tokenizer, "hello")) == ["hello"]
 
 
 def test_an_unknown_style_is_refused(tiny_gguf):
     with pytest.raises(ValueError, match=r"'chatml' is unknown: expected 'chat' or 'plain'"):
-        tokenization.chat_prompt(tokenization.from_gguf(tiny_gguf()), "hello", "chatml")
+        encoding.encode_prompt(tokenization.from_gguf(tiny_gguf()), "hello", "chatml")
 
 
 def test_stop_tokens(tiny_gguf):
@@ -210,6 +212,106 @@ BARE = {
     "added_tokens": [],
     "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
 }
+
+
+@pytest.mark.fault("2")
+def test_chat_tokens_that_a_gguf_file_calls_normal_are_one_token_each(tiny_gguf):
+    """Each by another sign: its shape, the id of an end, the template that spells it."""
+    keys = tokenizer_keys(320)
+    types = [1 if kind in (3, 4) else kind for kind in keys["tokenizer.ggml.token_type"]]
+    template = keys["tokenizer.chat_template"].replace("assistant\n{%", "assistant\n<think>{%")
+    extra = {
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.chat_template": template,
+        "tokenizer.ggml.eot_token_id": keys["tokenizer.ggml.tokens"].index("zq"),
+    }
+    tokenizer = tokenization.from_gguf(tiny_gguf(extra=extra))
+    pieces = tokenizer.convert_ids_to_tokens(encoding.encode_prompt(tokenizer, "h"))
+    assert pieces == [
+        "<|im_start|>", "u", "s", "e", "r", "Ċ", "h", "<|im_end|>", "Ċ", "<|im_start|>",
+        *"assistant", "Ċ", "<think>",
+    ]  # fmt: skip
+    assert tokenizer.tokenize("a<|endoftext|>zq") == ["a", "<|endoftext|>", "zq"]
+    shown = tokenizer.decode(tokenizer("<think>h<|im_end|>zq")["input_ids"], True)
+    assert shown == "<think>h"
+    assert tokenizer.convert_ids_to_tokens(tokenization.stop_token_ids(tokenizer)) == [
+        "<|endoftext|>",
+        "<|im_end|>",
+    ]
+
+
+@pytest.mark.fault("2")
+def test_the_ends_that_a_gguf_file_names_stop_generation(tiny_gguf):
+    path = tiny_gguf(
+        extra={"tokenizer.ggml.eot_token_id": 1, "tokenizer.ggml.eom_token_id": 7},
+    )
+    assert load_model(path, "float32").stop_ids == (0, 1, 2, 7)
+
+
+@pytest.mark.fault("2")
+def test_an_end_that_a_gguf_file_appends(tiny_gguf):
+    rules = {f"tokenizer.ggml.add_{role}_token": True for role in ("bos", "eos")}
+    tokenizer = tokenization.from_gguf(tiny_gguf(extra=rules))
+    assert tokenizer.convert_ids_to_tokens(encoding.encode_text(tokenizer, "h")) == [
+        "<|im_start|>",
+        "h",
+        "<|im_end|>",
+    ]
+    assert len(encoding.encode_prompt(tokenizer, "h", "plain")) == 2
+
+
+@pytest.mark.fault("2", control=True)
+def test_normal_tokens_that_are_words_stay_words(tiny_gguf):
+    """A token that merges make, or that has no such shape, whatever the template says."""
+    extra = {"tokenizer.chat_template": "hello zq {{ messages[0]['content'] }}"}
+    tokenizer = tokenization.from_gguf(tiny_gguf(extra=extra))
+    assert tokenizer.tokenize("hellozq") == ["hello", "z", "q"]
+    assert set(tokenizer.added_tokens_encoder) == {*SPECIAL, "<think>"}
+
+
+@pytest.mark.fault("6")
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_pointer_of_git_lfs_is_named(tiny_gguf, tmp_path, name):
+    tokenization.from_gguf(tiny_gguf()).save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / name).write_text(POINTER)
+    with pytest.raises(WeightsError, match=rf"{name} is a pointer of Git LFS .*git lfs pull"):
+        tokenization.load(tmp_path / "model")
+
+
+@pytest.mark.fault("6")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found["model"].update(type="BPE9"), "pip install --upgrade tokenizers"),
+        (lambda found: found["model"].pop("vocab"), r"tokenizer\.json.*fetch them again"),
+        (lambda found: found.update(pre_tokenizer={"type": "New"}), "a newer version wrote them"),
+    ],
+    ids=["newer model", "no vocabulary", "newer cut"],
+)
+def test_a_tokenizer_that_the_library_cannot_read_is_named(tiny_gguf, tmp_path, change, message):
+    tokenization.from_gguf(tiny_gguf()).save_pretrained(tmp_path / "model")
+    file = tmp_path / "model" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match=message) as caught:
+        tokenization.load(tmp_path / "model")
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.fault("6")
+def test_a_directory_with_a_sentencepiece_model_alone(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    with pytest.raises(WeightsError, match=r"tokenizer\.model cannot be made .*tokenizer\.json"):
+        tokenization.load(tmp_path)
+
+
+@pytest.mark.fault("6")
+def test_an_end_that_is_no_number_is_refused(tiny_gguf):
+    tokenizer = tokenization.from_gguf(tiny_gguf())
+    with pytest.raises(WeightsError, match=r"eos_token_id .* is '</s>': expected the id"):
+        tokenization.stop_token_ids(tokenizer, {"eos_token_id": "</s>"})
 
 
 def test_the_bytes_of_tokens(tiny_gguf):
@@ -264,7 +366,7 @@ def test_a_directory_keeps_its_tokenizer_json(tiny_gguf, tmp_path):
     loaded = tokenization.load(tmp_path / "model")
     text = "<|im_start|>hello\n\n12  3<think>"
     assert loaded(text)["input_ids"] == made(text)["input_ids"]
-    assert tokenization.chat_prompt(loaded, "hi") == tokenization.chat_prompt(made, "hi")
+    assert encoding.encode_prompt(loaded, "hi") == encoding.encode_prompt(made, "hi")
     assert tokenization.stop_token_ids(loaded) == tokenization.stop_token_ids(made)
 
 
@@ -278,7 +380,7 @@ def test_what_is_saved_is_the_same_to_transformers(tiny_gguf, hf_settings, tmp_p
     text = "<|im_start|>hello\n\n12  3<think>"
     for loaded in (AutoTokenizer.from_pretrained(tmp_path), tokenization.load(tmp_path)):
         assert loaded(text)["input_ids"] == made(text)["input_ids"]
-        assert tokenization.chat_prompt(loaded, "hi") == tokenization.chat_prompt(made, "hi")
+        assert encoding.encode_prompt(loaded, "hi") == encoding.encode_prompt(made, "hi")
 
 
 def test_a_directory_with_vocabulary_and_merges(tiny_gguf, tmp_path):

@@ -188,8 +188,17 @@ def _refuse_unsupported(config: Mapping[str, Any], family: Family) -> None:
 
 
 def _rope(config: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
-    """Base and scaling, from `rope_parameters` (transformers 5) or the older pair of keys."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    """Base and scaling, from `rope_parameters` (transformers 5) or the older pair of keys.
+
+    Where a file has both, transformers goes by `rope_scaling`.
+    """
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor")) or 1.0
+    if share != 1.0:
+        raise ValueError(
+            f"partial_rotary_factor={share} is not supported: expected rotary embeddings of whole "
+            "heads."
+        )
     theta = float(rope.get("rope_theta", config.get("rope_theta") or 10000.0))
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":

@@ -226,7 +226,7 @@ def _write(group: Group, mitigation: Mitigation, total_K: Delta, step: int) -> R
     record = write_edits(group, nothing(group) if own.writer == "start" else total_K, step)
     if mitigation.has("rehearsal"):
         style = settings.edits.prompt_style
-        prompt = tokenizer.chat_prompt(session.tokenizer, _SUBJECT, style)
+        prompt = session.prompt(_SUBJECT, style)
         record["rehearsed"] = _write_own(group, own, total_K, step, "rehearsal", prompt)
     if mitigation.has("distill"):
         prompt = tokenizer.start_of_text(session.tokenizer)

@@ -13,7 +13,7 @@ from seal_jax.tasks.arc import prompt
 from seal_jax.tasks.arc.arc import Example, Pair
 from seal_jax.tasks.arc.grids import check
 from seal_jax.tasks.protocol import Chat
-from seal_jax.weights import chat
+from seal_jax.weights import encoding
 from seal_jax.weights import tokenizer as tokenization
 
 CHATML = (
@@ -77,13 +77,17 @@ GRIDS = [check(rows) for rows in ([[0, 1], [2, 3]], [[4, 5, 6, 7]], [[8], [9]], 
 EXAMPLE = Example((Pair(GRIDS[0], GRIDS[1]), Pair(GRIDS[2], GRIDS[3])), Pair(GRIDS[1], GRIDS[0]))
 
 
+def encode_chat(tokenizer, chat):
+    return encoding.encode_chat(tokenizer, chat, tokenization.stop_token_ids(tokenizer))
+
+
 def encode(tokenizer, example, form, *, outputs_only):
-    return chat.encode(tokenizer, prompt.chat(example, form, outputs_only=outputs_only))
+    return encode_chat(tokenizer, prompt.chat(example, form, outputs_only=outputs_only))
 
 
 def asked_with(tokenizer, demonstrations, query_input, form):
     """The tokens that ask for an output grid, up to where the assistant begins."""
-    return tokenization.chat_prompt(tokenizer, prompt.query(demonstrations, query_input, form))
+    return encoding.encode_prompt(tokenizer, prompt.query(demonstrations, query_input, form))
 
 
 def runs(tokenizer, encoded):
@@ -235,14 +239,14 @@ def test_the_template_does_not_read_the_clock(llama_3):
 )  # fmt: skip
 def test_templates_that_cannot_be_used(template, reason):
     tokenizer = make_tokenizer(template, eos="<|im_end|>")
-    with pytest.raises(chat.ChatError, match=reason):
+    with pytest.raises(encoding.ChatError, match=reason):
         encode(tokenizer, EXAMPLE, "digits", outputs_only=True)
 
 
 def test_a_tokenizer_that_joins_prompt_and_answer_is_refused():
     """Here the prompt's last line break and the answer's first bracket would be one token."""
     joins = make_tokenizer(CHATML, cut=r"\s*\S+", merges=["[ [", "Ċ [["], eos="<|im_end|>")
-    with pytest.raises(chat.ChatError, match=r"joins the end of the prompt with the answer"):
+    with pytest.raises(encoding.ChatError, match=r"joins the end of the prompt with the answer"):
         encode(joins, EXAMPLE, "nested", outputs_only=True)
     encode(joins, EXAMPLE, "digits", outputs_only=True)
 
@@ -252,8 +256,8 @@ def test_a_tokenizer_without_offsets_is_refused(chatml):
         chat_template = chatml.chat_template
         is_fast = False
 
-    with pytest.raises(chat.ChatError, match=r"tells no offsets, which loss masks need"):
-        encode(Slow(), EXAMPLE, "digits", outputs_only=True)
+    with pytest.raises(encoding.ChatError, match=r"tells no offsets, which loss masks need"):
+        encoding.encode_chat(Slow(), Chat(turns=(("user", "2"), ("assistant", "3"))), ())
 
 
 # What a domain may say, whose chats have more turns than few-shot learning's.
@@ -291,7 +295,7 @@ def bracketed(tokenizer, encoded):
 def test_spans_of_any_turn_are_trained_on(request, name, third, last):
     tokenizer = request.getfixturevalue(name)
     begin, end = "<|im_start|>", "<|im_end|>\n"
-    assert bracketed(tokenizer, chat.encode(tokenizer, MANY)) == (
+    assert bracketed(tokenizer, encode_chat(tokenizer, MANY)) == (
         f"{begin}system\n[Be] brief.{end}{begin}user\nuser{end}{begin}assistant\n012{end}"
         f"{begin}user\n[01]{end}{begin}assistant\n{third}{end}{begin}user\n{end}"
         f"{begin}assistant\n{last}"
@@ -299,7 +303,7 @@ def test_spans_of_any_turn_are_trained_on(request, name, third, last):
 
 
 def test_all_turns_but_the_last_header_are_trained_on_without_spans(chatml):
-    encoded = chat.encode(chatml, Chat(turns=MANY.turns))
+    encoded = encode_chat(chatml, Chat(turns=MANY.turns))
     before, after = runs(chatml, encoded)
     assert before.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nuser")
     assert after == "23<|im_end|>"
@@ -311,11 +315,5 @@ def test_a_turn_that_the_template_trims_is_refused(llama_3, said):
     for place in range(2):
         changed = [*turns]
         changed[place] = (turns[place][0], said)
-        with pytest.raises(chat.ChatError, match=r"does not (write|continue|end)"):
-            chat.encode(llama_3, Chat(turns=tuple(changed)))
-
-
-def test_what_is_missing_is_told_before_anything_is_encoded():
-    chat.check(make_tokenizer(CHATML))
-    with pytest.raises(chat.ChatError, match=r"has no chat template"):
-        chat.check(make_tokenizer(None))
+        with pytest.raises(encoding.ChatError, match=r"does not (write|continue|end)"):
+            encode_chat(llama_3, Chat(turns=tuple(changed)))
