@@ -100,7 +100,7 @@ def _data(folder, squad):
     (folder / "reply.json").write_text(json.dumps({"choices": [message], "usage": usage}))
     stats = {"adapter_mean_accuracy": 0.5, "baseline_accuracy": 0.2}
     completion = {"text": "a\nb", "stats": stats}
-    entry = {"title": "T", "context": "C", "completions": [completion, completion]}
+    entry = {"title": "T", "context": "C", "completions": [completion, completion], "prompt": "P"}
     (folder / "scored.json").write_text(json.dumps([entry]))
 
 
