@@ -1,6 +1,7 @@
 """Flags and dispatch: `python -m seal_jax COMMAND --config=FILE[:VARIANT] ...`."""
 
 import contextlib
+import logging as python_logging
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from ml_collections import config_flags
 
 from seal_jax.cli.commands import COMMANDS, Command, UsageError
 from seal_jax.judges.endpoint import EndpointError
-from seal_jax.runtime import hosts, interruption
+from seal_jax.runtime import hosts, interruption, terminal
 from seal_jax.settings import SettingsError, config_dict, config_files
 from seal_jax.weights import demo_model
 
@@ -29,11 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_usage())
+        terminal.say(_usage())
         return 0
     name, rest = argv[0], argv[1:]
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(_is_not_orbax)
+    for handler in (python_logging.lastResort, logging.get_absl_handler()):
+        if handler:
+            handler.addFilter(terminal.only_visible)
     # transformers is here for its tokenizers; it need not advise anybody to install PyTorch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     code, reason = _run(name, rest)
@@ -46,26 +50,26 @@ def _run(name: str, rest: list[str]) -> tuple[int, str]:
         if name not in COMMANDS:
             raise UsageError(f"unknown command {name!r}.\n\n{_usage()}")
         if {"-h", "--help"} & set(rest):
-            print(_help(name))
+            terminal.say(_help(name))
             return 0, ""
         values = _parse(name, rest)
         if COMMANDS[name].config and values.print_config:
-            print(_resolved(values))
+            terminal.say(_resolved(values))
             return 0, ""
         with interruption.heard() if COMMANDS[name].resumes else contextlib.nullcontext():
             COMMANDS[name].run(values)
     except interruption.Interrupted as signal:
-        print(f"\n{interruption.message(str(signal))}.", file=sys.stderr)
+        terminal.say(f"\n{interruption.message(str(signal))}.", error=True)
         return interruption.EXIT_CODE, f"interrupted by {signal}"
     except KeyboardInterrupt:
         continues = "; the same command continues the run" if COMMANDS[name].resumes else ""
-        print(f"\ninterrupted{continues}.", file=sys.stderr)
+        terminal.say(f"\ninterrupted{continues}.", error=True)
         return 130, "interrupted"
     except _MENDABLE as error:
         if "--traceback" in rest:
             hosts.leave_after(error)
             raise
-        print(f"error: {error}", file=sys.stderr)
+        terminal.say(f"error: {error}", error=True)
         return 2, str(error)
     except BaseException as error:
         hosts.leave_after(error)

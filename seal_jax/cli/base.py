@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
+from seal_jax.runtime import terminal
 from seal_jax.settings import Settings, config_dict
 
 
@@ -85,7 +86,7 @@ def start(values: flags.FlagValues, program: Callable[..., dict[str, Any]], **gi
         workdir(values),
         program,
         overwrite=values.overwrite,
-        say=(lambda line: None) if values.quiet else print,
+        say=(lambda line: None) if values.quiet else terminal.say,
     )
 
 

@@ -6,6 +6,7 @@ from absl import flags
 
 from seal_jax.cli import base
 from seal_jax.cli.base import Command
+from seal_jax.runtime import terminal
 
 
 def _draw(values: flags.FlagValues) -> None:
@@ -13,7 +14,7 @@ def _draw(values: flags.FlagValues) -> None:
 
     if not (values.task and values.out):
         raise base.UsageError("draw needs --task=ID and --out=FILE.png.")
-    print(
+    terminal.say(
         draw.draw(
             base.workdir(values), values.task, values.out, stage=values.stage, edit=values.self_edit
         )
@@ -49,7 +50,7 @@ def _export(values: flags.FlagValues) -> None:
         dtype=values.dtype or "",
         overwrite=values.overwrite,
     )
-    print(f"{line}\nwritten to {values.out}")
+    terminal.say(f"{line}\nwritten to {values.out}")
 
 
 def _define_export(values: flags.FlagValues) -> None:

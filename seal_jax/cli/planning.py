@@ -9,6 +9,7 @@ from seal_jax.cli import base
 from seal_jax.cli.base import Command
 from seal_jax.planning.workload import Workload
 from seal_jax.runs import json_file
+from seal_jax.runtime import terminal
 
 _LENGTHS = {
     "longest_prompt": "Tokens of the longest prompt for a self-edit.",
@@ -34,12 +35,12 @@ def _plan(values: flags.FlagValues) -> None:
         values.topology,
         lengths=given,
         largest=values.largest,
-        say=(lambda line: None) if quiet else (lambda line: print(line, flush=True)),
+        say=(lambda line: None) if quiet else (lambda line: terminal.say(line)),
     )
     if quiet:
-        print(json_file.encode(found, indent=1))
+        terminal.say(json_file.encode(found, indent=1))
     else:
-        print(f"\n{report.text(found)}")
+        terminal.say(f"\n{report.text(found)}")
     if values.json and not quiet:
         json_file.write_json(values.json, found)
     if not found["fits"]:

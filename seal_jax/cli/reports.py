@@ -8,6 +8,7 @@ from absl import flags
 from seal_jax.cli import base
 from seal_jax.cli.base import Command
 from seal_jax.runs import json_file
+from seal_jax.runtime import terminal
 
 
 def _analyze(values: flags.FlagValues) -> None:
@@ -17,9 +18,9 @@ def _analyze(values: flags.FlagValues) -> None:
         raise base.UsageError("analyze needs a run's directory or a file of scored self-edits.")
     found = analyze.analyze(values.source, seed=values.seed, draws=values.draws, mix=values.mix)
     if values.json == "-":
-        print(json_file.encode(found, indent=1))
+        terminal.say(json_file.encode(found, indent=1))
         return
-    print(analysis_table.table(found))
+    terminal.say(analysis_table.table(found))
     if values.json:
         json_file.write_json(values.json, found)
 
@@ -77,7 +78,7 @@ def _compare(values: flags.FlagValues) -> None:
     found = compare.compare(values.run, seed=values.seed, draws=values.draws, level=values.level)
     if values.json:
         json_file.write_json(values.json, found)
-    print(compare_table.table(found))
+    terminal.say(compare_table.table(found))
 
 
 def _define_compare(values: flags.FlagValues) -> None:
@@ -105,7 +106,7 @@ def _configs(values: flags.FlagValues) -> None:
     from seal_jax.settings import config_files
 
     where = pathlib.Path(values.dir) if values.dir else config_files.folder()
-    print(config_files.listing(where, values.only))
+    terminal.say(config_files.listing(where, values.only))
 
 
 def _define_configs(values: flags.FlagValues) -> None:
@@ -116,7 +117,7 @@ def _define_configs(values: flags.FlagValues) -> None:
 def _report(values: flags.FlagValues) -> None:
     from seal_jax.reports.html import report
 
-    print(f"written to {report.write(base.workdir(values), values.out)}")
+    terminal.say(f"written to {report.write(base.workdir(values), values.out)}")
 
 
 def _define_report(values: flags.FlagValues) -> None:

@@ -8,6 +8,7 @@ from absl import flags
 
 from seal_jax.cli import base
 from seal_jax.cli.base import Command
+from seal_jax.runtime import terminal
 
 
 def _train(values: flags.FlagValues) -> None:
@@ -95,19 +96,19 @@ def _adapt(values: flags.FlagValues) -> None:
         target=target,
     )
     if adapted.self_edit:
-        print(f"self-edit:\n{adapted.self_edit}\n")
+        terminal.say(f"self-edit:\n{adapted.self_edit}\n")
     if adapted.dropped_tokens or adapted.dropped_sequences:
-        print(
+        terminal.say(
             f"not trained on, for lack of room: {adapted.dropped_sequences} lines and "
             f"{adapted.dropped_tokens} tokens of others (raise --config.inner.max_sequences, or "
             "add a larger bucket to --config.inner.buckets)\n"
         )
     for question, before, after in zip(values.question, adapted.before, adapted.after, strict=True):
-        print(
+        terminal.say(
             f"question: {question}\n  before: {before or '(empty)'}\n  after:  {after or '(empty)'}"
         )
     if adapted.adapter:
-        print(f"\n{adapted.adapter}\nwritten to {values.out}")
+        terminal.say(f"\n{adapted.adapter}\nwritten to {values.out}")
 
 
 def _define_adapt(values: flags.FlagValues) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import ml_collections
 
 from seal_jax.runs import json_file, run_dir
+from seal_jax.runtime import terminal
 from seal_jax.settings import Settings, SettingsError, config_dict
 
 Point = dict[str, Any]
@@ -82,7 +83,7 @@ def run(
     start: Callable[[Settings, str], dict[str, Any]],
     *,
     overwrite: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = terminal.say,
 ) -> dict[str, Any]:
     """Runs every point of a grid that is not finished, and compares them.
 
