@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from seal_jax.reports import finished_run
+from seal_jax.reports import finished_run, run_files
 from seal_jax.reports.finished_run import CompareError, FinishedRun, Setting, listed, shown
 from seal_jax.stats import intervals
 from seal_jax.tasks.protocol import Metric
@@ -56,10 +56,17 @@ def compare(
 
     Raises:
       CompareError: a run is unfinished, or graders, contexts or questions differ.
+      DamagedError: files of a run are damaged.
     """
+    intervals.check(draws, level)
     settings = [finished_run.read_setting(label) for label in runs]
     if len(settings) < 2 and all(len(setting.runs) < 2 for setting in settings):
         raise CompareError("give two runs or more: `compare RUN RUN` (RUN,RUN for seeds of one).")
+    with run_files.as_written(", ".join(runs)):
+        return _compared(settings, {"seed": seed, "draws": draws, "level": level})
+
+
+def _compared(settings: Sequence[Setting], numbers: dict[str, Any]) -> dict[str, Any]:
     every = [run for setting in settings for run in setting.runs]
     _check(settings, every)
     _check_questions(every)
@@ -74,7 +81,6 @@ def compare(
     nested = several == {True}
     paired = len({tuple(run.seed for run in setting.runs) for setting in settings}) == 1
     groups = [context["group"] for context in contexts]
-    numbers: dict[str, Any] = {"seed": seed, "draws": draws, "level": level}
     over = {"articles": groups} if nested else {}
     between, within = (
         _family(sides, metrics, **numbers, **over, paired=together)
@@ -92,7 +98,7 @@ def compare(
         ],
         "task": every[0].task,
         "metrics": [dataclasses.asdict(metric) for metric in metrics],
-        "words": every[0].results["words"],
+        "words": {of: str(every[0].results["words"][of]) for of in ("context", "question")},
         "grader": every[0].results["grader"],
         "contexts": len(contexts),
         "articles": len(set(groups)),

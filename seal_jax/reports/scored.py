@@ -128,6 +128,8 @@ def _read(file: pathlib.Path) -> Any:
         ) from None
     except RecursionError:
         raise ScoredError(f"{file}: nested too deeply to be a list of entries.") from None
+    except ValueError as error:  # Python refuses integers of more than some thousand digits
+        raise ScoredError(f"{file}: not JSON that can be read: {error}.") from None
 
 
 def _entry(value: Any, where: str) -> Entry:

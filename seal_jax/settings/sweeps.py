@@ -7,12 +7,13 @@ A config file declares them as `SWEEPS = {"dose": {"inner.epochs": (1, 3), "inne
 import itertools
 import json
 import os
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
-from seal_jax.runs import json_file, run_dir
+from seal_jax.runs import json_file, results_file, run_dir
 from seal_jax.runtime import terminal
 from seal_jax.settings import Settings, SettingsError, config_dict
 
@@ -126,9 +127,7 @@ def _finished(path: str, settings: Settings) -> dict[str, Any] | None:
     stored = {key: value for key, value in run_dir.read_config(path).items() if key in given}
     if run_dir.differing_keys(stored, given):
         return None
-    with open(os.path.join(path, "results.json"), encoding="utf-8") as file:
-        results: dict[str, Any] = json.load(file)
-    return results
+    return results_file.read(pathlib.Path(path, "results.json"))
 
 
 def figures(results: Mapping[str, Any]) -> dict[str, float | None]:

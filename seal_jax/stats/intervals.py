@@ -163,8 +163,7 @@ def paired_bootstraps(
     Raises:
       ValueError: no seeds, or seeds, contexts and questions that do not match.
     """
-    if draws < 1 or not 0 < level < 1:
-        raise ValueError(f"draws={draws}, level={level}: expected draws >= 1 and 0 < level < 1.")
+    check(draws, level)
     found = []
     for runs_a, runs_b in comparisons:
         if not (runs_a and runs_b) or (paired and len(runs_a) != len(runs_b)):
@@ -186,6 +185,12 @@ def paired_bootstraps(
         sources = [sums_a - sums_b] if paired else [sums_a, -sums_b]
         found.append(_over_levels(sources, weight, article_P, seed, draws))
     return _family(found, level)
+
+
+def check(draws: int, level: float) -> None:
+    """Refuses numbers of which no interval can be made."""
+    if draws < 1 or not 0 < level < 1:
+        raise ValueError(f"draws={draws}, level={level}: expected draws >= 1 and 0 < level < 1.")
 
 
 def bootstrap(

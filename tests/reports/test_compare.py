@@ -14,8 +14,7 @@ from seal_jax.loop import arms, results
 from seal_jax.loop.results import Outcome
 from seal_jax.reports import compare, compare_table
 from seal_jax.reports.finished_run import CompareError
-from seal_jax.reports.run_files import DamagedError
-from seal_jax.runs import run_dir
+from seal_jax.runs import results_file, run_dir
 from seal_jax.settings import Settings
 from seal_jax.stats import intervals
 from seal_jax.tasks.base import Task
@@ -396,7 +395,7 @@ def test_runs_that_cannot_be_read_are_refused(write_run, tmp_path):
         with pytest.raises(CompareError, match=message):
             compare.compare(runs)
     written.write_text("{")
-    with pytest.raises(DamagedError, match=r"planted/results\.json is damaged"):
+    with pytest.raises(results_file.DamagedError, match=r"planted/results\.json is damaged"):
         compare.compare([one, planted])
 
 

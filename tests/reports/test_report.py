@@ -7,9 +7,8 @@ import re
 import pytest
 
 from seal_jax import cli
-from seal_jax.reports import run_files
 from seal_jax.reports.html import report
-from seal_jax.runs import run_dir
+from seal_jax.runs import results_file, run_dir
 
 from . import made_runs
 
@@ -352,5 +351,5 @@ def test_the_command_and_what_it_refuses(tmp_path, capsys):
         assert printed.startswith("error: ") and message in printed
     assert kept.read_text() == "<p>mine</p>"
     (folder / "results.json").write_text("{")
-    with pytest.raises(run_files.DamagedError, match=r"results\.json is damaged"):
+    with pytest.raises(results_file.DamagedError, match=r"results\.json is damaged"):
         report.write(str(folder))
