@@ -93,6 +93,7 @@ def test_every_flipped_character_of_results_is_noticed(tmp_path):
     written = results_file.write(path, {"arms": {"base": {"accuracy": 0.5}}, "seed": 1})
     assert results_file.read(path) == written
     text = path.read_text()
+    assert '"sha256"' in text
     for place, flipped in itertools.product(range(len(text)), ("0", "z")):
         if text[place] in (flipped, " ", "\n"):
             continue
@@ -229,7 +230,7 @@ def test_values_of_other_types_in_many_runs_are_a_sentence(run, tmp_path, capsys
         ("metrics", "accuracy"),
         ("metrics", [{"name": "accuracy"}]),
         ("words", None),
-        ("grader", None),
+        pytest.param("grader", None, marks=pytest.mark.fault("S6", control=True)),
         ("pairs", [{"names": 3}]),
         ("versions", []),
     ],
