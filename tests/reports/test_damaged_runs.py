@@ -222,6 +222,15 @@ def test_values_of_other_types_in_many_runs_are_a_sentence(run, tmp_path, capsys
 
 
 @pytest.mark.fault("S6")
+@pytest.mark.parametrize("other", [None, 3, [1], {"trials": [3]}])
+def test_records_of_another_form_are_a_sentence_to_draw(other, tmp_path, capsys):
+    run = made_runs.few_shot(tmp_path / "run")
+    _write_ledger(run, "trials", ("trials",), other)
+    code, said = _said(["draw", f"--workdir={run}", "--task=aa", f"--out={tmp_path}/a.png"], capsys)
+    assert code == 2 and str(run) in said
+
+
+@pytest.mark.fault("S6")
 @pytest.mark.parametrize(
     ("key", "other"),
     [

@@ -44,7 +44,7 @@ def _rounds(run: RunRecords) -> dict[int, Record]:
         rewards = [reward for reward, _ in selected.values() if reward is not None]
         kept = [reward for reward, weight in selected.values() if reward is not None and weight > 0]
         found[n] = {
-            "contexts": [id for id, _ in selected],
+            "contexts": list(dict.fromkeys(id for id, _ in selected)),
             "rewards": rewards,
             "kept": kept,
             "without": len(selected) - len(rewards),
