@@ -68,7 +68,7 @@ def compare(
 
 def _compared(settings: Sequence[Setting], numbers: dict[str, Any]) -> dict[str, Any]:
     every = [run for setting in settings for run in setting.runs]
-    _check(settings, every)
+    _check(every)
     _check_questions(every)
     contexts, metrics = every[0].contexts.values(), every[0].own_metrics
     several = {len(setting.runs) > 1 for setting in settings}
@@ -115,30 +115,23 @@ def _compared(settings: Sequence[Setting], numbers: dict[str, Any]) -> dict[str,
     }
 
 
-def _check(settings: Sequence[Setting], every: Sequence[FinishedRun]) -> None:
+def _check(every: Sequence[FinishedRun]) -> None:
     """Refuses what was given twice, and runs that measured different things."""
-    for what, names in (
-        ("setting", [setting.label for setting in settings]),
-        ("run", [run.label for run in every]),
-    ):
-        name, count = collections.Counter(names).most_common(1)[0]
-        if count > 1:
-            raise CompareError(f"the {what} {name} was given twice: give each once.")
-    for names, why in (
-        (
-            [run.task for run in every],
-            "these runs are of different domains ({}), so nothing in them is alike: compare runs "
-            "of one `task`.",
-        ),
-        (
-            [run.results["grader"] for run in every],
-            "different graders judged these runs ({}), so their accuracies cannot be compared: "
-            "evaluate again with one grader.",
-        ),
-    ):
-        if len(set(names)) > 1:
-            told = (f"{run.label}: {name}" for run, name in zip(every, names, strict=True))
-            raise CompareError(why.format(", ".join(told)))
+    label, count = collections.Counter(run.label for run in every).most_common(1)[0]
+    if count > 1:
+        raise CompareError(f"the run {label} was given twice: give each once.")
+    if len({run.task for run in every}) > 1:
+        domains = ", ".join(f"{run.label}: {run.task}" for run in every)
+        raise CompareError(
+            f"these runs are of different domains ({domains}), so nothing in them is alike: "
+            "compare runs of one `task`."
+        )
+    if len({run.results["grader"] for run in every}) > 1:
+        graders = ", ".join(f"{run.label}: {run.results['grader']}" for run in every)
+        raise CompareError(
+            f"different graders judged these runs ({graders}), so their accuracies cannot be "
+            "compared: evaluate again with one grader."
+        )
 
 
 def _asked(context: dict[str, Any]) -> list[str]:
