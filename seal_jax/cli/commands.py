@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, cast
 from seal_jax.cli.base import Command, Configured, UsageError
 from seal_jax.core import restem
 from seal_jax.runs import json_file, text_file
+from seal_jax.runtime import terminal
 from seal_jax.settings.checks import AT_LEAST_0, Count, Limit, Place, Places
 
 command = dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class Recorded(Configured):
             self.workdir,
             program,
             overwrite=self.overwrite,
-            say=(lambda line: None) if self.quiet else print,
+            say=(lambda line: None) if self.quiet else terminal.say,
         )
 
 
@@ -170,7 +171,7 @@ class Adapt(_Adapter, Configured):
         from seal_jax.cli import adapt
         from seal_jax.loop import export
 
-        passage = text_file.read(self.passage)
+        passage = text_file.read(self.passage, error=UsageError)
         target = None
         if self.out:
             target = export.AdapterTarget(**self.given("out", "onto", "base", "overwrite"))
@@ -183,18 +184,18 @@ class Adapt(_Adapter, Configured):
             target=target,
         )
         if adapted.self_edit:
-            print(f"self-edit:\n{adapted.self_edit}\n")
+            terminal.say(f"self-edit:\n{adapted.self_edit}\n")
         if adapted.dropped_tokens or adapted.dropped_sequences:
-            print(
+            terminal.say(
                 f"not trained on, for lack of room: {adapted.dropped_sequences} lines and "
                 f"{adapted.dropped_tokens} tokens of others (raise --config.inner.max_sequences, "
                 "or add a larger bucket to --config.inner.buckets)\n"
             )
         for question, *answers in zip(self.question, adapted.before, adapted.after, strict=True):
             before, after = (answer or "(empty)" for answer in answers)
-            print(f"question: {question}\n  before: {before}\n  after:  {after}")
+            terminal.say(f"question: {question}\n  before: {before}\n  after:  {after}")
         if adapted.adapter:
-            print(f"\n{adapted.adapter}\nwritten to {self.out}")
+            terminal.say(f"\n{adapted.adapter}\nwritten to {self.out}")
 
 
 @command
@@ -229,7 +230,7 @@ class _Json(Command):
 
     def show(self, found: dict[str, Any], text: str) -> None:
         """Prints what was found, and writes it where that is wanted."""
-        print(json_file.encode(found, indent=1) if self.json == "-" else text)
+        terminal.say(json_file.encode(found, indent=1) if self.json == "-" else text)
         if self.json not in ("", "-"):
             json_file.write_json(self.json, found)
 
@@ -284,7 +285,7 @@ class Plan(_Json, Configured):
             self.topology,
             lengths={name: tokens for name, tokens in lengths.items() if tokens is not None},
             largest=self.largest,
-            say=lambda line: None if self.json == "-" else print(line, flush=True),
+            say=(lambda line: None) if self.json == "-" else terminal.say,
         )
         self.show(found, f"\n{report.text(found)}")
         if not found["fits"]:
@@ -315,7 +316,7 @@ class Draw(Command):
         from seal_jax.reports import draw
 
         where = (self.workdir, self.task, self.out)
-        print(draw.draw(*where, stage=self.stage, edit=self.self_edit))
+        terminal.say(draw.draw(*where, stage=self.stage, edit=self.self_edit))
 
 
 @command
@@ -351,7 +352,7 @@ class Export(_Adapter):
             dtype=self.dtype or "",
             **self.given("what", "version", "onto", "base", "overwrite"),
         )
-        print(f"{line}\nwritten to {self.out}")
+        terminal.say(f"{line}\nwritten to {self.out}")
 
 
 @command
@@ -372,7 +373,7 @@ class Configs(Command):
         from seal_jax.settings import config_files
 
         where = pathlib.Path(self.dir) if self.dir else config_files.folder()
-        print(config_files.listing(where, self.only))
+        terminal.say(config_files.listing(where, self.only))
 
 
 @command
@@ -392,7 +393,7 @@ class Report(Command):
     def execute(self) -> None:
         from seal_jax.reports.html import report
 
-        print(f"written to {report.write(self.workdir, self.out)}")
+        terminal.say(f"written to {report.write(self.workdir, self.out)}")
 
 
 @command

@@ -11,7 +11,7 @@ import jax
 
 from seal_jax.loop import failures, opened_model, session
 from seal_jax.loop.run import Run
-from seal_jax.runs import ledger, run_dir, storage
+from seal_jax.runs import ledger, results_file, run_dir, storage
 from seal_jax.runs.ledger import SharedLedger
 from seal_jax.runtime import hosts, metrics
 from seal_jax.settings import Settings, config_dict
@@ -92,7 +92,7 @@ def run_job(
             run_dir.write_json(
                 directory.timing_path, {"seconds": seconds, "resumed": directory.resumed}
             )
-            run_dir.write_json(directory.results_path, results)
+            results = results_file.write(directory.results_path, results)
             run.say(f"\nresults: {directory.results_path}")
     return results
 

@@ -1,18 +1,15 @@
 """The report of `analyze` as text for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-Record = dict[str, Any]
+from seal_jax.reports.formats import columns, estimate, metric, number
+from seal_jax.tasks.protocol import Metric
 
-_UNITS = {
-    "accuracy": (100, 1, " %"),
-    "solved": (100, 1, " %"),
-    "gold_log_likelihood": (1, 3, " nats"),
-    "log_likelihood_gain": (1, 3, " nats"),
-    "mix": (1, 3, ""),
-    "length": (1, 1, " characters"),
-}
+Record = dict[str, Any]
+Known = Callable[[str], str | Metric]
+_FULL = {"unit": True, "fine": True}
+
 _FORMS = {
     "other_replicates": "other seeds",
     "other_questions": "other questions",
@@ -23,7 +20,6 @@ _RELIABILITIES = {
     "other_replicates": "seeds in common",
     "other_questions": "other questions",
     "other_both": "other questions and seeds",
-    "pooled_over_contexts": "POOLED",
 }
 _SHOWN = ("accuracy", "solved", "graded", "gold_log_likelihood", "reward")  # what is worth gaining
 
@@ -53,9 +49,18 @@ def _stage(stage: Record) -> list[str]:
     ]
     lines += _cost(stage["cost"])
     lines += [f"note: {note}" for note in stage["notes"]]
-    blocks = ["\n".join(lines), _reliability(stage)]
-    blocks += [_agreement(stage["agreement"])] if stage["agreement"] else []
-    return [*blocks, _gains(stage)]
+    replicates = "1 replicate" if stage["replicates"] == 1 else f"{stage['replicates']} replicates"
+    return [
+        "\n".join(lines),
+        f"Reliability of the mean of {replicates}, 0 (noise) to 1 (exact); 95 % intervals over "
+        "contexts.\n"
+        "Within contexts, unless it says POOLED: pooled over contexts it says mostly that passages "
+        "differ.\n" + columns(reliabilities(stage)),
+        *([_agreement(stage["agreement"])] if stage["agreement"] else []),
+        "Best of M: what the self-edit that a reward chooses scores on what it was not chosen by, "
+        "and (gain over the mean of all).\nIN SAMPLE it is measured on the very answers that chose "
+        "it: no estimate of a gain.\n" + columns(gains(stage)),
+    ]
 
 
 def _cost(cost: Record) -> list[str]:
@@ -71,101 +76,55 @@ def _cost(cost: Record) -> list[str]:
     return lines
 
 
-def _reliability(stage: Record) -> str:
-    rows = [["reward", "mean", "unadapted", *_RELIABILITIES.values()]]
+def reliabilities(stage: Record, known: Known = str) -> list[list[str]]:
+    """A head, and a row for each reward: its mean, and how far it would choose the same again.
+
+    Args:
+      known: the metric of a name, or the name itself.
+    """
+    rows = [["reward", "mean", "unadapted", *_RELIABILITIES.values(), "POOLED"]]
     for name, reward in stage["rewards"].items():
-        row = [name, _value(name, reward["mean"]), _value(name, reward["unadapted"])]
-        found = reward["reliability"]
-        if found is None:
-            rows.append([*row, f"not applicable ({reward['not_applicable']})"])
+        of = known(name)
+        row = [metric(of), *(number(of, reward[key], **_FULL) for key in ("mean", "unadapted"))]
+        if found := reward["reliability"]:
+            row += [estimate("share", found[form]) for form in _RELIABILITIES]
+            row.append(number("share", found["pooled_over_contexts"]))
+        else:
+            row.append(f"not applicable ({reward['not_applicable']})")
+        rows.append(row)
+    return rows
+
+
+def gains(stage: Record, known: Known = str) -> list[list[str]]:
+    """A head, and a row for each reward that chooses and each that is worth gaining: what the best
+    self-edit scores on what it was not chosen by, and what it gains over the mean of all."""
+    heads = [*(f"on {name}" for name in _FORMS.values()), "IN SAMPLE"]
+    rows = [["chosen by", "measured", "mean of all", *heads]]
+    for row in stage["best_of_m"]:
+        if row["measured"] not in _SHOWN:
             continue
-        row += [_interval(found[form]) for form in _RELIABILITIES if form != "pooled_over_contexts"]
-        rows.append([*row, _plain(found["pooled_over_contexts"])])
-    replicates = "1 replicate" if stage["replicates"] == 1 else f"{stage['replicates']} replicates"
-    return (
-        f"Reliability of the mean of {replicates}, 0 (noise) to 1 (exact); 95 % intervals over "
-        "contexts.\n"
-        "Within contexts, unless it says POOLED: pooled over contexts it says mostly that passages "
-        "differ.\n" + _columns(rows)
-    )
+        of, forms = known(row["measured"]), [row[form] for form in (*_FORMS, "in_sample")]
+        average = next((found["mean"] for found in forms if found), None)
+        cells = [
+            f"{number(of, found['chosen'], fine=True)} "
+            f"({estimate(of, found['gain'], sign=True, fine=True)})"
+            if found and found["gain"]
+            else "-"
+            for found in forms
+        ]
+        chosen = metric(known(row["chosen_by"]))
+        rows.append([chosen, metric(of), number(of, average, **_FULL), *cells])
+    return rows
 
 
 def _agreement(pairs: Sequence[Record]) -> str:
     rows = [["rewards", "Pearson", "Spearman", "without noise", "same best", "by chance"]]
+    kinds = ("pearson", "spearman", "corrected_for_attenuation", "same_best")
     for pair in pairs:
-        kinds = ("pearson", "spearman", "corrected_for_attenuation", "same_best")
-        rows.append(
-            [
-                " / ".join(pair["rewards"]),
-                *(_interval(pair[kind]) for kind in kinds),
-                _plain(pair["same_best_by_chance"]),
-            ]
-        )
+        figures = (estimate("share", pair[kind]) for kind in kinds)
+        chance = number("share", pair["same_best_by_chance"])
+        rows.append([" / ".join(map(metric, pair["rewards"])), *figures, chance])
     return (
         "Agreement of rewards within contexts. Without noise: Pearson's, corrected for the "
-        "attenuation by inner-loop seeds.\n" + _columns(rows)
-    )
-
-
-def _gains(stage: Record) -> str:
-    forms = [*_FORMS, "in_sample"]
-    heads = [*(f"on {name}" for name in _FORMS.values()), "IN SAMPLE"]
-    rows = [["chosen by", "measured", "mean of all", *heads]]
-    for row in stage["best_of_m"]:
-        measured = row["measured"]
-        if measured not in _SHOWN:
-            continue
-        means = [row[form]["mean"] for form in forms if row[form]]
-        cells = [row["chosen_by"], measured, _value(measured, means[0] if means else None)]
-        for form in forms:
-            gain = row[form] and row[form]["gain"]
-            cells.append(
-                f"{_bare(measured, row[form]['chosen'])} ({_interval(gain, measured)})"
-                if gain
-                else "-"
-            )
-        rows.append(cells)
-    return (
-        "Best of M: what the self-edit that a reward chooses scores on what it was not chosen by, "
-        "and (gain over the mean of all).\nIN SAMPLE it is measured on the very answers that chose "
-        "it: no estimate of a gain.\n" + _columns(rows)
-    )
-
-
-def _value(name: str, value: float | None) -> str:
-    return "-" if value is None else _bare(name, value) + _UNITS.get(name, (1, 3, ""))[2]
-
-
-def _bare(name: str, value: float) -> str:
-    scale, digits, _ = _UNITS.get(name, (1, 3, ""))
-    return f"{scale * value:.{digits}f}"
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _interval(estimate: Record | None, unit: str = "") -> str:
-    """Two digits, or those of the reward `unit` with a sign."""
-    if estimate is None:
-        return "-"
-
-    def show(value: float) -> str:
-        if not unit:
-            return f"{value:.2f}"
-        return f"+{_bare(unit, value)}" if value >= 0 else _bare(unit, value)
-
-    if estimate["low"] is None:
-        return show(estimate["value"])
-    return f"{show(estimate['value'])} [{show(estimate['low'])}, {show(estimate['high'])}]"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as columns two spaces apart; the last cell of a shorter row runs on to the right."""
-    count = max(map(len, rows))
-    inner = [row if len(row) == count else row[:-1] for row in rows]
-    widths = [max(len(row[i]) for row in inner if i < len(row)) for i in range(count)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
-        for row in rows
+        "attenuation by inner-loop seeds.\n" + columns(rows)
     )

@@ -5,28 +5,27 @@ rewards agree, and what keeping the best would gain on what it was not chosen by
 has the formulae.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from seal_jax.reports import scores
+from seal_jax.reports import run_files, scores
 from seal_jax.reports.scores import Scored
-from seal_jax.runs import storage
+from seal_jax.runs import run_dir, storage
 from seal_jax.settings import Reward
-from seal_jax.stats import best_of_m, intervals, reliability
-from seal_jax.stats.intervals import Estimate
+from seal_jax.stats import best_of_m, reliability
+from seal_jax.stats.intervals import Estimate, mean
 from seal_jax.stats.reliability import Array
 
 Record = dict[str, Any]
 
-FORMS: tuple[Literal["replicates", "questions", "both"], ...] = (
-    "replicates", "questions", "both",
-)  # fmt: skip
+FORMS: tuple[reliability.Over, ...] = ("replicates", "questions", "both")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,12 +59,16 @@ def analyze(source: str, *, seed: int = 0, draws: int = 10_000, mix: float | Non
 
     Raises:
       ValueError, OSError: there is no run and no such file, or nothing in it to compare.
+      DamagedError: files of the run are damaged.
     """
     notes: list[str] = []
-    if storage.is_folder(storage.locate(source)):
-        stages, notes = scores.of_run(source)
-        if mix is None:
-            mix = scores.config_of_run(source).get("reward", {}).get("mix")
+    config: Record = {}
+    folder = storage.locate(source)
+    if storage.is_folder(folder):
+        with run_files.as_written(source):
+            stages, notes = scores.of_run(source)
+        with contextlib.suppress(run_dir.RunDirError):  # a ledger alone will do
+            config = dict(run_dir.flatten(run_dir.read_config(source)))
     elif os.path.exists(source):
         stages = scores.of_scored_file(source)
     else:
@@ -73,14 +76,12 @@ def analyze(source: str, *, seed: int = 0, draws: int = 10_000, mix: float | Non
     if not stages:
         why = "; ".join(notes) or "no self-edits are recorded there"
         raise ValueError(f"{source}: there is nothing to analyse: {why}.")
-    mix = Reward().mix if mix is None else mix
+    if mix is None:
+        mix = config.get("reward.mix", Reward().mix)
     bootstrap = {"seed": seed, "draws": draws}
-    return {
-        "source": source,
-        "bootstrap": bootstrap,
-        "notes": notes,
-        "stages": [_stage(stage, mix, bootstrap) for stage in stages],
-    }
+    with run_files.as_written(source):
+        figures = [of_stage(stage, mix, bootstrap) for stage in stages]
+    return {"source": source, "bootstrap": bootstrap, "notes": notes, "stages": figures}
 
 
 def rewards_of(stage: Scored, mix: float) -> list[Scores]:
@@ -108,13 +109,15 @@ def rewards_of(stage: Scored, mix: float) -> list[Scores]:
     return [*found, Scores(name="length", cells=lengths, exact=True)]
 
 
-def _stage(stage: Scored, mix: float, bootstrap: Mapping[str, int]) -> Record:
+def of_stage(stage: Scored, mix: float, bootstrap: Mapping[str, int]) -> Record:
+    """Every figure of a stage; see `analyze` and `rewards_of`.
+
+    Args:
+      bootstrap: {"seed", "draws"}.
+    """
     found = rewards_of(stage, mix)
     complete, left_out = _complete(found)
     replicates = max(c.shape[2] for reward in found for c in reward.cells)
-    questions = [
-        max(of) for of in zip(*([c.shape[1] for c in r.cells] for r in found), strict=True)
-    ]
     notes = []
     if replicates < 2 and stage.cells:
         notes.append(
@@ -122,7 +125,7 @@ def _stage(stage: Scored, mix: float, bootstrap: Mapping[str, int]) -> Record:
             "cannot be estimated from this stage (run it with reward.replicates of 2 or more); "
             "the figures for other questions are of the same adapted models"
         )
-    if left_out["self_edits"] or left_out["questions"]:
+    if any(left_out.values()):
         notes.append(
             f"{left_out['self_edits']} self-edits without a result in every replicate, then "
             f"{left_out['questions']} questions without a graded answer of every other one, are "
@@ -130,13 +133,13 @@ def _stage(stage: Scored, mix: float, bootstrap: Mapping[str, int]) -> Record:
         )
     # Within contexts the gain over the unadapted model is the log-likelihood less a constant.
     distinct = [reward for reward in found if reward.name != "log_likelihood_gain"]
-    names = [reward.name for reward in distinct]
+    shapes = zip(*([cells.shape for cells in reward.cells] for reward in found), strict=True)
     return {
         "stage": stage.name,
         "contexts": len(stage.contexts),
         "self_edits": sum(map(len, stage.texts)),
         "replicates": replicates,
-        "questions": sum(questions),
+        "questions": sum(max(asked for _, asked, _ in of_context) for of_context in shapes),
         **stage.counts,
         "without_reward": dict(stage.without_reward),
         "left_out": left_out,
@@ -151,13 +154,10 @@ def _stage(stage: Scored, mix: float, bootstrap: Mapping[str, int]) -> Record:
             for a, b in itertools.combinations(distinct, 2)
         ],
         "best_of_m": [
-            {
-                "chosen_by": chosen,
-                "measured": measured,
-                **_gains(complete, chosen, measured, bootstrap),
-            }
-            for measured in names
-            for chosen in names
+            {"chosen_by": chosen.name, "measured": measured.name}
+            | _gains(complete[chosen.name], complete[measured.name], bootstrap)
+            for measured in distinct
+            for chosen in distinct
         ],
     }
 
@@ -165,47 +165,40 @@ def _stage(stage: Scored, mix: float, bootstrap: Mapping[str, int]) -> Record:
 def _complete(rewards: Sequence[Scores]) -> tuple[dict[str, list[Array]], dict[str, int]]:
     """The same self-edits and questions of every reward, without any NaN; what that leaves out."""
     kept: dict[str, list[Array]] = {reward.name: [] for reward in rewards}
-    edits = questions = 0
-    for c in range(len(rewards[0].cells)):
-        nowhere = [np.isnan(reward.cells[c]) for reward in rewards]
-        there = ~functools.reduce(np.logical_or, nowhere)
-        whole = np.all(np.any(there, axis=1), axis=1)
+    left_out = {"self_edits": 0, "questions": 0}
+    for of_context in zip(*(reward.cells for reward in rewards), strict=True):
+        there = ~functools.reduce(np.logical_or, map(np.isnan, of_context))
+        whole = there.any(axis=1).all(axis=1)
         asked = there[whole].all(axis=(0, 2))
-        edits += int((~whole).sum())
-        questions += int((~asked).sum()) if whole.any() else 0
+        left_out["self_edits"] += int((~whole).sum())
+        left_out["questions"] += int((~asked).sum()) if whole.any() else 0
         if not (whole.any() and asked.any()):
             continue
-        for reward in rewards:
-            cells = reward.cells[c][whole]
-            kept[reward.name].append(cells if cells.shape[1] == 1 else cells[:, asked])
-    return kept, {"self_edits": edits, "questions": questions}
+        for reward, cells in zip(rewards, of_context, strict=True):
+            of_whole = cells[whole]
+            kept[reward.name].append(of_whole if of_whole.shape[1] == 1 else of_whole[:, asked])
+    return kept, left_out
 
 
 def _reliabilities(reward: Scores, cells: list[Array], bootstrap: Mapping[str, int]) -> Record:
     """The mean of a reward, and every form of its reliability."""
     found: Record = {
-        "mean": intervals.mean(
-            intervals.mean(intervals.mean(of_edit.flat) for of_edit in of_context)
-            for of_context in reward.cells
-        ),
+        "mean": mean(mean(mean(of_edit.flat) for of_edit in of) for of in reward.cells),
         "unadapted": reward.unadapted,
     }
     if reward.exact:
         return found | {"reliability": None, "not_applicable": "no replicates: 1 by construction"}
     means = [_of_replicates(of_context) for of_context in reward.cells]
-    replicates = max(of_context.shape[2] for of_context in reward.cells)
-    return found | {
-        "reliability": {
-            "within_contexts": _estimate(reliability.across_seeds(means, **bootstrap)),
-            "of_one_replicate": reliability.across_seeds(means, replicates=1, draws=1).value,
-            "replicates": replicates,
-            **{
-                f"other_{form}": _estimate(reliability.apart(cells, form, **bootstrap))
-                for form in FORMS
-            },
-            "pooled_over_contexts": reliability.pooled(means),
-        }
+    found["reliability"] = {
+        "within_contexts": _estimate(reliability.across_seeds(means, **bootstrap)),
+        "of_one_replicate": reliability.across_seeds(means, replicates=1, draws=1).value,
+        "replicates": max(of_context.shape[2] for of_context in reward.cells),
+        "pooled_over_contexts": reliability.pooled(means),
     }
+    for form in FORMS:
+        apart = reliability.apart(cells, form, **bootstrap)
+        found["reliability"][f"other_{form}"] = _estimate(apart)
+    return found
 
 
 def _agreement(
@@ -213,34 +206,26 @@ def _agreement(
 ) -> Record:
     found = reliability.agreement(
         complete[a.name], complete[b.name], exact=(a.exact, b.exact), **bootstrap
-    )
-    return {
-        "pearson": _estimate(found.pearson),
-        "spearman": _estimate(found.spearman),
-        "corrected_for_attenuation": _estimate(found.corrected),
-        "same_best": _estimate(found.same_best),
-        "same_best_by_chance": found.chance,
-    }
+    )._asdict()
+    chance = found.pop("same_best_by_chance")
+    return {name: _estimate(of) for name, of in found.items()} | {"same_best_by_chance": chance}
 
 
-def _gains(
-    complete: Mapping[str, list[Array]], chosen: str, measured: str, bootstrap: Mapping[str, int]
-) -> Record:
+def _gains(choosing: list[Array], measured: list[Array], bootstrap: Mapping[str, int]) -> Record:
+    """What the best self-edits gain, by what is held out; None where nothing can be."""
     found: Record = {}
     forms: tuple[best_of_m.HeldOut, ...] = ("nothing", *FORMS)
     for form in forms:
-        gain = best_of_m.gain(complete[chosen], complete[measured], form, **bootstrap)
-        found["in_sample" if form == "nothing" else f"other_{form}"] = (
-            None
-            if gain.chosen is None
-            else {"chosen": gain.chosen, "mean": gain.mean, "gain": _estimate(gain.gain)}
-        )
+        gain = best_of_m.gain(choosing, measured, form, **bootstrap)
+        name = "in_sample" if form == "nothing" else f"other_{form}"
+        known = gain.chosen is not None
+        found[name] = gain._asdict() | {"gain": _estimate(gain.gain)} if known else None
     return found
 
 
 def _unadapted(stage: Scored, name: str) -> float | None:
     plain = stage.unadapted.get(name)
-    return None if plain is None else intervals.mean(intervals.mean(of.flat) for of in plain)
+    return None if plain is None else mean(mean(of.flat) for of in plain)
 
 
 def _of_replicates(cells_MxQxR: Array) -> Array:

@@ -3,14 +3,16 @@
 Only what lies in the run directories is read, so runs of other machines compare as well.
 """
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from seal_jax.reports import finished_run
-from seal_jax.reports.finished_run import CompareError, FinishedRun, Setting, shown
+from seal_jax.reports import finished_run, run_files
+from seal_jax.reports.finished_run import CompareError, FinishedRun, Setting, listed, shown
 from seal_jax.stats import intervals
+from seal_jax.tasks.protocol import Metric
 
 # Settings that decide what is asked; the last three leave out what is too long.
 _CHOOSE_CONTEXTS = (
@@ -24,7 +26,6 @@ _CHOOSE_CONTEXTS = (
     "restem.sft.buckets",
 )
 
-Questions = dict[str, tuple[str, ...]]
 Side = tuple[Setting, str]  # a setting's arm
 
 
@@ -34,7 +35,7 @@ def compare(
     """Compares finished runs.
 
     Runs of one setting with different seeds are given as one, separated by commas; their intervals
-    resample seeds, articles and passages (`intervals.nested_bootstrap`), and their own arms are
+    resample seeds, articles and passages (`intervals.paired_bootstraps`), and their own arms are
     compared as well. Single runs are compared over contexts. The contexts of few-shot learning are
     its tasks. Where two settings do not have the same arms, each arm that only one has is compared
     with each that only the other has.
@@ -55,16 +56,21 @@ def compare(
 
     Raises:
       CompareError: a run is unfinished, or graders, contexts or questions differ.
+      DamagedError: files of a run are damaged.
     """
+    intervals.check(draws, level)
     settings = [finished_run.read_setting(label) for label in runs]
     if len(settings) < 2 and all(len(setting.runs) < 2 for setting in settings):
         raise CompareError("give two runs or more: `compare RUN RUN` (RUN,RUN for seeds of one).")
+    with run_files.as_written(", ".join(runs)):
+        return _compared(settings, {"seed": seed, "draws": draws, "level": level})
+
+
+def _compared(settings: Sequence[Setting], numbers: dict[str, Any]) -> dict[str, Any]:
     every = [run for setting in settings for run in setting.runs]
-    _check_distinct(settings, every)
-    _check_tasks(every)
-    _check_graders(every)
-    metrics = [metric.name for metric in every[0].metrics]
-    questions = _common_questions(every)
+    _check(every)
+    _check_questions(every)
+    contexts, metrics = every[0].contexts.values(), every[0].own_metrics
     several = {len(setting.runs) > 1 for setting in settings}
     if len(several) > 1:
         alone = next(setting.label for setting in settings if len(setting.runs) == 1)
@@ -72,110 +78,96 @@ def compare(
             f"{alone} is one run, others are several seeds of a setting: give two seeds or more of "
             "each, or one run of each."
         )
-    paired = len({setting.seeds for setting in settings}) == 1
-    titles = [every[0].contexts[id]["group"] for id in questions]
-    nested = {"articles": titles, "paired": paired} if several == {True} else None
-    numbers = {"seed": seed, "draws": draws, "level": level}
+    nested = several == {True}
+    paired = len({tuple(run.seed for run in setting.runs) for setting in settings}) == 1
+    groups = [context["group"] for context in contexts]
+    over = {"articles": groups} if nested else {}
+    between, within = (
+        _family(sides, metrics, **numbers, **over, paired=together)
+        for sides, together in ((_between(settings), paired), (_within(settings, nested), True))
+    )
     return {
         **numbers,
         "settings": [
             {
                 "label": setting.label,
-                "runs": [run.path for run in setting.runs],
+                "runs": [run.label for run in setting.runs],
                 "seeds": [run.config.get("seed") for run in setting.runs],
             }
             for setting in settings
         ],
         "task": every[0].task,
-        "metrics": [dataclasses.asdict(metric) for metric in every[0].metrics],
-        "words": every[0].results["words"],
-        "grader": every[0].grader,
-        "contexts": len(questions),
-        "articles": len(set(titles)),
-        "questions": sum(map(len, questions.values())),
+        "metrics": [dataclasses.asdict(metric) for metric in metrics],
+        "words": {of: str(every[0].results["words"][of]) for of in ("context", "question")},
+        "grader": every[0].results["grader"],
+        "contexts": len(contexts),
+        "articles": len(set(groups)),
+        "questions": sum(len(_asked(context)) for context in contexts),
         "paired_seeds": paired if nested else None,
         "config_differences": _config_differences(settings),
         "arms": {
-            setting.label: {
-                arm: _summary(setting, arm, questions, metrics) for arm in _shared_arms(setting)
-            }
+            setting.label: {arm: _summary(setting, arm, metrics) for arm in setting.arms}
             for setting in settings
         },
-        "between": _family(_between(settings), questions, metrics, nested, numbers),
-        "within": _family(
-            _within(settings) if nested else [],
-            questions,
-            metrics,
-            {"articles": titles, "paired": True},
-            numbers,
-        ),
-        "compute": {run.path: run.compute for run in every},
+        "between": between,
+        "within": within,
+        "compute": {run.label: run.compute() for run in every},
     }
 
 
-def _check_distinct(settings: Sequence[Setting], every: Sequence[FinishedRun]) -> None:
-    for what, names in (
-        ("setting", [setting.label for setting in settings]),
-        ("run", [run.path for run in every]),
-    ):
-        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-        if twice:
-            raise CompareError(f"the {what} {twice[0]} was given twice: give each once.")
-
-
-def _check_tasks(every: Sequence[FinishedRun]) -> None:
-    for run in every:
-        if run.task != every[0].task:
-            domains = ", ".join(f"{of.path}: {of.task}" for of in (every[0], run))
-            raise CompareError(
-                f"these runs are of different domains ({domains}), so nothing in them is alike: "
-                "compare runs of one `task`."
-            )
-
-
-def _check_graders(every: Sequence[FinishedRun]) -> None:
-    if any(run.grader != every[0].grader for run in every):
-        graders = ", ".join(f"{run.path}: {run.grader}" for run in every)
+def _check(every: Sequence[FinishedRun]) -> None:
+    """Refuses what was given twice, and runs that measured different things."""
+    label, count = collections.Counter(run.label for run in every).most_common(1)[0]
+    if count > 1:
+        raise CompareError(f"the run {label} was given twice: give each once.")
+    if len({run.task for run in every}) > 1:
+        domains = ", ".join(f"{run.label}: {run.task}" for run in every)
+        raise CompareError(
+            f"these runs are of different domains ({domains}), so nothing in them is alike: "
+            "compare runs of one `task`."
+        )
+    if len({run.results["grader"] for run in every}) > 1:
+        graders = ", ".join(f"{run.label}: {run.results['grader']}" for run in every)
         raise CompareError(
             f"different graders judged these runs ({graders}), so their accuracies cannot be "
             "compared: evaluate again with one grader."
         )
 
 
-def _common_questions(every: Sequence[FinishedRun]) -> Questions:
-    """The question ids by context, which must be the same in every run and arm."""
+def _asked(context: dict[str, Any]) -> list[str]:
+    """The ids of a context's questions, in its first arm."""
+    return next((arm["questions"] for arm in context["arms"].values()), [])
+
+
+def _check_questions(every: Sequence[FinishedRun]) -> None:
+    """Refuses runs and arms that were not asked the same questions."""
     first = every[0]
-    asked = {id: next(iter(of.values()), ()) for id, of in first.questions().items()}
     for run in every:
-        found = run.questions()
         lines = []
-        for here, there, label in ((asked, found, first.path), (found, asked, run.path)):
-            only = sorted(here.keys() - there.keys())
-            if only:
-                lines.append(f"contexts only in {label}: {finished_run.listed(only)}")
-        differing = sorted(
-            id
-            for id in asked.keys() & found.keys()
-            if any(set(of_arm) != set(asked[id]) for of_arm in found[id].values())
-        )
-        for id in differing[:3]:
-            of_run = next(of for of in found[id].values() if set(of) != set(asked[id]))
-            ids = sorted(set(of_run) ^ set(asked[id]))
-            lines.append(f"questions of context {id}, only in one: {finished_run.listed(ids)}")
-        if len(differing) > 3:
-            lines.append(f"and questions of {len(differing) - 3} more contexts")
+        for one, other in ((first, run), (run, first)):
+            if only := sorted(one.contexts.keys() - other.contexts.keys()):
+                lines.append(f"contexts only in {one.label}: {listed(only)}")
+        differing = {
+            id: listed(sorted(ids))
+            for id in first.contexts
+            for arm in run.contexts.get(id, {"arms": {}})["arms"].values()
+            if (ids := set(arm["questions"]) ^ set(_asked(first.contexts[id])))
+        }
+        told = [f"questions of context {id}, only in one: {ids}" for id, ids in differing.items()]
+        lines += told[:3]
+        if len(told) > 3:
+            lines.append(f"and questions of {len(told) - 3} more contexts")
         if lines:
             raise CompareError(
-                f"{first.path} and {run.path} were not asked the same questions.\n  "
+                f"{first.label} and {run.label} were not asked the same questions.\n  "
                 + "\n  ".join(lines)
                 + f"\n{_cause(first, run)}"
             )
-    return dict(sorted(asked.items()))
 
 
 def _cause(one: FinishedRun, other: FinishedRun) -> str:
     """Which settings made two runs ask different questions."""
-    keys = finished_run.differing(one.config, other.config)
+    keys = finished_run.differing(one.settings, other.settings)
     causes = [key for key in keys if key.startswith(_CHOOSE_CONTEXTS)]
     causes = causes or [key for key in keys if key == "seed"]
     if not causes:
@@ -183,127 +175,99 @@ def _cause(one: FinishedRun, other: FinishedRun) -> str:
             "No setting that chooses contexts differs: the data files have changed between the "
             "runs. Run one of them again."
         )
-    flat, flat_other = one.flat_config(), other.flat_config()
-    told = [f"{key}: {shown(flat, key)} and {shown(flat_other, key)}" for key in causes]
+    told = [f"{key}: {shown(one.settings, key)} and {shown(other.settings, key)}" for key in causes]
     return "Settings that choose contexts and differ: " + "; ".join(told) + ". Set them alike."
 
 
 def _config_differences(settings: Sequence[Setting]) -> dict[str, dict[str, Any]]:
     """The settings that differ, by dotted key: each label's value, or those of its seeds."""
-    flat = {setting.label: [run.flat_config() for run in setting.runs] for setting in settings}
-    every = [config for configs in flat.values() for config in configs]
-    missing = object()
-    found: dict[str, dict[str, Any]] = {}
-    for key in sorted(set().union(*every)):
-        if all(config.get(key, missing) == every[0].get(key, missing) for config in every):
-            continue
-        found[key] = {}
-        for label, configs in flat.items():
-            values = [config[key] for config in configs if key in config]
-            if values:
-                same = all(value == values[0] for value in values)
-                found[key][label] = values[0] if same else values
-    return found
-
-
-def _shared_arms(setting: Setting) -> list[str]:
-    """The arms that all runs of a setting have."""
-    first, *others = setting.runs
-    return [arm for arm in first.arms if all(arm in run.arms for run in others)]
+    met = {setting.label: [run.met for run in setting.runs] for setting in settings}
+    return {
+        key: {
+            label: values[0] if all(value == values[0] for value in values) else values
+            for label, of_runs in met.items()
+            if (values := [of[key] for of in of_runs if key in of])
+        }
+        for key in finished_run.differing(*itertools.chain.from_iterable(met.values()))
+    }
 
 
 def _between(settings: Sequence[Setting]) -> list[tuple[Side, Side]]:
-    """(second, first) for every pair of settings."""
+    """(second, first) for every pair of settings: arms of one name, then those of one alone."""
     found = []
     for first, second in itertools.combinations(settings, 2):
-        of_first, of_second = _shared_arms(first), _shared_arms(second)
-        found += [((second, arm), (first, arm)) for arm in of_first if arm in of_second]
-        found += [
-            ((second, theirs), (first, own))
-            for own in of_first
-            for theirs in of_second
-            if own not in of_second and theirs not in of_first
-        ]
+        pairs = [(arm, arm) for arm in first.arms if arm in second.arms]
+        alone = [arm for arm in first.arms if arm not in second.arms]
+        others = [arm for arm in second.arms if arm not in first.arms]
+        pairs += itertools.product(alone, others)
+        found += [((second, theirs), (first, own)) for own, theirs in pairs]
     return found
 
 
-def _within(settings: Sequence[Setting]) -> list[tuple[Side, Side]]:
-    """(second, first) for every pair of arms of one setting."""
+def _within(settings: Sequence[Setting], several: bool) -> list[tuple[Side, Side]]:
+    """(second, first) for every pair of arms of one setting, where it has several seeds."""
     return [
         ((setting, second), (setting, first))
         for setting in settings
-        for first, second in itertools.combinations(_shared_arms(setting), 2)
+        for first, second in itertools.combinations(setting.arms, 2)
+        if several
     ]
 
 
 def _family(
-    sides: Sequence[tuple[Side, Side]],
-    questions: Questions,
-    metrics: Sequence[str],
-    nested: dict[str, Any] | None,
-    numbers: dict[str, Any],
+    sides: Sequence[tuple[Side, Side]], metrics: Sequence[Metric], **drawn: Any
 ) -> dict[str, Any]:
     """Differences in every metric, corrected for their number; the sides are (second, first)."""
-    planned = [(second, first, metric) for second, first in sides for metric in metrics]
+    planned = [(*of, metric) for of in sides for metric in metrics]
     values = [
-        tuple(_values(side, metric, questions) for side in (second, first))
-        for second, first, metric in planned
+        (_values(second, metric), _values(first, metric)) for second, first, metric in planned
     ]
-    if nested:
-        family = intervals.nested_bootstraps(values, **nested, **numbers)
-    else:
-        singles = [(second, first) for [second], [first] in values]
-        family = intervals.paired_cluster_bootstraps(singles, **numbers)
+    family = intervals.paired_bootstraps(values, **drawn)
     found = []
     for (second, first, metric), pair, single, corrected in zip(
         planned, values, family.single, family.corrected, strict=True
     ):
-        counting = sum(map(sum, _graded(pair)))
+        # Whether every run of both sides has a value, for each question.
+        counts = [
+            None not in of_question
+            for of_context in zip(*pair[0], *pair[1], strict=True)
+            for of_question in zip(*of_context, strict=True)
+        ]
         found.append(
             {
                 "second": {"setting": second[0].label, "arm": second[1]},
                 "first": {"setting": first[0].label, "arm": first[1]},
-                "metric": metric,
-                "difference": single.difference,
+                "metric": metric.name,
+                "difference": single.value,
                 "interval": single.ends,
                 "corrected_interval": corrected.ends,
-                "questions": counting,
-                "left_out": sum(map(len, pair[0][0])) - counting,
+                "questions": sum(counts),
+                "left_out": len(counts) - sum(counts),
             }
         )
     known = any(of["interval"] for of in found)
     return {"corrected_level": family.corrected_level if known else None, "intervals": found}
 
 
-def _graded(pair) -> list[list[bool]]:
-    """For each context and question, whether every run of both sides has a value."""
-    every = [run for side in pair for run in side]
+def _values(side: Side, metric: Metric) -> list[list[list[float | None]]]:
+    """Of every run for each context, one value a question, or its own alone."""
+    setting, arm = side
     return [
-        [all(value is not None for value in of_question) for of_question in zip(*of, strict=True)]
-        for of in zip(*every, strict=True)
+        [context["arms"][arm][metric.name] for context in run.contexts.values()]
+        for run in setting.runs
     ]
 
 
-def _values(side: Side, metric: str, questions: Questions):
-    setting, arm = side
-    return [run.values(arm, metric, questions) for run in setting.runs]
-
-
-def _summary(
-    setting: Setting, arm: str, questions: Questions, metrics: Sequence[str]
-) -> dict[str, Any]:
+def _summary(setting: Setting, arm: str, metrics: Sequence[Metric]) -> dict[str, Any]:
     """An arm's means (over the questions that have a value, then over seeds), and counts."""
     found: dict[str, Any] = {}
     for metric in metrics:
-        means = [
-            intervals.mean(itertools.chain.from_iterable(run.values(arm, metric, questions)))
-            for run in setting.runs
-        ]
-        found[metric] = intervals.mean(means)
+        runs = _values((setting, arm), metric)
+        means = [intervals.mean(itertools.chain.from_iterable(of_run)) for of_run in runs]
+        found[metric.name] = intervals.mean(means)
         if len(means) > 1:
-            found[f"{metric}_of_seeds"] = means
+            found[f"{metric.name}_of_seeds"] = means
+    contexts = [context for run in setting.runs for context in run.contexts.values()]
     for count in ("empty", "ungraded"):
-        found[count] = sum(
-            run.contexts[id]["arms"][arm][count] for run in setting.runs for id in questions
-        )
+        found[count] = sum(context["arms"][arm][count] for context in contexts)
     return found

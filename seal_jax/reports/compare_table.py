@@ -4,6 +4,7 @@ from typing import Any
 
 from seal_jax.loop import rewards
 from seal_jax.reports import finished_run
+from seal_jax.reports.formats import columns, interval, number
 from seal_jax.tasks.protocol import Metric
 
 
@@ -13,6 +14,7 @@ def table(found: dict[str, Any]) -> str:
     Shares and their differences are in per cent and points, log-likelihoods in nats.
     """
     names = {setting["label"]: f"R{i}" for i, setting in enumerate(found["settings"], start=1)}
+    metrics = {metric["name"]: Metric(**metric) for metric in found["metrics"]}
     word, asked = (f"{of}s" for of in found["words"].values())
     about = f"{found['contexts']} {word}"
     if found["articles"] < found["contexts"]:
@@ -22,8 +24,8 @@ def table(found: dict[str, Any]) -> str:
         f"{about}, grader {found['grader']}",
         _legend(found, names),
         _config(found),
-        _arms(found, names),
-        *_families(found, names),
+        _arms(found, names, metrics),
+        *_families(found, names, metrics),
         _compute(found),
     ]
     return "\n\n".join(parts)
@@ -32,59 +34,35 @@ def table(found: dict[str, Any]) -> str:
 def _legend(found: dict[str, Any], names: dict[str, str]) -> str:
     lines = []
     for setting in found["settings"]:
-        seeds = ", ".join(str(seed) for seed in setting["seeds"])
-        lines.append(
-            f"{names[setting['label']]}: {', '.join(setting['runs'])} "
-            f"(seed{'s' if len(setting['seeds']) > 1 else ''} {seeds})"
-        )
+        seeds = "seeds" if len(setting["seeds"]) > 1 else "seed"
+        numbers = ", ".join(map(str, setting["seeds"]))
+        lines.append(f"{names[setting['label']]}: {', '.join(setting['runs'])} ({seeds} {numbers})")
     return "\n".join(lines)
 
 
 def _config(found: dict[str, Any]) -> str:
-    labels = [setting["label"] for setting in found["settings"]]
-    differences = found["config_differences"]
-    if not differences:
-        return "no setting differs"
-    lines = ["settings that differ:"]
-    for key, values in differences.items():
-        shown = (finished_run.shown(values, label) for label in labels)
+    lines = ["settings that differ:" if found["config_differences"] else "no setting differs"]
+    for key, values in found["config_differences"].items():
+        shown = (finished_run.shown(values, setting["label"]) for setting in found["settings"])
         lines.append(f"  {key}: " + " | ".join(shown))
     return "\n".join(lines)
 
 
-def _arms(found: dict[str, Any], names: dict[str, str]) -> str:
-    every = dict.fromkeys(name for arms in found["arms"].values() for name in arms)
-    width = max(map(len, every)) + 2
-    counts = (("empty", 7), ("ungraded", 10))
-    metrics = [Metric(**metric) for metric in found["metrics"]]
-    lines = [
-        f"{'arm':<{width}}{'run':<5}"
-        + "".join(f"{metric.label:>{_column(metric)}}" for metric in metrics)
-        + "".join(f"{name:>{column}}" for name, column in counts)
-    ]
-    for name in every:
+def _arms(found: dict[str, Any], names: dict[str, str], metrics: dict[str, Metric]) -> str:
+    counts = ("empty", "ungraded")
+    rows = [["arm", "run", *(metric.label for metric in metrics.values()), *counts]]
+    for name in dict.fromkeys(name for arms in found["arms"].values() for name in arms):
         for label, arms in found["arms"].items():
-            if name not in arms:
-                continue
-            arm = arms[name]
-            lines.append(
-                f"{name:<{width}}{names[label]:<5}"
-                + "".join(
-                    f"{rewards.shown(arm[metric.name], metric):>{_column(metric)}}"
-                    for metric in metrics
-                )
-                + "".join(f"{arm[name]:>{column}}" for name, column in counts)
-            )
-    return "\n".join(lines)
+            if arm := arms.get(name):
+                shown = (rewards.shown(arm[of], metric) for of, metric in metrics.items())
+                rows.append([name, names[label], *shown, *(str(arm[of]) for of in counts)])
+    return columns(rows, words=2)
 
 
-def _column(metric: Metric) -> int:
-    return max(len(metric.label), 7) + 3
-
-
-def _families(found: dict[str, Any], names: dict[str, str]) -> list[str]:
+def _families(
+    found: dict[str, Any], names: dict[str, str], metrics: dict[str, Metric]
+) -> list[str]:
     several = found["paired_seeds"] is not None
-    metrics = {metric["name"]: Metric(**metric) for metric in found["metrics"]}
     over = unit = f"{found['words']['context']}s"
     if several:
         over, unit = f"seeds, groups and {over}", "groups"
@@ -103,7 +81,10 @@ def _families(found: dict[str, Any], names: dict[str, str]) -> list[str]:
             lines.append(f"then corrected for {count} comparisons ({level} each):")
         lines += [_difference(of, names, metrics, found["words"]) for of in family["intervals"]]
         if count < len(family["intervals"]):
-            lines.append(f"  -: too few {unit} have a value in both; an interval needs two")
+            lines.append(
+                f"  -: no interval: fewer than two {unit} have a value in both, or all that have "
+                "one differ by the same"
+            )
         texts.append("\n".join(lines))
     return texts or ["nothing to compare: there are no two arms"]
 
@@ -111,21 +92,14 @@ def _families(found: dict[str, Any], names: dict[str, str]) -> list[str]:
 def _difference(
     of: dict[str, Any], names: dict[str, str], metrics: dict[str, Metric], words: dict[str, str]
 ) -> str:
-    second, first = of["second"], of["first"]
     metric = metrics[of["metric"]]
-    scale, digits = (100, 1) if metric.share else (1, 3)
-
-    def number(value: float | None) -> str:
-        return "-" if value is None else f"{value * scale:+.{digits}f}"
-
-    def ends(interval: list[float] | None) -> str:
-        return f"[{', '.join(map(number, interval))}]" if interval else "[-]"
-
-    line = (
-        f"  {names[second['setting']]} {second['arm']} - {names[first['setting']]} {first['arm']}, "
-        f"{metric.label}: {number(of['difference'])} {ends(of['interval'])}, "
-        f"corrected {ends(of['corrected_interval'])}"
+    second, first = (f"{names[of[s]['setting']]} {of[s]['arm']}" for s in ("second", "first"))
+    alone, corrected = (
+        interval(metric, of[key], sign=True, fine=True) or "[-]"
+        for key in ("interval", "corrected_interval")
     )
+    difference = number(metric, of["difference"], sign=True, fine=True)
+    line = f"  {second} - {first}, {metric.label}: {difference} {alone}, corrected {corrected}"
     if of["left_out"]:
         what = words[metric.per]
         line += f" ({of['left_out']} {what}s left out: no value in one of the runs)"

@@ -1,24 +1,20 @@
 """What a run's ledger holds, stage by stage; the run may be in progress, and nothing is changed."""
 
 import dataclasses
-import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
+from seal_jax.loop.arms import Arm
 from seal_jax.loop.rewards import with_likelihoods
 from seal_jax.loop.stage import Stage, of_record
-from seal_jax.runs import storage
 from seal_jax.runs.ledger import Ledger, Segment
-from seal_jax.runs.storage import Location
 from seal_jax.tasks.base import Task
 from seal_jax.tasks.protocol import Context
 
 Record = dict[str, Any]
+Place = tuple[str, int]  # a self-edit's: its context and its number there
 _UNMARKED: Record = {"answers": [], "scores": {}}
-
-
-class DamagedError(ValueError):
-    """A file of a run is not what was written; the message says which."""
 
 
 @dataclasses.dataclass
@@ -49,6 +45,18 @@ class StageRecords:
     def name(self) -> str:
         """The stage's name."""
         return self.stage.name
+
+    @property
+    def selected(self) -> dict[Place, tuple[float | None, float]]:
+        """The reward and the weight of each self-edit of a round, once they are chosen."""
+        return {
+            (id, m): pair
+            for record in self.others.get("selection", ())
+            for id, *rows in zip(
+                record["contexts"], record["rewards"], record["weights"], strict=True
+            )
+            for m, pair in enumerate(zip(*rows, strict=True))
+        }
 
     @property
     def tried(self) -> bool:
@@ -86,19 +94,22 @@ def read(path: str | os.PathLike[str]) -> dict[str, StageRecords]:
     return found
 
 
-def read_object(path: Location) -> Record:
-    """The JSON object in a file of a run; empty where there is none.
+def belonging(
+    of: StageRecords, stages: Mapping[str, StageRecords], arm: Arm | None
+) -> tuple[dict[Place, Record], dict[str, Record]]:
+    """A stage's self-edits, and the unadapted model's answers by context.
 
-    Raises:
-      DamagedError: the file holds something else.
+    Args:
+      arm: the arm whose inner loops these are: an editor writes once for several arms, and a
+        learner answers once. None for a stage that has both itself.
     """
-    try:
-        found = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
-    except ValueError as error:
-        raise DamagedError(f"{path} is damaged: {error}. Put an undamaged copy back.") from None
-    if not isinstance(found, dict):
-        raise DamagedError(f"{path} is damaged: expected a JSON object.")
-    return found
+    edits, plain = of.edits, of.answers
+    if arm:
+        split, none = of.stage.split, StageRecords(of.stage)
+        editor = Stage(kind="edits", split=split, what=arm.editor).name
+        learner = Stage(kind="unadapted", split=split, what=arm.learner).name
+        edits, plain = stages.get(editor, none).edits, stages.get(learner, none).answers
+    return {(edit["context"], edit["index"]): edit for edit in edits}, plain
 
 
 def contexts_of(task: Task) -> dict[str, Context]:

@@ -12,28 +12,27 @@ error, since nobody can tell what was meant.
 """
 
 import collections
-import dataclasses
 import json
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+from seal_jax.runtime import terminal
 from seal_jax.tasks.texts import is_blank
 
+Kinds = tuple[type, ...]
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
 _NAMES |= {type(None): "null", int: "a number", float: "a number"}
-# JSON leaves these as they are, and some readers end a line there.
-_LINE_SEPARATORS = "\x85\u2028\u2029"
 
 
 class ScoredError(ValueError):
     """A scored file that cannot be used; the message names the entry and what belongs there."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """One graded answer: its run, its question, and whether it is right (None: not graded)."""
 
     run: int | str
@@ -41,8 +40,7 @@ class Verdict:
     correct: bool | None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Completion:
+class Completion(NamedTuple):
     """A scored self-edit.
 
     Attributes:
@@ -60,8 +58,7 @@ class Completion:
     problem: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A passage's self-edits.
 
     Attributes:
@@ -84,7 +81,7 @@ def load(path: str | os.PathLike[str]) -> list[Entry]:
     file = pathlib.Path(path)
     document = _read(file)
     if not isinstance(document, list):
-        raise ScoredError(f"{file}: expected a list of entries, found {_name(document)}.")
+        raise ScoredError(f"{file}: expected a list of entries, found {_names((type(document),))}.")
     if not document:
         raise ScoredError(f"{file}: the list of entries is empty.")
     return [_entry(value, f"{file}: entry {i}") for i, value in enumerate(document)]
@@ -101,51 +98,20 @@ def pick_line(pick: dict[str, Any], encoding: str | None = "utf-8") -> str:
         line.encode(encoding or "ascii")
     except UnicodeEncodeError:  # also half of a surrogate pair, which UTF-8 cannot hold
         line = json.dumps(pick, ensure_ascii=True, allow_nan=False)
-    for separator in _LINE_SEPARATORS:
-        line = line.replace(separator, f"\\u{ord(separator):04x}")
-    return line
-
-
-def write_picks(path: str | os.PathLike[str], picks: Iterable[dict[str, Any]]) -> None:
-    """Writes a file of picks, whole or not at all.
-
-    Raises:
-      ScoredError: there is such a file, which is not empty: it is left as it is; or the path is
-        not one of a file.
-    """
-    file = pathlib.Path(path)
-    if file.is_dir():
-        raise ScoredError(f"--out={file} is a directory: give a file.")
-    if not file.parent.is_dir():
-        raise ScoredError(f"--out={file}: there is no directory {file.parent}: make it first.")
-    if file.exists() and file.stat().st_size:
-        raise ScoredError(f"--out={file} exists and is not overwritten: give another name.")
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as lines:
-            lines.writelines(pick_line(pick) + "\n" for pick in picks)
-        os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    return terminal.visible(line)
 
 
 def problems(entries: Iterable[Entry]) -> list[str]:
     """What has no reward, counted by reason, a line each; the first place is named."""
-    counts: collections.Counter[str] = collections.Counter()
-    first: dict[str, str] = {}
+    places: dict[str, list[str]] = collections.defaultdict(list)
     for entry in entries:
-        found = [
-            (f"self-edit without a reward: {c.problem}", f"{entry.name}, completions[{m}]")
-            for m, c in enumerate(entry.completions)
-            if c.problem
-        ]
         if not entry.completions:
-            found = [("entry without completions", entry.name)]
-        for reason, where in found:
-            counts[reason] += 1
-            first.setdefault(reason, where)
-    return [f"{count} x {reason} (first: {first[reason]})" for reason, count in counts.items()]
+            places["entry without completions"].append(entry.name)
+        for m, completion in enumerate(entry.completions):
+            if completion.problem:
+                reason = f"self-edit without a reward: {completion.problem}"
+                places[reason].append(f"{entry.name}, completions[{m}]")
+    return [f"{len(where)} x {reason} (first: {where[0]})" for reason, where in places.items()]
 
 
 def _read(file: pathlib.Path) -> Any:
@@ -162,96 +128,66 @@ def _read(file: pathlib.Path) -> Any:
         ) from None
     except RecursionError:
         raise ScoredError(f"{file}: nested too deeply to be a list of entries.") from None
+    except ValueError as error:  # Python refuses integers of more than some thousand digits
+        raise ScoredError(f"{file}: not JSON that can be read: {error}.") from None
 
 
 def _entry(value: Any, where: str) -> Entry:
-    _require(value, dict, where)
-    title = value.get("title")
+    title = _of_type(value, (dict,), where).get("title")
     name = f"{where} ({title!r})" if isinstance(title, str) and title else where
-    prompt = _field(value, "prompt", str, name)
-    listed = value.get("completions")
-    if listed is None:
-        listed = []
-    _require(listed, list, f'{name}: "completions"')
-    return Entry(
-        name,
-        prompt,
-        tuple(_completion(c, f"{name}, completions[{m}]") for m, c in enumerate(listed)),
-    )
+    prompt = _field(value, "prompt", (str,), name)
+    listed = _field(value, "completions", (list,), name, [])
+    completions = [_completion(c, f"{name}, completions[{m}]") for m, c in enumerate(listed)]
+    return Entry(name, prompt, tuple(completions))
 
 
 def _completion(value: Any, where: str) -> Completion:
-    _require(value, dict, where)
-    text = _field(value, "text", str, where)
-    stats = value.get("stats")
-    if stats is None:
-        stats = {}
-    _require(stats, dict, f'{where}: "stats"')
+    text = _field(_of_type(value, (dict,), where), "text", (str,), where)
+    stats = _field(value, "stats", (dict,), where, {})
     reward, problem = _figure(stats, "adapter_mean", where)
     baseline, _ = _figure(stats, "baseline_mean", where)
     if is_blank(text):
         reward, problem = math.nan, "the self-edit is empty"
-    return Completion(
-        text=text,
-        reward=reward,
-        baseline=baseline,
-        verdicts=_verdicts(value.get("correct"), f'{where}: "correct"'),
-        problem=problem,
-    )
+    rows = _field(value, "correct", (list,), where, [])
+    verdicts = [_verdict(row, f'{where}: "correct"[{i}]') for i, row in enumerate(rows)]
+    return Completion(text, reward, baseline, tuple(verdicts), problem)
 
 
 def _figure(stats: dict[str, Any], key: str, where: str) -> tuple[float, str]:
     """A finite number, or NaN and why."""
-    value = stats.get(key)
+    value = _field(stats, key, (int, float), f"{where}, stats", None)
     if value is None:
         return math.nan, f"stats.{key} is missing"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ScoredError(f"{where}: stats.{key} must be a number, found {_name(value)}.")
-    try:
-        figure = float(value)
-    except OverflowError:
-        figure = math.inf
-    if not math.isfinite(figure):
+    if not -sys.float_info.max <= value <= sys.float_info.max:
         return math.nan, f"stats.{key} is not a finite number"
-    return figure, ""
+    return float(value), ""
 
 
-def _verdicts(rows: Any, where: str) -> tuple[Verdict, ...]:
-    if rows is None:
-        return ()
-    _require(rows, list, where)
-    found = []
-    for i, row in enumerate(rows):
-        place = f"{where}[{i}]"
-        _require(row, list, place)
-        if len(row) != 3:
-            raise ScoredError(
-                f"{place}: expected [run, question, verdict], found {len(row)} items."
-            )
-        run, question, correct = row
-        if isinstance(run, bool) or not isinstance(run, int | str):
-            raise ScoredError(f"{place}: the run must be a number or a name, found {_name(run)}.")
-        _require(question, str, f"{place}: the question")
-        if correct is not None and not isinstance(correct, bool):
-            raise ScoredError(
-                f"{place}: the verdict must be true, false, or null for an answer that was not "
-                f"graded, found {_name(correct)}."
-            )
-        found.append(Verdict(run, question, correct))
-    return tuple(found)
+def _verdict(row: Any, where: str) -> Verdict:
+    if len(_of_type(row, (list,), where)) != 3:
+        raise ScoredError(f"{where}: expected [run, question, verdict], found {len(row)} items.")
+    run, question, correct = row
+    return Verdict(
+        _of_type(run, (int, str), f"{where}: the run"),
+        _of_type(question, (str,), f"{where}: the question"),
+        _of_type(correct, (bool, type(None)), f"{where}: the verdict"),
+    )
 
 
-def _field(parent: dict[str, Any], key: str, kind: type, where: str) -> Any:
+def _field(parent: dict[str, Any], key: str, kinds: Kinds, where: str, *absent: Any) -> Any:
+    """A value of an object; `absent` stands for a missing one and for null, where it is given."""
+    if absent and parent.get(key) is None:
+        return absent[0]
     if key not in parent:
-        raise ScoredError(f'{where}: "{key}" is missing; expected {_NAMES[kind]}.')
-    _require(parent[key], kind, f'{where}: "{key}"')
-    return parent[key]
+        raise ScoredError(f'{where}: "{key}" is missing; expected {_names(kinds)}.')
+    return _of_type(parent[key], kinds, f'{where}: "{key}"')
 
 
-def _require(value: Any, kind: type, where: str) -> None:
-    if not isinstance(value, kind):
-        raise ScoredError(f"{where}: expected {_NAMES[kind]}, found {_name(value)}.")
+def _of_type(value: Any, kinds: Kinds, where: str) -> Any:
+    if type(value) not in kinds:
+        raise ScoredError(f"{where}: expected {_names(kinds)}, found {_names((type(value),))}.")
+    return value
 
 
-def _name(value: Any) -> str:
-    return _NAMES.get(type(value), type(value).__name__)
+def _names(kinds: Kinds) -> str:
+    return " or ".join(dict.fromkeys(_NAMES[kind] for kind in kinds))

@@ -6,19 +6,17 @@ Dims as in `reliability`: C contexts, M self-edits, Q questions, R replicates; a
 
 import collections
 import dataclasses
-import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from seal_jax.loop import arms
-from seal_jax.loop.stage import Stage
-from seal_jax.reports import records, scored
-from seal_jax.reports.records import StageRecords
-from seal_jax.runs import run_dir, storage
+from seal_jax.reports import records, run_files, scored
+from seal_jax.reports.records import Place, StageRecords
+from seal_jax.runs import storage
 from seal_jax.runs.ledger import LedgerError
 from seal_jax.stats.reliability import Array
 
@@ -26,8 +24,7 @@ Record = dict[str, Any]
 
 NOT_TRIED = "not tried yet"
 REFUSED = "the self-edit gives no lesson"
-# What the arms of self-edits are does not depend on the task.
-ARMS = {name: arm for name, arm in arms.EDITED.items() if arm.editor}
+_KEYS = {"accuracy": "correct"}  # what an answer calls its own value of a metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,23 +68,15 @@ def of_scored_file(path: str | os.PathLike[str]) -> list[Scored]:
             f'{path}: no self-edit has verdicts ("correct": [[run, question, verdict], ...]), so '
             "there is nothing to estimate a reliability from."
         )
-    cells, reasons = [], collections.Counter[str]()
-    verdicts = ungraded = 0
+    cells = []
     for entry in entries:
-        runs = sorted({v.run for c in entry.completions for v in c.verdicts}, key=str)
         tables = [_table(c.verdicts) for c in entry.completions]
-        questions = list(dict.fromkeys(q for table in tables for q, _ in table))
-        shape = (len(tables), max(len(questions), 1), max(len(runs), 1))
-        array = np.full(shape, np.nan)
-        for m, table in enumerate(tables):
-            for (question, run), correct in table.items():
-                verdicts += 1
-                ungraded += correct is None
-                if correct is not None:
-                    array[m, questions.index(question), runs.index(run)] = correct
-            if np.isnan(array[m]).all():
-                reasons["no verdict of its answers"] += 1
-        cells.append(array)
+        runs = sorted({run for table in tables for _, run in table}, key=str) or [""]
+        questions = list(dict.fromkeys(q for table in tables for q, _ in table)) or [""]
+        values = [[[of.get((q, run)) for run in runs] for q in questions] for of in tables]
+        cells.append(np.array(values, float))
+    verdicts = [v.correct for entry in entries for c in entry.completions for v in c.verdicts]
+    without = sum(bool(np.isnan(edit).all()) for of_context in cells for edit in of_context)
     return [
         Scored(
             name=pathlib.Path(path).name,
@@ -97,20 +86,31 @@ def of_scored_file(path: str | os.PathLike[str]) -> list[Scored]:
             unadapted={
                 "accuracy": [np.array([c.baseline for c in entry.completions]) for entry in entries]
             },
-            counts={"answers": verdicts, "ungraded_answers": ungraded},
-            without_reward=dict(reasons),
+            counts={"answers": len(verdicts), "ungraded_answers": verdicts.count(None)},
+            without_reward={"no verdict of its answers": without} if without else {},
         )
     ]
 
 
 def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Scored], list[str]]:
+    """`of_stages` of a run; its ledger is opened read-only: the run may be in progress."""
+    folder = storage.locate(workdir)
+    seconds = run_files.read_timing(folder)["seconds"]
+    return of_stages(records.read(folder / "ledger"), seconds)
+
+
+def of_stages(
+    stages: Mapping[str, StageRecords], seconds: Mapping[str, float]
+) -> tuple[list[Scored], list[str]]:
     """The stages of a run whose contexts have several self-edits each, and notes on the others.
 
-    The ledger is opened read-only: the run may be in progress.
+    Args:
+      stages: by name; see `records.read`.
+      seconds: the times of its stages, where they are known.
+
+    Raises:
+      LedgerError: scores that are not one a self-edit.
     """
-    folder = storage.locate(workdir)
-    stages = records.read(folder / "ledger")
-    seconds = _seconds(folder / "timing.json")
     found, notes = [], []
     for name, of in stages.items():
         if of.stage.kind == "continual":
@@ -123,8 +123,10 @@ def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Scored], list[str]]:
                 "nothing to compare; `report` shows what it found"
             )
             continue
-        edits, plain = _belonging(of, stages)
-        if not edits:
+        # What the arms of self-edits are does not depend on the task.
+        arm = arms.EDITED.get(of.stage.what) if of.stage.kind == "arm" else None
+        edits, plain = records.belonging(of, stages, arm)
+        if not edits or not (of.stage.kind == "round" or arm):
             continue
         scored = _stage(of, edits, plain, seconds)
         if max(map(len, scored.texts)) < 2:
@@ -136,88 +138,64 @@ def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Scored], list[str]]:
     return found, notes
 
 
-def _belonging(
-    of: StageRecords, stages: Mapping[str, StageRecords]
-) -> tuple[list[Record], Mapping[str, Record]]:
-    """A stage's self-edits and unadapted answers: an editor writes once for several arms."""
-    if of.stage.kind == "round":
-        return of.edits, of.answers
-    if of.stage.kind != "arm" or (arm := ARMS.get(of.stage.what)) is None:
-        return [], {}
-    written = stages.get(Stage(kind="edits", split=of.stage.split, what=arm.editor).name)
-    plain = stages.get(Stage(kind="unadapted", split=of.stage.split, what=arm.learner).name)
-    return written.edits if written else [], plain.answers if plain else {}
-
-
-def config_of_run(workdir: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """The run's settings; empty where the directory has only a ledger."""
-    try:
-        return run_dir.read_config(workdir)
-    except run_dir.RunDirError:
-        return {}
-
-
 def _table(verdicts: Sequence[scored.Verdict]) -> dict[tuple[str, Any], bool | None]:
     """(question, run) -> verdict; a question that a run asks twice counts as two."""
     table: dict[tuple[str, Any], bool | None] = {}
     seen: collections.Counter = collections.Counter()
-    for verdict in verdicts:
-        asked = seen[verdict.question, verdict.run]
-        seen[verdict.question, verdict.run] += 1
-        name = f"{verdict.question}\n{asked}" if asked else verdict.question
-        table[name, verdict.run] = verdict.correct
+    for run, question, correct in verdicts:
+        asked = seen[question, run]
+        seen[question, run] += 1
+        table[f"{question}\n{asked}" if asked else question, run] = correct
     return table
 
 
 def _stage(
     of: StageRecords,
-    written: Sequence[Record],
+    edits: Mapping[Place, Record],
     plain: Mapping[str, Record],
     seconds: Mapping[str, float],
 ) -> Scored:
     """A stage's self-edits with their scores."""
-    edits: dict[str, dict[int, Record]] = {}
-    for edit in written:
-        edits.setdefault(edit["context"], {})[edit["index"]] = edit
-    contexts = tuple(edits)
-    rows = {c: {m: row for row, m in enumerate(sorted(edits[c]))} for c in contexts}
+    numbers: dict[str, list[int]] = {}  # of the self-edits of each context
+    for context, m in edits:
+        numbers[context] = sorted([*numbers.get(context, []), m])
     trials = _replicated(of.trials)
-    replicates = 1 + max((trial["replicate"] for trial in trials), default=0)
-    tried: dict[str, list[tuple[int, int, Record]]] = {c: [] for c in contexts}
-    reasons: dict[tuple[str, int], str] = {}
+    columns = {r: i for i, r in enumerate(sorted({trial["replicate"] for trial in trials}))}
+    tried: dict[Place, list[Record]] = {place: [] for place in edits}
+    reasons: dict[Place, str] = {}
     for trial in trials:
         place = (trial["context"], trial["index"])
-        if place[1] not in rows.get(place[0], {}):
-            continue
-        if trial["answers"]:
-            tried[place[0]].append((rows[place[0]][place[1]], trial["replicate"], trial))
-            reasons[place] = ""
-        else:
+        if trial["answers"] and place in edits:
+            tried[place].append(trial)
+        elif not trial["answers"]:
             reasons.setdefault(place, trial["reason"] or "no answers")
     untried = REFUSED if of.tried else NOT_TRIED
-    without = collections.Counter(reasons.get((c, m), untried) for c in contexts for m in edits[c])
-    every = [trial for of_context in tried.values() for _, _, trial in of_context]
-    cells, unadapted = {}, {}
+    without = collections.Counter(
+        reasons.get(place, untried) for place, own in tried.items() if not own
+    )
+    every = [trial for own in tried.values() for trial in own]
+    cells: dict[str, list[Array]] = {}
+    unadapted: dict[str, list[Array]] = {}
     for metric in every[0]["scores"] if every else ():
-        units = {c: _units(metric, [trial for _, _, trial in tried[c]]) for c in contexts}
-        cells[metric] = [
-            _cells(metric, tried[c], units[c], (len(rows[c]), replicates)) for c in contexts
-        ]
-        if all(c in plain for c in contexts):
-            unadapted[metric] = [
-                np.array([_value(metric, plain[c], unit) for unit in units[c]]) for c in contexts
-            ]
-    fixed = {}
-    selection = of.others.get("selection", [])
-    if selection and not trials:
-        fixed["reward"] = _floats(selection[0]["rewards"])
-        without = collections.Counter()
+        for context, of_context in numbers.items():
+            units = _units(metric, [trial for m in of_context for trial in tried[context, m]])
+            array = np.full((len(of_context), len(units), len(columns)), np.nan)
+            for row, m in enumerate(of_context):
+                for trial in tried[context, m]:
+                    array[row, :, columns[trial["replicate"]]] = _values(metric, trial, units)
+            cells.setdefault(metric, []).append(array)
+            if numbers.keys() <= plain.keys():
+                values = np.array(_values(metric, plain[context], units), float)
+                unadapted.setdefault(metric, []).append(values)
+    fixed: dict[str, Sequence[Sequence[float | None]]] = {}
+    if not trials and "selection" in of.others:
+        fixed["reward"] = of.others["selection"][0]["rewards"]
+        without.clear()
     if "rubric" in of.others:
-        fixed["rubric"] = _floats([row for r in of.others["rubric"] for row in r["scores"]])
-    for reward, of_contexts in fixed.items():
-        if list(map(len, of_contexts)) != [len(rows[c]) for c in contexts]:
+        fixed["rubric"] = [row for record in of.others["rubric"] for row in record["scores"]]
+    for reward, rows in fixed.items():
+        if list(map(len, rows)) != list(map(len, numbers.values())):
             raise LedgerError(f"{of.name}: the scores of {reward!r} are not one a self-edit.")
-    without.pop("", None)
     answers = [answer for trial in every for answer in trial["answers"]]
     counts = {
         "answers": len(answers),
@@ -226,10 +204,10 @@ def _stage(
     }
     return Scored(
         name=of.name,
-        contexts=contexts,
-        texts=tuple(tuple(edits[c][m]["text"] for m in sorted(edits[c])) for c in contexts),
+        contexts=tuple(numbers),
+        texts=tuple(tuple(edits[c, m]["text"] for m in own) for c, own in numbers.items()),
         cells=cells,
-        fixed=fixed,
+        fixed={name: [np.array(row, float) for row in rows] for name, rows in fixed.items()},
         unadapted=unadapted,
         counts=counts if answers else {},
         without_reward=dict(without),
@@ -244,46 +222,20 @@ def _replicated(trials: Sequence[Record]) -> list[Record]:
     return [trial | {"replicate": 0} for trial in trials] if once else list(trials)
 
 
-def _units(metric: str, trials: Sequence[Record]) -> list[str]:
+def _units(metric: str, trials: Iterable[Record]) -> list[str]:
     """The questions that have a value of a metric each; [""] where the context alone has one."""
-    names = dict.fromkeys(
-        answer["question"]
-        for trial in trials
-        for answer in trial["answers"]
-        if _KEYS.get(metric, metric) in answer
-    )
-    return list(names) or [""]
-
-
-def _value(metric: str, marked: Record, unit: str) -> float:
-    if not unit:
-        return _number(marked["scores"].get(metric))
     key = _KEYS.get(metric, metric)
-    return next((_number(a.get(key)) for a in marked["answers"] if a["question"] == unit), np.nan)
+    answers = [answer for trial in trials for answer in trial["answers"]]
+    return list(dict.fromkeys(answer["question"] for answer in answers if key in answer)) or [""]
 
 
-def _cells(
-    metric: str,
-    tried: Sequence[tuple[int, int, Record]],
-    units: Sequence[str],
-    shape: tuple[int, int],
-) -> Array:
-    """[M, Q, R] of a context's (self-edit, replicate, trial) triples."""
-    array = np.full((shape[0], len(units), shape[1]), np.nan)
-    for m, r, trial in tried:
-        array[m, :, r] = [_value(metric, trial, unit) for unit in units]
-    return array
-
-
-_KEYS = {"accuracy": "correct"}  # what an answer calls its own value of a metric
-
-
-def _number(value: Any) -> float:
-    return np.nan if value is None else float(value)
-
-
-def _floats(rows: Sequence[Sequence[float | None]]) -> list[Array]:
-    return [np.array([_number(value) for value in row]) for row in rows]
+def _values(metric: str, marked: Record, units: Sequence[str]) -> list[float | None]:
+    """A mark's value of each unit."""
+    if units == [""]:
+        return [marked["scores"].get(metric)]
+    key = _KEYS.get(metric, metric)
+    found = {answer["question"]: answer.get(key) for answer in reversed(marked["answers"])}
+    return [found.get(unit) for unit in units]
 
 
 def _cost(of: StageRecords, seconds: Mapping[str, float]) -> Record:
@@ -295,12 +247,3 @@ def _cost(of: StageRecords, seconds: Mapping[str, float]) -> Record:
     if own:
         cost["seconds"] = {key.removeprefix(f"{of.name}: "): value for key, value in own.items()}
     return cost
-
-
-def _seconds(path: storage.Location) -> Mapping[str, float]:
-    """Stage times of the process that finished the run; none where it is not finished."""
-    try:
-        found = json.loads(storage.read_bytes(path))["seconds"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}

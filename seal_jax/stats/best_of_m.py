@@ -42,7 +42,6 @@ def gain(
     *,
     seed: int = 0,
     draws: int = 10_000,
-    level: float = 0.95,
 ) -> Gain:
     """The gain of the best self-edit by one reward in another reward (or in itself).
 
@@ -56,7 +55,7 @@ def gain(
         others in every replicate; "both": one replicate of one question, where the choice is made
         on the others of both; "nothing": the in-sample figure, which is no estimate of a gain.
         Averaged over all that can be held out. Where self-edits tie, each has its share.
-      seed, draws, level: of the interval; see `intervals.paired_bootstrap`.
+      seed, draws: of the interval; see `intervals.paired_bootstrap`.
 
     Returns:
       None in every field where no context has two self-edits, and two questions or replicates where
@@ -72,8 +71,9 @@ def gain(
         if len(b) >= 2 and _can_hold_out(a, b, held_out)
     ]
     chosen_C, mean_C = np.array(pairs).reshape(-1, 2).T
-    found = intervals.paired_bootstrap(chosen_C, mean_C, seed=seed, draws=draws, level=level)
-    return Gain(intervals.mean(chosen_C), intervals.mean(mean_C), Estimate(*found))
+    values = chosen_C[:, None].tolist(), mean_C[:, None].tolist()
+    found = intervals.paired_bootstrap(*values, seed=seed, draws=draws)
+    return Gain(intervals.mean(chosen_C), intervals.mean(mean_C), found)
 
 
 def _can_hold_out(choosing_MxQxR: Array, measured_MxQxR: Array, held_out: HeldOut) -> bool:
@@ -86,24 +86,15 @@ def _can_hold_out(choosing_MxQxR: Array, measured_MxQxR: Array, held_out: HeldOu
 
 def _chosen(choosing_MxQxR: Array, measured_MxQxR: Array, held_out: HeldOut) -> float:
     """The mean score of the chosen self-edit over all that can be held out."""
-    by_question = held_out in ("questions", "both")
-    by_replicate = held_out in ("replicates", "both")
-    # Sums over what is left when a question's row and a replicate's column are taken away.
-    cells, axes = choosing_MxQxR, (1, 2)
-    scores = cells.sum(axis=axes, keepdims=True)
-    without_question = by_question and cells.shape[1] > 1
-    without_replicate = by_replicate and cells.shape[2] > 1
-    if without_question:
-        scores = scores - cells.sum(axis=2, keepdims=True)
-    if without_replicate:
-        scores = scores - cells.sum(axis=1, keepdims=True)
-    if without_question and without_replicate:
-        scores = scores + cells
-    averaged = tuple(
-        axis for axis, own in zip(axes, (by_question, by_replicate), strict=True) if not own
-    )
-    tested = measured_MxQxR.mean(axis=averaged, keepdims=True)
-    scores, tested = np.broadcast_arrays(scores, tested)
+    # Axis 1 has the questions, axis 2 the replicates.
+    apart = {"nothing": (), "questions": (1,), "replicates": (2,), "both": (1, 2)}[held_out]
+    scores = choosing_MxQxR
+    for axis in (1, 2):
+        total = scores.sum(axis=axis, keepdims=True)
+        # What is left when the held-out question or replicate is taken away.
+        scores = total - scores if axis in apart and scores.shape[axis] > 1 else total
+    averaged = tuple(axis for axis in (1, 2) if axis not in apart)
+    scores, tested = np.broadcast_arrays(scores, measured_MxQxR.mean(axis=averaged, keepdims=True))
     means = [
         tested[best(scores[:, q, r]), q, r].mean()
         for q in range(tested.shape[1])

@@ -16,13 +16,12 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from seal_jax.stats import intervals
-from seal_jax.stats.intervals import Estimate
+from seal_jax.stats.intervals import Array as Array  # of rewards; see the Dims
+from seal_jax.stats.intervals import Estimate, Places
 
-Array = NDArray[np.float64]
 Over = Literal["replicates", "questions", "both"]
 
 _TIE = 1e-9  # scores this close, relative to the largest, are equal: sums of thirds are not exact
@@ -35,7 +34,6 @@ def across_seeds(
     replicates: int | None = None,
     seed: int = 0,
     draws: int = 10_000,
-    level: float = 0.95,
 ) -> Estimate:
     """Reliability of the mean of replicates with independent inner-loop seeds, within contexts.
 
@@ -50,7 +48,7 @@ def across_seeds(
       scores: for each context [M, R]; NaN where a self-edit has no reward. Self-edits and contexts
         may have different numbers of replicates; a self-edit with none is left out.
       replicates: R of the mean; by default the most that any self-edit has.
-      seed, draws, level: of the interval; see `intervals.bootstrap`.
+      seed, draws: of the interval; see `intervals.bootstrap`.
 
     Returns:
       The reliability. None where it cannot be estimated: no self-edit has two replicates, there are
@@ -68,10 +66,10 @@ def across_seeds(
     def statistic(chosen):
         return _one_way(sums_Cx5[chosen].sum(axis=1), replicates, _kristof)
 
-    return intervals.bootstrap(statistic, len(sums_Cx5), seed=seed, draws=draws, level=level)
+    return intervals.bootstrap(statistic, len(sums_Cx5), seed=seed, draws=draws)
 
 
-def pooled(scores: Sequence[Array], *, replicates: int | None = None) -> float | None:
+def pooled(scores: Sequence[Array]) -> float | None:
     """The same figure with the contexts' means left in: says mostly that passages differ.
 
     It must be labelled as pooled wherever it is shown.
@@ -84,20 +82,11 @@ def pooled(scores: Sequence[Array], *, replicates: int | None = None) -> float |
     sums = _sums_of_squares(np.concatenate(everything)) if everything else None
     if sums is None:
         return None
-    if replicates is None:
-        replicates = max(map(_most, scores))
     # Self-edits of one context are not independent, so there is no factor for their number.
-    return intervals.mean(_one_way(np.array([sums]), replicates, lambda df: np.ones_like(df)))
+    return intervals.mean(_one_way(np.array([sums]), max(map(_most, scores)), np.ones_like))
 
 
-def apart(
-    cells: Sequence[Array],
-    over: Over,
-    *,
-    seed: int = 0,
-    draws: int = 10_000,
-    level: float = 0.95,
-) -> Estimate:
+def apart(cells: Sequence[Array], over: Over, *, seed: int = 0, draws: int = 10_000) -> Estimate:
     """Reliability of the mean over all cells, for measurements with nothing of `over` in common.
 
     The covariance within contexts between two measurements of the self-edits that share no
@@ -110,28 +99,20 @@ def apart(
       over: "replicates": other seeds, the same questions, where replicate r of one self-edit is
         compared with replicate r of another (effects of a seed that all share do not count as
         noise); "questions": other questions, the same adapted models; "both": neither in common.
-      seed, draws, level: see `intervals.bootstrap`.
+      seed, draws: see `intervals.bootstrap`.
 
     Returns:
       The reliability; None where contexts with two self-edits have no second replicate or question.
       Contexts with one question only are left out where `over` asks for two.
     """
-    sums = [
-        (
-            len(of_context) - 1,
-            _within(of_context, of_context),
-            _shared(of_context, of_context, over),
-        )
-        for of_context in cells
-        if len(of_context) >= 2
-    ]
+    sums = [(len(of) - 1, _within(of, of), _shared(of, of, over)) for of in cells if len(of) >= 2]
     sums_Cx3 = np.array([s for s in sums if not math.isnan(s[2])]).reshape(-1, 3)
 
     def statistic(chosen):
         df, total, shared = np.moveaxis(sums_Cx3[chosen].sum(axis=1), -1, 0)
         return 1 - _ratio(total - shared, total) * _kristof(df)
 
-    return intervals.bootstrap(statistic, len(sums_Cx3), seed=seed, draws=draws, level=level)
+    return intervals.bootstrap(statistic, len(sums_Cx3), seed=seed, draws=draws)
 
 
 class Agreement(NamedTuple):
@@ -140,17 +121,17 @@ class Agreement(NamedTuple):
     Attributes:
       pearson: of the rewards' means over all replicates and questions.
       spearman: the same of their ranks within each context.
-      corrected: pearson without the noise of either reward's inner-loop seeds (corrected for
-        attenuation); None where a reliability is not known or not positive. May exceed 1.
+      corrected_for_attenuation: pearson without the noise of either reward's inner-loop seeds; None
+        where a reliability is not known or not positive. May exceed 1.
       same_best: share of the contexts where both rank the same self-edit first (ties: the first).
-      chance: what same_best would be for a reward that knows nothing.
+      same_best_by_chance: what same_best would be for a reward that knows nothing.
     """
 
     pearson: Estimate
     spearman: Estimate
-    corrected: Estimate
+    corrected_for_attenuation: Estimate
     same_best: Estimate
-    chance: float | None
+    same_best_by_chance: float | None
 
 
 def agreement(
@@ -160,51 +141,55 @@ def agreement(
     exact: tuple[bool, bool] = (False, False),
     seed: int = 0,
     draws: int = 10_000,
-    level: float = 0.95,
 ) -> Agreement:
     """How far two rewards of the same self-edits agree.
 
-    Two rewards from the same inner loops share their noise, so `corrected` takes the covariance
+    Two rewards from the same inner loops share their noise, so the correction takes the covariance
     between one reward in one replicate and the other in another one, over the root of the product
     of each reward's own such covariance.
 
     Args:
       cells_a, cells_b: for each context [M, Q, R] without NaN, Q and R of either reward.
       exact: whether a reward is without noise by construction, such as a length.
-      seed, draws, level: see `intervals.bootstrap`.
+      seed, draws: see `intervals.bootstrap`.
     """
     kept = [(a, b) for a, b in zip(cells_a, cells_b, strict=True) if len(a) >= 2]
-    sums = []
-    for a, b in kept:
-        rank_a, rank_b = _ranks(a), _ranks(b)
-        true_aa = _within(a, a) if exact[0] else _shared(a, a, "replicates")
-        true_bb = _within(b, b) if exact[1] else _shared(b, b, "replicates")
-        true_ab = _within(a, b) if any(exact) else _shared(a, b, "replicates")
-        sums.append(
-            [
-                *(_within(a, b), _within(a, a), _within(b, b)),
-                *(_within(rank_a, rank_b), _within(rank_a, rank_a), _within(rank_b, rank_b)),
-                *(true_ab, true_aa, true_bb),
-                *(float(_first_best(a) == _first_best(b)), 1.0, 1.0),
-            ]
-        )
-    sums_Cx4x3 = np.array(sums).reshape(-1, 4, 3)
-    estimates = []
-    for i in range(4):
 
-        def statistic(chosen, i=i):
-            both, own_a, own_b = np.moveaxis(sums_Cx4x3[chosen, i].sum(axis=1), -1, 0)
+    def without_noise(a: Array, b: Array, noiseless: bool) -> float:
+        return _within(a, b) if noiseless else _shared(a, b, "replicates")
+
+    def estimate(sums: Sequence[tuple[float, float, float]]) -> Estimate:
+        """Of each context's sum of products, and of both rewards' own sums of squares."""
+        sums_Cx3 = np.array(sums).reshape(-1, 3)
+
+        def statistic(chosen):
+            both, own_a, own_b = np.moveaxis(sums_Cx3[chosen].sum(axis=1), -1, 0)
             return _ratio(both, np.sqrt(np.maximum(own_a, 0) * np.maximum(own_b, 0)))
 
-        estimates.append(
-            intervals.bootstrap(statistic, len(sums_Cx4x3), seed=seed, draws=draws, level=level)
-        )
-    chance = intervals.mean(1 / len(a) for a, _ in kept)
-    pearson, spearman, corrected, same_best = estimates
-    return Agreement(pearson, spearman, corrected, same_best, chance)
+        return intervals.bootstrap(statistic, len(sums_Cx3), seed=seed, draws=draws)
+
+    def correlation(pairs: Sequence[tuple[Array, Array]]) -> Estimate:
+        return estimate([(_within(a, b), _within(a, a), _within(b, b)) for a, b in pairs])
+
+    return Agreement(
+        correlation(kept),
+        correlation([(_ranks(a), _ranks(b)) for a, b in kept]),
+        estimate(
+            [
+                (
+                    without_noise(a, b, any(exact)),
+                    without_noise(a, a, exact[0]),
+                    without_noise(b, b, exact[1]),
+                )
+                for a, b in kept
+            ]
+        ),
+        estimate([(float(_first_best(a) == _first_best(b)), 1.0, 1.0) for a, b in kept]),
+        intervals.mean(1 / len(a) for a, _ in kept),
+    )
 
 
-def best(scores_M: Array) -> NDArray[np.int64]:
+def best(scores_M: Array) -> Places:
     """Indices of the best self-edits: more than one where they tie."""
     top = scores_M.max()
     return np.flatnonzero(scores_M >= top - _TIE * max(1.0, abs(top)))
@@ -264,26 +249,15 @@ def _within(a_MxQxR: Array, b_MxQxR: Array) -> float:
 
 def _shared(a_MxQxR: Array, b_MxQxR: Array, over: Over) -> float:
     """Like `_within`, averaged over the pairs of cells that have nothing of `over` in common."""
-    a, b = _centred(a_MxQxR), _centred(b_MxQxR)
-    if over == "replicates":
-        a, b = a.mean(axis=1, keepdims=True), b.mean(axis=1, keepdims=True)
-    if over == "questions":
-        a, b = a.mean(axis=2, keepdims=True), b.mean(axis=2, keepdims=True)
-    questions, replicates = a.shape[1:]
-    every = a.sum(axis=(1, 2)) @ b.sum(axis=(1, 2))
-    of_question = (a.sum(axis=2) * b.sum(axis=2)).sum()
-    of_replicate = (a.sum(axis=1) * b.sum(axis=1)).sum()
-    of_cell = (a * b).sum()
-    pairs = {
-        "replicates": (every - of_replicate, replicates * (replicates - 1)),
-        "questions": (every - of_question, questions * (questions - 1)),
-        "both": (
-            every - of_question - of_replicate + of_cell,
-            questions * (questions - 1) * replicates * (replicates - 1),
-        ),
-    }
-    total, count = pairs[over]
-    return float(total / count) if count else math.nan
+    a, b, pairs = _centred(a_MxQxR), _centred(b_MxQxR), 1
+    for axis, name in ((1, "questions"), (2, "replicates")):
+        if over in (name, "both"):
+            # Beside each cell of a, the sum of b's cells with another question or replicate.
+            b = b.sum(axis=axis, keepdims=True) - b
+            pairs *= a.shape[axis] * (a.shape[axis] - 1)
+        else:
+            a, b = a.mean(axis=axis, keepdims=True), b.mean(axis=axis, keepdims=True)
+    return float((a * b).sum() / pairs) if pairs else math.nan
 
 
 def _ranks(cells_MxQxR: Array) -> Array:

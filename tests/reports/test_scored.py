@@ -6,7 +6,7 @@ import math
 import pytest
 
 from seal_jax.core.restem import SelectionRule
-from seal_jax.reports import analyze, scored, select
+from seal_jax.reports import analyze, out_file, scored, select
 
 
 def completion(text, reward=None, baseline=0.25, **other):
@@ -120,11 +120,11 @@ def test_a_file_of_picks_is_whole_or_untouched(write, tmp_path, capsys):
     assert capsys.readouterr().out == ""
     text = out.read_text(encoding="utf-8")
     assert json.loads(text) == {"prompt": "p", "completion": "ü \ud800"}
-    with pytest.raises(scored.ScoredError, match="exists and is not overwritten"):
+    with pytest.raises(out_file.OutError, match="is there already, and is not empty"):
         select.select(path, SelectionRule(), out=str(out))
     assert out.read_text(encoding="utf-8") == text
     for wrong, message in ((tmp_path, "is a directory"), (tmp_path / "no/x", "no directory")):
-        with pytest.raises(scored.ScoredError, match=message):
+        with pytest.raises(out_file.OutError, match=message):
             select.select(path, SelectionRule(), out=str(wrong))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["picks.jsonl", "scored.json"]
 
@@ -150,19 +150,31 @@ def test_a_file_of_picks_is_whole_or_untouched(write, tmp_path, capsys):
         (_entries({"text": 3}), r"entry 0 \('T'\), completions\[0\]: \"text\": expected a string"),
         (_entries({"stats": {}}), r"completions\[0\]: \"text\" is missing"),
         (_entries({"text": "x", "stats": [1]}), r"\"stats\": expected an object, found a list"),
-        (_entries(completion("x", "0.5")), "stats.adapter_mean must be a number, found a string"),
+        (
+            _entries(completion("x", "0.5")),
+            r'stats: "adapter_mean": expected a number, found a string',
+        ),
         (
             _entries(completion("x", True)),
-            "stats.adapter_mean must be a number, found true or false",
+            r'stats: "adapter_mean": expected a number, found true or false',
         ),
-        (_entries(completion("x", 1, baseline=[])), "baseline_mean must be a number, found a list"),
+        (
+            _entries(completion("x", 1, baseline=[])),
+            '"baseline_mean": expected a number, found a list',
+        ),
         (
             _entries(completion("x", 1, correct=[[0, "q"]])),
             r"\"correct\"\[0\]: expected \[run, que",
         ),
-        (_entries(completion("x", 1, correct=[[0, "q", 1]])), "must be true, false, or null"),
+        (
+            _entries(completion("x", 1, correct=[[0, "q", 1]])),
+            "the verdict: expected true or false or null, found a number",
+        ),
         (_entries(completion("x", 1, correct=[[0, 2, True]])), "the question: expected a string"),
-        (_entries(completion("x", 1, correct=[[True, "q", True]])), "the run must be a number"),
+        (
+            _entries(completion("x", 1, correct=[[True, "q", True]])),
+            "the run: expected a number or a string, found true or false",
+        ),
         (_entries(completion("x")), "no self-edit has a reward"),
     ],
 )

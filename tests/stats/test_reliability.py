@@ -78,9 +78,10 @@ def test_what_cannot_be_estimated_is_none(scores):
     assert reliability.apart(cells, "replicates", draws=20) == (None, None, None)
 
 
-def test_exact_rewards_are_exact():
+@pytest.mark.fault("18")
+def test_exact_rewards_are_exact_without_an_interval():
     scores = [np.array([[0.1, 0.1], [0.3, 0.3], [0.2, 0.2]]) * (c + 1) / 3 for c in range(4)]
-    assert reliability.across_seeds(scores, draws=20) == (1, 1, 1)
+    assert reliability.across_seeds(scores, draws=20) == (1, None, None)
 
 
 def _halves(cells_MxQxR, over):
@@ -200,9 +201,12 @@ def test_agreement_by_hand():
         [x[:, None, None] for x in a], [x[:, None, None] for x in b], exact=(True, True), draws=50
     )
     assert found.pearson.value == pytest.approx(-0.2)
-    assert found.corrected.value == pytest.approx(-0.2)
+    assert found.corrected_for_attenuation.value == pytest.approx(-0.2)
     assert found.spearman.value == pytest.approx(0.2)
-    assert (found.same_best.value, found.chance) == (0.0, pytest.approx((1 / 3 + 1 / 2) / 2))
+    assert (found.same_best.value, found.same_best_by_chance) == (
+        0.0,
+        pytest.approx((1 / 3 + 1 / 2) / 2),
+    )
     itself = reliability.agreement(
         [x[:, None, None] for x in a], [x[:, None, None] for x in a], exact=(True, True), draws=50
     )
@@ -234,11 +238,11 @@ def test_correction_does_not_count_shared_noise_as_agreement():
         b.append(other + noise)
     found = reliability.agreement(a, b, draws=50)
     # The standard error of a correlation of 0.6 from 6000 degrees of freedom is about 0.01.
-    assert found.corrected.value == pytest.approx(0.6, abs=0.04)
+    assert found.corrected_for_attenuation.value == pytest.approx(0.6, abs=0.04)
     assert found.pearson.value == pytest.approx(0.7, abs=0.04)
 
 
 def test_correction_needs_replicates():
     cells = _cells(replicates=1)
-    assert reliability.agreement(cells, cells, draws=5).corrected.value is None
+    assert reliability.agreement(cells, cells, draws=5).corrected_for_attenuation.value is None
     assert reliability.agreement(cells, cells, draws=5).pearson.value == pytest.approx(1)

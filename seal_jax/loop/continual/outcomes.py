@@ -219,10 +219,12 @@ def _unrelated(arm: Arm, start: Start, *, seed: int, draws: int) -> Record | Non
     known_S = ~np.isnan(end_S - start_S)
     if not known_S.any():
         return None
-    rise = intervals.paired_bootstrap(end_S, start_S, seed=seed, draws=draws)
+    rise = intervals.paired(
+        end_S[:, None].tolist(), start_S[:, None].tolist(), seed=seed, draws=draws
+    )
     return {
         "loss": mean(end_S[known_S]),
-        "rise": {"value": rise.difference, "interval": rise.ends},
+        "rise": {"value": rise["difference"], "interval": rise["interval"]},
         "sequences": int(known_S.sum()),
     }
 
@@ -250,8 +252,7 @@ def _of_gains(
         seed=seed,
         draws=draws,
     )
-    interval = None if found.low is None else [found.low, found.high]
-    return {"value": found.value, "interval": interval}
+    return {"value": found.value, "interval": found.ends}
 
 
 def _ratio(above: NDArray, below: NDArray) -> NDArray:

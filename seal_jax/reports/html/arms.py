@@ -4,8 +4,8 @@ from typing import Any
 
 from seal_jax.loop.arms import Arm
 from seal_jax.loop.results import Outcome
+from seal_jax.reports.formats import interval, metric, number
 from seal_jax.reports.html import charts
-from seal_jax.reports.html.formats import interval, metric, number
 from seal_jax.reports.html.run_records import Record, RunRecords
 from seal_jax.stats import intervals
 from seal_jax.tasks import directives
@@ -61,23 +61,22 @@ def _so_far(run: RunRecords, name: str, arm: Arm) -> list[Any]:
 def _finished(run: RunRecords) -> Record:
     summaries, pairs = run.results["arms"], run.results.get("pairs", [])
     names = list(dict.fromkeys([*(n for n in run.arms if n in summaries), *summaries]))
-    first, tables, differences = names[0], [], []
+    first, tables = names[0], []
     for of in run.metrics:
         own = [pair for pair in pairs if (pair["metric"], pair["names"][1]) == (of.name, first)]
         gains = {pair["names"][0]: pair for pair in own}
         edges = [0.0, *(edge for gain in gains.values() for edge in gain["interval"] or ())]
         rows: list[list[Any]] = []
         for arm in names:
-            beside: list[Any] = ["", "", ""]
-            if gain := gains.get(arm):
-                drawn: Any = ""
-                if gain["interval"]:
-                    drawn = charts.interval(gain["interval"], gain["difference"], edges)
-                beside = [*_gain(of, gain), drawn]
             average = number(of, summaries[arm].get(of.name))
             around = interval(of, _interval_of_mean(run, arm, of.name))
-            rows.append([run.arm_label(arm), average, around, *beside])
+            rows.append([run.arm_label(arm), average, around, "", "", ""])
+            if gain := gains.get(arm):
+                rows[-1][3:5] = _gain(of, gain)
+                if gain["interval"]:
+                    rows[-1][5] = charts.interval(gain["interval"], gain["difference"], edges)
         tables.append((metric(of, unit=True).capitalize(), rows))
+    differences = []
     for pair in pairs:
         between, name = " − ".join(map(run.arm_label, pair["names"])), run.metric(pair["metric"])
         differences.append([between, metric(name), *_gain(name, pair, unit=True)])
@@ -86,12 +85,13 @@ def _finished(run: RunRecords) -> Record:
         for arm, gain in run.results.get("matched_minus_mismatched", {}).items()
         if gain
     ]
-    every = dict.fromkeys(key for of in summaries.values() for key in of)
     means = {"label", *(of.name for of in run.metrics)}
-    counted = [key for key in every if key not in means]
+    counted = [
+        key for key in dict.fromkeys(k for of in summaries.values() for k in of) if key not in means
+    ]
     counts = []
     for arm in names:
-        values = [summaries[arm].get(key) for key in counted]
+        values = (summaries[arm].get(key) for key in counted)
         shown = (f"{n:,}" if isinstance(n, int) else n for n in values)
         counts.append([run.arm_label(arm), *shown])
     return {
@@ -129,4 +129,4 @@ def _interval_of_mean(run: RunRecords, arm: str, name: str) -> list[float] | Non
         return None
     noughts = [[0.0] * len(of) for of in values]
     seed = run.config.get("seed", 0)
-    return intervals.paired_cluster_bootstrap(values, noughts, seed=seed, draws=2000).ends
+    return intervals.paired(values, noughts, seed=seed, draws=2000)["interval"]

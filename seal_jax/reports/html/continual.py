@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from seal_jax.reports.html.formats import interval, metric, number
+from seal_jax.reports.formats import interval, metric, number
 from seal_jax.reports.html.run_records import Record, RunRecords
 from seal_jax.tasks.protocol import Metric
 
@@ -37,7 +37,8 @@ def continual(run: RunRecords) -> Record | None:
             (f"{mitigation}: {metric(name, unit=True)}", _matrix(name, of["matrices"][key], over))
             for mitigation, of in mitigations.items()
         ]
-    passages = ["", *(f"passage {c + 1}" for c in range(len(rows[0])))]
+    places = range(1, len(matrices[0][1][0])) if matrices else ()
+    passages = ["", *(f"passage {place}" for place in places)]
     return {
         "title": "Continual self-edits", "sequences": len(run.results.get("sequences", [])),
         "metrics": metrics, "matrices": matrices, "passages": passages,

@@ -5,20 +5,18 @@ order (`explorer.js` names their places), and grids are texts such as "012/300".
 """
 
 import collections
-from collections.abc import Mapping
 from typing import Any
 
 from seal_jax.loop import rewards
 from seal_jax.loop.arms import Arm
 from seal_jax.loop.stage import Stage
-from seal_jax.reports.html.formats import FORMS, form
+from seal_jax.reports import records
+from seal_jax.reports.formats import FORMS, form
 from seal_jax.reports.html.run_records import Record, RunRecords
-from seal_jax.reports.records import StageRecords
+from seal_jax.reports.records import Place, StageRecords
 from seal_jax.settings import Reward
 from seal_jax.tasks.protocol import Chat, Lesson, Refusal
 from seal_jax.tasks.sources import ContextAlone
-
-Place = tuple[str, int]  # a self-edit's: its context and its number there
 
 
 def data(run: RunRecords) -> Record:
@@ -63,23 +61,22 @@ class _Explorer:
         name = _arm_name(run, of.stage)
         arm = run.arms.get(name)
         written, plain = _belonging(run, of, arm)
-        selected = _selection(of)
+        selected = of.selected
+        unit = _unit(run, bool(selected))
+        reward_of = Reward(kind=unit, mix=self._mix)
         trials: dict[Place, list[Record]] = collections.defaultdict(list)
         for trial in of.trials:
             trials[trial["context"], trial["index"]].append(trial)
-        edits: dict[str, list[Record]] = {id: [] for id, _ in [*written, *trials]}
-        if not of.trials:
-            edits |= {id: [] for id in plain if id not in edits}
+        ids = [*(id for id, _ in [*written, *trials]), *(() if of.trials else plain)]
+        edits: dict[str, list[Record]] = {id: [] for id in ids}
         for id in edits:
             self.known.setdefault(id, _about(run, id))
-        places = list(self.known)
-        unit = _unit(run, bool(selected))
         for place in sorted({*written, *trials}):
             id, number = place
             edit, tried = written.get(place), trials.get(place, [])
             reward, weight = selected.get(place, (None, 0))
             if not selected:
-                reward = rewards.score(tried, Reward(kind=unit, mix=self._mix), self._metric)
+                reward = rewards.score(tried, reward_of, self._metric)
             sequences, refused = self._lesson(id, edit, arm, untaught=of.tried and not tried)
             edits[id].append(
                 {
@@ -94,6 +91,7 @@ class _Explorer:
                     "trials": [self._trial(id, trial) for trial in tried],
                 }
             )
+        places = list(self.known)
         contexts = [
             {
                 "at": places.index(id),
@@ -174,30 +172,15 @@ def _arm_name(run: RunRecords, stage: Stage) -> str:
 
 def _belonging(
     run: RunRecords, of: StageRecords, arm: Arm | None
-) -> tuple[Mapping[Place, Record], Mapping[str, Record]]:
-    """A stage's self-edits, and unadapted answers by context."""
-    edits, plain = of.edits, of.answers
+) -> tuple[dict[Place, Record], dict[str, Record]]:
+    """A stage's self-edits, a teacher's among them, and unadapted answers by context."""
     if of.stage.kind == "edits" and of.stage.split == "eval":
         return {}, {}  # shown with the arms that learn from them
-    if arm and of.trials:
-        none = StageRecords(of.stage)
-        edits = run.stages.get(f"eval edits {arm.editor}", none).edits
-        plain = run.stages.get(f"eval {arm.learner}", none).answers
-    found = {(edit["context"], edit["index"]): edit for edit in edits}
+    written, plain = records.belonging(of, run.stages, arm if of.trials else None)
     for record in of.others.get("teacher", ()):
         for id, texts in record["texts"].items():
-            found |= {(id, m): {"text": text} for m, text in enumerate(texts)}
-    return found, plain
-
-
-def _selection(of: StageRecords) -> dict[Place, tuple[float | None, float]]:
-    """Reward and weight of each self-edit of a round."""
-    return {
-        (id, m): pair
-        for record in of.others.get("selection", ())
-        for id, *row in zip(record["contexts"], record["rewards"], record["weights"], strict=True)
-        for m, pair in enumerate(zip(*row, strict=True))
-    }
+            written |= {(id, m): {"text": text} for m, text in enumerate(texts)}
+    return written, plain
 
 
 def _unit(run: RunRecords, selected: bool) -> str:

@@ -1,11 +1,12 @@
 """How a run learned: rewards by round, losses, and what the reward is worth."""
 
-from seal_jax.reports import analyze
+from seal_jax.reports import analysis_table, analyze, scores
+from seal_jax.reports.formats import metric, number
 from seal_jax.reports.html import charts
-from seal_jax.reports.html.formats import interval, metric, number
 from seal_jax.reports.html.run_records import Record, RunRecords
+from seal_jax.runs.ledger import LedgerError
+from seal_jax.settings import Reward
 from seal_jax.stats.intervals import mean
-from seal_jax.tasks.protocol import Metric
 
 
 def learning(run: RunRecords) -> Record | None:
@@ -35,24 +36,21 @@ def learning(run: RunRecords) -> Record | None:
 def _rounds(run: RunRecords) -> dict[int, Record]:
     """The rewards of each round of the run itself, not of its controls."""
     found = {}
-    summaries = run.results.get("rounds", [])
+    summaries = dict(enumerate(run.results.get("rounds", []), start=1))
     for of in run.stages.values():
-        if of.stage.kind != "round" or of.stage.line or "selection" not in of.others:
+        selected, n = of.selected, of.stage.round
+        if not selected or of.stage.line:
             continue
-        [selection] = of.others["selection"]
-        rewards = [value for row in selection["rewards"] for value in row]
-        weights = [value for row in selection["weights"] for value in row]
-        pairs = [pair for pair in zip(rewards, weights, strict=True) if pair[0] is not None]
-        kept = [reward for reward, weight in pairs if weight > 0]
-        n = of.stage.round
+        rewards = [reward for reward, _ in selected.values() if reward is not None]
+        kept = [reward for reward, weight in selected.values() if reward is not None and weight > 0]
         found[n] = {
-            "contexts": selection["contexts"],
-            "rewards": [reward for reward, _ in pairs],
+            "contexts": list(dict.fromkeys(id for id, _ in selected)),
+            "rewards": rewards,
             "kept": kept,
-            "without": len(rewards) - len(pairs),
-            "mean": mean(reward for reward, _ in pairs),
+            "without": len(selected) - len(rewards),
+            "mean": mean(rewards),
             "mean_kept": mean(kept),
-            "unadapted": summaries[n - 1].get("mean_unadapted") if n <= len(summaries) else None,
+            "unadapted": summaries.get(n, {}).get("mean_unadapted"),
         }
     return dict(sorted(found.items()))
 
@@ -75,41 +73,13 @@ def _losses(run: RunRecords) -> list[Record | None]:
 
 def reliability(run: RunRecords) -> Record | None:
     """What each reward is worth, by stage: the figures of `analyze`; None where it has none."""
+    mix = run.settings.get("reward.mix", Reward().mix)
     try:
-        stages = analyze.analyze(str(run.path), draws=1000)["stages"]
-    except (ValueError, OSError):
+        found, _ = scores.of_stages(run.stages, run.timing.get("seconds", {}))
+    except LedgerError:  # scores that are not of these self-edits
         return None
+    stages = [analyze.of_stage(stage, mix, {"seed": 0, "draws": 1000}) for stage in found]
     for stage in stages:
-        stage["rows"] = [
-            _reliability(run.metric(name), of) for name, of in stage["rewards"].items()
-        ]
-        stage["best"] = [
-            _best(run.metric(of["measured"]), of)
-            for of in stage["best_of_m"]
-            if of["measured"] == of["chosen_by"] and of["measured"] not in ("length", "mix")
-        ]
+        tables = (analysis_table.reliabilities, analysis_table.gains)
+        stage["tables"] = [of(stage, run.metric) for of in tables]
     return {"title": "What the reward is worth", "stages": stages} if stages else None
-
-
-def _reliability(name: str | Metric, reward: Record) -> list[str]:
-    """A row: its mean, that of the unadapted model, and how far it would choose the same again."""
-    found, forms = reward["reliability"], ("within_contexts", "other_questions", "other_both")
-    shown = ["exact: no replicates", "", ""]
-    if found:
-        shown = [_estimate("share", found[form]) for form in forms]
-    return [metric(name), *(number(name, reward[of]) for of in ("mean", "unadapted")), *shown]
-
-
-def _best(name: str | Metric, row: Record) -> list[str]:
-    """A row: the mean of all self-edits, and what the best one gains on what did not choose it."""
-    forms = [row[f] for f in ("other_replicates", "other_questions", "other_both", "in_sample")]
-    average = next((found["mean"] for found in forms if found), None)
-    gains = (_estimate(name, found and found["gain"], sign=True) for found in forms)
-    return [metric(name), number(name, average), *gains]
-
-
-def _estimate(name: str | Metric, found: Record | None, *, sign: bool = False) -> str:
-    if not found:
-        return "–"
-    edges = interval(name, (found["low"], found["high"]), sign=sign)
-    return f"{number(name, found['value'], sign=sign)} {edges}".strip()

@@ -3,14 +3,14 @@
 import base64
 import hashlib
 import importlib.resources
-import os
 import pathlib
 from typing import Any
 
 import jinja2
 
+from seal_jax.reports import out_file, run_files
 from seal_jax.reports.html import about, arms, continual, explorer, learning, run_records
-from seal_jax.reports.html.run_records import ReportError, RunRecords
+from seal_jax.reports.html.run_records import RunRecords
 
 MARK = "<!-- seal_jax report -->"  # as page.html begins
 
@@ -27,28 +27,18 @@ def write(workdir: str, out: str = "") -> pathlib.Path:
       The file's path.
 
     Raises:
-      ReportError, RunDirError, LedgerError: there is no run, it is damaged, or `out` is in the way.
+      ReportError, RunDirError, DamagedError, LedgerError: there is no run, or it is damaged.
+      OutError: `out` is in the way.
       OSError: the file cannot be written.
     """
     path = pathlib.Path(out or pathlib.Path(workdir) / "report.html")
-    run = run_records.read(workdir)
-    if path.is_dir():
-        raise ReportError(f"--out={path} is a directory: give a file, such as {path}/report.html.")
-    if not path.parent.is_dir():
-        raise ReportError(f"--out={path}: there is no directory {path.parent}; make it first.")
-    if path.exists() and MARK.encode() not in path.read_bytes()[:200]:
-        raise ReportError(
-            f"--out={path} is there already, and is no report: it was not touched. Give another "
-            "name, or move it away."
-        )
+    with run_files.as_written(workdir):
+        run = run_records.read(workdir)
+    out_file.check(path, lambda content: MARK.encode() in content[:200], "no report")
+    with run_files.as_written(workdir):
+        text = page(run)
     # A text that a model cut inside a character may hold what UTF-8 cannot.
-    content = page(run).encode("utf-8", errors="replace")
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    out_file.write(path, text.encode("utf-8", errors="replace"))
     return path
 
 
@@ -81,6 +71,12 @@ def _shown(value: Any) -> Any:
     return "–" if value is None else value
 
 
+def _printed(number: Any) -> str:
+    """A number with the minus sign and the dash of printed text."""
+    text = str(_shown(number))
+    return "–" if text == "-" else text.replace("-", "−")
+
+
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader(__package__, ""), autoescape=True, finalize=_shown,
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -88,3 +84,4 @@ _TEMPLATES = jinja2.Environment(
 _TEMPLATES.policies["json.dumps_kwargs"] = {
     "ensure_ascii": False, "allow_nan": False, "separators": (",", ":"),
 }  # fmt: skip
+_TEMPLATES.filters["printed"] = _printed

@@ -2,46 +2,32 @@
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 from seal_jax.loop import arms, policies, rewards
 from seal_jax.loop.arms import Arm
 from seal_jax.reports import records
 from seal_jax.reports.records import StageRecords
-from seal_jax.runs import run_dir
+from seal_jax.reports.run_files import Record as Record  # what the sections are made of
+from seal_jax.reports.run_files import RunFiles
+from seal_jax.runs import run_dir, storage
 from seal_jax.settings import Settings
 from seal_jax.tasks import registry
 from seal_jax.tasks.base import Task
 from seal_jax.tasks.protocol import Context, Metric
 
-Record = dict[str, Any]
-
-
-class ReportError(ValueError):
-    """No report can be made; the message says why and what to change."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunRecords:
+class RunRecords(RunFiles):
     """A run's files, and what can be found of its data.
 
     Attributes:
-      path: its directory.
-      config: the resolved config.
-      results: results.json; empty where there is none.
-      timing: timing.json; empty where there is none.
       stages: by name.
       task: its task; one without contexts where the data are not found.
       contexts: by id.
       note: what is missing of the data, and why; "" for nothing.
     """
 
-    path: pathlib.Path
-    config: Record
-    results: Record
-    timing: Record
     stages: Mapping[str, StageRecords]
     task: Task
     contexts: Mapping[str, Context]
@@ -92,40 +78,29 @@ class RunRecords:
     @functools.cached_property
     def metrics(self) -> list[Metric]:
         """What its arms are measured by, the main one first."""
-        if "metrics" in self.results:
-            return [Metric(**metric) for metric in self.results["metrics"]]
-        return rewards.metrics(self.task)
+        return self.own_metrics or rewards.metrics(self.task)
 
     def metric(self, name: str) -> Metric | str:
         """A metric of its task by name; the name of any other."""
         return next((metric for metric in self.metrics if metric.name == name), name)
-
-    @functools.cached_property
-    def settings(self) -> Record:
-        """Every setting by its dotted key."""
-        return dict(run_dir.flatten(self.config))
 
 
 def read(workdir: str) -> RunRecords:
     """Reads a run; nothing in it is changed, and it may be in progress.
 
     Raises:
-      ReportError, RunDirError: there is no run.
+      RunDirError: there is no run.
       DamagedError, LedgerError: a file of it is damaged.
     """
-    path = pathlib.Path(workdir)
-    if not path.is_dir():
-        raise ReportError(f"--workdir={workdir}: there is no such directory.")
-    config = run_dir.read_config(path)
-    results, timing = (records.read_object(path / f"{name}.json") for name in ("results", "timing"))
-    stages = records.read(path / "ledger") if (path / "ledger").is_dir() else {}
+    path = storage.locate(workdir)
+    if not storage.is_folder(path):
+        raise run_dir.RunDirError(f"--workdir={workdir}: there is no such directory.")
+    ledger = path / "ledger"
+    stages = records.read(ledger) if storage.is_folder(ledger) else {}
     task, contexts, note = Task(Settings()), {}, ""
     try:
         task = registry.open_task(policies.run_settings(workdir))
         contexts = records.contexts_of(task)
     except (ValueError, OSError, ImportError) as error:
         note = f"The texts of contexts are not shown, since they were not found: {error}"
-    return RunRecords(
-        path=path, config=config, results=results, timing=timing, stages=stages,
-        task=task, contexts=contexts, note=note,
-    )  # fmt: skip
+    return RunRecords.read(workdir, stages=stages, task=task, contexts=contexts, note=note)

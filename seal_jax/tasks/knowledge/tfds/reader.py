@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
+from seal_jax.runtime import terminal
 from seal_jax.tasks.knowledge.tfds.squad_passages import squad_passages_dataset_builder as dataset
 from seal_jax.tasks.protocol import Context, Skipped
 from seal_jax.tasks.splits import DataError
@@ -98,7 +99,7 @@ def _open(name: str, data_dir: str | os.PathLike | None) -> tuple[tfds.core.Data
 
 def _write(builder: tfds.core.DatasetBuilder, name: str, split: str) -> None:
     """Prepares a dataset."""
-    print(f"preparing {name} in {builder.data_path}", file=sys.stderr)
+    terminal.say(f"preparing {name} in {builder.data_path}", error=True)
     try:
         if split in dataset.URLS:  # TFDS would try for minutes where there is no network
             requests.head(dataset.URLS[split], timeout=30).raise_for_status()
