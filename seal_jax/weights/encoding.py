@@ -161,13 +161,14 @@ def encode_chat(tokenizer: Any, chat: Chat, stop_ids: Collection[int]) -> Encode
             "the tokenizer's chat template does not write a user's turn as it is given, so what is "
             "trained on cannot be found in it; use a template that does."
         )
-    if not text.startswith(opening + said):
+    begin = text.find(said, len(opening)) if text.startswith(opening) else -1
+    if begin < 0 or text[len(opening) : begin].strip():
         raise ChatError(
             "the tokenizer's chat template does not continue its own prompt with the assistant's "
             "turn, so the model would be trained on another text than it is asked with; use a "
             "template that does."
         )
-    begin, end = len(opening), len(opening) + len(said)
+    end = begin + len(said)
     codec = _codec(tokenizer)
     encoded = codec.backend.encode(text, add_special_tokens=False)
     tokens, offsets = encoded.ids, encoded.offsets
@@ -187,7 +188,7 @@ def encode_chat(tokenizer: Any, chat: Chat, stop_ids: Collection[int]) -> Encode
         )
     tokens, offsets = tokens[: last + 1], offsets[: last + 1]
     if chat.spans is None:
-        header = (len(asked), begin)
+        header = (len(asked), len(opening))
         return Encoded(tuple(tokens), tuple(not _overlap(offset, header) for offset in offsets))
     starts.append(begin)
     trained = [(starts[turn] + first, starts[turn] + after) for turn, first, after in chat.spans]
@@ -212,6 +213,8 @@ def dated(tokenizer: Any) -> str:
 def _codec(tokenizer: Any) -> _Codec:
     """The control tokens are the special ones, and those that the chat template writes.
 
+    A word, a blank or a single character is text, whatever role it has (as "!" that pads).
+
     Raises:
       ChatError: the tokenizer is not a fast one.
     """
@@ -221,12 +224,12 @@ def _codec(tokenizer: Any) -> _Codec:
             "tokenizer.json."
         )
     template, nonce = template_of(tokenizer), secrets.randbits(64)
+    special = set(tokenizer.all_special_ids)
     names = {
         token.content: f"\ue000{nonce}-{index}\ue001"
         for index, token in tokenizer.added_tokens_decoder.items()
-        if token.special
-        or index in tokenizer.all_special_ids
-        or (token.content in template and not token.content.isspace())
+        if (token.special or index in special or token.content in template)
+        and not (len(token.content) == 1 or token.content.isalnum() or token.content.isspace())
     }
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     content |= {"truncation": None, "padding": None}
@@ -256,6 +259,7 @@ def _codec(tokenizer: Any) -> _Codec:
     )
 
 
+@functools.lru_cache(maxsize=1024)  # of a question that is asked and whose answer is scored
 def _opening(tokenizer: Any, text: str, style: Style) -> tuple[list[int], str]:
     """The tokens that begin a prompt, and its text."""
     if style not in ("chat", "plain"):

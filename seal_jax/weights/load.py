@@ -26,6 +26,12 @@ from seal_jax.weights.placement import ShardingOf
 
 DEMO = "smollm2-135m"
 GENERATION = "generation_config.json"
+# Rules of generation beside the ends of texts; how tokens are drawn is for the settings to say.
+_CHANGES_TEXT = (
+    "bad_words_ids", "begin_suppress_tokens", "constraints", "force_words_ids",
+    "forced_bos_token_id", "forced_eos_token_id", "prefix_allowed_tokens_fn", "sequence_bias",
+    "stop_strings", "suppress_tokens",
+)  # fmt: skip
 _GGUF_ENDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
 
 
@@ -175,6 +181,13 @@ def _from_directory(path: epath.Path, dtype, name: str, sharding_of) -> LoadedMo
     if settings.get("tie_word_embeddings") and safetensors.has_own_head(path):
         settings["tie_word_embeddings"] = False
         config = dataclasses.replace(config, tie_embeddings=False)
+    for file, said in (("config.json", settings), (GENERATION, generation)):
+        refused = [key for key in _CHANGES_TEXT if said.get(key)]
+        if refused:
+            raise WeightsError(
+                f"{path / file} sets {', '.join(refused)}, which changes what the model writes and "
+                "is not supported: take it out, if the model may write without."
+            )
     read = tokenizer.load(path)
     stored = settings.get("dtype") or settings.get("torch_dtype") or "unnamed dtype"
     return LoadedModel(

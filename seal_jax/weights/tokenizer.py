@@ -5,6 +5,7 @@ cuts text into pieces first. The rule matters beyond digits: SmolLM2 sets every 
 spaces are grouped, so that "\\n\\n1" is ["\\n\\n", "1"] and not ["\\n", "\\n", "1"].
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -33,8 +34,8 @@ _SPECIAL = {
     "pad_token": "padding_token_id",
 }
 _NAMED = ("bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id", "padding_token_id")
-_TEXTS = (".json", ".txt", ".jinja")
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
+_MAIN = ("tokenizer.json", "vocab.json", "tokenizer.model")  # the first that is there is read
+_TOKENIZER_FILES = (*_MAIN, "*.json", "*.txt", "*.jinja", "additional_chat_templates/*.jinja")
 # Tokens by which a model of these families ends its turn or its text, beside its own eos token.
 _ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>")
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -97,22 +98,21 @@ def from_gguf(path: str | os.PathLike | gguf_package.GGUFReader) -> PreTrainedTo
         index = gguf.value(reader, f"tokenizer.ggml.{key}", None)
         if index is not None:
             special[role] = tokens[index]
-    around = [
-        special[f"{role}_token"]
-        if f"{role}_token" in special
-        and gguf.value(reader, f"tokenizer.ggml.add_{role}_token", default)
-        else ""
+    begin, end = (
+        special.get(f"{role}_token", "") if gguf.value(reader, key, default) else ""
         for role, default in (("bos", _CUTS[rule].adds_bos), ("eos", False))
-    ]
-    if any(around):
+        for key in [f"tokenizer.ggml.add_{role}_token"]
+    )
+    if begin or end:
         backend.post_processor = processors.TemplateProcessing(
-            single=" ".join([around[0], "$A", around[1]]).strip(),
-            special_tokens=[(token, tokens.index(token)) for token in set(around) if token],
+            single=f"{begin} $A {end}".strip(),
+            special_tokens=[(token, tokens.index(token)) for token in {begin, end} - {""}],
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         chat_template=gguf.value(reader, "tokenizer.chat_template", None),
         clean_up_tokenization_spaces=False,
+        name_or_path=os.path.basename(reader.data.filename or ""),
         **special,
     )
 
@@ -128,31 +128,38 @@ def load(path: str | os.PathLike) -> PreTrainedTokenizerFast:
       WeightsError: the directory holds no tokenizer, or one that cannot be read.
     """
     directory = epath.Path(path)
-    present = [name for name in _TOKENIZER_FILES if (directory / name).exists()]
-    if not present:
+    files = sorted({file for pattern in _TOKENIZER_FILES for file in directory.glob(pattern)})
+    main = next((directory / name for name in _MAIN if directory / name in files), None)
+    if main is None:
         raise WeightsError(
-            f"{directory} holds no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}. Copy "
-            "the tokenizer files of the model there (tokenizer.json, tokenizer_config.json)."
+            f"{directory} holds no tokenizer: expected one of {', '.join(_MAIN)}. Copy the "
+            "tokenizer files of the model there (tokenizer.json, tokenizer_config.json)."
         )
-    if is_remote(directory):
-        return _load_copy(directory)
-    for file in directory.iterdir():
-        if file.suffix in _TEXTS or file.name in _TOKENIZER_FILES:
-            refuse_pointer(file)
-    reader: Any = PreTrainedTokenizerFast if "tokenizer.json" in present else AutoTokenizer
-    try:
-        found: Any = reader.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # tokenizers, sentencepiece and json raise what they like
-        raise WeightsError(_unreadable(directory / present[0], error)) from error
+    for file in files:
+        refuse_pointer(file)
+    reader: Any = PreTrainedTokenizerFast if main.name == _MAIN[0] else AutoTokenizer
+    with contextlib.ExitStack() as stack:
+        local: str | os.PathLike = path
+        if is_remote(directory):
+            local = stack.enter_context(tempfile.TemporaryDirectory())
+            for file in files:
+                copy = epath.Path(local) / file.relative_to(directory)
+                copy.parent.mkdir(exist_ok=True)
+                copy.write_bytes(file.read_bytes())
+        try:
+            found: Any = reader.from_pretrained(local, local_files_only=True)
+        except Exception as error:  # tokenizers, sentencepiece and json raise what they like
+            raise WeightsError(_unreadable(main, error)) from error
     if not found.is_fast:
-        raise WeightsError(_unreadable(directory / present[0], "it has no fast tokenizer"))
+        raise WeightsError(_unreadable(main, "it has no fast tokenizer"))
+    found.name_or_path = os.fspath(path)
     return found
 
 
 def _unreadable(file: epath.Path, error: Exception | str) -> str:
     """What to say of a tokenizer that the libraries cannot read."""
     reason = " ".join(str(error).split())[:200]
-    if file.name != "tokenizer.json":
+    if file.name != _MAIN[0]:
         return (
             f"{file} cannot be made into a fast tokenizer here ({reason}): put the model's "
             "tokenizer.json beside it. Where there is none, one is written where sentencepiece, "
@@ -164,15 +171,6 @@ def _unreadable(file: epath.Path, error: Exception | str) -> str:
         f"{tokenizers.__version__} ({reason}): fetch them again; where a newer version wrote them, "
         "pip install --upgrade tokenizers transformers."
     )
-
-
-def _load_copy(path: epath.Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a directory on an object store, through a temporary copy of small files."""
-    with tempfile.TemporaryDirectory() as folder:
-        for file in path.iterdir():
-            if file.suffix in _TEXTS or file.name == "tokenizer.model":
-                (pathlib.Path(folder) / file.name).write_bytes(file.read_bytes())
-        return load(folder)
 
 
 def save(path: str | os.PathLike, tokenizer: Any) -> None:
@@ -284,7 +282,7 @@ def _types(reader, tokens: list[str], merged: set[str]) -> list[int]:
     template = gguf.value(reader, "tokenizer.chat_template", None) or ""
     types = list(gguf.value(reader, "tokenizer.ggml.token_type"))
     for index, token in enumerate(tokens):
-        if types[index] != _NORMAL or token in merged:
+        if types[index] != _NORMAL or token in merged or len(token) == 1:
             continue
         if index in named or re.fullmatch(r"<\|[^<>|\s]+\|>", token):
             types[index] = _CONTROL

@@ -25,8 +25,13 @@ def smollm2(smollm2_path):
     return tokenization.from_gguf(smollm2_path)
 
 
-@pytest.mark.fault("1")
-@pytest.mark.parametrize("metaspace", [False, True])
+@pytest.mark.parametrize(
+    "metaspace",
+    [
+        pytest.param(False, marks=pytest.mark.fault("1")),
+        pytest.param(True, marks=pytest.mark.fault("1", control=True)),
+    ],
+)
 def test_gold_after_a_prompt_has_no_blank_of_its_own(metaspace):
     """lm-evaluation-harness #531: " 1874" alone is "▁▁1874", after "Answer:" it is "▁1874"."""
     tokenizer = sentencepiece_like(metaspace=metaspace)
@@ -117,6 +122,25 @@ def test_control_tokens_are_those_that_the_template_wrote(text):
         assert control.isdisjoint(ids) and tokenizer.decode(ids) == text
 
 
+@pytest.mark.fault("1")
+def test_an_answer_that_the_template_sets_apart_by_a_blank_is_trained_on():
+    """As Llama 2's and Mistral's templates do; the training example begins with its prompt."""
+    tokenizer = sentencepiece_like()
+    chat = Chat(turns=(("user", "At"), ("assistant", "Yt")), spans=((0, 0, 1),))
+    for one in (chat, dataclasses.replace(chat, spans=None)):
+        encoded = encoding.encode_chat(tokenizer, one, (tokenizer.eos_token_id,))
+        prompt = encoding.encode_prompt(tokenizer, "At")
+        assert list(encoded.tokens[: len(prompt)]) == prompt
+        rest = tokenizer.convert_ids_to_tokens(encoded.tokens[len(prompt) :])
+        assert rest == ["▁Y", "t", "▁", "</s>"]
+        on = [t for t, on in zip(encoded.tokens, encoded.loss_mask, strict=True) if on]
+        trained = tokenizer.convert_ids_to_tokens(on)
+        if one.spans is None:
+            assert trained[-4:] == rest and trained[1:4] == ["▁[", "I", "N"]
+        else:
+            assert trained == ["▁A", "▁", "</s>"]
+
+
 @pytest.mark.fault("4")
 def test_a_turn_of_a_training_chat_is_text():
     tokenizer = byte_level()
@@ -140,6 +164,14 @@ def test_tokens_that_are_not_special_but_the_template_writes_them_are_control_to
     ]
     assert found == [["<", "a", ">"], ["<b>"]]
     assert tokenizer.convert_tokens_to_ids("<a>") == encoding.encode_prompt(tokenizer, "<a>")[-1]
+
+
+@pytest.mark.fault("4", control=True)
+@pytest.mark.parametrize("roles", [{"pad_token": "!"}, {"unk_token": "a"}, {"bos_token": "Ċ"}])
+def test_a_role_does_not_make_a_letter_a_control_token(roles):
+    text = "a!\nb"
+    expected = byte_level()(text)["input_ids"]
+    assert encoding.encode_text(byte_level(**roles), text) == expected
 
 
 @pytest.mark.fault("4")
@@ -217,7 +249,7 @@ def test_a_template_that_raises_is_named_with_what_to_do(template, reason):
         encoding.encode_prompt(tokenizer, "x")
 
 
-@pytest.mark.fault("6")
+@pytest.mark.fault("6", control=True)
 def test_named_templates_with_a_default_are_used():
     tokenizer = byte_level({"default": CHATML, "rag": "x"})
     assert encoding.encode_prompt(tokenizer, "h") == encoding.encode_prompt(byte_level(), "h")

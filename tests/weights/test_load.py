@@ -63,6 +63,29 @@ def test_parameters_come_in_the_dtype_asked_for(directory):
     assert str(model.params["final_norm"]["scale"].dtype) == "bfloat16"
 
 
+@pytest.mark.fault("6")
+def test_what_an_object_store_holds_is_read_as_a_local_directory(directory, object_store):
+    """Named templates and ends of turns among it; what is wrong is named by its place there."""
+    rewrite(directory / "generation_config.json", eos_token_id=[9])
+    for jinja in directory.glob("*.jinja"):
+        jinja.unlink()
+    rewrite(directory / "tokenizer_config.json", chat_template=None)
+    (directory / "additional_chat_templates").mkdir()
+    (directory / "additional_chat_templates" / "default.jinja").write_text(TEMPLATE)
+    (directory / "additional_chat_templates" / "rag.jinja").write_text("x")
+    for file in directory.rglob("*.*"):
+        name = file.relative_to(directory).as_posix()
+        object_store.objects[f"bucket/models/tiny/{name}"] = file.read_bytes()
+    far = load_model("gs://bucket/models/tiny", np.float32)
+    near = load_model(directory, np.float32)
+    assert far.stop_ids == near.stop_ids == (0, 2, 9)
+    assert far.tokenizer.chat_template == near.tokenizer.chat_template
+    assert encoding.encode_prompt(far.tokenizer, "h") == encoding.encode_prompt(near.tokenizer, "h")
+    object_store.objects["bucket/models/tiny/tokenizer.json"] = b"{}"
+    with pytest.raises(WeightsError, match=r"^gs://bucket/models/tiny/tokenizer\.json, or a file"):
+        load_model("gs://bucket/models/tiny", np.float32)
+
+
 def test_a_directory_on_an_object_store(tiny, directory, object_store):
     for file in directory.iterdir():
         object_store.objects[f"bucket/models/tiny/{file.name}"] = file.read_bytes()
@@ -133,6 +156,19 @@ def test_all_ends_that_a_directory_names_stop_generation(directory):
     model = load_model(directory, np.float32)
     assert model.stop_ids == (0, 2, 5, 7, 9)
     assert model.generation == {"eos_token_id": [2, 7, 9], "temperature": 0.6}
+
+
+@pytest.mark.fault("1")
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize(
+    "rule", [{"stop_strings": ["END"]}, {"suppress_tokens": [7]}, {"bad_words_ids": [[7]]}]
+)
+def test_rules_of_generation_that_a_run_does_not_follow_are_refused(directory, name, rule):
+    rewrite(directory / name, **rule)
+    with pytest.raises(WeightsError, match=rf"{name} sets {next(iter(rule))}, which changes"):
+        load_model(directory, np.float32)
+    rewrite(directory / name, **dict.fromkeys(rule), repetition_penalty=1.05)
+    load_model(directory, np.float32)
 
 
 @pytest.fixture

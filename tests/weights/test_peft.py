@@ -194,7 +194,11 @@ def test_a_config_that_does_not_fit_is_refused(settings, message, tmp_path):
         ({"rank_pattern": {"k_proj": 8, "layers.7.self_attn.q_proj": 5}}, 4.5),
         ({"rank_pattern": {"q_proj": 3}, "alpha_pattern": {"v_proj": 4.5}}, 4.5),
         ({"alpha_pattern": {"mlp.up_proj": 9, "proj": 2}, "use_rslora": True}, 4.5 * 3**0.5),
-        ({"target_modules": ["q_proj", "v_proj", "query_key_value"]}, 4.5),
+        pytest.param(
+            {"target_modules": ["q_proj", "v_proj", "query_key_value"]},
+            4.5,
+            marks=pytest.mark.fault("7", control=True),
+        ),
     ],
 )
 def test_an_adapter_that_says_so_in_other_words_is_exact(settings, alpha, tmp_path):
@@ -211,7 +215,7 @@ def test_an_adapter_that_says_so_in_other_words_is_exact(settings, alpha, tmp_pa
     [
         ({"rank_pattern": {r".*\.1\.self_attn\.q_proj": 8}}, "rank_pattern="),
         ({"alpha_pattern": {"self_attn.v_proj": 1}, "use_rslora": True}, "alpha_pattern="),
-        ({"layers_to_transform": [0]}, r"lacks .*layers\.1\."),
+        ({"layers_to_transform": [0]}, r"layers_to_transform=|lacks .*layers\.1\."),
     ],
 )
 def test_a_pattern_that_matches_is_refused(settings, message, tmp_path):
