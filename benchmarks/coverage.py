@@ -106,8 +106,8 @@ METHODS = ("Student's t", "percentile", "widened percentile", "bootstrap-t", "pa
 
 
 def covers(interval: Sequence[float], truth: float) -> bool:
-    """Whether (low, high) holds the truth."""
-    return interval[0] - _TRUTH <= truth <= interval[1] + _TRUTH
+    """Whether (low, high) holds the truth; one that cannot be told does not."""
+    return interval[0] is not None and interval[0] - _TRUTH <= truth <= interval[1] + _TRUTH
 
 
 def coverage(data: Binary | Nats, *, contexts: int, datasets: int, draws: int, seed: int) -> float:

@@ -144,7 +144,7 @@ RENAMED: dict[str, str] = {
 # Keys of results.json that only one layout has: what was added, and what is said otherwise now.
 ADDED = (
     r"/(metrics|words|label|group|title|invalid_edits|trials|best_fixed|directives)(/|$)"
-    r"|^results/(differs_from_paper_split|grader|matched_minus_mismatched/.*)$"
+    r"|^results/(differs_from_paper_split|grader|sha256|matched_minus_mismatched/.*)$"
     r"|/arms/\w+/(contexts|computed_tokens|(n|empty|ungraded)_answers|n_questions"
     r"|empty|questions/\d+|ungraded|unadapted_fallbacks)$"
 )

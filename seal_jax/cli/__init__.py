@@ -1,6 +1,7 @@
 """Flags and dispatch: `python -m seal_jax COMMAND --config=FILE[:VARIANT] ...`."""
 
 import contextlib
+import logging as python_logging
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from absl import flags, logging
 from seal_jax.cli.base import Command, Configured, UsageError
 from seal_jax.cli.commands import COMMANDS
 from seal_jax.judges.endpoint import EndpointError
-from seal_jax.runtime import hosts, interruption
+from seal_jax.runtime import hosts, interruption, terminal
 from seal_jax.settings import SettingsError, config_dict, config_files
 from seal_jax.weights import demo_model
 
@@ -30,11 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_usage())
+        terminal.say(_usage())
         return 0
     name, rest = argv[0], argv[1:]
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(_is_not_orbax)
+    for handler in (python_logging.lastResort, logging.get_absl_handler()):
+        if handler:
+            handler.addFilter(terminal.only_visible)
     # transformers is here for its tokenizers; it need not advise anybody to install PyTorch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     code, reason = _run(name, rest)
@@ -47,27 +51,27 @@ def _run(name: str, rest: list[str]) -> tuple[int, str]:
         if name not in COMMANDS:
             raise UsageError(f"unknown command {name!r}.\n\n{_usage()}")
         if {"-h", "--help"} & set(rest):
-            print(_help(name))
+            terminal.say(_help(name))
             return 0, ""
         command = _parse(COMMANDS[name], rest)
         if isinstance(command, Configured) and command.print_config:
-            print(command.resolved())
+            terminal.say(command.resolved())
             return 0, ""
         command.check_needs()
         with interruption.heard() if command.resumes else contextlib.nullcontext():
             command.execute()
     except interruption.Interrupted as signal:
-        print(f"\n{interruption.message(str(signal))}.", file=sys.stderr)
+        terminal.say(f"\n{interruption.message(str(signal))}.", error=True)
         return interruption.EXIT_CODE, f"interrupted by {signal}"
     except KeyboardInterrupt:
         continues = "; the same command continues the run" if COMMANDS[name].resumes else ""
-        print(f"\ninterrupted{continues}.", file=sys.stderr)
+        terminal.say(f"\ninterrupted{continues}.", error=True)
         return 130, "interrupted"
     except _MENDABLE as error:
         if "--traceback" in rest:
             hosts.leave_after(error)
             raise
-        print(f"error: {error}", file=sys.stderr)
+        terminal.say(f"error: {error}", error=True)
         return 2, str(error)
     except BaseException as error:
         hosts.leave_after(error)
@@ -100,8 +104,12 @@ def _parse(kind: type[Command], rest: list[str]) -> Command:
     """A command; config_flags looks for overrides in sys.argv, so that is set meanwhile."""
     if kind.file:
         _check_overrides(rest)
-        if not any(argument.split("=")[0] in ("--config", "-config") for argument in rest):
-            rest = [f"--config={config_files.default(kind.file)}", *rest]
+        given = _config(rest)
+        if given is None:
+            given = config_files.default(kind.file)
+            rest = [f"--config={given}", *rest]
+        if not os.path.isfile(os.path.expanduser(given.partition(":")[0])):
+            raise UsageError(f"--config={given}: there is no such file; expected FILE[:VARIANT].")
     values = kind.define()
     arguments = [f"seal_jax {kind.__name__.lower()}", *rest]
     with mock.patch.object(sys, "argv", arguments):
@@ -112,6 +120,10 @@ def _parse(kind: type[Command], rest: list[str]) -> Command:
             raise UsageError(
                 str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
             ) from None
+        except (ValueError, OSError, flags.Error):
+            raise
+        except Exception as error:  # what a config file does is its own
+            raise UsageError(config_files.failed(f"--config={given}", error)) from error
     found: dict[str, Any] = {name: values[name].value for name in kind.help()}
     found |= {name: tuple(given) for name, given in found.items() if isinstance(given, list)}
     if kind.file:
@@ -125,6 +137,15 @@ def _parse(kind: type[Command], rest: list[str]) -> Command:
     if left:
         raise UsageError(f"unexpected argument {left[0]!r}: flags have the form --name=value.")
     return kind(**found)
+
+
+def _config(rest: Sequence[str]) -> str | None:
+    """What --config is given, in either form; None where it is not."""
+    for argument, following in zip(rest, [*rest[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            return value if equals else following
+    return None
 
 
 def _check_overrides(rest: Sequence[str]) -> None:

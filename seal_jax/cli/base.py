@@ -115,6 +115,9 @@ class Configured(Command):
     def values(self) -> ml_collections.ConfigDict:
         """What --config and its overrides make."""
         values: Any = self.config.value
+        if not isinstance(values, ml_collections.ConfigDict):
+            file = config_flags.get_config_filename(self.config)
+            raise UsageError(f"--config={file}: expected a get_config that returns a ConfigDict.")
         return values
 
     @property

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, cast
 from seal_jax.cli.base import Command, Configured, UsageError
 from seal_jax.core import restem
 from seal_jax.runs import json_file, text_file
-from seal_jax.settings.checks import AT_LEAST_0, Count, Limit
+from seal_jax.runtime import terminal
+from seal_jax.settings.checks import AT_LEAST_0, Count, Limit, Place, Places
 
 command = dataclasses.dataclass(frozen=True, kw_only=True)
 
@@ -29,7 +30,7 @@ class Recorded(Configured):
       sweep: A sweep of the config file: a run for each point.
     """
 
-    workdir: str = ""
+    workdir: Place = ""
     overwrite: bool = False
     quiet: bool = False
     sweep: str = ""
@@ -54,6 +55,8 @@ class Recorded(Configured):
         if not hosts.join().alone:
             raise UsageError("--sweep is for one host: start its runs one by one.")
         declared = getattr(self.module, "SWEEPS", {})
+        if not isinstance(declared, dict):
+            raise UsageError(f"{self.module.__file__}: SWEEPS must be a dict of sweeps.")
         if self.sweep not in declared:
             of = f"{self.module.__file__} declares {', '.join(declared) or 'no sweeps'}"
             raise UsageError(f"--sweep={self.sweep}: {of}.")
@@ -63,7 +66,7 @@ class Recorded(Configured):
             self.workdir,
             program,
             overwrite=self.overwrite,
-            say=(lambda line: None) if self.quiet else print,
+            say=(lambda line: None) if self.quiet else terminal.say,
         )
 
 
@@ -75,7 +78,7 @@ class Train(Recorded):
       reuse: Directory of a run whose records to use again; may be repeated.
     """
 
-    reuse: tuple[str, ...] = ()
+    reuse: Places = ()
 
     file = "knowledge.py:demo"
 
@@ -94,7 +97,7 @@ class _OfPolicy(Recorded):
       policy_version: The policy after that round (0: the last).
     """
 
-    policy_from: str = ""
+    policy_from: Place = ""
     policy_version: Limit = 0
 
 
@@ -106,7 +109,7 @@ class Evaluate(_OfPolicy):
       reuse: Directory of a run whose records to use again; may be repeated.
     """
 
-    reuse: tuple[str, ...] = ()
+    reuse: Places = ()
 
     file = "knowledge.py:demo"
 
@@ -139,7 +142,7 @@ class _Adapter(Command):
     """
 
     onto: Literal["original", "policy"] = "original"
-    base: str = ""
+    base: Place = ""
     overwrite: bool = False
 
 
@@ -155,11 +158,11 @@ class Adapt(_Adapter, Configured):
       out: Directory to write what it learned to, as an adapter.
     """
 
-    passage: str = ""
+    passage: Place = ""
     question: tuple[str, ...] = ()
     title: str = ""
     edit: bool = True
-    out: str = ""
+    out: Place = ""
 
     file = "knowledge.py:adapt"
     needs = "--passage=FILE (a text file) and --question='...'"
@@ -181,18 +184,18 @@ class Adapt(_Adapter, Configured):
             target=target,
         )
         if adapted.self_edit:
-            print(f"self-edit:\n{adapted.self_edit}\n")
+            terminal.say(f"self-edit:\n{adapted.self_edit}\n")
         if adapted.dropped_tokens or adapted.dropped_sequences:
-            print(
+            terminal.say(
                 f"not trained on, for lack of room: {adapted.dropped_sequences} lines and "
                 f"{adapted.dropped_tokens} tokens of others (raise --config.inner.max_sequences, "
                 "or add a larger bucket to --config.inner.buckets)\n"
             )
         for question, *answers in zip(self.question, adapted.before, adapted.after, strict=True):
             before, after = (answer or "(empty)" for answer in answers)
-            print(f"question: {question}\n  before: {before}\n  after:  {after}")
+            terminal.say(f"question: {question}\n  before: {before}\n  after:  {after}")
         if adapted.adapter:
-            print(f"\n{adapted.adapter}\nwritten to {self.out}")
+            terminal.say(f"\n{adapted.adapter}\nwritten to {self.out}")
 
 
 @command
@@ -223,11 +226,11 @@ class _Json(Command):
       json: File to write all figures to, as JSON; - prints them.
     """
 
-    json: str = ""
+    json: Place = ""
 
     def show(self, found: dict[str, Any], text: str) -> None:
         """Prints what was found, and writes it where that is wanted."""
-        print(json_file.encode(found, indent=1) if self.json == "-" else text)
+        terminal.say(json_file.encode(found, indent=1) if self.json == "-" else text)
         if self.json not in ("", "-"):
             json_file.write_json(self.json, found)
 
@@ -273,8 +276,7 @@ class Plan(_Json, Configured):
         if getattr(self.module, "COMMAND", "") == "continual":
             raise UsageError(
                 "plan knows rounds of ReST-EM, and this config is one of `continual`, which "
-                "samples, trains and merges a passage at a time: its memory and time are not "
-                "planned."
+                "samples, trains and merges a passage at a time: its work is not planned."
             )
         opened_model.enable_compilation_cache()
         lengths = self.given(*vars(workload.Workload()).keys() & vars(self))
@@ -283,7 +285,7 @@ class Plan(_Json, Configured):
             self.topology,
             lengths={name: tokens for name, tokens in lengths.items() if tokens is not None},
             largest=self.largest,
-            say=lambda line: None if self.json == "-" else print(line, flush=True),
+            say=(lambda line: None) if self.json == "-" else terminal.say,
         )
         self.show(found, f"\n{report.text(found)}")
         if not found["fits"]:
@@ -302,9 +304,9 @@ class Draw(Command):
       self_edit: Which of the task's self-edits.
     """
 
-    workdir: str = ""
+    workdir: Place = ""
     task: str = ""
-    out: str = ""
+    out: Place = ""
     stage: str = ""
     self_edit: Limit = 0
 
@@ -314,7 +316,7 @@ class Draw(Command):
         from seal_jax.reports import draw
 
         where = (self.workdir, self.task, self.out)
-        print(draw.draw(*where, stage=self.stage, edit=self.self_edit))
+        terminal.say(draw.draw(*where, stage=self.stage, edit=self.self_edit))
 
 
 @command
@@ -329,8 +331,8 @@ class Export(_Adapter):
       dtype: Of merged weights (default: the run's).
     """
 
-    workdir: str = ""
-    out: str = ""
+    workdir: Place = ""
+    out: Place = ""
     what: Literal["policy", "adapter"] = "policy"
     version: Annotated[int | None, AT_LEAST_0] = None
     dtype: Literal["float32", "bfloat16"] | None = None
@@ -350,7 +352,7 @@ class Export(_Adapter):
             dtype=self.dtype or "",
             **self.given("what", "version", "onto", "base", "overwrite"),
         )
-        print(f"{line}\nwritten to {self.out}")
+        terminal.say(f"{line}\nwritten to {self.out}")
 
 
 @command
@@ -363,7 +365,7 @@ class Configs(Command):
     """
 
     only: str = ""
-    dir: str = ""
+    dir: Place = ""
 
     unnamed = "only"
 
@@ -371,7 +373,7 @@ class Configs(Command):
         from seal_jax.settings import config_files
 
         where = pathlib.Path(self.dir) if self.dir else config_files.folder()
-        print(config_files.listing(where, self.only))
+        terminal.say(config_files.listing(where, self.only))
 
 
 @command
@@ -383,15 +385,15 @@ class Report(Command):
       out: The HTML file (default: report.html in --workdir).
     """
 
-    workdir: str = ""
-    out: str = ""
+    workdir: Place = ""
+    out: Place = ""
 
     needs = "--workdir=RUN, a run's directory"
 
     def execute(self) -> None:
         from seal_jax.reports.html import report
 
-        print(f"written to {report.write(self.workdir, self.out)}")
+        terminal.say(f"written to {report.write(self.workdir, self.out)}")
 
 
 @command
@@ -416,7 +418,7 @@ class Compare(_Bootstrap):
       level: Coverage of the intervals.
     """
 
-    run: tuple[str, ...] = ()
+    run: Places = ()
     level: float = 0.95
 
     unnamed = "run"
@@ -438,7 +440,7 @@ class Analyze(_Bootstrap):
       mix: What a nat counts in the mix (default: the run's reward.mix).
     """
 
-    source: str = ""
+    source: Place = ""
     mix: Annotated[float | None, AT_LEAST_0] = None
 
     unnamed = "source"
@@ -460,7 +462,7 @@ class Grade(Command):
       show: Also print the rows that differ, one a line.
     """
 
-    rows: str = ""
+    rows: Place = ""
     show: bool = False
 
     needs = "--rows=FILE.jsonl, lines {question, gold, prediction}"
@@ -485,13 +487,13 @@ class Select(Command):
       out: File for the picks (default: standard output).
     """
 
-    scored: str = ""
+    scored: Place = ""
     rule: str = "best_of_m"
     top_k: int = 1
     threshold: float = 0.0
     temperature: float = 0.1
     seed: Limit = 0
-    out: str = ""
+    out: Place = ""
 
     needs = "--scored=FILE, a file of scored self-edits"
 

@@ -11,7 +11,7 @@ import jax
 
 from seal_jax.loop import failures, opened_model, session
 from seal_jax.loop.run import Run
-from seal_jax.runs import run_dir, storage
+from seal_jax.runs import results_file, run_dir, storage
 from seal_jax.runs.ledger import Ledger
 from seal_jax.runtime import hosts, metrics
 from seal_jax.settings import Settings, config_dict
@@ -88,7 +88,7 @@ def run_job(
             seconds = {name: round(value, 3) for name, value in run.seconds.items()}
             timing = {"seconds": seconds, "resumed": directory.resumed}
             run_dir.write_json(directory.timing_path, timing)
-            run_dir.write_json(directory.results_path, results)
+            results = results_file.write(directory.results_path, results)
             run.say(f"\nresults: {directory.results_path}")
     return results
 

@@ -16,7 +16,7 @@ from seal_jax.runs.checkpoints import Checkpoints
 from seal_jax.runs.ledger import Ledger
 from seal_jax.runs.step_checkpoints import StepCheckpoints
 from seal_jax.runs.storage import Location
-from seal_jax.runtime import interruption
+from seal_jax.runtime import interruption, terminal
 from seal_jax.runtime.hosts import Hosts
 from seal_jax.runtime.metrics import Compiles, Writers
 from seal_jax.runtime.progress import Progress
@@ -254,4 +254,4 @@ class Run(AbstractContextManager):
 
     def say(self, line: str) -> None:
         if not self.quiet:
-            print(line, flush=True)
+            terminal.say(line)

@@ -5,10 +5,8 @@ import json
 import os
 import pathlib
 
-from etils import epath
-
 from seal_jax.core.model.config import ModelConfig
-from seal_jax.weights.files import json_object
+from seal_jax.weights import files
 
 
 def known() -> dict[str, dict]:
@@ -29,11 +27,11 @@ def architecture(path: str | os.PathLike) -> ModelConfig:
     """
     local = pathlib.Path(path).expanduser()
     if local.is_dir() and (local / "config.json").exists():
-        return ModelConfig.from_hf(json_object(epath.Path(local) / "config.json"))
+        return files.model_config(local)[0]
     if local.suffix == ".gguf" and local.exists():
         from seal_jax.weights import gguf
 
-        return ModelConfig.from_hf(gguf.hf_config(gguf.open_file(local)))
+        return gguf.model_config(gguf.open_file(local))
     models = known()
     name = str(path).rpartition("/")[-1].removesuffix("-Instruct")
     if name not in models:

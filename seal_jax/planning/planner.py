@@ -51,6 +51,12 @@ def plan(
     """
     config = architecture(settings.model.path)
     machine = machines.machine(topology) if topology else local.local_machine()
+    axis = settings.devices.model_axis
+    if machine.devices % axis:
+        raise SettingsError(
+            f"devices.model_axis={axis} does not divide the {machine.devices} devices of "
+            f"{machine.name}: set one that does."
+        )
     task = texts.open_task(settings)
     notes: list[str] = []
     if work is None:

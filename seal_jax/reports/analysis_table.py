@@ -1,11 +1,14 @@
 """The report of `analyze` as text for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from seal_jax.reports.formats import columns, estimate, number
+from seal_jax.reports.formats import columns, estimate, metric, number
+from seal_jax.tasks.protocol import Metric
 
 Record = dict[str, Any]
+Known = Callable[[str], str | Metric]
+_FULL = {"unit": True, "fine": True}
 
 _FORMS = {
     "other_replicates": "other seeds",
@@ -46,9 +49,18 @@ def _stage(stage: Record) -> list[str]:
     ]
     lines += _cost(stage["cost"])
     lines += [f"note: {note}" for note in stage["notes"]]
-    blocks = ["\n".join(lines), _reliability(stage)]
-    blocks += [_agreement(stage["agreement"])] if stage["agreement"] else []
-    return [*blocks, _gains(stage)]
+    replicates = "1 replicate" if stage["replicates"] == 1 else f"{stage['replicates']} replicates"
+    return [
+        "\n".join(lines),
+        f"Reliability of the mean of {replicates}, 0 (noise) to 1 (exact); 95 % intervals over "
+        "contexts.\n"
+        "Within contexts, unless it says POOLED: pooled over contexts it says mostly that passages "
+        "differ.\n" + columns(reliabilities(stage)),
+        *([_agreement(stage["agreement"])] if stage["agreement"] else []),
+        "Best of M: what the self-edit that a reward chooses scores on what it was not chosen by, "
+        "and (gain over the mean of all).\nIN SAMPLE it is measured on the very answers that chose "
+        "it: no estimate of a gain.\n" + columns(gains(stage)),
+    ]
 
 
 def _cost(cost: Record) -> list[str]:
@@ -64,23 +76,45 @@ def _cost(cost: Record) -> list[str]:
     return lines
 
 
-def _reliability(stage: Record) -> str:
+def reliabilities(stage: Record, known: Known = str) -> list[list[str]]:
+    """A head, and a row for each reward: its mean, and how far it would choose the same again.
+
+    Args:
+      known: the metric of a name, or the name itself.
+    """
     rows = [["reward", "mean", "unadapted", *_RELIABILITIES.values(), "POOLED"]]
     for name, reward in stage["rewards"].items():
-        row = [name, *(_value(name, reward[of]) for of in ("mean", "unadapted"))]
+        of = known(name)
+        row = [metric(of), *(number(of, reward[key], **_FULL) for key in ("mean", "unadapted"))]
         if found := reward["reliability"]:
             row += [estimate("share", found[form]) for form in _RELIABILITIES]
             row.append(number("share", found["pooled_over_contexts"]))
         else:
             row.append(f"not applicable ({reward['not_applicable']})")
         rows.append(row)
-    replicates = "1 replicate" if stage["replicates"] == 1 else f"{stage['replicates']} replicates"
-    return (
-        f"Reliability of the mean of {replicates}, 0 (noise) to 1 (exact); 95 % intervals over "
-        "contexts.\n"
-        "Within contexts, unless it says POOLED: pooled over contexts it says mostly that passages "
-        "differ.\n" + columns(rows)
-    )
+    return rows
+
+
+def gains(stage: Record, known: Known = str) -> list[list[str]]:
+    """A head, and a row for each reward that chooses and each that is worth gaining: what the best
+    self-edit scores on what it was not chosen by, and what it gains over the mean of all."""
+    heads = [*(f"on {name}" for name in _FORMS.values()), "IN SAMPLE"]
+    rows = [["chosen by", "measured", "mean of all", *heads]]
+    for row in stage["best_of_m"]:
+        if row["measured"] not in _SHOWN:
+            continue
+        of, forms = known(row["measured"]), [row[form] for form in (*_FORMS, "in_sample")]
+        average = next((found["mean"] for found in forms if found), None)
+        cells = [
+            f"{number(of, found['chosen'], fine=True)} "
+            f"({estimate(of, found['gain'], sign=True, fine=True)})"
+            if found and found["gain"]
+            else "-"
+            for found in forms
+        ]
+        chosen = metric(known(row["chosen_by"]))
+        rows.append([chosen, metric(of), number(of, average, **_FULL), *cells])
+    return rows
 
 
 def _agreement(pairs: Sequence[Record]) -> str:
@@ -89,36 +123,8 @@ def _agreement(pairs: Sequence[Record]) -> str:
     for pair in pairs:
         figures = (estimate("share", pair[kind]) for kind in kinds)
         chance = number("share", pair["same_best_by_chance"])
-        rows.append([" / ".join(pair["rewards"]), *figures, chance])
+        rows.append([" / ".join(map(metric, pair["rewards"])), *figures, chance])
     return (
         "Agreement of rewards within contexts. Without noise: Pearson's, corrected for the "
         "attenuation by inner-loop seeds.\n" + columns(rows)
     )
-
-
-def _gains(stage: Record) -> str:
-    heads = [*(f"on {name}" for name in _FORMS.values()), "IN SAMPLE"]
-    rows = [["chosen by", "measured", "mean of all", *heads]]
-    for row in stage["best_of_m"]:
-        name = row["measured"]
-        if name not in _SHOWN:
-            continue
-        forms = [row[form] for form in (*_FORMS, "in_sample")]
-        average = next((of["mean"] for of in forms if of), None)
-        cells = [
-            f"{number(name, of['chosen'], fine=True)} "
-            f"({estimate(name, of['gain'], sign=True, fine=True)})"
-            if of and of["gain"]
-            else "-"
-            for of in forms
-        ]
-        rows.append([row["chosen_by"], name, _value(name, average), *cells])
-    return (
-        "Best of M: what the self-edit that a reward chooses scores on what it was not chosen by, "
-        "and (gain over the mean of all).\nIN SAMPLE it is measured on the very answers that chose "
-        "it: no estimate of a gain.\n" + columns(rows)
-    )
-
-
-def _value(name: str, value: float | None) -> str:
-    return number(name, value, unit=True, fine=True)

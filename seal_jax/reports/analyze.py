@@ -5,6 +5,7 @@ rewards agree, and what keeping the best would gain on what it was not chosen by
 has the formulae.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -16,7 +17,7 @@ import numpy as np
 
 from seal_jax.reports import run_files, scores
 from seal_jax.reports.scores import Scored
-from seal_jax.runs import storage
+from seal_jax.runs import run_dir, storage
 from seal_jax.settings import Reward
 from seal_jax.stats import best_of_m, reliability
 from seal_jax.stats.intervals import Estimate, mean
@@ -58,13 +59,16 @@ def analyze(source: str, *, seed: int = 0, draws: int = 10_000, mix: float | Non
 
     Raises:
       ValueError, OSError: there is no run and no such file, or nothing in it to compare.
+      DamagedError: files of the run are damaged.
     """
     notes: list[str] = []
     config: Record = {}
     folder = storage.locate(source)
     if storage.is_folder(folder):
-        stages, notes = scores.of_run(source)
-        config = run_files.read_object(folder / "config.json").get("config", {})
+        with run_files.as_written(source):
+            stages, notes = scores.of_run(source)
+        with contextlib.suppress(run_dir.RunDirError):  # a ledger alone will do
+            config = dict(run_dir.flatten(run_dir.read_config(source)))
     elif os.path.exists(source):
         stages = scores.of_scored_file(source)
     else:
@@ -72,14 +76,12 @@ def analyze(source: str, *, seed: int = 0, draws: int = 10_000, mix: float | Non
     if not stages:
         why = "; ".join(notes) or "no self-edits are recorded there"
         raise ValueError(f"{source}: there is nothing to analyse: {why}.")
-    mix = config.get("reward", {}).get("mix", Reward().mix) if mix is None else mix
+    if mix is None:
+        mix = config.get("reward.mix", Reward().mix)
     bootstrap = {"seed": seed, "draws": draws}
-    return {
-        "source": source,
-        "bootstrap": bootstrap,
-        "notes": notes,
-        "stages": [of_stage(stage, mix, bootstrap) for stage in stages],
-    }
+    with run_files.as_written(source):
+        figures = [of_stage(stage, mix, bootstrap) for stage in stages]
+    return {"source": source, "bootstrap": bootstrap, "notes": notes, "stages": figures}
 
 
 def rewards_of(stage: Scored, mix: float) -> list[Scores]:

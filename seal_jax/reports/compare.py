@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from seal_jax.reports import finished_run
+from seal_jax.reports import finished_run, run_files
 from seal_jax.reports.finished_run import CompareError, FinishedRun, Setting, listed, shown
 from seal_jax.stats import intervals
 from seal_jax.tasks.protocol import Metric
@@ -56,12 +56,19 @@ def compare(
 
     Raises:
       CompareError: a run is unfinished, or graders, contexts or questions differ.
+      DamagedError: files of a run are damaged.
     """
+    intervals.check(draws, level)
     settings = [finished_run.read_setting(label) for label in runs]
     if len(settings) < 2 and all(len(setting.runs) < 2 for setting in settings):
         raise CompareError("give two runs or more: `compare RUN RUN` (RUN,RUN for seeds of one).")
+    with run_files.as_written(", ".join(runs)):
+        return _compared(settings, {"seed": seed, "draws": draws, "level": level})
+
+
+def _compared(settings: Sequence[Setting], numbers: dict[str, Any]) -> dict[str, Any]:
     every = [run for setting in settings for run in setting.runs]
-    _check(settings, every)
+    _check(every)
     _check_questions(every)
     contexts, metrics = every[0].contexts.values(), every[0].own_metrics
     several = {len(setting.runs) > 1 for setting in settings}
@@ -74,7 +81,6 @@ def compare(
     nested = several == {True}
     paired = len({tuple(run.seed for run in setting.runs) for setting in settings}) == 1
     groups = [context["group"] for context in contexts]
-    numbers: dict[str, Any] = {"seed": seed, "draws": draws, "level": level}
     over = {"articles": groups} if nested else {}
     between, within = (
         _family(sides, metrics, **numbers, **over, paired=together)
@@ -92,7 +98,7 @@ def compare(
         ],
         "task": every[0].task,
         "metrics": [dataclasses.asdict(metric) for metric in metrics],
-        "words": every[0].results["words"],
+        "words": {of: str(every[0].results["words"][of]) for of in ("context", "question")},
         "grader": every[0].results["grader"],
         "contexts": len(contexts),
         "articles": len(set(groups)),
@@ -109,30 +115,23 @@ def compare(
     }
 
 
-def _check(settings: Sequence[Setting], every: Sequence[FinishedRun]) -> None:
+def _check(every: Sequence[FinishedRun]) -> None:
     """Refuses what was given twice, and runs that measured different things."""
-    for what, names in (
-        ("setting", [setting.label for setting in settings]),
-        ("run", [run.label for run in every]),
-    ):
-        name, count = collections.Counter(names).most_common(1)[0]
-        if count > 1:
-            raise CompareError(f"the {what} {name} was given twice: give each once.")
-    for names, why in (
-        (
-            [run.task for run in every],
-            "these runs are of different domains ({}), so nothing in them is alike: compare runs "
-            "of one `task`.",
-        ),
-        (
-            [run.results["grader"] for run in every],
-            "different graders judged these runs ({}), so their accuracies cannot be compared: "
-            "evaluate again with one grader.",
-        ),
-    ):
-        if len(set(names)) > 1:
-            told = (f"{run.label}: {name}" for run, name in zip(every, names, strict=True))
-            raise CompareError(why.format(", ".join(told)))
+    label, count = collections.Counter(run.label for run in every).most_common(1)[0]
+    if count > 1:
+        raise CompareError(f"the run {label} was given twice: give each once.")
+    if len({run.task for run in every}) > 1:
+        domains = ", ".join(f"{run.label}: {run.task}" for run in every)
+        raise CompareError(
+            f"these runs are of different domains ({domains}), so nothing in them is alike: "
+            "compare runs of one `task`."
+        )
+    if len({run.results["grader"] for run in every}) > 1:
+        graders = ", ".join(f"{run.label}: {run.results['grader']}" for run in every)
+        raise CompareError(
+            f"different graders judged these runs ({graders}), so their accuracies cannot be "
+            "compared: evaluate again with one grader."
+        )
 
 
 def _asked(context: dict[str, Any]) -> list[str]:

@@ -81,7 +81,10 @@ def _families(
             lines.append(f"then corrected for {count} comparisons ({level} each):")
         lines += [_difference(of, names, metrics, found["words"]) for of in family["intervals"]]
         if count < len(family["intervals"]):
-            lines.append(f"  -: too few {unit} have a value in both; an interval needs two")
+            lines.append(
+                f"  -: no interval: fewer than two {unit} have a value in both, or all that have "
+                "one differ by the same"
+            )
         texts.append("\n".join(lines))
     return texts or ["nothing to compare: there are no two arms"]
 

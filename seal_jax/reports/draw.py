@@ -3,7 +3,7 @@
 import os
 
 from seal_jax.loop import arms, policies
-from seal_jax.reports import records
+from seal_jax.reports import records, run_files
 from seal_jax.settings import SettingsError
 from seal_jax.tasks import registry
 
@@ -25,13 +25,15 @@ def draw(workdir: str, id: str, out: str, *, stage: str = "", edit: int = 0) -> 
     Raises:
       SettingsError: the run has no such context, stage or trial.
       ValueError: the task has no pictures.
+      DamagedError: the run's records are damaged.
     """
     if not os.path.isdir(f"{workdir}/ledger"):
         raise SettingsError(f"{workdir} is not the directory of a run.")
     task = registry.open_task(policies.run_settings(workdir))
-    stages = records.read(f"{workdir}/ledger").values()
-    trials = [(of, of.answers[id]) for of in stages if id in of.answers]
-    trials += [(of, trial) for of in stages for trial in of.trials if trial["context"] == id]
+    with run_files.as_written(workdir):
+        stages = records.read(f"{workdir}/ledger").values()
+        trials = [(of, of.answers[id]) for of in stages if id in of.answers]
+        trials += [(of, trial) for of in stages for trial in of.trials if trial["context"] == id]
     wanted = stage
     if arm := arms.table(task).get(stage):
         what = stage if arm.learns else "prompt" if arm.view == "reading" else arm.learner

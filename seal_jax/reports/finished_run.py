@@ -8,6 +8,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from seal_jax.reports import run_files
 from seal_jax.reports.run_files import RunFiles
 from seal_jax.runs import run_dir, storage
 from seal_jax.runs.ledger import Ledger
@@ -140,6 +143,11 @@ def read_run(path: str | os.PathLike[str]) -> FinishedRun:
     folder = storage.locate(path)
     if not storage.exists(folder / "config.json"):
         raise CompareError(f"{folder} is not the directory of a run (it holds no config.json).")
+    with run_files.as_written(path):
+        return _read_run(path, folder)
+
+
+def _read_run(path: str | os.PathLike[str], folder: storage.Location) -> FinishedRun:
     run = FinishedRun.read(path, label=os.fspath(path))
     results = run.results
     if not run_dir.is_finished(folder):
@@ -157,6 +165,9 @@ def read_run(path: str | os.PathLike[str]) -> FinishedRun:
             f"{folder} has no per-context results: it had a planted reward, or was made by an "
             "older version. `evaluate --policy_from` repeats its evaluation."
         )
+    for arm in (arm for context in run.contexts.values() for arm in context["arms"].values()):
+        for metric in run.own_metrics:
+            np.array(arm[metric.name], float)  # numbers, and None where there is no value
     return run
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from seal_jax.judges.local import calibration
 from seal_jax.judges.local.grade import Decision, decide
+from seal_jax.runtime import terminal
 
 
-def grade_rows(rows_path: str, *, show: bool, write: Callable[[str], Any] = print) -> dict:
+def grade_rows(rows_path: str, *, show: bool, write: Callable[[str], Any] = terminal.say) -> dict:
     """Grades the rows of a file and writes JSON lines: rows first where asked, the summary last.
 
     Args:

@@ -1,20 +1,50 @@
 """A run's files beside its ledger: its config, its results and its times."""
 
+import contextlib
 import dataclasses
 import functools
-import json
 import os
+from collections.abc import Iterator
 from typing import Any, Self
 
-from seal_jax.runs import run_dir, storage
+import jinja2
+
+from seal_jax.runs import results_file, run_dir, storage
+from seal_jax.runs.results_file import DamagedError
 from seal_jax.runs.storage import Location
 from seal_jax.tasks.protocol import Metric
 
 Record = dict[str, Any]
+_OF_ANOTHER_FORM = (
+    LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, jinja2.TemplateError,
+)  # fmt: skip
 
 
-class DamagedError(ValueError):
-    """A file of a run is not what was written; the message says which."""
+def read_timing(folder: Location) -> Record:
+    """timing.json of a run with its "seconds" by name; none where there is no such file."""
+    timing = results_file.read(folder / "timing.json")
+    seconds = {name: float(value) for name, value in timing.get("seconds", {}).items()}
+    return timing | {"seconds": seconds}
+
+
+@contextlib.contextmanager
+def as_written(workdir: str | os.PathLike[str]) -> Iterator[None]:
+    """Says that a run's files are of another form than a run writes, where that is what breaks.
+
+    Raises:
+      DamagedError: in the place of what went wrong, which is its cause.
+    """
+    try:
+        yield
+    except (*_OF_ANOTHER_FORM, ValueError) as error:
+        if isinstance(error, ValueError) and type(error) is not ValueError:
+            raise  # it says what is wrong by itself
+        found = f"{type(error).__name__}: {error}"[:200]
+        raise DamagedError(
+            f"{workdir}: the files of this run hold something else than a run writes ({found}); "
+            "--traceback shows where that was noticed. Delete its results.json and repeat the "
+            "command that made it, or put back an undamaged copy of the run."
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +55,7 @@ class RunFiles:
       path: its directory.
       config: the resolved config.
       results: results.json; empty where there is none.
-      timing: timing.json; empty where there is none.
+      timing: timing.json, with "seconds" by name; see `read_timing`.
     """
 
     path: Location
@@ -45,7 +75,7 @@ class RunFiles:
           DamagedError: a file of it is damaged.
         """
         path = storage.locate(workdir)
-        results, timing = (read_object(path / f"{name}.json") for name in ("results", "timing"))
+        results, timing = results_file.read(path / "results.json"), read_timing(path)
         config = run_dir.read_config(path)
         return cls(path=path, config=config, results=results, timing=timing, **others)
 
@@ -57,19 +87,7 @@ class RunFiles:
     @functools.cached_property
     def own_metrics(self) -> list[Metric]:
         """What its arms are measured by, the main one first; none where it has no results."""
-        return [Metric(**metric) for metric in self.results.get("metrics", ())]
-
-
-def read_object(path: Location) -> Record:
-    """The JSON object in a file of a run; empty where there is none.
-
-    Raises:
-      DamagedError: the file holds something else.
-    """
-    try:
-        found = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
-    except ValueError as error:
-        raise DamagedError(f"{path} is damaged: {error}. Put an undamaged copy back.") from None
-    if not isinstance(found, dict):
-        raise DamagedError(f"{path} is damaged: expected a JSON object.")
-    return found
+        metrics = [Metric(**metric) for metric in self.results.get("metrics", ())]
+        if any(not isinstance(text, str) for of in metrics for text in (of.name, of.label, of.per)):
+            raise TypeError("metrics with names that are no texts")
+        return metrics

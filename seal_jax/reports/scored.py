@@ -21,13 +21,12 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from seal_jax.runs import json_file
+from seal_jax.runtime import terminal
 from seal_jax.tasks.texts import is_blank
 
 Kinds = tuple[type, ...]
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
 _NAMES |= {type(None): "null", int: "a number", float: "a number"}
-# JSON leaves these as they are, and some readers end a line there.
-_LINE_SEPARATORS = "\x85\u2028\u2029"
 
 
 class ScoredError(ValueError):
@@ -100,9 +99,7 @@ def pick_line(pick: dict[str, Any], encoding: str | None = "utf-8") -> str:
         line.encode(encoding or "ascii")
     except UnicodeEncodeError:  # also half of a surrogate pair, which UTF-8 cannot hold
         line = json.dumps(pick, ensure_ascii=True, allow_nan=False)
-    for separator in _LINE_SEPARATORS:
-        line = line.replace(separator, f"\\u{ord(separator):04x}")
-    return line
+    return terminal.visible(line)
 
 
 def problems(entries: Iterable[Entry]) -> list[str]:

@@ -95,8 +95,8 @@ def of_scored_file(path: str | os.PathLike[str]) -> list[Scored]:
 def of_run(workdir: str | os.PathLike[str]) -> tuple[list[Scored], list[str]]:
     """`of_stages` of a run; its ledger is opened read-only: the run may be in progress."""
     folder = storage.locate(workdir)
-    timing = run_files.read_object(folder / "timing.json")
-    return of_stages(records.read(folder / "ledger"), timing.get("seconds", {}))
+    seconds = run_files.read_timing(folder)["seconds"]
+    return of_stages(records.read(folder / "ledger"), seconds)
 
 
 def of_stages(
@@ -160,7 +160,7 @@ def _stage(
     for context, m in edits:
         numbers[context] = sorted([*numbers.get(context, []), m])
     trials = _replicated(of.trials)
-    replicates = 1 + max((trial["replicate"] for trial in trials), default=0)
+    columns = {r: i for i, r in enumerate(sorted({trial["replicate"] for trial in trials}))}
     tried: dict[Place, list[Record]] = {place: [] for place in edits}
     reasons: dict[Place, str] = {}
     for trial in trials:
@@ -179,10 +179,10 @@ def _stage(
     for metric in every[0]["scores"] if every else ():
         for context, of_context in numbers.items():
             units = _units(metric, [trial for m in of_context for trial in tried[context, m]])
-            array = np.full((len(of_context), len(units), replicates), np.nan)
+            array = np.full((len(of_context), len(units), len(columns)), np.nan)
             for row, m in enumerate(of_context):
                 for trial in tried[context, m]:
-                    array[row, :, trial["replicate"]] = _values(metric, trial, units)
+                    array[row, :, columns[trial["replicate"]]] = _values(metric, trial, units)
             cells.setdefault(metric, []).append(array)
             if numbers.keys() <= plain.keys():
                 values = np.array(_values(metric, plain[context], units), float)

@@ -11,6 +11,7 @@ from seal_jax.core import restem
 from seal_jax.core.restem import SelectionRule
 from seal_jax.reports import out_file, scored
 from seal_jax.reports.scored import ScoredError
+from seal_jax.runtime import terminal
 
 
 def select(path: str, rule: SelectionRule, *, seed: int = 0, out: str = "") -> list[dict[str, Any]]:
@@ -33,7 +34,7 @@ def select(path: str, rule: SelectionRule, *, seed: int = 0, out: str = "") -> l
     """
     entries = scored.load(path)
     for line in scored.problems(entries):
-        print(line, file=sys.stderr)
+        terminal.say(line, error=True)
     rewards_CxM = _padded([[c.reward for c in entry.completions] for entry in entries])
     baselines_CxM = _padded([[c.baseline for c in entry.completions] for entry in entries])
     lengths_CxM = _padded([[len(c.text) for c in entry.completions] for entry in entries])
@@ -43,17 +44,17 @@ def select(path: str, rule: SelectionRule, *, seed: int = 0, out: str = "") -> l
         out_file.check(out, lambda content: not content, "not empty")
     without = int((~np.isnan(rewards_CxM) & np.isnan(baselines_CxM)).sum())
     if without and rule.name in ("threshold", "positive_only"):
-        print(
+        terminal.say(
             f"{without} x self-edit not kept: stats.baseline_mean, which the rule {rule.name} "
             "compares with, is missing or not a finite number",
-            file=sys.stderr,
+            error=True,
         )
     weights_CxM = restem.select(
         rewards_CxM, rule, baselines_C=baselines_CxM, lengths_CxM=lengths_CxM, seed=seed
     )
     unpicked = [entry.name for c, entry in enumerate(entries) if not weights_CxM[c].any()]
     if unpicked:
-        print(f"{len(unpicked)} x context without a pick (first: {unpicked[0]})", file=sys.stderr)
+        terminal.say(f"{len(unpicked)} x context without a pick (first: {unpicked[0]})", error=True)
     picks: list[dict[str, Any]] = []
     for entry, weights_M in zip(entries, weights_CxM, strict=True):
         for completion, weight in zip(entry.completions, weights_M, strict=False):  # padded
@@ -62,13 +63,13 @@ def select(path: str, rule: SelectionRule, *, seed: int = 0, out: str = "") -> l
                 if rule.name == "weighted":
                     picks[-1]["weight"] = float(str(weight))  # 0.2, not 0.20000000298
     encoding = "utf-8" if out else sys.stdout.encoding
-    lines = "".join(f"{scored.pick_line(pick, encoding)}\n" for pick in picks)
+    lines = [scored.pick_line(pick, encoding) for pick in picks]
     if out:
-        out_file.write(out, lines.encode())
-    else:
-        print(lines, end="")
+        out_file.write(out, "".join(f"{line}\n" for line in lines).encode())
+    elif lines:
+        terminal.say("\n".join(lines))
     kept = f"{len(picks)} self-edits kept of {len(entries)} contexts, by {rule.name}"
-    print(kept, file=sys.stderr)
+    terminal.say(kept, error=True)
     return picks
 
 

@@ -243,7 +243,7 @@ def _read(path: Location) -> Segment | None:
         whole = content.pop("sha256") == _digest(content)
         schema = content.pop("schema", 1)
         segment = Segment(**content) if whole and schema == SCHEMA else None
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     if whole and segment is None:
         raise LedgerError(

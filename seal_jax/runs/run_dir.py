@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from seal_jax.runs import json_file, lease, storage
+from seal_jax.runs import json_file, lease, results_file, storage
 from seal_jax.runs.closing import Closing
 from seal_jax.runs.directory_lock import DirectoryLock
 from seal_jax.runs.json_file import write_json as write_json  # part of this module's interface
@@ -83,6 +83,7 @@ def open_run(
     Raises:
       RunDirError: `workdir` holds something else, a finished run, a run of another layout, or one
         of another config (the message names the differing keys, dotted).
+      DamagedError: it holds a finished run whose results are damaged.
       DirectoryInUseError: another process has the run open.
       StorageError: the object store cannot be used.
     """
@@ -117,7 +118,7 @@ def is_finished(workdir: str | os.PathLike[str]) -> bool:
         results = json.loads(storage.read_bytes(storage.locate(workdir) / "results.json"))
     except FileNotFoundError:
         return False
-    except ValueError:  # not ours, and not for us to replace
+    except (ValueError, RecursionError):  # damaged: see `results_file.read`
         return True
     return not (isinstance(results, dict) and results.get("incomplete"))
 
@@ -170,6 +171,7 @@ def _prepare(path: Location, config: dict[str, Any], overwrite: bool) -> bool:
 def _refusal(path: Location, finished: bool, differences: list[str]) -> str:
     ways = "Give another --workdir, or --overwrite to delete that run and start anew."
     if finished:
+        results_file.read(path / "results.json")  # a damaged one is to be written again
         return f"{path} holds a finished run ({path / 'results.json'}). {ways}"
     shown = differences[:_MAX_DIFFERENCES]
     if len(differences) > len(shown):
@@ -197,7 +199,9 @@ def _read_mark(path: Location) -> dict[str, Any]:
     """The content of config.json, which shows that `path` is a run directory."""
     try:
         mark = json.loads(storage.read_bytes(path / "config.json"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+    except storage.StorageError:
+        raise
+    except (OSError, ValueError, RecursionError):
         mark = None
     if not isinstance(mark, dict) or _MARK not in mark or not isinstance(mark.get("config"), dict):
         raise RunDirError(

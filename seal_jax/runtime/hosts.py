@@ -33,6 +33,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from seal_jax.runtime import terminal
 from seal_jax.runtime.interruption import EXIT_CODE
 
 _PLACES, _ALIVE, _ENDED = "seal_jax/at", "seal_jax/alive/", "seal_jax/ended/"
@@ -474,7 +475,7 @@ def _explain_aborts(why: Callable[[], str | None]) -> None:
 
 def _say(text: str) -> None:
     """Writes a line past Python's buffers, whose locks another thread may hold."""
-    os.write(2, f"\nerror: {text}\n".encode())
+    os.write(2, terminal.visible(f"\nerror: {text}\n").encode())
 
 
 def _padded(size: int) -> int:

@@ -10,10 +10,11 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+
+from seal_jax.runtime import terminal
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: launchers start the command again
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -98,8 +99,7 @@ def _listen(reader: int, end: Callable[[int], None], grace: float) -> None:
 
 def _drop(why: str, end: Callable[[int], None]) -> None:
     """Ends the process in the midst of a unit of work."""
-    print(f"\n{message(_asked[0].name)} ({why}: the unit in hand is dropped)", file=sys.stderr)
-    sys.stderr.flush()
+    terminal.say(f"\n{message(_asked[0].name)} ({why}: the unit in hand is dropped)", error=True)
     end(EXIT_CODE)
 
 

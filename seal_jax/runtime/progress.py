@@ -9,6 +9,8 @@ from typing import Self, TextIO
 
 import tqdm
 
+from seal_jax.runtime import terminal
+
 _SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -57,7 +59,7 @@ class Progress:
             self._bar = tqdm.tqdm(
                 total=self.total,
                 initial=self.done,
-                desc=self.label,
+                desc=terminal.visible(self.label),
                 unit=f" {self.unit}",
                 file=self._stream,
                 dynamic_ncols=True,
@@ -95,12 +97,14 @@ class Progress:
             parts.append(f"{_duration(left)} left" if left else f"took {_duration(elapsed)}")
         if self._figures:
             parts.append(self._figures_text())
-        print(f"{self.label}: {', '.join(parts)}", file=self._stream, flush=True)
+        terminal.say(f"{self.label}: {', '.join(parts)}", file=self._stream)
 
     def _figures_text(self) -> str:
-        return ", ".join(
-            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in self._figures.items()
+        return terminal.visible(
+            ", ".join(
+                f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+                for name, value in self._figures.items()
+            )
         )
 
 

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import os
 import re
 import typing
 from collections.abc import Callable
@@ -44,6 +45,9 @@ Count = Annotated[int, Rule(lambda number: number >= 1, "must be at least 1")]
 Limit = Annotated[int, AT_LEAST_0]
 Weight = Annotated[float, AT_LEAST_0]
 Positive = Annotated[float, Rule(lambda number: 0 < number < math.inf, "must be above 0")]
+_PLACE = "a file or folder"  # in which "~" is the home directory
+Place = Annotated[str, _PLACE]
+Places = Annotated[tuple[str, ...], _PLACE]
 Buckets = Annotated[tuple[int, ...], Rule(ascending, "must be positive and ascending")]
 
 
@@ -61,10 +65,12 @@ class Checked:
 
     def __post_init__(self):
         own: Any = type(self)
-        for name, rule in _rules(own):
+        for name, declared in _declared(own):
             value = getattr(self, name)
-            if value is not None and not rule.holds(value):
-                raise ValueError(f"{name} {rule.words}, not {value!r}.")
+            if declared is _PLACE:
+                object.__setattr__(self, name, _expanded(value))
+            elif value is not None and not declared.holds(value):
+                raise ValueError(f"{name} {declared.words}, not {value!r}.")
         self.validate()
 
     def validate(self) -> None:
@@ -72,6 +78,13 @@ class Checked:
 
 
 @functools.cache
-def _rules(cls: Any) -> list[tuple[str, Rule]]:
+def _declared(cls: Any) -> list[tuple[str, Any]]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    return [(name, rule) for name, of in hints.items() for rule in getattr(of, "__metadata__", ())]
+    return [(name, one) for name, of in hints.items() for one in getattr(of, "__metadata__", ())]
+
+
+def _expanded(place: Any) -> Any:
+    """A path with "~" written out, each of several, or of several that commas separate."""
+    if isinstance(place, tuple):
+        return tuple(map(_expanded, place))
+    return ",".join(map(os.path.expanduser, place.split(",")))

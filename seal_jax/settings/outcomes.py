@@ -11,6 +11,7 @@ from seal_jax.settings.checks import (
     Checked,
     Count,
     Limit,
+    Place,
     Weight,
     regular_expression,
     require,
@@ -91,7 +92,7 @@ class Grading(Checked):
     """
 
     kind: Literal["local", "policy", "model", "endpoint"] = "local"
-    model: str = ""
+    model: Place = ""
     batch_size: Count = 8
     buckets: Buckets = (192, 256, 384, 512)
     endpoint: EndpointSettings = EndpointSettings()
@@ -108,7 +109,7 @@ class Grading(Checked):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Teacher:
+class Teacher(Checked):
     """Where the arm "teacher" has its texts from.
 
     Attributes:
@@ -117,7 +118,7 @@ class Teacher:
       endpoint: is asked with the prompts for self-edits.
     """
 
-    file: str = ""
+    file: Place = ""
     endpoint: EndpointSettings = EndpointSettings(temperature=1.0)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import ml_collections
 
-from seal_jax.runs import json_file, run_dir
+from seal_jax.runs import json_file, results_file, run_dir
+from seal_jax.runtime import terminal
 from seal_jax.settings import Settings, SettingsError, config_dict
 
 Point = dict[str, Any]
@@ -28,8 +29,9 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
     >>> points({"seed": (0, 1), "inner.epochs": (3,)})
     [{'seed': 0, 'inner.epochs': 3}, {'seed': 1, 'inner.epochs': 3}]
     """
-    if not grid or not all(grid.values()):
-        raise SettingsError("a sweep needs settings, and values for each of them.")
+    values = grid.values() if isinstance(grid, Mapping) else []
+    if not values or not all(of and isinstance(of, list | tuple) for of in values):
+        raise SettingsError("a sweep needs settings, and a tuple of values for each of them.")
     known = set(config_dict.all_keys())
     for key in grid:
         if key not in known:
@@ -77,7 +79,7 @@ def run(
     start: Callable[[Settings, str], dict[str, Any]],
     *,
     overwrite: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = terminal.say,
 ) -> dict[str, Any]:
     """Runs every point of a grid that is not finished, and compares them.
 
@@ -120,8 +122,7 @@ def _finished(path: str, settings: Settings) -> dict[str, Any] | None:
     stored = {key: value for key, value in run_dir.read_config(path).items() if key in given}
     if run_dir.differing_keys(stored, given):
         return None
-    results: dict[str, Any] = json.loads(pathlib.Path(path, "results.json").read_text("utf-8"))
-    return results
+    return results_file.read(pathlib.Path(path, "results.json"))
 
 
 def figures(results: Mapping[str, Any]) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from seal_jax.core import sampling
-from seal_jax.settings.checks import Buckets, Checked, Count, Limit, require
+from seal_jax.settings.checks import Buckets, Checked, Count, Limit, Place, require
 from seal_jax.tasks import directives as directives_lib
 from seal_jax.tasks import splits
 
@@ -26,9 +26,9 @@ class Data(Checked):
       max_questions: questions of a context that are asked (the first ones); 0 is all of them.
     """
 
-    train_path: str = ""
-    eval_path: str = ""
-    dir: str = ""
+    train_path: Place = ""
+    eval_path: Place = ""
+    dir: Place = ""
     train_part: splits.Part = "all"
     eval_part: splits.Part = "all"
     max_train_contexts: Limit = 0
@@ -45,7 +45,7 @@ class Data(Checked):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Prompts:
+class Prompts(Checked):
     """Prompt templates.
 
     Attributes:
@@ -55,7 +55,7 @@ class Prompts:
         "self_qa", "chain_of_thought", or "none": the passage only). See docs/formats.md.
     """
 
-    dir: str = ""
+    dir: Place = ""
     edit_format: str = "implications"
 
 
@@ -90,7 +90,7 @@ class Edits(Checked):
     append_passage: bool = True
     title_prefix: bool = True
     directives: tuple[str, ...] = ()
-    from_run: str = ""
+    from_run: Place = ""
 
     def validate(self):
         require(self.temperature > 0, "temperature must be above 0: greedy samples are all equal.")

@@ -20,7 +20,9 @@ contexts, such as a reliability: see `bootstrap`.
 
 None and NaN stand for a value that is missing, such as an answer that could not be graded. Missing
 values are left out, and what cannot be told from what is left is None: a figure without any value,
-an interval below two contexts.
+an interval below two contexts. Nor have values that are all the same an interval: two contexts that
+gain 0.1 each say nothing of how contexts differ, and an interval of no width would claim that none
+does.
 """
 
 import itertools
@@ -35,6 +37,7 @@ from scipy import special, stats
 
 _CELLS = 1 << 20  # draws x contexts that are held at a time
 _LEAST_ERROR = 1 / 3  # of a resample's standard error, as a share of the sample's
+_ROUNDING = 1e-9  # differences that vary by less, relative to their size, are the same
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -114,7 +117,8 @@ def paired_bootstrap(
 
     Returns:
       The mean of a minus that of b over the questions that count, with its interval. None where no
-      question counts, and for the ends where fewer than two contexts have one that does.
+      question counts, and for the ends where fewer than two contexts have one that does, or all
+      that do differ by the same.
 
     Raises:
       ValueError: a context has not the same number of questions in both arms, or a value is
@@ -159,8 +163,7 @@ def paired_bootstraps(
     Raises:
       ValueError: no seeds, or seeds, contexts and questions that do not match.
     """
-    if draws < 1 or not 0 < level < 1:
-        raise ValueError(f"draws={draws}, level={level}: expected draws >= 1 and 0 < level < 1.")
+    check(draws, level)
     found = []
     for runs_a, runs_b in comparisons:
         if not (runs_a and runs_b) or (paired and len(runs_a) != len(runs_b)):
@@ -184,6 +187,12 @@ def paired_bootstraps(
     return _family(found, level)
 
 
+def check(draws: int, level: float) -> None:
+    """Refuses numbers of which no interval can be made."""
+    if draws < 1 or not 0 < level < 1:
+        raise ValueError(f"draws={draws}, level={level}: expected draws >= 1 and 0 < level < 1.")
+
+
 def bootstrap(
     statistic: Callable[[Places], Array], contexts: int, *, seed: int, draws: int = 10_000
 ) -> Estimate:
@@ -201,8 +210,9 @@ def bootstrap(
       draws: number of resamples.
 
     Returns:
-      The estimate with its 95 % interval. The ends are None for fewer than 2 contexts, and where
-      over a tenth of the resamples leave the statistic undefined; undefined ones are left out.
+      The estimate with its 95 % interval. The ends are None for fewer than 2 contexts, where all
+      resamples have the same value, and where over a tenth of them leave the statistic undefined;
+      undefined ones are left out.
     """
     value = float(statistic(np.arange(contexts)[None])[0]) if contexts else math.nan
     if math.isnan(value):
@@ -211,7 +221,7 @@ def bootstrap(
         return Estimate(value, None, None)
     drawn = np.concatenate([statistic(chosen) for chosen in _resamples(contexts, draws, seed)])
     defined = drawn[~np.isnan(drawn)]
-    if len(defined) < 0.9 * draws:
+    if len(defined) < 0.9 * draws or np.ptp(defined) <= _ROUNDING * np.abs(defined).max():
         return Estimate(value, None, None)
     tail = _widened_tail(contexts, 0.95)
     low, high = np.quantile(defined, [tail, 1 - tail])
@@ -238,8 +248,6 @@ class _Studentized(NamedTuple):
         """The bootstrap-t interval, but on neither side narrower than Student's."""
         if self.difference is None or self.t_draws is None:
             return Estimate(self.difference, None, None)
-        if self.error == 0:
-            return Estimate(self.difference, self.difference, self.difference)
         tail = (1 - level) / 2
         student = float(special.stdtrit(self.freedom, 1 - tail))
         low, high = np.quantile(self.t_draws, [tail, 1 - tail])
@@ -273,10 +281,8 @@ def _t_statistics(shift_B: Array, error_B: Array, error: float) -> Array:
     Args:
       shift_B: each resample's difference minus the sample's.
       error_B: each resample's standard error.
-      error: the sample's; where it is 0 nothing varies, and every statistic is 0.
+      error: the sample's, above 0.
     """
-    if error == 0:
-        return np.zeros_like(shift_B)
     return shift_B / np.maximum(error_B, _LEAST_ERROR * error)
 
 
@@ -292,6 +298,8 @@ def _over_contexts(difference_C: Array, weight_C: Array, seed: int, draws: int) 
     residual_C = weight_C * (difference_C - difference)
     spread = used / (used - 1)
     error = math.sqrt(spread * (residual_C**2).sum()) / total
+    if error <= _ROUNDING * np.abs(difference_C[weight_C > 0]).max():
+        return _Studentized(difference)
     columns = np.stack(
         [weight_C, residual_C, residual_C**2, residual_C * weight_C, weight_C**2], axis=1
     )
@@ -350,6 +358,10 @@ def _over_levels(
     every_A = [np.add.reduceat(x, first_A, axis=-1)[None] for x in (*sources, weight_P)]
     [difference], [squared], [freedom] = estimate(every_A[:-1], every_A[-1])
     error = math.sqrt(squared)
+    # The values themselves, of one run or of the difference between two.
+    largest = max(np.abs(source_SxP[:, weight_P > 0]).max() for source_SxP in sources)
+    if error <= _ROUNDING * largest / weight_P.max():
+        return _Studentized(float(difference))
 
     # Apart, so that comparisons with other numbers of seeds meet the same articles and passages.
     generator, generator_of_seeds = (np.random.default_rng([seed, part]) for part in range(2))

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 import tokenizers
 
 from seal_jax.tasks.protocol import Chat
+from seal_jax.weights import templates
 
 Style = Literal["chat", "plain"]
 
@@ -298,7 +299,8 @@ def _rendered(tokenizer: Any, turns: Sequence[tuple[str, str]], *, prompt: bool)
         )
     try:
         # Some templates read the clock, and Qwen3's opens a train of thought unless told not to.
-        text = tokenizer.apply_chat_template(
+        write = functools.partial(
+            tokenizer.apply_chat_template,
             [{"role": role, "content": swap(said)} for role, said in turns],
             chat_template=(_CLOCK if "strftime_now" in template else "") + template,
             tokenize=False,
@@ -306,6 +308,7 @@ def _rendered(tokenizer: Any, turns: Sequence[tuple[str, str]], *, prompt: bool)
             date_string=DATE,
             enable_thinking=False,
         )
+        text = templates.bounded(template, write)
     except Exception as error:  # a template can raise anything
         roles = ", ".join(role for role, _ in turns)
         raise ChatError(

@@ -22,7 +22,7 @@ from seal_jax.core.delta import Delta
 from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.runs import directory_lock, json_file
-from seal_jax.weights.files import json_object
+from seal_jax.weights.files import json_object, model_config
 from seal_jax.weights.names import WeightsError
 
 MARK = "seal_jax_export.json"
@@ -134,8 +134,7 @@ def base_name(given: str, *, model_path: str, config: ModelConfig, merged: tuple
             "--what=adapter) and name its directory, or write the adapter with --onto=original."
         )
     try:
-        settings = json_object(epath.Path(name) / "config.json")
-        fits = decoder.param_shapes(ModelConfig.from_hf(settings)) == decoder.param_shapes(config)
+        fits = decoder.param_shapes(model_config(name)[0]) == decoder.param_shapes(config)
     except (OSError, ValueError) as error:
         raise ExportError(
             f"--base={name} is no model directory ({error}): name one with a config.json."

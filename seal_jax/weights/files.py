@@ -1,10 +1,11 @@
 """The small files of a checkpoint directory: what is wrong with one is said with its name."""
 
-import json
 from typing import Any
 
 from etils import epath
 
+from seal_jax.core.model.config import ModelConfig
+from seal_jax.runs import json_file, text_file
 from seal_jax.weights.names import WeightsError
 
 _POINTER = b"version https://git-lfs.github.com/"
@@ -26,10 +27,25 @@ def json_object(file: epath.Path, advice: str = "fetch it again.") -> dict[str, 
       WeightsError: it holds anything else.
     """
     refuse_pointer(file)
+    data = text_file.read_bytes(file, error=WeightsError)
     try:
-        return dict(json.loads(file.read_bytes()))
+        return dict(json_file.decode(data, "it", error=ValueError))
     except (ValueError, TypeError) as error:
-        raise WeightsError(f"{file} is not a JSON object ({error}): {advice}") from error
+        raise WeightsError(f"{file} is not a JSON object ({error}): {advice}") from None
+
+
+def model_config(directory: epath.PathLike) -> tuple[ModelConfig, dict[str, Any]]:
+    """The architecture that a directory's config.json says, and all that it says.
+
+    Raises:
+      WeightsError: it cannot be read, or is not of a model that is supported.
+    """
+    file = epath.Path(directory) / "config.json"
+    settings = json_object(file)
+    try:
+        return ModelConfig.from_hf(settings), settings
+    except ValueError as error:
+        raise WeightsError(f"{file}: {error}") from None
 
 
 def refuse_pointer(file: epath.Path) -> None:

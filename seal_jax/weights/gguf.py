@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from seal_jax.core.model.config import ModelConfig
+from seal_jax.runs import json_file
 from seal_jax.weights import files, names, placement
 from seal_jax.weights.names import WeightsError
 
@@ -26,6 +27,27 @@ _HF_DIRECTORY = "Use the model's Hugging Face directory (config.json, *.safetens
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
 _LLAMA3_ORIGINAL_POSITIONS = 8192
 _REQUIRED = object()
+# What the values of some keys are; all others that are read are numbers.
+_KINDS: dict[str, type] = {
+    "general.architecture": str,
+    "tokenizer.ggml.model": str,
+    "tokenizer.ggml.pre": str,
+    "tokenizer.chat_template": str,
+    "tokenizer.ggml.tokens": str,
+    "tokenizer.ggml.merges": str,
+    "tokenizer.ggml.token_type": int,
+}
+_LISTS = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.token_type")
+
+
+class _Reader(gguf.GGUFReader):
+    """A reader that notices where a file ends too early: counts in a file can be absurd."""
+
+    def _get(self, offset, dtype, count=1, override_order=None):
+        found = super()._get(offset, dtype, count, override_order)
+        if len(found) < count:
+            raise ValueError("it ends in the middle")
+        return found
 
 
 def open_file(path: str | os.PathLike | gguf.GGUFReader) -> gguf.GGUFReader:
@@ -41,8 +63,8 @@ def open_file(path: str | os.PathLike | gguf.GGUFReader) -> gguf.GGUFReader:
         raise FileNotFoundError(f"There is no GGUF file {path}: check the path.")
     files.refuse_pointer(epath.Path(path))
     try:
-        return gguf.GGUFReader(os.fspath(path))
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+        return _Reader(os.fspath(path))
+    except (LookupError, ArithmeticError, ValueError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not a complete GGUF file ({error}): expected version 2 or 3. "
             "Fetch the file again."
@@ -69,7 +91,7 @@ def load(
         misshapen tensor; names it, what was expected and what to do.
     """
     reader = open_file(path)
-    config = ModelConfig.from_hf(hf_config(reader))
+    config = model_config(reader)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}
 
@@ -92,6 +114,19 @@ def load(
         build=placement.builder(sharding_of, config),
     )
     return config, params
+
+
+def model_config(reader: gguf.GGUFReader) -> ModelConfig:
+    """The architecture that the metadata of a GGUF file say.
+
+    Raises:
+      WeightsError: see `hf_config`; or it is none that is supported.
+    """
+    settings = hf_config(reader)
+    try:
+        return ModelConfig.from_hf(settings)
+    except ValueError as error:
+        raise WeightsError(f"{reader.data.filename}, as a config.json: {error}") from None
 
 
 def hf_config(reader: gguf.GGUFReader) -> dict[str, Any]:
@@ -122,7 +157,7 @@ def hf_config(reader: gguf.GGUFReader) -> dict[str, Any]:
         "num_hidden_layers": value(reader, f"{family}.block_count"),
         "num_attention_heads": num_heads,
         "num_key_value_heads": value(reader, f"{family}.attention.head_count_kv", num_heads),
-        "head_dim": head_dim or hidden_size // num_heads,
+        "head_dim": head_dim,
         "rope_theta": value(reader, f"{family}.rope.freq_base", 10000.0),
         "rms_norm_eps": value(reader, f"{family}.attention.layer_norm_rms_epsilon"),
         "max_position_embeddings": value(reader, f"{family}.context_length"),
@@ -135,6 +170,7 @@ def hf_config(reader: gguf.GGUFReader) -> dict[str, Any]:
             f"The layers of the GGUF file differ in {', '.join(varying)}, which is not supported: "
             "expected one value for all layers."
         )
+    config["head_dim"] = head_dim or int(hidden_size // max(1, num_heads))
     _refuse_unsupported(reader, config)
     scaling = _rope_scaling(reader, config)
     return config | ({"rope_scaling": scaling} if scaling else {})
@@ -148,13 +184,35 @@ def value(reader: gguf.GGUFReader, key: str, default: Any = _REQUIRED) -> Any:
     """
     field = reader.get_field(key)
     if field is not None:
-        return field.contents()
+        found = field.contents()
+        _check_kind(reader, key, found)
+        return found
     if default is _REQUIRED:
         raise WeightsError(
             f"The GGUF file lacks the metadata key {key!r}: convert the model again with a current "
             f"converter. {_HF_DIRECTORY}"
         )
     return default
+
+
+def _check_kind(reader: gguf.GGUFReader, key: str, found: Any) -> None:
+    """Refuses a metadata value of another kind than its key's."""
+    each = found if isinstance(found, list) else [found]
+    kind = str if key.endswith("rope.scaling.type") else _KINDS.get(key, (int, float))
+    fits = all(isinstance(one, kind) for one in each)
+    if key.startswith("tokenizer."):
+        fits &= isinstance(found, list) == (key in _LISTS)
+    tokens = reader.get_field("tokenizer.ggml.tokens")
+    count = len(tokens.data) if tokens else 0
+    if key.endswith("_token_id"):
+        fits &= isinstance(found, int) and 0 <= found < count
+    elif key.endswith("token_type"):
+        fits &= len(each) == count
+    if not fits:
+        raise WeightsError(
+            f"{reader.data.filename}: the metadata key {key!r} says {json_file.kind(found)}, which "
+            f"it cannot mean: convert the model again with a current converter. {_HF_DIRECTORY}"
+        )
 
 
 def quantization(reader: gguf.GGUFReader) -> str | None:

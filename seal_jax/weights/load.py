@@ -9,6 +9,7 @@ from etils import epath
 
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.model.config import ModelConfig
+from seal_jax.runs import storage
 from seal_jax.weights import (
     demo_model,
     encoding,
@@ -19,7 +20,7 @@ from seal_jax.weights import (
     safetensors,
     tokenizer,
 )
-from seal_jax.weights.files import is_remote, json_object
+from seal_jax.weights.files import is_remote, json_object, model_config
 from seal_jax.weights.names import WeightsError
 from seal_jax.weights.placement import ShardingOf
 
@@ -91,7 +92,7 @@ def load_model(
     """
     if str(path) == DEMO:
         return _from_gguf(demo_model.fetch(), dtype, "SmolLM2-135M-Instruct", sharding_of)
-    place = epath.Path(path).expanduser()
+    place = _place(path)
     remote = is_remote(place)
     if place.suffix == ".gguf":
         if remote:
@@ -124,7 +125,7 @@ def with_adapter(model: LoadedModel, path: str | os.PathLike) -> LoadedModel:
       WeightsError: the adapter is not one that a delta can hold (see `peft.load`), does not fit the
         model, or is an exported one for a model with other deltas merged.
     """
-    delta = peft.load(path, model.config)
+    delta = peft.load(_place(path), model.config)
     mark = exported.read(path)
     if mark is not None and mark.on != model.merged:
         raise WeightsError(
@@ -141,6 +142,12 @@ def with_adapter(model: LoadedModel, path: str | os.PathLike) -> LoadedModel:
         source=f"{model.source}, with the adapter {pathlib.Path(path).resolve().name} "
         f"(rank {spec.rank}, alpha {spec.alpha:g}, {', '.join(spec.targets)})",
     )
+
+
+def _place(path: str | os.PathLike) -> epath.Path:
+    """The path; StorageError for a URL that is none, or without the package for it."""
+    storage.locate(path)
+    return epath.Path(path).expanduser()
 
 
 def _from_gguf(path: os.PathLike, dtype, name: str, sharding_of) -> LoadedModel:
@@ -167,12 +174,13 @@ def _from_directory(path: epath.Path, dtype, name: str, sharding_of) -> LoadedMo
             f"{path} holds no config.json: a Hugging Face model directory (config.json, "
             "*.safetensors, tokenizer.json) is expected, or a .gguf file."
         )
-    settings = json_object(path / "config.json")
+    config, settings = model_config(path)
     generation: dict[str, Any] = {}
     if (path / GENERATION).exists():
         generation = json_object(path / GENERATION)
     if settings.get("tie_word_embeddings") and safetensors.has_own_head(path):
         settings["tie_word_embeddings"] = False
+        config = dataclasses.replace(config, tie_embeddings=False)
     for file, said in (("config.json", settings), (GENERATION, generation)):
         refused = [key for key in _CHANGES_TEXT if said.get(key)]
         if refused:
@@ -180,7 +188,6 @@ def _from_directory(path: epath.Path, dtype, name: str, sharding_of) -> LoadedMo
                 f"{path / file} sets {', '.join(refused)}, which changes what the model writes and "
                 "is not supported: take it out, if the model may write without."
             )
-    config = ModelConfig.from_hf(settings)
     read = tokenizer.load(path)
     stored = settings.get("dtype") or settings.get("torch_dtype") or "unnamed dtype"
     return LoadedModel(

@@ -20,6 +20,7 @@ from etils import epath
 from seal_jax.core.delta import Delta, DeltaSpec
 from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
+from seal_jax.runs import json_file
 from seal_jax.weights import files, hub, names
 from seal_jax.weights.names import WeightsError
 from seal_jax.weights.tensor_file import TensorFile
@@ -178,11 +179,17 @@ def _read_config(path: epath.Path) -> dict[str, Any]:
     ]
     if unsupported:
         raise WeightsError(_unsupported(file, unsupported))
-    needed = {"r": int, "lora_alpha": int | float, "target_modules": list | str}
-    for key, expected in needed.items():
-        if not isinstance(settings.get(key), expected) or not settings[key]:
+    rank, alpha, named = (settings.get(key, 0) for key in ("r", "lora_alpha", "target_modules"))
+    each = named if isinstance(named, list) else [named]
+    fits = {
+        "r": type(rank) is int and 1 <= rank <= 10**5,
+        "lora_alpha": type(alpha) in (int, float) and 0 < alpha < 1e12,
+        "target_modules": bool(named) and all(isinstance(name, str) for name in each),
+    }
+    for key, fit in fits.items():
+        if not fit:
             raise WeightsError(
-                f"{file} has {key} = {settings.get(key)!r}: expected the one of a LoRA adapter "
+                f"{file} has {key} = {settings.get(key)!r:.60}: expected the one of a LoRA adapter "
                 "(a rank, a scale, names of modules)."
             )
     return settings
@@ -230,7 +237,7 @@ def _unsupported(file: epath.Path, found: list[str]) -> str:
 def _targets(metadata: Mapping[str, str], modules: list[str]) -> tuple[str, ...]:
     """The delta's own expressions where they still select just these modules; else the names."""
     try:
-        targets = tuple(json.loads(metadata[_TARGETS_KEY]))
+        targets = tuple(json_file.decode(metadata[_TARGETS_KEY], _TARGETS_KEY))
         chosen = [m for m in _MODULES if any(re.search(t, f"{m}/kernel") for t in targets)]
     except (KeyError, ValueError, TypeError, re.error):
         chosen = None

@@ -6,7 +6,6 @@ are read and none stay; one on an object store is read by ranges, whole rows at 
 """
 
 import contextlib
-import json
 import math
 import os
 from typing import Any
@@ -15,6 +14,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
+from seal_jax.runs import json_file
 from seal_jax.weights.files import is_remote, refuse_pointer
 from seal_jax.weights.names import Index, Shape, WeightsError
 
@@ -107,11 +107,17 @@ def _read_header(file) -> tuple[dict[str, tuple[str, Shape, int]], int, dict[str
     start = _LENGTH + length
     if size < start or not 0 < length <= _LONGEST_HEADER:
         raise ValueError(f"a header of {length} bytes in a file of {size}")
-    header = json.loads(file.read(length))
-    metadata = header.pop("__metadata__", {})
+    header = json_file.decode(file.read(length), "its header", error=ValueError)
+    if not isinstance(header, dict):
+        raise ValueError(f"its header is {json_file.kind(header)}")
+    metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ValueError("__metadata__ is not an object of texts")
+    for name, entry in header.items():
+        _check_entry(name, entry)
     tensors, end = {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        kind, shape = entry["dtype"], tuple(int(n) for n in entry["shape"])
+        kind, shape = entry["dtype"], tuple(entry["shape"])
         first, last = entry["data_offsets"]
         if first != end or last < first:
             raise ValueError(f"{name} does not begin where the tensor before it ends")
@@ -121,3 +127,14 @@ def _read_header(file) -> tuple[dict[str, tuple[str, Shape, int]], int, dict[str
     if start + end != size:
         raise ValueError(f"{start + end} bytes expected, {size} found")
     return tensors, start, metadata
+
+
+def _check_entry(name: str, entry: Any) -> None:
+    """Refuses a tensor that is described otherwise than by whole numbers."""
+    for key in ("dtype", "shape", "data_offsets"):
+        value = entry.get(key) if isinstance(entry, dict) else None
+        whole = isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+        if not isinstance(value, str) if key == "dtype" else not whole:
+            raise ValueError(f"{key} of {name} is {json_file.kind(value)}")
+    if len(entry["data_offsets"]) != 2:
+        raise ValueError(f"data_offsets of {name} are not two")

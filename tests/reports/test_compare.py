@@ -14,8 +14,7 @@ from seal_jax.loop import arms, results
 from seal_jax.loop.results import Outcome
 from seal_jax.reports import compare, compare_table
 from seal_jax.reports.finished_run import CompareError
-from seal_jax.reports.run_files import DamagedError
-from seal_jax.runs import run_dir
+from seal_jax.runs import results_file, run_dir
 from seal_jax.settings import Settings
 from seal_jax.stats import intervals
 from seal_jax.tasks.base import Task
@@ -90,10 +89,10 @@ def test_intervals_are_those_of_the_statistics_and_correction_is_over_all(write_
     alone = intervals.paired_bootstrap(_BETTER, _BASE, seed=3, draws=800, level=0.9)
     assert shown[1]["interval"] == [alone.low, alone.high]
     corrected = found["between"]["corrected_level"]
-    assert 0.9 < corrected <= 0.975  # Bonferroni's for four
+    assert 0.9 < corrected <= 0.975  # Bonferroni's for four, of which two vary
     at_corrected = intervals.paired_bootstrap(_BETTER, _BASE, seed=3, draws=800, level=corrected)
     assert shown[1]["corrected_interval"] == [at_corrected.low, at_corrected.high]
-    assert shown[3]["corrected_interval"] == [0, 0]
+    assert shown[3]["difference"] == 0 and shown[3]["corrected_interval"] is None
 
 
 def test_a_corrected_interval_by_hand(write_run):
@@ -108,8 +107,8 @@ def test_a_corrected_interval_by_hand(write_run):
     accuracy, nats = found["between"]["intervals"]
     reach = 0.5 * math.tan(math.pi * (0.975 - 0.5))
     assert nats["interval"] == pytest.approx([0.5 - reach, 0.5 + reach])
-    # Accuracy never varies, so it costs the other nothing.
-    assert accuracy["interval"] == accuracy["corrected_interval"] == [0, 0]
+    # Accuracy never varies, so it has no interval and costs the other nothing.
+    assert accuracy["interval"] is accuracy["corrected_interval"] is None
     assert found["between"]["corrected_level"] == 0.95
     assert nats["corrected_interval"] == nats["interval"]
 
@@ -142,19 +141,20 @@ def test_ungraded_answers_are_left_out_pairwise(write_run):
 
 def test_nothing_graded_leaves_the_other_metric(write_run):
     none = [[None] * len(of) for of in _BASE]
-    runs = [write_run(name, {"base": some_answers(_BASE, none)}) for name in ("one", "other")]
+    given = {"one": _BASE, "other": _BETTER}
+    runs = [write_run(name, {"base": some_answers(of, none)}) for name, of in given.items()]
     found = compare.compare(runs, draws=300)
     accuracy, nats = found["between"]["intervals"]
     assert (accuracy["metric"], accuracy["difference"]) == ("accuracy", None)
     assert accuracy["interval"] is accuracy["corrected_interval"] is None
     assert (accuracy["questions"], accuracy["left_out"]) == (0, 7)
-    assert nats["interval"] == nats["corrected_interval"] == [0, 0]
+    assert nats["interval"] == nats["corrected_interval"] is not None
     assert found["arms"][runs[0]]["base"]["accuracy"] is None
     text = compare_table.table(found)
     assert re.search(r"^base +R1 +- +-3\.929", text, re.MULTILINE)
     assert "then corrected for 1 comparisons (95.00% each)" in text
     assert "R2 base - R1 base, accuracy: - [-], corrected [-] (7 questions left out" in text
-    assert "  -: too few contexts have a value in both; an interval needs two" in text
+    assert "  -: no interval: fewer than two contexts have a value in both, or all that" in text
 
 
 def test_a_single_context_with_a_value_has_a_difference_without_an_interval(write_run):
@@ -177,7 +177,7 @@ def test_a_single_context_with_a_value_has_a_difference_without_an_interval(writ
         text = compare_table.table(found)
         assert "gold log-likelihood: +0.500 [-], corrected [-]" in text
         assert "then corrected" not in text
-    assert "too few groups have a value" in text
+    assert "fewer than two groups have a value in both" in text
 
 
 def test_arms_that_only_one_run_has_are_compared_with_the_others(write_run):
@@ -262,7 +262,22 @@ def test_one_setting_of_several_seeds_compares_its_arms(write_run):
     assert found["between"]["intervals"] == []
     nats = found["within"]["intervals"][1]
     assert (nats["second"]["arm"], nats["first"]["arm"]) == ("edit_after", "base")
-    assert [nats["difference"], *nats["interval"]] == pytest.approx([0.5] * 3)
+    # Every context gains the same with every seed: nothing says how far others would differ.
+    assert nats["difference"] == pytest.approx(0.5) and nats["interval"] is None
+
+
+@pytest.mark.fault("18")
+def test_equal_gains_on_two_contexts_are_told_apart_from_certain_ones(write_run):
+    contexts = some_contexts(2)
+    one = write_run("one", {"base": some_answers([[-3.0], [-4.0]])}, contexts=contexts)
+    other = write_run("other", {"base": some_answers([[-2.5], [-3.5]])}, contexts=contexts)
+    found = compare.compare([one, other], draws=200)
+    accuracy, nats = found["between"]["intervals"]
+    assert (nats["difference"], nats["interval"], nats["corrected_interval"]) == (0.5, None, None)
+    assert (accuracy["difference"], accuracy["interval"]) == (0.0, None)
+    text = compare_table.table(found)
+    assert "gold log-likelihood: +0.500 [-], corrected [-]" in text
+    assert "all that have one differ by the same" in text
 
 
 def test_config_compute_and_empty_answers_are_told(write_run):
@@ -380,7 +395,7 @@ def test_runs_that_cannot_be_read_are_refused(write_run, tmp_path):
         with pytest.raises(CompareError, match=message):
             compare.compare(runs)
     written.write_text("{")
-    with pytest.raises(DamagedError, match=r"planted/results\.json is damaged"):
+    with pytest.raises(results_file.DamagedError, match=r"planted/results\.json is damaged"):
         compare.compare([one, planted])
 
 

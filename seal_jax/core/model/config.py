@@ -78,18 +78,20 @@ class ModelConfig:
         """Reads the dict of a `config.json` (transformers 4 or 5 key names).
 
         Raises:
-          ValueError: the model type or one of its features is not supported, or a key is missing.
+          ValueError: the model type or one of its features is not supported, or a key is missing or
+            says what no model is.
         """
         name: Any = config.get("model_type")
-        if name not in FAMILIES:
+        if not isinstance(name, str) or name not in FAMILIES:
             raise ValueError(
                 f"model_type {name!r} is not supported: expected one of {', '.join(FAMILIES)}."
             )
         family = FAMILIES[name]
-        _refuse_unsupported(config, family)
         missing = [key for key in _REQUIRED if key not in config]
         if missing:
             raise ValueError(f"config.json lacks {', '.join(missing)}.")
+        _refuse_absurd(config)
+        _refuse_unsupported(config, family)
         num_heads = config["num_attention_heads"]
         rope_theta, rope_scaling = _rope(config)
         configured = family.bias == "configured" and bool(config.get("attention_bias", False))
@@ -113,6 +115,21 @@ class ModelConfig:
         )
 
 
+# The most that a whole number may be: far above any model.
+_MOST = {
+    "vocab_size": 10**7,
+    "hidden_size": 10**6,
+    "intermediate_size": 10**7,
+    "num_hidden_layers": 10**4,
+    "num_attention_heads": 10**4,
+    "num_key_value_heads": 10**4,
+    "head_dim": 10**5,
+    "max_position_embeddings": 10**9,
+    "original_max_position_embeddings": 10**9,
+    "sliding_window": 10**9,
+}
+_NUMBERS = ("rope_theta", "rms_norm_eps", "factor", "low_freq_factor", "high_freq_factor")
+_FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window")
 _REQUIRED = (
     "vocab_size",
     "hidden_size",
@@ -128,6 +145,26 @@ _LLAMA3_ROPE = (
     "high_freq_factor",
     "original_max_position_embeddings",
 )
+
+
+def _refuse_absurd(config: Mapping[str, Any]) -> None:
+    """Values of another type, and numbers that no model has."""
+    for key, value in config.items():
+        if value is None and key not in _REQUIRED:
+            continue
+        if key in ("rope_parameters", "rope_scaling"):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{key} of config.json must be an object, not {value!r:.40}.")
+            _refuse_absurd(value)
+        elif key in _MOST and not (type(value) is int and 1 <= value <= _MOST[key]):
+            raise ValueError(
+                f"{key} of config.json must be a whole number from 1 to {_MOST[key]:,}, not "
+                f"{value!r:.40}."
+            )
+        elif key in _NUMBERS and not (type(value) in (int, float) and 0 < value < 1e12):
+            raise ValueError(f"{key} of config.json must be a number above 0, not {value!r:.40}.")
+        elif key in _FLAGS and not isinstance(value, bool):
+            raise ValueError(f"{key} of config.json must be true or false, not {value!r:.40}.")
 
 
 def _refuse_unsupported(config: Mapping[str, Any], family: Family) -> None:

@@ -37,7 +37,8 @@ def continual(run: RunRecords) -> Record | None:
             (f"{mitigation}: {metric(name, unit=True)}", _matrix(name, of["matrices"][key], over))
             for mitigation, of in mitigations.items()
         ]
-    passages = ["", *(f"passage {c + 1}" for c in range(len(rows[0])))]
+    places = range(1, len(matrices[0][1][0])) if matrices else ()
+    passages = ["", *(f"passage {place}" for place in places)]
     return {
         "title": "Continual self-edits", "sequences": len(run.results.get("sequences", [])),
         "metrics": metrics, "matrices": matrices, "passages": passages,

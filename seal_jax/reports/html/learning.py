@@ -1,13 +1,12 @@
 """How a run learned: rewards by round, losses, and what the reward is worth."""
 
-from seal_jax.reports import analyze, scores
-from seal_jax.reports.formats import estimate, metric, number
+from seal_jax.reports import analysis_table, analyze, scores
+from seal_jax.reports.formats import metric, number
 from seal_jax.reports.html import charts
 from seal_jax.reports.html.run_records import Record, RunRecords
 from seal_jax.runs.ledger import LedgerError
 from seal_jax.settings import Reward
 from seal_jax.stats.intervals import mean
-from seal_jax.tasks.protocol import Metric
 
 
 def learning(run: RunRecords) -> Record | None:
@@ -45,7 +44,7 @@ def _rounds(run: RunRecords) -> dict[int, Record]:
         rewards = [reward for reward, _ in selected.values() if reward is not None]
         kept = [reward for reward, weight in selected.values() if reward is not None and weight > 0]
         found[n] = {
-            "contexts": [id for id, _ in selected],
+            "contexts": list(dict.fromkeys(id for id, _ in selected)),
             "rewards": rewards,
             "kept": kept,
             "without": len(selected) - len(rewards),
@@ -81,28 +80,6 @@ def reliability(run: RunRecords) -> Record | None:
         return None
     stages = [analyze.of_stage(stage, mix, {"seed": 0, "draws": 1000}) for stage in found]
     for stage in stages:
-        rewards, best = stage["rewards"].items(), stage["best_of_m"]
-        stage["rows"] = [_reliability(run.metric(name), of) for name, of in rewards]
-        stage["best"] = [
-            _best(run.metric(of["measured"]), of)
-            for of in best
-            if of["measured"] == of["chosen_by"] and of["measured"] not in ("length", "mix")
-        ]
+        tables = (analysis_table.reliabilities, analysis_table.gains)
+        stage["tables"] = [of(stage, run.metric) for of in tables]
     return {"title": "What the reward is worth", "stages": stages} if stages else None
-
-
-def _reliability(name: str | Metric, reward: Record) -> list[str]:
-    """A row: its mean, that of the unadapted model, and how far it would choose the same again."""
-    found, forms = reward["reliability"], ("within_contexts", "other_questions", "other_both")
-    shown = ["exact: no replicates", "", ""]
-    if found:
-        shown = [estimate("share", found[form]) for form in forms]
-    return [metric(name), *(number(name, reward[of]) for of in ("mean", "unadapted")), *shown]
-
-
-def _best(name: str | Metric, row: Record) -> list[str]:
-    """A row: the mean of all self-edits, and what the best one gains on what did not choose it."""
-    forms = [row[f] for f in ("other_replicates", "other_questions", "other_both", "in_sample")]
-    average = next((found["mean"] for found in forms if found), None)
-    gains = (estimate(name, found and found["gain"], sign=True) for found in forms)
-    return [metric(name), number(name, average), *gains]

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from seal_jax.reports import out_file
+from seal_jax.reports import out_file, run_files
 from seal_jax.reports.html import about, arms, continual, explorer, learning, run_records
 from seal_jax.reports.html.run_records import RunRecords
 
@@ -32,10 +32,13 @@ def write(workdir: str, out: str = "") -> pathlib.Path:
       OSError: the file cannot be written.
     """
     path = pathlib.Path(out or pathlib.Path(workdir) / "report.html")
-    run = run_records.read(workdir)
+    with run_files.as_written(workdir):
+        run = run_records.read(workdir)
     out_file.check(path, lambda content: MARK.encode() in content[:200], "no report")
+    with run_files.as_written(workdir):
+        text = page(run)
     # A text that a model cut inside a character may hold what UTF-8 cannot.
-    out_file.write(path, page(run).encode("utf-8", errors="replace"))
+    out_file.write(path, text.encode("utf-8", errors="replace"))
     return path
 
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from seal_jax.runtime import terminal
 from seal_jax.tasks import splits
 from seal_jax.tasks.knowledge.tfds import reader
 
@@ -19,13 +20,15 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             contexts, skipped = reader.load(name, data_dir=options.data_dir)
         except splits.DataError as error:
-            print(f"error: {error}", file=sys.stderr)
+            terminal.say(f"error: {error}", error=True)
             return 1
         articles = len({context.title for context in contexts})
         questions = sum(len(context.questions) for context in contexts)
-        print(f"{name}: {len(contexts)} passages of {articles} articles, {questions} questions")
+        terminal.say(
+            f"{name}: {len(contexts)} passages of {articles} articles, {questions} questions"
+        )
         for reason, count in splits.count_reasons(skipped).items():
-            print(f"  left out {count}: {reason}")
+            terminal.say(f"  left out {count}: {reason}")
     return 0
 
 

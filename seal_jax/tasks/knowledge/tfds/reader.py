@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
+from seal_jax.runtime import terminal
 from seal_jax.tasks.knowledge.tfds.squad_passages import squad_passages_dataset_builder as dataset
 from seal_jax.tasks.protocol import Context, Skipped
 from seal_jax.tasks.splits import DataError
@@ -87,7 +88,7 @@ def _write(builder: tfds.core.DatasetBuilder, name: str, split: str) -> None:
     It is written beside its place and renamed when complete: a killed preparation leaves a
     directory "incomplete.*" that nothing reads, and of two that run at once one is kept.
     """
-    print(f"preparing {name} in {builder.data_path}", file=sys.stderr)
+    terminal.say(f"preparing {name} in {builder.data_path}", error=True)
     try:
         if split in dataset.URLS:  # TFDS would try for minutes where there is no network
             requests.head(dataset.URLS[split], timeout=30).raise_for_status()

@@ -1,0 +1,60 @@
+"""Chat templates are programs that somebody else wrote: they get so much time and room, no more."""
+
+import ctypes
+import functools
+import threading
+from collections.abc import Callable
+
+import jinja2
+
+_SECONDS = 10.0
+_LONGEST = 10**7  # characters of a conversation
+_LARGEST = 10**6  # number in a template
+
+
+def bounded(template: str, write: Callable[[], str], *, seconds: float = _SECONDS) -> str:
+    """What a template writes, if it does so in time and is not absurdly long.
+
+    Args:
+      template: its text.
+      write: renders it; in a thread of its own, which is stopped when the time is over.
+      seconds: how long that may take.
+
+    Raises:
+      ValueError: it takes longer, writes more, or repeats a text absurdly often.
+      Exception: what the template raises.
+    """
+    _check(template)
+    written: list[str] = []
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            written.append(write())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        stop = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        stop(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(TimeoutError))
+        raise ValueError(f"it takes more than {seconds:.0f} seconds")
+    if raised:
+        raise raised[0]
+    if len(written[0]) > _LONGEST:
+        raise ValueError(f"it writes {len(written[0]):,} characters")
+    return written[0]
+
+
+@functools.lru_cache(maxsize=8)
+def _check(template: str) -> None:
+    """Refuses numbers with which a template could fill the memory before its time is over."""
+    last = ""
+    for _, kind, text in jinja2.Environment().lex(template):
+        if kind == "integer" and len(text) < 20 and int(text.replace("_", ""), 0) <= _LARGEST:
+            kind = "small"
+        if kind == "integer" or text == "**" or (text == "*" and last == "string"):
+            raise ValueError(f"it holds {text!r}, which could fill the memory")
+        last = kind if kind != "whitespace" else last
