@@ -84,10 +84,10 @@ def run_job(
         }
         seconds = {name: round(value, 3) for name, value in run.seconds.items()}
         if directory:
-            run_dir.write_json(
+            directory.write(
                 directory.timing_path, {"seconds": seconds, "resumed": directory.resumed}
             )
-            run_dir.write_json(directory.results_path, results)
+            directory.write(directory.results_path, results)
             run.say(f"\nresults: {directory.results_path}")
     return results
 
