@@ -9,11 +9,13 @@ to there, its checksums last.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +31,7 @@ from seal_jax.runs.closing import Closing
 
 CHECKSUMS = "checksums.json"
 _MAX_DIFFERENCES = 12
+_SPARE_BYTES = 1 << 20  # what a step takes beside its arrays
 _PATTERN = re.compile(r"[][*?\\]")  # Orbax looks for files by patterns that begin with the path
 
 Tree = TypeVar("Tree")
@@ -129,7 +132,7 @@ class Checkpoints(Closing):
             )
         self.wait()
         copied = jax.tree.map(np.array, jax.device_get(tree))
-        self._saving = self._thread.submit(self._write, step, copied)
+        self._saving = self._thread.submit(self._write_here, step, copied)
 
     def wait(self) -> None:
         """Returns when every save is on the disk; raises what a save in the background met."""
@@ -199,9 +202,20 @@ class Checkpoints(Closing):
             if self._scratch:
                 self._scratch.cleanup()
 
+    def _write_here(self, step: int, tree: Any) -> None:
+        """Writes a step; where the directory was taken from under it, that is the error."""
+        self._check()
+        try:
+            self._write(step, tree)
+        except Exception:
+            self._check()
+            raise
+
     def _write(self, step: int, tree: Any) -> None:
         """Writes a step, in place of one of that number, and removes those that are too many."""
-        self._check()
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _SPARE_BYTES
+        if shutil.disk_usage(self._local).free < size:  # which Orbax's threads tell one by one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._local))
         self._remove(step)
         folder, target = self._local / str(step), self.path / str(step)
         folder.mkdir()
