@@ -3,6 +3,7 @@
 import contextlib
 import logging as python_logging
 import os
+import signal as signals
 import sys
 from collections.abc import Sequence
 from logging import LogRecord
@@ -14,7 +15,7 @@ from absl import flags, logging
 from seal_jax.cli.base import Command, Configured, UsageError
 from seal_jax.cli.commands import COMMANDS
 from seal_jax.judges.endpoint import EndpointError
-from seal_jax.runtime import hosts, interruption, terminal
+from seal_jax.runtime import hosts, interruption, output, terminal
 from seal_jax.settings import SettingsError, config_dict, config_files
 from seal_jax.weights import demo_model
 
@@ -27,18 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code: 0; 2 after an error that the person at the terminal can mend (one message, no
       traceback, unless --traceback is given); 75 where SIGTERM or SIGUSR1 ended a run that the same
-      command continues; 130 after Ctrl-C.
+      command continues; 130 after Ctrl-C; 141, quietly, where its output was closed.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        terminal.say(_usage())
-        return 0
+    argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     name, rest = argv[0], argv[1:]
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(_is_not_orbax)
     for handler in (python_logging.lastResort, logging.get_absl_handler()):
         if handler:
             handler.addFilter(terminal.only_visible)
+    sys.unraisablehook = _tell_unless_told
     # transformers is here for its tokenizers; it need not advise anybody to install PyTorch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     code, reason = _run(name, rest)
@@ -48,18 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(name: str, rest: list[str]) -> tuple[int, str]:
     """The exit code of a command, and what to tell other hosts of an end before the end."""
     try:
-        if name not in COMMANDS:
-            raise UsageError(f"unknown command {name!r}.\n\n{_usage()}")
-        if {"-h", "--help"} & set(rest):
-            terminal.say(_help(name))
-            return 0, ""
-        command = _parse(COMMANDS[name], rest)
-        if isinstance(command, Configured) and command.print_config:
-            terminal.say(command.resolved())
-            return 0, ""
-        command.check_needs()
-        with interruption.heard() if command.resumes else contextlib.nullcontext():
-            command.execute()
+        _do(name, rest)
+        sys.stdout.flush()  # here its errors can be told
+    except BrokenPipeError:  # who reads it, such as `head`, has seen enough
+        output.drop()
+        return 128 + signals.SIGPIPE, "its output was closed"
     except interruption.Interrupted as signal:
         terminal.say(f"\n{interruption.message(str(signal))}.", error=True)
         return interruption.EXIT_CODE, f"interrupted by {signal}"
@@ -71,17 +63,45 @@ def _run(name: str, rest: list[str]) -> tuple[int, str]:
         if "--traceback" in rest:
             hosts.leave_after(error)
             raise
-        terminal.say(f"error: {error}", error=True)
-        return 2, str(error)
+        told = str(error)
+        if isinstance(error, OSError) and error.errno and not error.filename and output.fails():
+            told = f"standard output cannot be written to ({error.strerror})."
+        terminal.say(f"error: {told}", error=True)
+        return 2, told
     except BaseException as error:
         hosts.leave_after(error)
         raise
     return 0, ""
 
 
+def _do(name: str, rest: list[str]) -> None:
+    """Does what a command line asks for."""
+    if name in ("-h", "--help", "help"):
+        terminal.say(_usage())
+        return
+    if name not in COMMANDS:
+        raise UsageError(f"unknown command {name!r}.\n\n{_usage()}")
+    if {"-h", "--help"} & set(rest):
+        terminal.say(_help(name))
+        return
+    command = _parse(COMMANDS[name], rest)
+    if isinstance(command, Configured) and command.print_config:
+        terminal.say(command.resolved())
+        return
+    command.check_needs()
+    with interruption.heard() if command.resumes else contextlib.nullcontext():
+        command.execute()
+
+
 def _is_not_orbax(record: LogRecord) -> bool:
     """Orbax logs a traceback in each of its threads, and then raises what it says as well."""
     return "/orbax/" not in record.pathname
+
+
+def _tell_unless_told(unraisable: Any) -> None:
+    """TensorStore's threads report each array that failed to a loop that the first one ended."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _usage() -> str:

@@ -8,12 +8,21 @@ import datetime
 import email.utils
 import json
 import math
+import re
 import unicodedata
 from typing import Any, Literal
 
 _PASSING = {408, 409, 425, 429}  # and 500 upwards
 _HOPELESS = {401, 402, 403, 404, 405}  # and redirections: no prompt can do better
 _NO_QUOTA = b"insufficient_quota"  # a 429 that waiting does not cure
+# What servers give as finish_reason for a text that is cut off, and for one that is no answer: it
+# broke off, or a filter took it, which it will do again.
+_CUT_OFF = {"length", "max_tokens", "max_length", "model_length"}
+_BROKEN = re.compile(r"error|abort|cancel|insufficient|network|load")
+_FILTERED = re.compile(r"filter|safety|block|prohibit|recitation|refus")
+_REFUSES = re.compile(
+    r"unsupported|not support|instead|unrecogni|unknown|unexpected|permitted|extra", re.IGNORECASE
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +59,19 @@ class Problem(Exception):
       reason: for the person who reads it.
       status: of the reply; 0 where there was none.
       wait: seconds that the endpoint asks to wait before the next request.
+      lasting: whether a later call would meet it as well, though another request may not.
     """
 
     scope: Literal["request", "prompt", "all"]
     reason: str
     status: int = 0
     wait: float = 0.0
+    lasting: bool = False
+
+    def refuses(self, parameter: str) -> bool:
+        """Whether the endpoint takes no parameter of that name, or not its value."""
+        named = parameter in self.reason and self.status in (400, 422)
+        return named and _REFUSES.search(self.reason) is not None
 
 
 def read(
@@ -104,11 +120,11 @@ def seconds_to_wait(retry_after: str, now: datetime.datetime | None = None) -> f
     except ValueError:
         try:
             date = email.utils.parsedate_to_datetime(retry_after)
-        except ValueError:
+            if date.tzinfo is None:
+                date = date.replace(tzinfo=datetime.UTC)
+            seconds = (date - (now or datetime.datetime.now(datetime.UTC))).total_seconds()
+        except (ValueError, TypeError, IndexError, OverflowError):
             return 0.0
-        if date.tzinfo is None:
-            date = date.replace(tzinfo=datetime.UTC)
-        seconds = (date - (now or datetime.datetime.now(datetime.UTC))).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0
 
 
@@ -127,7 +143,7 @@ def plain(text: str, secret: str = "", length: int = 300) -> str:
     >>> plain("Incorrect\\n key:\\x1b abc", secret="abc")
     'Incorrect key: [the key]'
     """
-    text = text.replace(secret, "[the key]") if secret else text
+    text = (text.replace(secret, "[the key]") if secret else text)[: 20 * length]
     line = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split())
     return line if len(line) <= length else f"{line[:length]}…"
 
@@ -141,21 +157,23 @@ def _completion(body: bytes, status: int, secret: str) -> Completion:
     try:
         choice = reply["choices"][0]
         message = choice["message"]
-        text = message["content"]
-    except (KeyError, IndexError, TypeError):
+        text = _text(message["content"])
+        finish = plain(str(choice.get("finish_reason") or "none given"), secret).casefold()
+        refusal, broken = message.get("refusal"), bool(choice.get("error"))
+    except (KeyError, IndexError, TypeError, AttributeError):
         reason = f"the reply has no choices[0].message.content{_detail(body, secret)}"
         raise Problem("request", reason, status=status) from None
-    truncated = choice.get("finish_reason") == "length"
-    if truncated and not text:
-        reason = "the length limit was reached before any text: raise max_tokens"
-        raise Problem("prompt", reason, status=status)
-    if text is None:
-        why = message.get("refusal") or f"finish_reason {choice.get('finish_reason')!r}"
-        reason = f"the reply has no text ({plain(str(why), secret)})"
-        raise Problem("prompt", reason, status=status)
-    if not isinstance(text, str):
-        reason = f"the reply's content is of type {type(text).__name__}, not a text"
-        raise Problem("request", reason, status=status)
+    truncated, filtered = finish in _CUT_OFF, _FILTERED.search(finish) is not None
+    if broken or filtered or _BROKEN.search(finish):
+        reason = f"the reply is no whole answer (finish_reason {finish})"
+        raise Problem("request", reason, status=status, lasting=filtered)
+    if not text.strip():
+        if truncated:
+            reason = "the length limit was reached before any text: raise max_tokens"
+            raise Problem("prompt", reason, status=status)
+        why = plain(str(refusal), secret) if refusal else f"finish_reason {finish}"
+        scope: Literal["prompt", "request"] = "prompt" if refusal else "request"
+        raise Problem(scope, f"the reply has no text ({why})", status=status)
     usage = reply.get("usage")
     return Completion(
         whole(text),
@@ -163,6 +181,23 @@ def _completion(body: bytes, status: int, secret: str) -> Completion:
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
     )
+
+
+def _text(content: Any) -> str:
+    """What a message says; "" for nothing. It may come in parts, thoughts among them.
+
+    >>> _text([{"type": "thinking", "thinking": "No?"}, {"type": "text", "text": "Yes"}, "."])
+    'Yes.'
+    """
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else ""
+    said = (
+        part.get("text")
+        if isinstance(part, dict) and "text" in str(part.get("type", "text"))
+        else part
+        for part in content
+    )
+    return "".join(part for part in said if isinstance(part, str))
 
 
 def _count(usage: Any, name: str) -> int:

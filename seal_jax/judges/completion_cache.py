@@ -6,6 +6,7 @@ that; several threads and processes may hold the file open, each with a cache of
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 import pathlib
@@ -26,11 +27,18 @@ _TABLE = """
         text TEXT NOT NULL,
         truncated INTEGER NOT NULL,
         prompt_tokens INTEGER NOT NULL,
-        completion_tokens INTEGER NOT NULL
+        completion_tokens INTEGER NOT NULL,
+        sha256 TEXT NOT NULL DEFAULT ''
     ) WITHOUT ROWID
 """
-_GET = "SELECT text, truncated, prompt_tokens, completion_tokens FROM completions WHERE key = ?"
-_PUT = "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?)"
+_COLUMNS = "PRAGMA table_info(completions)"
+_ADD_SHA256 = "ALTER TABLE completions ADD COLUMN sha256 TEXT NOT NULL DEFAULT ''"
+_GET = (
+    "SELECT text, truncated, prompt_tokens, completion_tokens, sha256 FROM completions "
+    "WHERE key = ?"
+)
+_PUT = "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?)"
+_DROP = "DELETE FROM completions WHERE key = ?"
 
 
 class CacheError(OSError):
@@ -61,19 +69,32 @@ class CompletionCache(contextlib.AbstractContextManager):
             ) from None
 
     def get(self, key: str) -> Completion | None:
-        """What was put under `key`: its text, and what it cost when it was asked for."""
-        if row := self._execute(_GET, (key,)):
-            text, truncated, *counts = row
-            return Completion(text, None, True, bool(truncated), 0, *counts)
-        return None
+        """What was put under `key`: its text, and what it cost when it was asked for.
+
+        A row that its checksum does not fit is dropped with a warning; one from before rows had
+        checksums is believed, unless it has no text.
+        """
+        row = self._execute(_GET, (key,))
+        if row is None:
+            return None
+        text, truncated, *counts = found = row[:-1]
+        if row[-1] not in ("", _sha256(key, found)) or not str(text).strip():
+            logging.warning(
+                "a row of the completion cache %s is damaged: its completion will be asked for "
+                "again.",
+                self.path,
+            )
+            self._execute(_DROP, (key,))
+            return None
+        return Completion(text, None, True, bool(truncated), 0, *counts)
 
     def put(self, key: str, model: str, new: Completion) -> Completion:
         """Keeps a completion; the one that is then under `key`, an earlier one if there is one.
 
         A disk that takes no more is warned of, and loses nothing that the caller holds.
         """
-        values = (key, model, new.text, new.truncated, new.prompt_tokens, new.completion_tokens)
-        self._execute(_PUT, values)
+        found = (new.text, int(new.truncated), new.prompt_tokens, new.completion_tokens)
+        self._execute(_PUT, (key, model, *found, _sha256(key, found)))
         return self.get(key) or new
 
     def __exit__(self, *exception: object) -> None:
@@ -124,8 +145,11 @@ class CompletionCache(contextlib.AbstractContextManager):
 def _connect(path: pathlib.Path, thorough: bool) -> sqlite3.Connection:
     """Opens the file and, if asked, reads all of it; a statement is a transaction of its own."""
     connection = sqlite3.connect(path, timeout=_SECONDS_TO_WAIT, isolation_level=None)
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
     try:
         connection.execute(_TABLE)
+        if all(name != "sha256" for _, name, *_ in connection.execute(_COLUMNS)):
+            connection.execute(_ADD_SHA256)
         connection.execute(_GET, ("",))
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone() if thorough else ("ok",)
         if found != "ok":
@@ -136,6 +160,11 @@ def _connect(path: pathlib.Path, thorough: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _sha256(key: str, found: tuple) -> str:
+    """A checksum of a row: what was asked, and what is read of it."""
+    return hashlib.sha256(repr((key, *found)).encode()).hexdigest()
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

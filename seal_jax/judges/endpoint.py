@@ -2,7 +2,8 @@
 
 What can pass (a full server, a dropped connection, a reply that is no JSON) is tried again; what
 cannot pass for any prompt (a refused key, a wrong address) stops everything at once; what is wrong
-with one prompt is the reason of that prompt alone.
+with one prompt is the reason of that prompt alone. Replies, waits and the time without any
+completion are bounded.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import random
 import urllib.parse
@@ -25,6 +27,9 @@ from seal_jax.settings.endpoint import EndpointSettings
 _FORM = 1  # of requests and cache keys; another number asks everything anew
 _FIRST_WAIT, _LONGEST_BACK_OFF = 0.5, 30.0  # seconds
 _LONGEST_WAIT = 300.0  # seconds that an endpoint may ask us to wait; beyond it the prompt fails
+_LONGEST_DROUGHT = 900.0  # seconds without a completion; beyond them all other prompts fail
+_MOST_BYTES = 8 << 20  # of a reply: a completion takes some thousand
+_OPENAI, _OPENAI_HOSTS = "OPENAI_API_KEY", ("openai.com", "azure.com")
 
 
 class EndpointError(RuntimeError):
@@ -116,6 +121,10 @@ class _Call:
     secret: str = dataclasses.field(default="", repr=False)
     answered: bool = False  # whether the endpoint has replied to anything
     resume_at: float = 0.0  # no request before then: the endpoint asked to wait
+    limit: str = "max_tokens"  # what the endpoint calls it
+    workers: int = 1
+    drought: float = 0.0  # seconds since the last completion, of all workers together
+    given_up: str = ""  # why nothing more is asked
 
     def run(self) -> list[Completion]:
         """All completions, the cached ones first; sends nothing if there are no others."""
@@ -126,7 +135,7 @@ class _Call:
             else:
                 missing.append(index)
         if missing:
-            self.secret = _api_key(self.settings.api_key_env)
+            self.secret = _api_key(self.settings)
             try:
                 asyncio.run(self._ask(missing))
             except BaseExceptionGroup as group:  # the first failure cancelled the other workers
@@ -141,7 +150,7 @@ class _Call:
     async def _ask(self, missing: Sequence[int]) -> None:
         """Completes the missing prompts, in order, by `concurrency` workers."""
         http, waiting = _http_library(), iter(missing)
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self.secret:
             headers["Authorization"] = f"Bearer {self.secret}"
 
@@ -155,7 +164,8 @@ class _Call:
             http.AsyncClient(headers=headers, timeout=None, verify=secure) as client,
             asyncio.TaskGroup() as group,
         ):
-            for _ in range(min(self.settings.concurrency, len(missing))):
+            self.workers = min(self.settings.concurrency, len(missing))
+            for _ in range(self.workers):
                 group.create_task(work())
 
     async def _complete(self, http: Any, client: Any, index: int) -> Completion:
@@ -163,18 +173,27 @@ class _Call:
         attempts, clock = self.settings.attempts, asyncio.get_running_loop().time
         attempt, not_before = 0, 0.0
         while True:
-            attempt += 1
+            if self.given_up:
+                return Completion(None, self.given_up, requests=attempt, retry=True)
             if (wait := max(not_before, self.resume_at) - clock()) > 0:
                 await self.sleep(wait)
+                self.drought += wait
+            attempt, asked_at, limit = attempt + 1, clock(), self.limit
             try:
                 found = await self._request(http, client, self.prompts[index])
+                self.drought = 0.0
                 if self.cache:
                     found = self.cache.put(self.keys[index], self.settings.model, found)
                 return dataclasses.replace(found, cached=False, requests=attempt)
             except Problem as problem:
+                if limit == "max_tokens" and problem.refuses("max_tokens"):
+                    self.limit, attempts = "max_completion_tokens", attempts + 1
+                    continue
+                self._count_drought(clock() - asked_at, problem)
                 last = attempt == attempts
                 unreachable = isinstance(problem, _Unreachable) and not self.answered
-                if problem.scope == "all" or (last and unreachable):
+                hopeless = problem.scope == "all" or problem.refuses("'temperature'")
+                if hopeless or (last and unreachable):
                     raise EndpointError(_what_to_change(self.settings, problem)) from None
                 reason = problem.reason
                 if problem.wait > _LONGEST_WAIT:
@@ -186,8 +205,15 @@ class _Call:
                     not_before = clock() + self._back_off(attempt)
                     continue
                 tries = f" ({attempt} attempts)" if attempt > 1 else ""
-                passing = problem.scope == "request"
+                passing = problem.scope == "request" and not problem.lasting
                 return Completion(None, reason + tries, requests=attempt, retry=passing)
+
+    def _count_drought(self, seconds: float, problem: Problem) -> None:
+        """Gives up once all workers have asked and waited for too long without a completion."""
+        self.drought += seconds
+        if self.drought > _LONGEST_DROUGHT * self.workers:
+            minutes = f"{_LONGEST_DROUGHT / 60:.0f} minutes"
+            self.given_up = f"the endpoint completed nothing for {minutes} ({problem.reason})"
 
     def _back_off(self, attempt: int) -> float:
         """Seconds to wait after an attempt: twice as long each time, and never the same."""
@@ -201,12 +227,15 @@ class _Call:
         turns.append({"role": "user", "content": prompt})
         body: dict[str, Any] = {"model": settings.model, "messages": turns}
         if settings.max_tokens:
-            body["max_tokens"] = settings.max_tokens
+            body[self.limit] = settings.max_tokens
         if settings.temperature >= 0:
             body["temperature"] = settings.temperature
         try:
-            async with asyncio.timeout(settings.timeout):  # of the whole exchange, not of a read
-                reply = await client.post(settings.url, content=json.dumps(body).encode())
+            async with (
+                asyncio.timeout(settings.timeout),  # of the whole exchange, not of a read
+                client.stream("POST", settings.url, content=json.dumps(body).encode()) as reply,
+            ):
+                content = await _content(reply)
         except TimeoutError:
             raise Problem("request", f"no reply within {settings.timeout:g} s (timeout)") from None
         except http.RequestError as error:
@@ -216,7 +245,7 @@ class _Call:
         self.answered = True
         return chat_reply.read(
             reply.status_code,
-            reply.content,
+            content,
             retry_after=reply.headers.get("Retry-After", ""),
             location=reply.headers.get("Location", ""),
             secret=self.secret,
@@ -236,13 +265,44 @@ def _cache_keys(settings: EndpointSettings, system: str, prompts: Sequence[str])
     return keys
 
 
-def _api_key(variable: str) -> str:
-    """The key in an environment variable; "" where there is none."""
-    key = os.environ.get(variable, "").strip() if variable else ""
+async def _content(reply: Any) -> bytes:
+    """The body of a reply, as far as one may be that long; of one that is compressed nothing."""
+    content = bytearray()
+    if reply.headers.get("Content-Encoding", "identity") != "identity":
+        if reply.is_success:
+            raise Problem("request", "the reply is compressed, though that was not asked for")
+        return b""
+    async for chunk in reply.aiter_raw():
+        content += chunk
+        if len(content) > _MOST_BYTES:
+            raise Problem("request", f"the reply takes more than {_MOST_BYTES >> 20} MiB")
+    return bytes(content)
+
+
+def _is_elsewhere(settings: EndpointSettings) -> bool:
+    """Whether the key would be OpenAI's, which is the default, and the endpoint is not."""
+    host = urllib.parse.urlsplit(settings.base_url).hostname or ""
+    own = any(host == name or host.endswith(f".{name}") for name in _OPENAI_HOSTS)
+    return settings.api_key_env == _OPENAI and not own
+
+
+def _api_key(settings: EndpointSettings) -> str:
+    """The key in the environment for this endpoint; "" where there is none."""
+    variable = settings.api_key_env
+    if not variable or _is_elsewhere(settings):
+        return ""
+    key = os.environ.get(variable, "").strip()
     if not (key.isascii() and key.isprintable()):
         raise EndpointError(
             f"the environment variable {variable} holds something that no key has (a line break, "
             "or a character that is not ASCII): set it to the key alone."
+        )
+    if key and urllib.parse.urlsplit(settings.base_url).scheme == "http":
+        logging.warning(
+            "the key in %s goes to %s without encryption: use https, or set api_key_env to '' if "
+            "it needs none.",
+            variable,
+            settings.base_url,
         )
     return key
 
@@ -251,7 +311,14 @@ def _what_to_change(settings: EndpointSettings, problem: Problem) -> str:
     """The message for what no prompt can get past."""
     variable, status = settings.api_key_env, problem.status
     wants_key = status in (401, 402, 403, 429)
-    if wants_key and not variable:
+    if problem.refuses("'temperature'"):
+        change = "set temperature below 0, which sends none"
+    elif wants_key and _is_elsewhere(settings):
+        change = (
+            f"it wants a key, and {_OPENAI} goes to OpenAI alone: set api_key_env to the variable "
+            "that holds this endpoint's"
+        )
+    elif wants_key and not variable:
         change = "it wants a key; set api_key_env to the variable that holds it"
     elif wants_key and not os.environ.get(variable, "").strip():
         change = f"set the environment variable {variable} to your key (api_key_env)"

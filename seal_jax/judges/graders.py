@@ -27,8 +27,7 @@ from seal_jax.tasks.texts import is_blank
 from seal_jax.weights import load
 
 _PLACEHOLDERS = frozenset({"query", "gold", "prediction"})
-_READING = 1  # of replies: a change of `read_reply` changes the name of every judge
-_THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+_READING = 2  # of replies: a change of `read_reply` changes the name of every judge
 # The word alone, or before punctuation or a reason: not "no idea", "no-one" or "yes it is not".
 _FIRST_WORD = re.compile(
     r"[\W_]*(yes|no)(?=[\s*_]*(?:$|[^\w\s*-]|-(?!\w)|\n|(?:because|since|as)\b))"
@@ -116,24 +115,34 @@ def judge_prompt(template: str, answer: Answered) -> str:
     return prompt.render(template, values)
 
 
-def read_reply(reply: str) -> bool | None:
+def read_reply(reply: str, *, cut_off: bool = False) -> bool | None:
     """A judge's yes or no; None for anything else.
 
     The reply must begin with the word, alone or before punctuation or a reason, and neither go on
-    nor end with the opposite one. A train of thought in <think> tags before it is left out.
+    nor end with the opposite one. A train of thought in <think> tags before it is left out. Of a
+    reply that was cut off only the word alone counts: it is not known how it would go on.
 
     >>> [read_reply(reply) for reply in ("Yes.", "**No**", "yes, because it is 21")]
     [True, False, True]
     >>> [read_reply(reply) for reply in ("yes and no", "No idea", "It is right", "")]
     [None, None, None, None]
     """
-    text = _THOUGHTS.sub("", reply, count=1).casefold()
+    text = _without_thought(reply).casefold()
     first = _FIRST_WORD.match(text)
     if not first:
         return None
     rest = text[first.end() :]
+    if cut_off and re.search(r"[^\W_]", rest):
+        return None
     others = {m[1] for m in (_NEXT_WORD.match(rest), _LAST_WORD.search(rest)) if m}
     return None if others - {first[1]} else first[1] == "yes"
+
+
+def _without_thought(reply: str) -> str:
+    """The reply without the first <think> that ends; a pattern would take quadratic time."""
+    before, _, rest = reply.partition("<think>")
+    _, ended, after = rest.partition("</think>")
+    return before.rstrip() + after if ended else reply
 
 
 def grade_by_asking(
@@ -207,10 +216,11 @@ def _read(completion: Completion) -> Verdict:
     """What a reply says, or why it says nothing."""
     if completion.text is None:
         return _ungraded(f"the judge did not reply: {completion.reason}", retry=completion.retry)
-    correct = read_reply(completion.text)
+    correct = read_reply(completion.text, cut_off=completion.truncated)
     if correct is None:
         shown = chat_reply.plain(completion.text, length=80)
-        return _ungraded(f"the judge replied neither yes nor no: {shown!r}")
+        cut = ", cut off at the length limit (raise max_tokens)" if completion.truncated else ""
+        return _ungraded(f"the judge replied neither yes nor no: {shown!r}{cut}")
     return Verdict(correct=correct, empty=False)
 
 

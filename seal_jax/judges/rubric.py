@@ -47,7 +47,7 @@ _VERDICT = (
     rf"|\b(?:I|I['\u2019](?:d|ll)|would|will|notes|they)\s(?:give|gave|rate|score|deserve)[ds]?\b"
     rf"[^.\n\d]{{0,40}}?{_NUMBER.format(name='m')}"
 )
-_OVERALL = r"\b(?:overall|total|final|mean|average)?[\s_]*(?:score|rating|grade|overall)"
+_OVERALL = r"\b(?:overall|total|final|mean|average)?[\s_]{0,9}(?:score|rating|grade|overall)"
 
 
 class Scored(NamedTuple):
@@ -136,7 +136,10 @@ def _read(completion: Completion) -> Scored:
     """The score of a reply, or why it gives none."""
     if completion.text is None:
         return Scored(None, f"the judge did not reply: {completion.reason}")
-    score = parse_score(completion.text)
+    text = completion.text
+    if completion.truncated:  # its last line may have been about to go on
+        text = text.rpartition("\n")[0]
+    score = parse_score(text)
     shown = chat_reply.plain(completion.text, length=80)
     return Scored(score, None if score is not None else f"the judge gave no score: {shown!r}")
 

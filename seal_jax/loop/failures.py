@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seal_jax.loop import memory
+from seal_jax.runtime import output
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -31,7 +32,10 @@ def explained(workdir: str) -> Iterator[None]:
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
         if number in _FULL or (number is None and _FULL_IN_WORDS.search(str(error))):
-            raise OSError(_full(workdir)) from error
+            place = getattr(error, "filename", None)
+            if place is None and number is not None and output.fails():
+                raise  # that is where the room is missing, which the command says
+            raise OSError(_full(workdir, place)) from error
         if number in _CLOSED and _is_within(getattr(error, "filename", None), workdir):
             raise OSError(
                 f"--workdir={workdir} cannot be written to ({error}): make it writable or give "
@@ -40,12 +44,14 @@ def explained(workdir: str) -> Iterator[None]:
         raise
 
 
-def _full(workdir: str) -> str:
-    """What to say of a full disk."""
-    mount = _mount_point(Path(workdir).absolute())
+def _full(workdir: str, place: object) -> str:
+    """What to say of a disk that was full when a file at `place` was written, if that is known."""
+    elsewhere = isinstance(place, str | os.PathLike) and not _is_within(place, workdir)
+    mount = _mount_point(Path(str(place) if elsewhere else workdir).absolute())
     free = shutil.disk_usage(mount).free
+    what = f"{place}" if elsewhere else f"--workdir={workdir}"
     return (
-        f"no space is left for --workdir={workdir}: the file system at {mount} is full, or your "
+        f"no space is left for {what}: the file system at {mount} is full, or your "
         f"quota on it is used up ({free / 2**20:.1f} MiB are free there now). {_CONTINUES} when "
         "there is room."
     )

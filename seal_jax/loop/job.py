@@ -87,7 +87,8 @@ def run_job(
         if directory:
             seconds = {name: round(value, 3) for name, value in run.seconds.items()}
             timing = {"seconds": seconds, "resumed": directory.resumed}
-            run_dir.write_json(directory.timing_path, timing)
+            directory.write(directory.timing_path, timing)
+            directory.lock.check()
             results = results_file.write(directory.results_path, results)
             run.say(f"\nresults: {directory.results_path}")
     return results

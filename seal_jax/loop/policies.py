@@ -8,7 +8,7 @@ from seal_jax.core import delta as delta_lib
 from seal_jax.loop import stage as stage_lib
 from seal_jax.loop.run import Run
 from seal_jax.runs import run_dir, storage
-from seal_jax.runs.checkpoints import Checkpoints
+from seal_jax.runs.checkpoints import CheckpointError, Checkpoints, LostStepError
 from seal_jax.runs.ledger import Ledger
 from seal_jax.settings import Settings, SettingsError, config_dict
 from seal_jax.weights import exported
@@ -118,5 +118,11 @@ def stored_deltas(
     wanted = trained if settings.restem.start_from == "previous" else trained[-1:]
     spec = settings.restem.sft.spec()
     with Checkpoints(f"{workdir}/checkpoints", read_only=True) as saved:
-        deltas = [delta_lib.Delta(saved.restore(number, like), spec) for number in wanted]
+        try:
+            deltas = [delta_lib.Delta(saved.restore(number, like), spec) for number in wanted]
+        except LostStepError as error:
+            raise CheckpointError(
+                f"{error} The run's own command trains that policy again: repeat it, after "
+                f"deleting {workdir}/results.json if there is one."
+            ) from None
     return found[-1].record["version"], tuple(deltas)

@@ -67,7 +67,7 @@ class Run(AbstractContextManager):
         self.seconds: dict[str, float] = {}
         self._path = checkpoints_path
         self._checkpoints: dict[str, Checkpoints] = {}
-        self.steps = StepCheckpoints(checkpoints_path.parent / "steps", self.say)
+        self.steps = StepCheckpoints(checkpoints_path.parent / "steps", self.say, ledger.check)
         self._kept_for: tuple = ()
         self._kept: Any = None
         self.known = Known(session, ledger, reuse)
@@ -77,13 +77,14 @@ class Run(AbstractContextManager):
         """The checkpoints of a line of policies: "" is SEAL's own, others are controls."""
         if line not in self._checkpoints:
             path = self._path.parent / f"{self._path.name}-{line}" if line else self._path
-            self._checkpoints[line] = Checkpoints(path, keep=None)
+            self._checkpoints[line] = Checkpoints(path, keep=None, check=self.ledger.check)
         return self._checkpoints[line]
 
     def discard_checkpoints(self, line: str) -> None:
         """Deletes the checkpoints of a line that nothing needs any more."""
         opened = self.checkpoints(line)
         opened.close()
+        self.ledger.check()
         storage.remove(opened.path)
         del self._checkpoints[line]
 

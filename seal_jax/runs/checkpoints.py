@@ -9,12 +9,15 @@ to there, its checksums last.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,12 +31,18 @@ from seal_jax.runs.closing import Closing
 
 CHECKSUMS = "checksums.json"
 _MAX_DIFFERENCES = 12
+_SPARE_BYTES = 1 << 20  # what a step takes beside its arrays
+_PATTERN = re.compile(r"[][*?\\]")  # Orbax looks for files by patterns that begin with the path
 
 Tree = TypeVar("Tree")
 
 
 class CheckpointError(ValueError):
     """A step is absent, damaged or of another structure; the message says what to do."""
+
+
+class LostStepError(CheckpointError):
+    """A step is absent, or its files are not what was written."""
 
 
 class Checkpoints(Closing):
@@ -47,7 +56,12 @@ class Checkpoints(Closing):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], keep: int | None = 2, *, read_only: bool = False
+        self,
+        path: str | os.PathLike[str],
+        keep: int | None = 2,
+        *,
+        read_only: bool = False,
+        check: Callable[[], None] = lambda: None,
     ):
         """Opens the checkpoints in `path`, making the directory if need be.
 
@@ -58,6 +72,8 @@ class Checkpoints(Closing):
           keep: how many of the newest steps to keep, at least 1; None keeps all. With 1 there is
             nothing to fall back on.
           read_only: change nothing: no `save`, and damaged steps stay where they are.
+          check: raises where the directory is no longer this process's; called before each step
+            is written and before it counts.
 
         Raises:
           CheckpointError: `path` is absent and was to be read only.
@@ -69,17 +85,22 @@ class Checkpoints(Closing):
             raise CheckpointError(f"{self.path}: there are no checkpoints here.")
         self._keep = keep
         self._read_only = read_only
+        self._check = check
         if not read_only:
             storage.make_folder(self.path)
             for folder in self._folders():  # the checksums of a damaged step have another name
                 if not any(c.name.startswith("checksums.") for c in storage.children(folder)):
                     storage.remove(folder)
         self._scratch: tempfile.TemporaryDirectory | None = None
-        if isinstance(self.path, Path):
+        if isinstance(self.path, Path) and not _PATTERN.search(str(self.path)):
             self._local = self.path
         else:
             self._scratch = tempfile.TemporaryDirectory(prefix="seal_jax-checkpoints-")
-            self._local = Path(self._scratch.name)
+            self._local = Path(self._scratch.name) / "steps"
+            if isinstance(self.path, Path):
+                self._local.symlink_to(self.path)
+            else:
+                self._local.mkdir()
         alone = ocp.options.MultiprocessingOptions(
             primary_host=jax.process_index(),
             active_processes={jax.process_index()} if jax.process_count() > 1 else None,
@@ -111,7 +132,7 @@ class Checkpoints(Closing):
             )
         self.wait()
         copied = jax.tree.map(np.array, jax.device_get(tree))
-        self._saving = self._thread.submit(self._write, step, copied)
+        self._saving = self._thread.submit(self._write_here, step, copied)
 
     def wait(self) -> None:
         """Returns when every save is on the disk; raises what a save in the background met."""
@@ -133,19 +154,19 @@ class Checkpoints(Closing):
             device where it has none), a numpy leaf as numpy.
 
         Raises:
-          CheckpointError: there is no such step, its files are damaged, or `like` differs from what
-            was saved (the message names the leaves).
+          LostStepError: there is no such step, or its files are damaged.
+          CheckpointError: `like` differs from what was saved (the message names the leaves).
         """
         self.wait()
         if step not in self.steps():
-            raise CheckpointError(
+            raise LostStepError(
                 f"{self.path}: there is no step {step}; there are {self.steps() or 'none'}."
             )
         with self._fetched(step) as folder:
             if damage := _damage(folder):
-                raise CheckpointError(
-                    f"{self.path / str(step)} is damaged ({damage}): put a copy of it back, or "
-                    f"restore another step of {self.steps()}."
+                raise LostStepError(
+                    f"{self.path / str(step)} is damaged ({damage}); the steps there are "
+                    f"{self.steps()}."
                 )
             return self._read(step, folder, like)
 
@@ -181,16 +202,39 @@ class Checkpoints(Closing):
             if self._scratch:
                 self._scratch.cleanup()
 
+    def _write_here(self, step: int, tree: Any) -> None:
+        """Writes a step; where the directory was taken from under it, that is the error."""
+        self._check()
+        try:
+            self._write(step, tree)
+        except Exception:
+            self._check()
+            raise
+
     def _write(self, step: int, tree: Any) -> None:
         """Writes a step, in place of one of that number, and removes those that are too many."""
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _SPARE_BYTES
+        if shutil.disk_usage(self._local).free < size:  # which Orbax's threads tell one by one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._local))
         self._remove(step)
         folder, target = self._local / str(step), self.path / str(step)
         folder.mkdir()
         self._orbax.save(folder / "default", args=ocp.args.StandardSave(tree))
+        try:
+            equal = jax.tree.all(jax.tree.map(_is_equal, self._stored(folder, tree), tree))
+            why = "" if equal else "other values"
+        except Exception as error:
+            why = str(error)
+        if why:
+            raise CheckpointError(
+                f"{target} does not read back as it was written ({why}): the disk, or the file "
+                "system, is not to be trusted. Give another --workdir."
+            )
         seal = {"files": _digests(folder), "leaves": _describe(tree)}
         if not isinstance(target, Path):
             storage.upload(folder, target)
             storage.remove(folder)
+        self._check()
         json_file.write_json(target / CHECKSUMS, seal)
         for old in self.steps()[: -self._keep] if self._keep else ():
             self._remove(old)
@@ -220,11 +264,15 @@ class Checkpoints(Closing):
         stored, asked = _checksums(folder)["leaves"], _describe(like)
         if stored != asked:
             raise CheckpointError(_mismatch(self.path / str(step), stored, asked))
+        return jax.tree.map(_placed, self._stored(folder, like), like)
+
+    def _stored(self, folder: Path, like: Tree) -> Tree:
+        """The arrays in a folder, on the host."""
         template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-        restored: Tree = self._orbax.restore(
+        arrays: Tree = self._orbax.restore(
             folder / "default", args=ocp.args.StandardRestore(template)
         )
-        return jax.tree.map(_placed, restored, like)
+        return arrays
 
     def _folders(self) -> list[storage.Location]:
         """Those of all steps, finished or not, ascending."""
@@ -234,6 +282,11 @@ class Checkpoints(Closing):
 
 def _placed(leaf: Any, like: Any) -> Any:
     return jax.device_put(leaf, like.sharding) if hasattr(like, "sharding") else leaf
+
+
+def _is_equal(stored: np.ndarray, written: np.ndarray) -> bool:
+    """Whether two arrays are the same bit for bit, those that are no numbers among them."""
+    return stored.dtype == written.dtype and stored.tobytes() == written.tobytes()
 
 
 def _checksums(folder: Path) -> dict[str, Any]:

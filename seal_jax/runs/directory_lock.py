@@ -38,6 +38,7 @@ class DirectoryLock(Closing):
 
         Raises:
           DirectoryInUseError: somebody else holds it; the message names the process.
+          OSError: the file system has no locks.
         """
         self.path = Path(path)
         self._file = open(self.path / LOCK_NAME, "a+b", buffering=0)  # noqa: SIM115
@@ -51,11 +52,32 @@ class DirectoryLock(Closing):
             self.close()
             holder = f"process {pid} on {host}" if host else "another process"
             raise in_use(self.path, holder) from None
+        except OSError as error:
+            self.close()
+            raise OSError(
+                f"{self.path}: its file system does not lock files ({error.strerror}), so that two "
+                "processes might write there at once. Give a directory on a local disk or at "
+                "gs://, or mount it with locks (NFS with its lock service, Lustre with -o flock)."
+            ) from None
         self._file.truncate(0)
         self._file.write(f"{os.getpid()} {socket.gethostname()}\n".encode())
 
     def check(self) -> None:
-        """Nothing takes a local lock over; see `lease.Lease.check`."""
+        """Checks that the directory is still the one that was locked.
+
+        Raises:
+          DirectoryInUseError: it was removed, or another one is at its place.
+        """
+        try:
+            here = os.path.samestat(os.stat(self.path / LOCK_NAME), os.fstat(self._file.fileno()))
+        except (FileNotFoundError, NotADirectoryError):
+            here = False
+        if not here:
+            raise DirectoryInUseError(
+                f"{self.path} was removed or replaced while this process (pid {os.getpid()}) "
+                "worked in it: it stops here and writes nothing more. What it had recorded there "
+                "is gone; the same command starts anew, in a directory that nobody else uses."
+            )
 
     def close(self) -> None:
         """Lets the directory go; calling it again does nothing."""

@@ -121,7 +121,7 @@ class Ledger(Closing):
 
         Raises:
           LedgerError: the unit is recorded already, or the ledger is not open for writing.
-          DirectoryInUseError: another process took the ledger over (in an object store only).
+          DirectoryInUseError: the directory is no longer this process's; see `check`.
           ValueError, TypeError: JSON cannot hold the record exactly; the message names the place.
         """
         if self._get(kind, key):
@@ -163,6 +163,15 @@ class Ledger(Closing):
     def __len__(self) -> int:
         return len(self._segments) + len(self._own)
 
+    def check(self) -> None:
+        """Checks that the directory is still this process's to write to.
+
+        Raises:
+          DirectoryInUseError: another process took it over, or it was removed or replaced.
+        """
+        if self._lock is not None:
+            self._lock.check()
+
     def close(self) -> None:
         """Lets other processes write to the directory."""
         if self._lock is not None:
@@ -179,7 +188,7 @@ class Ledger(Closing):
                 raise LedgerError(
                     f"{self.path} is closed, or open for reading only: nothing is added."
                 )
-            self._lock.check()
+            self.check()
             sealed = vars(segment) | {"schema": SCHEMA}
             json_file.create_json(self.path / _name(segment), {**sealed, "sha256": _digest(sealed)})
         self._segments[segment.kind, segment.key] = segment

@@ -56,6 +56,15 @@ class RunDir(Closing):
         """The checkpoints' directory."""
         return self.path / "checkpoints"
 
+    def write(self, path: Location, value: Any) -> None:
+        """Writes a JSON file of the run; see `write_json`.
+
+        Raises:
+          DirectoryInUseError: the directory is no longer this process's.
+        """
+        self.lock.check()
+        write_json(path, value)
+
     def close(self) -> None:
         """Lets other processes use the directory."""
         self.lock.close()
@@ -204,6 +213,12 @@ def _read_mark(path: Location) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         mark = None
     if not isinstance(mark, dict) or _MARK not in mark or not isinstance(mark.get("config"), dict):
+        if _has_segments(path / "ledger"):
+            raise RunDirError(
+                f"{path / 'config.json'}, which says what the run there is, is missing or damaged. "
+                "Nothing was changed. Put a copy of it back; or give another --workdir and "
+                f"--reuse={path} to the run's command: it takes over what is recorded there."
+            )
         raise RunDirError(
             f"{path} holds files but no seal_jax run (no config.json of one). Nothing in it was "
             "changed: give a --workdir that is new, empty or a run's."

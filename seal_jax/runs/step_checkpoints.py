@@ -25,15 +25,22 @@ Metrics = list[dict[str, Any]]
 class StepCheckpoints:
     """A directory that holds the state of one training, or nothing."""
 
-    def __init__(self, path: storage.Location, say: Callable[[str], None]):
+    def __init__(
+        self,
+        path: storage.Location,
+        say: Callable[[str], None],
+        check: Callable[[], None] = lambda: None,
+    ):
         """Makes nothing yet.
 
         Args:
           path: the directory.
           say: tells the person at the terminal.
+          check: see `Checkpoints`; also called before what is kept is deleted.
         """
         self.path = path
         self.say = say
+        self._check = check
         self._opened: Checkpoints | None = None
 
     def training(
@@ -49,12 +56,13 @@ class StepCheckpoints:
     def open(self, keep: int) -> Checkpoints:
         """The checkpoints, of which the newest `keep` stay."""
         if self._opened is None:
-            self._opened = Checkpoints(self.path, keep=keep)
+            self._opened = Checkpoints(self.path, keep=keep, check=self._check)
         return self._opened
 
     def clear(self) -> None:
         """Deletes what is kept, once the training's result is recorded."""
         self.close()
+        self._check()
         if storage.exists(self.path):
             storage.remove(self.path)
 

@@ -8,6 +8,7 @@ that are never behind. The ledger, the run directory and `lease` are built on th
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import fsspec
 from etils import epath
 
 SCHEME = "gs://"
+_PATTERN = re.compile(r"[][*?]")
 
 Location: TypeAlias = Path | epath.Path
 
@@ -41,6 +43,11 @@ def locate(path: str | os.PathLike[str]) -> Location:
         return Path(text).expanduser()
     if not text.startswith(SCHEME) or not text.removeprefix(SCHEME).strip("/").partition("/")[2]:
         raise StorageError(f"{text}: expected a local directory or {SCHEME}BUCKET/PATH.")
+    if _PATTERN.search(text):
+        raise StorageError(
+            f"{text}: the clients of object stores take *, ?, [ and ] for patterns: give a path "
+            "without them."
+        )
     with _store(text):  # there is a client for it
         return epath.Path(text)
 

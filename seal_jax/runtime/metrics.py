@@ -5,6 +5,7 @@ They are for watching only: results come from the ledger, and no program reads a
 
 import importlib
 import json
+import logging
 import os
 import pathlib
 import time
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from seal_jax.runs import storage
+from seal_jax.runs import json_file, storage
 from seal_jax.runs.closing import Closing
 from seal_jax.settings import Metrics, SettingsError
 
@@ -80,18 +81,32 @@ def tensorboard(path: str | os.PathLike[str]) -> Writer:
 
 
 def weights_and_biases(project: str, workdir: pathlib.Path, config: Mapping[str, Any]) -> Writer:
-    """A run of Weights & Biases; a run directory that goes on continues the same one."""
+    """A run of Weights & Biases; a run directory that goes on continues the same one.
+
+    Raises:
+      SettingsError: it cannot be started, for want of a key or of a connection.
+    """
     package, marker = _imported("wandb", "wandb"), workdir / "wandb_run.json"
-    known = json.loads(marker.read_text()) if marker.exists() else {}
-    run = package.init(
-        project=project,
-        name=workdir.name,
-        dir=os.fspath(workdir),
-        config=dict(config),
-        id=known.get("id"),
-        resume="allow",
-    )
-    marker.write_text(json.dumps({"id": run.id}))
+    try:
+        known = json.loads(marker.read_bytes())["id"] if marker.exists() else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        known = None
+        logging.warning("%s is damaged: the charts go on in another run of W&B.", marker)
+    try:
+        run = package.init(
+            project=project,
+            name=workdir.name,
+            dir=os.fspath(workdir),
+            config=dict(config),
+            id=known if isinstance(known, str) else None,
+            resume="allow",
+        )
+    except Exception as error:
+        raise SettingsError(
+            f"metrics.wandb={project!r}: W&B could not be started ({error}). Log in (`wandb "
+            "login`, or WANDB_API_KEY), or set WANDB_MODE=offline, or metrics.wandb=''."
+        ) from error
+    json_file.write_json(marker, {"id": run.id})
     return Writer(lambda step, values: run.log({**values, "step": step}), run.finish)
 
 

@@ -17,7 +17,8 @@ class EndpointSettings(Checked):
       base_url: what "/chat/completions" is appended to, e.g. "https://api.openai.com/v1" or
         "http://localhost:8000/v1"; "" is no endpoint.
       model: the model's name there.
-      api_key_env: the environment variable that holds the key; without one none is sent.
+      api_key_env: the environment variable that holds the key; without one none is sent. What is
+        in OPENAI_API_KEY goes to OpenAI's and Azure's hosts alone.
       concurrency: requests at once, at most.
       timeout: seconds that one request may take in all.
       attempts: how often a prompt is tried, the first time included.

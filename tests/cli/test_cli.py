@@ -244,3 +244,34 @@ def test_the_lengths_of_a_plan_are_shown_as_they_are(capsys):
 def test_importing_the_package_does_not_load_jax():
     code = "import sys, seal_jax; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def closed_pipe():
+    """A file whose reader has gone, as `head` does once it has seen enough."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w")
+
+
+@pytest.mark.fault("S9")
+@pytest.mark.parametrize("command", [["configs"], ["train", "--help"], ["--help"], []])
+def test_output_that_nobody_reads_any_more_ends_a_command_quietly(
+    command, closed_pipe, monkeypatch, capsys
+):
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", closed_pipe)
+        assert cli.main(command) == 141
+        closed_pipe.close()  # as when the process ends: nothing is left to write
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.fault("S9")
+@pytest.mark.parametrize("command", [["configs"], ["train", "--help"], ["--help"]])
+def test_output_on_a_full_device_is_a_sentence(command, monkeypatch, capsys):
+    with monkeypatch.context() as patched, open("/dev/full", "w") as full:
+        patched.setattr(sys, "stdout", full)
+        assert cli.main(command) == 2
+    assert capsys.readouterr().err == (
+        "error: standard output cannot be written to (No space left on device).\n"
+    )

@@ -200,3 +200,60 @@ def test_a_killed_process_loses_nothing_that_was_finished(settings, endpoint_ser
     found = endpoint.complete(settings, ["p0", "p1", "p2"])
     assert [completion.cached for completion in found] == [True, True, False]
     assert texts(found) == ["p0 #1", "p1 #2", "then"]
+
+
+@pytest.mark.fault("S10")
+def test_a_flipped_bit_never_gives_another_completion(tmp_path):
+    long = Completion("yes " * 50, truncated=True, prompt_tokens=300, completion_tokens=2)
+    with CompletionCache(tmp_path) as cache:
+        for i in range(3):
+            cache.put(f"{i:03}", "m", long)
+    whole, noticed = cache.path.read_bytes(), 0
+    start = whole.index(b"000")  # rows lie at the end of their page
+    for place in range(start - 700, len(whole), 5):
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        (folder / completion_cache.FILE_NAME).write_bytes(content)
+        with CompletionCache(folder) as damaged:
+            found = [damaged.get(f"{i:03}") for i in range(3)]
+        assert set(found) <= {None, dataclasses.replace(long, cached=True)}
+        noticed += None in found
+    assert noticed > 50
+
+
+@pytest.mark.fault("S10")
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("text", "another"), ("text", b"kept"), ("text", 3), ("truncated", 1), ("truncated", "x"),
+        ("prompt_tokens", 4), ("completion_tokens", 5), ("sha256", "0" * 64),
+    ],
+)  # fmt: skip
+def test_a_row_that_its_checksum_does_not_fit_is_asked_again(tmp_path, caplog, column, value):
+    old, new = (Completion(text, prompt_tokens=3, completion_tokens=4) for text in ("kept", "new"))
+    with CompletionCache(tmp_path) as cache:
+        cache.put("a", "m", old)
+    with sqlite3.connect(cache.path) as connection:
+        connection.execute(f"UPDATE completions SET {column} = ?", (value,))
+    connection.close()
+    with CompletionCache(tmp_path) as cache:
+        assert cache.get("a") is None
+        assert caplog.text.count("a row of the completion cache") == 1
+        assert cache.put("a", "m", new) == dataclasses.replace(new, cached=True)
+    with CompletionCache(tmp_path) as cache:
+        assert cache.get("a") == dataclasses.replace(new, cached=True)
+
+
+@pytest.mark.fault("S10", control=True)
+def test_a_cache_from_before_rows_had_checksums_is_used(settings, endpoint_server):
+    endpoint.complete(settings, ["a", "b"])
+    file = os.path.join(settings.cache_dir, completion_cache.FILE_NAME)
+    with sqlite3.connect(file) as connection:
+        connection.execute("ALTER TABLE completions DROP COLUMN sha256")
+        connection.execute("UPDATE completions SET text = ' ' WHERE text LIKE 'b%'")
+    connection.close()
+    found = endpoint.complete(settings, ["a", "b"])
+    assert [one.cached for one in found] == [True, False]  # an empty text is no completion
+    assert all(one.cached for one in endpoint.complete(settings, ["a", "b"]))

@@ -1,10 +1,13 @@
 """The endpoint client against a server on loopback that is slow, full, broken or gone."""
 
+import gzip
+import json
 import os
 import signal
 import sys
 import threading
 import time
+import tracemalloc
 
 import httpx2
 import pytest
@@ -117,7 +120,23 @@ PASSING = {
     "no choices": (200, '{"choices": []}'),
     "an error as a success": (200, '{"error": {"message": "busy"}}'),
     "a list": (200, "[1]"),
-    "content in parts": (200, '{"choices": [{"message": {"content": [1]}}]}'),
+    "no text in the parts": (200, '{"choices": [{"message": {"content": [1]}}]}'),
+    "no text": (200, '{"choices": [{"message": {"content": null}}]}'),
+    "an empty text": (200, '{"choices": [{"message": {"content": ""}}]}'),
+    "blanks": (200, '{"choices": [{"message": {"content": " \\n"}, "finish_reason": "stop"}]}'),
+    "broken off": (
+        200,
+        '{"choices": [{"message": {"content": "No, the predic"}, "finish_reason": "error"}]}',
+    ),
+    "filtered": (
+        200,
+        '{"choices": [{"message": {"content": "No, the"}, "finish_reason": "content_filter"}]}',
+    ),
+    "aborted": (200, '{"choices": [{"message": {"content": "Ye"}, "finish_reason": "abort"}]}'),
+    "an error in the choice": (
+        200,
+        '{"choices": [{"message": {"content": "No"}, "error": {"code": 502}}]}',
+    ),
     "closed connection": None,
 }
 
@@ -230,8 +249,8 @@ def test_a_truncated_text_is_kept_and_marked(ask, endpoint_server):
 @pytest.mark.parametrize(
     ("reply", "has_key", "change"),
     [
-        (401, False, "set the environment variable OPENAI_API_KEY"),
-        (401, True, "check the key in the environment variable OPENAI_API_KEY"),
+        (401, False, "set the environment variable JUDGE_KEY"),
+        (401, True, "check the key in the environment variable JUDGE_KEY"),
         (403, True, "may use model 'judge-1'"),
         (404, True, "check base_url .*/v1/chat/completions. and model"),
         (402, True, "no credit or quota"),
@@ -243,11 +262,11 @@ def test_what_no_prompt_gets_past_stops_everything(
     ask, endpoint_server, monkeypatch, tmp_path, reply, has_key, change
 ):
     if has_key:
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("JUDGE_KEY", KEY)
     body = f'{{"error": {{"message": "{"x" * 290} {KEY}", "code": "insufficient_quota"}}}}'
     endpoint_server.script = {"b": [(reply, body, {"Location": f"http://elsewhere/{KEY}"})]}
     with pytest.raises(EndpointError, match=change) as caught:
-        ask(["a", "b", "c"], concurrency=1, cache_dir=str(tmp_path))
+        ask(["a", "b", "c"], concurrency=1, cache_dir=str(tmp_path), api_key_env="JUDGE_KEY")
     assert endpoint_server.prompts() == ["a", "b"]
     assert KEY[:10] not in str(caught.value)  # though the endpoint said it
     assert ask(["a"], cache_dir=str(tmp_path))[0].cached  # what was finished is kept
@@ -381,9 +400,9 @@ def test_a_key_in_the_wrong_place_is_not_repeated(changes):
 
 
 def test_a_key_that_cannot_be_sent_is_not_repeated(ask, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nsecond line")
-    with pytest.raises(EndpointError, match="OPENAI_API_KEY") as caught:
-        ask(["a"])
+    monkeypatch.setenv("JUDGE_KEY", f"{KEY}\nsecond line")
+    with pytest.raises(EndpointError, match="JUDGE_KEY") as caught:
+        ask(["a"], api_key_env="JUDGE_KEY")
     assert KEY not in str(caught.value)
 
 
@@ -397,3 +416,238 @@ def test_without_the_library(ask, monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx2", None)
     with pytest.raises(EndpointError, match=r"pip install 'seal_jax\[endpoint\]'"):
         ask(["a"])
+
+
+BROKEN = ["no text", "an empty text", "blanks", "broken off", "filtered", "aborted"]
+
+
+@pytest.mark.fault("9")
+@pytest.mark.parametrize("kind", [*BROKEN, "an error in the choice"])
+def test_a_reply_that_is_no_answer_is_tried_again_and_never_kept(
+    ask, endpoint_server, tmp_path, kind
+):
+    endpoint_server.script = {"a": [PASSING[kind]]}
+    (found,) = ask(["a"], attempts=3, cache_dir=str(tmp_path))
+    assert (found.text, found.requests) == (None, 3) and "(3 attempts)" in found.reason
+    assert found.retry == (kind != "filtered")  # a filter takes it the next time, too
+    endpoint_server.script = {"a": ["at last"]}
+    (found,) = ask(["a"], cache_dir=str(tmp_path))
+    assert (found.text, found.cached) == ("at last", False)
+
+
+@pytest.mark.fault("8")
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "text", "text": "Yes"}],
+        [{"type": "thinking", "thinking": [{"type": "text", "text": "No?"}]}, {"text": "Yes"}],
+        [{"type": "reasoning", "text": "No?"}, {"type": "output_text", "text": "Y"}, "es"],
+        ["Yes"],
+    ],
+)
+def test_a_text_in_parts_is_read(ask, endpoint_server, content):
+    body = json.dumps({"choices": [{"message": {"content": content}, "finish_reason": "stop"}]})
+    endpoint_server.script = {"a": [(200, body)]}
+    assert texts(ask(["a"])) == ["Yes"]
+
+
+def _refusing(parameter, said):
+    """A reply for `endpoint_server.reply`, which refuses requests with a parameter."""
+
+    def reply(body):
+        if parameter in body:
+            return (400, json.dumps({"error": {"message": said}}))
+        return "Yes"
+
+    return reply
+
+
+@pytest.mark.fault("8")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+        "'max_completion_tokens' instead.",
+        "Unrecognized request argument supplied: max_tokens",
+        "max_tokens: Extra inputs are not permitted",
+        "unknown field `max_tokens`",
+    ],
+)
+def test_a_judge_that_has_another_name_for_the_length_limit(ask, endpoint_server, said):
+    endpoint_server.answer = _refusing("max_tokens", said)
+    found = ask(["a", "b", "c"], concurrency=2, max_tokens=9, attempts=1)
+    assert texts(found) == ["Yes"] * 3
+    limits = [body.get("max_completion_tokens") for _, body in endpoint_server.requests]
+    assert limits[-3:] == [9, 9, 9] and len(limits) <= 5  # once known, it is asked so at once
+
+
+@pytest.mark.fault("8", control=True)
+def test_a_length_limit_that_is_too_large_is_the_prompts_fault(ask, endpoint_server):
+    said = "max_tokens is too large: 9000. This model supports at most 4096 completion tokens."
+    endpoint_server.answer = _refusing("max_tokens", said)
+    (found,) = ask(["a"], max_tokens=9000)
+    assert said in found.reason and found.requests == 1
+
+
+@pytest.mark.fault("8")
+def test_a_judge_that_takes_no_temperature_says_so_at_once(ask, endpoint_server):
+    said = "Unsupported value: 'temperature' does not support 0.0 with this model."
+    endpoint_server.answer = _refusing("temperature", said)
+    with pytest.raises(EndpointError, match=r"does not support 0\.0.*set temperature below 0"):
+        ask(["a", "b"], concurrency=1)
+    assert len(endpoint_server.requests) == 1
+    assert texts(ask(["a"], temperature=-1.0)) == ["Yes"]
+
+
+@pytest.fixture
+def endless(endpoint_server, monkeypatch):
+    """(status, headers, chunk) has the server send chunks until the client is gone."""
+    sent = []
+
+    def start(status, headers, chunk):
+        def send(handler, *_):
+            handler.send_response(status)
+            for name, value in {"Transfer-Encoding": "chunked", **headers}.items():
+                handler.send_header(name, value)
+            handler.end_headers()
+            try:
+                while sum(sent) < 200 << 20:
+                    handler.wfile.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+                    sent.append(len(chunk))
+            except OSError:
+                handler.close_connection = True
+
+        monkeypatch.setattr(endpoint_server, "_send", send)
+        return sent
+
+    return start
+
+
+@pytest.mark.fault("S3")
+@pytest.mark.parametrize(
+    ("status", "headers", "reason"),
+    [
+        (200, {}, "takes more than 8 MiB"),
+        (500, {}, "takes more than 8 MiB"),
+        (200, {"Content-Encoding": "gzip"}, "is compressed"),
+        (200, {"Content-Encoding": "br"}, "is compressed"),
+    ],
+)
+def test_a_reply_without_an_end_is_a_reason(ask, endless, status, headers, reason):
+    bomb = gzip.compress(bytes(100 << 20)) if headers else b"x" * (1 << 16)
+    sent = endless(status, headers, bomb)
+    tracemalloc.start()
+    (found,) = ask(["a"], attempts=1, timeout=30)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.text is None and reason in found.reason and found.retry
+    assert most < 40 << 20 and sum(sent) < 100 << 20
+
+
+@pytest.mark.fault("S3", control=True)
+def test_a_long_completion_is_read(ask, endpoint_server):
+    endpoint_server.script = {"a": ["x" * (5 << 20)]}
+    (found,) = ask(["a"])
+    assert len(found.text) == 5 << 20
+
+
+@pytest.mark.fault("S8")
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 31 Dec 99999999999999999999 23:59:59 GMT",
+        "Fri, 99999999999999999999 Dec 2030 23:59:59 GMT",
+        "Fri, 31 Dec 2030 99999999999999999999:00:00 GMT",
+        "Fri, 31 Dec 2030 23:59:59 +99999999999999999999",
+    ],
+)
+def test_a_date_that_is_none_asks_for_no_wait(ask, endpoint_server, date):
+    endpoint_server.script = {"a": [(429, "", {"Retry-After": date}), "ok"]}
+    assert texts(ask(["a"])) == ["ok"]
+
+
+@pytest.mark.fault("S8")
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_judge_that_always_asks_to_wait_is_given_up(ask, endpoint_server, waits, concurrency):
+    endpoint_server.answer = lambda body: (429, "", {"Retry-After": "299"})
+    found = ask([str(i) for i in range(100)], concurrency=concurrency)
+    assert all(one.text is None and one.retry for one in found)
+    assert "completed nothing for 15 minutes (status 429)" in found[-1].reason
+    assert sum(waits) < 3000 * concurrency  # of each of as many workers
+
+
+@pytest.mark.fault("S8", control=True)
+def test_a_judge_that_asks_to_wait_now_and_then_is_not_given_up(ask, endpoint_server, waits):
+    prompts = [str(i) for i in range(20)]
+    endpoint_server.script = {p: [(429, "", {"Retry-After": "200"}), "ok"] for p in prompts}
+    assert texts(ask(prompts, concurrency=1)) == ["ok"] * 20
+    assert sum(waits) > 900
+
+
+@pytest.mark.fault("S7")
+def test_a_giant_error_takes_no_time(ask, endpoint_server):
+    endpoint_server.answer = lambda body: (400, "<html>" * 1_000_000)
+    start = time.monotonic()
+    (found,) = ask(["a"])
+    assert len(found.reason) < 400 and time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("url", "variable", "sent"),
+    [
+        ("https://api.openai.com/v1", "OPENAI_API_KEY", True),
+        ("https://mine.openai.azure.com/v1", "OPENAI_API_KEY", True),
+        pytest.param(
+            "https://api.mistral.ai/v1", "OPENAI_API_KEY", False, marks=pytest.mark.fault("key")
+        ),
+        pytest.param(
+            "https://openai.com.elsewhere.net/v1",
+            "OPENAI_API_KEY",
+            False,
+            marks=pytest.mark.fault("key"),
+        ),
+        pytest.param(
+            "https://notopenai.com/v1", "OPENAI_API_KEY", False, marks=pytest.mark.fault("key")
+        ),
+        pytest.param(
+            "http://localhost:8000/v1", "OPENAI_API_KEY", False, marks=pytest.mark.fault("key")
+        ),
+        ("https://api.mistral.ai/v1", "MISTRAL_API_KEY", True),
+        ("https://api.openai.com/v1", "", False),
+    ],
+)
+def test_a_key_goes_to_its_provider_or_to_whom_it_is_named_for(
+    monkeypatch, ask, url, variable, sent
+):
+    seen = []
+
+    def client(**arguments):
+        seen.append(arguments["headers"].get("Authorization"))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(httpx2, "AsyncClient", client)
+    for name in ("OPENAI_API_KEY", "MISTRAL_API_KEY"):
+        monkeypatch.setenv(name, KEY)
+    with pytest.raises(ZeroDivisionError):
+        ask(["a"], base_url=url, api_key_env=variable)
+    assert seen == [f"Bearer {KEY}" if sent else None]
+
+
+@pytest.mark.fault("key")
+def test_an_endpoint_that_wants_a_key_is_not_given_openais(ask, endpoint_server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    endpoint_server.script = {"a": [(401, "")]}
+    with pytest.raises(EndpointError, match="goes to OpenAI alone: set api_key_env to the"):
+        ask(["a"])
+    assert "Authorization" not in endpoint_server.requests[0][0]
+
+
+@pytest.mark.fault("key")
+def test_a_key_without_encryption_is_warned_of(ask, endpoint_server, monkeypatch, caplog):
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    ask(["a"], api_key_env="JUDGE_KEY")
+    assert f"the key in JUDGE_KEY goes to {endpoint_server.url} without encryption" in caplog.text
+    assert KEY not in caplog.text
+    caplog.clear()
+    ask(["a"])  # none is sent
+    assert not caplog.text

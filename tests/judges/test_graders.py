@@ -1,10 +1,12 @@
 """Judges: what they are asked, how replies are read, and ungraded kept apart from wrong."""
 
 import dataclasses
+import time
 import types
 
 import jax.numpy as jnp
 import pytest
+from endpoint_server import EndpointServer
 
 from seal_jax.core import parallel
 from seal_jax.judges import graders, rubric
@@ -25,6 +27,11 @@ RIGHT, WRONG = Verdict(correct=True, empty=False), Verdict(correct=False, empty=
 def answered(prediction, gold="21", question="How many mills?", topic="Mills"):
     query = f"Topic: {topic}\n{question}\nBriefly, please."
     return Answered(query=query, question=question, gold=gold, prediction=prediction)
+
+
+def cut_off(text, why="length"):
+    """A reply of an endpoint that ends for that reason."""
+    return (200, EndpointServer.completion(text, finish_reason=why))
 
 
 @pytest.fixture
@@ -88,6 +95,44 @@ def test_replies_that_say_neither(reply):
     assert graders.read_reply(reply) is None
 
 
+@pytest.mark.parametrize(
+    ("reply", "correct"),
+    [
+        pytest.param("No, the predic", None, marks=pytest.mark.fault("9")),
+        pytest.param("Yes, because", None, marks=pytest.mark.fault("9")),
+        pytest.param("no - 22 is ano", None, marks=pytest.mark.fault("9")),
+        pytest.param("**Yes**, the", None, marks=pytest.mark.fault("9")),
+        ("Yes", True),  # all there is room for where max_tokens is 1
+        ("**No**", False),
+        (" No.\n", False),
+    ],
+)
+def test_of_a_reply_that_is_cut_off_only_the_word_alone_counts(grader, script, reply, correct):
+    answer = answered("22")
+    script({answer: cut_off(reply)})
+    (verdict,) = grader.grade([answer])
+    assert (verdict.correct, verdict.retry) == (correct, False)
+    if correct is None:
+        assert "cut off at the length limit (raise max_tokens)" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param("<think>" * 20_000, marks=pytest.mark.fault("S7")),
+        pytest.param("\n" * 80_000, marks=pytest.mark.fault("S7")),
+        pytest.param("Yes" + " \n" * 15_000 + "so", marks=pytest.mark.fault("S7")),
+        "<think>" * 20_000 + "</think>Yes",
+        "No" + "\n-" * 40_000,
+        "yes " * 50_000,
+    ],
+)
+def test_a_giant_reply_takes_no_time(reply):
+    start = time.perf_counter()
+    graders.read_reply(reply)
+    assert time.perf_counter() - start < 1  # minutes, if it were quadratic
+
+
 def test_the_prompt_holds_everything_literally():
     answer = answered("{gold} of {query}", gold="{prediction}")
     text = graders.judge_prompt(graders.load_template(), answer)
@@ -137,7 +182,9 @@ def test_verdicts(grader, script, endpoint_server):
         ((200, "no JSON"), True),
         (None, True),  # a closed connection
         ("Perhaps", False),
-        ("", False),
+        ("", True),
+        (cut_off("No, the predic", "error"), True),
+        (cut_off("No, the predic", "content_filter"), False),
         ((400, '{"error": {"message": "too long"}}'), False),
         ((200, '{"choices": [{"message": {"content": null, "refusal": "no"}}]}'), False),
     ],

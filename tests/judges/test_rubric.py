@@ -5,6 +5,7 @@ import time
 import pytest
 
 from seal_jax.judges import rubric
+from seal_jax.judges.chat_reply import Completion
 from seal_jax.tasks.knowledge import prompt
 from seal_jax.tasks.protocol import Context, Question
 
@@ -121,3 +122,26 @@ def test_a_giant_reply_takes_no_time(filler):
     started = time.perf_counter()
     assert rubric.parse_score("Coverage" + filler * 100_000 + "x") is None
     assert time.perf_counter() - started < 30  # minutes, if it were quadratic
+
+
+@pytest.mark.fault("S7")
+@pytest.mark.parametrize("filler", ["_ ", "overall _ _ _ ", "_ _\n"])
+def test_a_label_that_never_comes_takes_no_time(filler):
+    started = time.perf_counter()
+    assert rubric.parse_score(filler * (80_000 // len(filler))) is None
+    assert time.perf_counter() - started < 4
+
+
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [
+        pytest.param(THREE.format(4, 5, 3), None, marks=pytest.mark.fault("9")),  # or 3.5
+        pytest.param("4", None, marks=pytest.mark.fault("9")),
+        pytest.param("Overall: 3\nOverall: 1", 3.0, marks=pytest.mark.fault("9")),
+        (f"{THREE.format(4, 5, 3)}\nThe notes are", 4.0),
+        ("Coverage: 4\nFaithfulness: 5\nSelf-cont", None),
+    ],
+)
+def test_the_last_line_of_a_reply_that_is_cut_off_does_not_count(reply, score):
+    found = rubric._read(Completion(reply, truncated=True))
+    assert found.score == score and (score is not None or "no score" in found.reason)

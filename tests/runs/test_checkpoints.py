@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from seal_jax.runs import json_file
 from seal_jax.runs.checkpoints import CheckpointError, Checkpoints
+from seal_jax.runs.directory_lock import DirectoryInUseError
 
 
 class State(NamedTuple):
@@ -257,3 +260,69 @@ def test_a_save_that_was_killed_leaves_the_step_before(tmp_path, moment):
         assert step == 0 and float(tree["x"].max()) == 0.0
         checkpoints.save(1, {"x": jnp.full(1000, 2.0)})
         assert float(checkpoints.restore(1, {"x": jnp.zeros(1000)})["x"].min()) == 2.0
+
+
+_WRONG = pytest.mark.fault("21")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("lr[1e-3]", marks=_WRONG),
+        pytest.param("[!a]/[b]", marks=_WRONG),
+        pytest.param("a\\b", marks=_WRONG),
+        pytest.param("a**b", marks=_WRONG),
+        "lr=*",
+        "what?",
+        "100% of #1",
+    ],
+)
+def test_a_path_that_reads_as_a_pattern_is_a_path(tmp_path, name):
+    with Checkpoints(tmp_path / name / "checkpoints", keep=2) as checkpoints:
+        for step in range(3):
+            checkpoints.save(step, _state(step))
+    with Checkpoints(tmp_path / name / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.steps() == [1, 2]
+        _assert_equal(checkpoints.restore(1, _state(7)), _state(1))
+    assert os.listdir(tmp_path / name / "checkpoints" / "2")
+
+
+@pytest.mark.fault("21")
+@pytest.mark.parametrize("damage", ["another value", "another type", "nothing"])
+def test_what_reads_back_otherwise_than_it_was_written_is_an_error(tmp_path, monkeypatch, damage):
+    save = ocp.Checkpointer.save
+
+    def bad(self, path, args):
+        tree = {
+            "another value": {"x": args.item["x"] + 1},
+            "another type": {"x": args.item["x"].astype(np.float16)},
+            "nothing": {"x": args.item["x"]},
+        }[damage]
+        save(self, path, args=ocp.args.StandardSave(tree))
+        if damage == "nothing":
+            shutil.rmtree(path)
+
+    monkeypatch.setattr(ocp.Checkpointer, "save", bad)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(0, {"x": jnp.arange(3000.0)})
+        with pytest.raises(CheckpointError, match=r"/0 does not read back as it was written \(\w"):
+            checkpoints.wait()
+        assert checkpoints.steps() == []
+
+
+@pytest.mark.fault("S1")
+def test_nothing_is_written_once_the_directory_is_anothers(tmp_path):
+    def check():
+        if taken:
+            raise DirectoryInUseError("taken")
+
+    taken = []
+    with Checkpoints(tmp_path, check=check) as checkpoints:
+        checkpoints.save(0, {"x": jnp.ones(2)})
+        checkpoints.wait()
+        taken.append("by another")
+        checkpoints.save(0, {"x": jnp.zeros(2)})
+        with pytest.raises(DirectoryInUseError):
+            checkpoints.wait()
+        taken.clear()
+        assert checkpoints.restore(0, {"x": jnp.zeros(2)})["x"].tolist() == [1, 1]

@@ -1,11 +1,13 @@
 """The ledger: what is appended comes back equal, and what a kill or a bad disk leaves is dealt
 with."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import textwrap
 
 import pytest
 
-from seal_jax.runs import json_file, lease, storage
+from seal_jax.runs import json_file, lease, run_dir, storage
 from seal_jax.runs.directory_lock import DirectoryInUseError
 from seal_jax.runs.ledger import Ledger, LedgerError, Segment
 
@@ -332,3 +334,62 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_ledger_and_no_lock(tmp_pat
             total = len(ledger)
         assert not [name for name in os.listdir(tmp_path) if name.endswith(".damaged")]
     assert total > 1
+
+
+@pytest.mark.fault("22")
+@pytest.mark.parametrize("number", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "EINVAL", "EIO"])
+def test_a_file_system_without_locks_is_named_with_the_way_out(tmp_path, monkeypatch, number):
+    number = getattr(errno, number)
+
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for use in (Ledger, lambda path: run_dir.open_run(path, {"seed": 0})):
+        with pytest.raises(OSError, match="does not lock files") as error:
+            use(tmp_path / "run")
+        assert str(error.value).startswith(str(tmp_path / "run"))
+        assert os.strerror(number) in str(error.value) and "a local disk or at gs://" in str(
+            error.value
+        )
+
+
+def _remove(path):
+    shutil.rmtree(path)
+
+
+def _replace(path):
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+def _hand_over(path):
+    shutil.rmtree(path)
+    path.mkdir()
+    (path / ".lock").write_text("7 other")
+
+
+def _move(path):
+    path.rename(path.with_name("elsewhere"))
+    _fill(path, 1)
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.parametrize("lose", [_remove, _replace, _hand_over, _move])
+def test_a_ledger_whose_directory_is_lost_appends_nothing(tmp_path, lose):
+    with Ledger(_fill(tmp_path / "ledger")) as ledger:
+        lose(tmp_path / "ledger")
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(DirectoryInUseError, match=r"was removed or replaced .* stops here"):
+            ledger.append("batch", "mine", {})
+        assert sorted(tmp_path.rglob("*")) == before
+        assert ledger.find("batch", "mine") is None
+
+
+@pytest.mark.fault("S1", control=True)
+def test_a_ledger_under_another_name_of_its_directory_goes_on(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real").mkdir()
+    with Ledger(tmp_path / "link" / "ledger") as ledger:
+        ledger.append("batch", "mine", {})
+        assert len(ledger) == 1

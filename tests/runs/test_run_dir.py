@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 
 import pytest
 
@@ -217,3 +218,32 @@ def test_a_config_that_json_cannot_hold_makes_no_directory(tmp_path):
     with pytest.raises(ValueError, match=r"inner\.lr is nan"):
         open_run(tmp_path / "run", {"inner": {"lr": float("nan")}})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.fault("S1")
+def test_a_run_whose_directory_is_anothers_writes_no_results(tmp_path):
+    with open_run(tmp_path / "run", CONFIG) as mine:
+        shutil.rmtree(tmp_path / "run")
+        with open_run(tmp_path / "run", OTHER) as other:
+            with pytest.raises(DirectoryInUseError, match="was removed or replaced"):
+                mine.write(mine.results_path, {"arms": {}})
+            assert not other.results_path.exists()
+            other.write(other.results_path, {"arms": {}})
+        assert run_dir.is_finished(tmp_path / "run")
+
+
+@pytest.mark.fault("S11")
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"seal_jax_run": 2}', "\0" * 99, None])
+def test_a_damaged_config_says_what_takes_its_records_over(folder, damage):
+    _start(folder)
+    if damage is None:
+        storage.remove(folder / "config.json")
+    else:
+        (folder / "config.json").write_text(damage)
+    message = (
+        rf"config\.json, which says .* missing or damaged.*a copy.*--reuse={folder} to the run"
+    )
+    for use in (lambda: open_run(folder, CONFIG, overwrite=True), lambda: read_config(folder)):
+        with pytest.raises(RunDirError, match=message):
+            use()
+    assert (folder / "ledger" / "000000-batch.json").exists()

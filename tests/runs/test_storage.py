@@ -64,3 +64,11 @@ def test_a_missing_client_is_named(object_store, monkeypatch):
         StorageError, match=r"need the package gcsfs: pip install 'seal_jax\[gcs\]'"
     ):
         storage.locate("gs://bucket/run")
+
+
+@pytest.mark.fault("21")
+@pytest.mark.parametrize("name", ["lr[1e-3]", "a*", "what?"])
+def test_a_path_that_a_store_reads_as_a_pattern_is_refused(object_store, name):
+    with pytest.raises(StorageError, match=r"for patterns: give a path without them"):
+        run_dir.open_run(f"gs://bucket/{name}/run", {"seed": 0})
+    assert not object_store.objects

@@ -106,3 +106,43 @@ def test_at_an_object_store_lines_are_one_object_a_process(object_store):
     ]
     with pytest.raises(SettingsError, match="need a --workdir on a local disk"):
         metrics.open_writers(Metrics(tensorboard=True), "gs://bucket/run", {})
+
+
+@pytest.mark.fault("24")
+@pytest.mark.parametrize("marker", ["", '{"id": "ab', "[]", "3", '{"run": 1}', "\0", "[" * 100_000])
+def test_a_damaged_marker_never_stops_a_run(tmp_path, monkeypatch, caplog, marker):
+    wandb = WandB()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    (tmp_path / "wandb_run.json").write_text(marker)
+    for _ in range(2):
+        with metrics.open_writers(Metrics(wandb="seal"), tmp_path, {}) as writers:
+            writers.write(1, {"loss": 0.5})
+    assert [named["id"] for named in wandb.started] == [None, "abc"]
+    assert caplog.text.count("wandb_run.json is damaged") == 1
+
+
+@pytest.mark.fault("24", control=True)
+def test_a_marker_without_a_text_as_id_is_a_new_run(tmp_path, monkeypatch):
+    wandb = WandB()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    (tmp_path / "wandb_run.json").write_text('{"id": null}')
+    metrics.open_writers(Metrics(wandb="seal"), tmp_path, {}).close()
+    assert wandb.started[0]["id"] is None
+
+
+@pytest.mark.fault("24")
+@pytest.mark.parametrize("why", ["api_key not configured (no-tty)", "no connection", "timed out"])
+def test_weights_and_biases_that_cannot_be_started_is_a_sentence(tmp_path, monkeypatch, why):
+    class UsageError(Exception):  # like wandb's own, which is no ValueError
+        pass
+
+    def init(**_):
+        raise UsageError(why)
+
+    wandb = WandB()
+    wandb.init = init
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    with pytest.raises(SettingsError, match=r"metrics\.wandb='seal': W&B could not") as error:
+        metrics.open_writers(Metrics(wandb="seal"), tmp_path, {})
+    assert why in str(error.value) and "WANDB_API_KEY" in str(error.value)
+    assert not (tmp_path / "wandb_run.json").exists()

@@ -14,12 +14,14 @@ class EndpointServer:
     "<prompt> #<number of the request>".
 
     Attributes:
+      answer: a function from a request's body to a reply to it, in place of the script.
       requests: (headers, body) of each request, in order of arrival.
       most_at_once: the largest number of requests that were under way together.
     """
 
     def __init__(self):
         self.script = {}
+        self.answer = None
         self.requests = []
         self.most_at_once = 0
         self._under_way = 0
@@ -70,6 +72,8 @@ class EndpointServer:
             number = len(self.requests)
             replies = self.script.get(prompt, [])
             reply = replies.pop(0) if len(replies) > 1 else (replies or [f"{prompt} #{number}"])[0]
+            if self.answer:
+                reply = self.answer(body)
             self._under_way += 1
             self.most_at_once = max(self.most_at_once, self._under_way)
         try:

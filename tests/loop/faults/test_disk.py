@@ -6,12 +6,16 @@ import logging
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
+import types
 
+import numpy as np
 import pytest
 
 from seal_jax import cli
 from seal_jax.loop import failures
+from seal_jax.runs.checkpoints import Checkpoints
 
 _NOBODY = 65534
 
@@ -110,3 +114,61 @@ def test_a_read_only_directory_says_so(exists, open_to_all, command, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"error: --workdir={workdir} cannot be written to (")
     assert "Permission denied" in error and "make it writable or give another" in error
+
+
+@pytest.mark.fault("S9")
+@pytest.mark.parametrize("place", ["/dev/shm/scratch/1", pathlib.Path("/proc/1/a"), "/dev/x"])
+def test_a_full_disk_elsewhere_is_the_one_that_is_named(tmp_path, place):
+    error = OSError(errno.ENOSPC, "No space left on device", place)
+    mount = failures._mount_point(pathlib.Path(place))
+    with (
+        pytest.raises(OSError, match=f"is left for {place}: the file system at {mount} is full"),
+        failures.explained(str(tmp_path)),
+    ):
+        raise error
+
+
+@pytest.mark.fault("S9")
+def test_a_full_standard_output_is_not_taken_for_the_disk(tmp_path, monkeypatch):
+    with (
+        monkeypatch.context() as patched,
+        open("/dev/full", "w") as full,
+        pytest.raises(OSError, match=r"^\[Errno 28\]"),
+        failures.explained(str(tmp_path)),
+    ):
+        patched.setattr("sys.stdout", full)
+        print("round 1", flush=True)
+
+
+@pytest.mark.fault("S9")
+def test_a_checkpoint_that_the_disk_has_no_room_for_is_not_begun(tmp_path, monkeypatch):
+    """Orbax would begin with all arrays at once, and each that fails would say so."""
+    free = iter([3 << 20, 0])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=next(free)))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(0, {"x": np.ones(100_000)})
+        checkpoints.save(1, {"x": np.ones(100_000)})
+        with pytest.raises(OSError, match="No space left") as error:
+            checkpoints.wait()
+        assert error.value.errno == errno.ENOSPC
+        assert failures._is_within(error.value.filename, str(tmp_path))
+    assert os.listdir(tmp_path / "checkpoints") == ["0"]
+
+
+@pytest.mark.fault("S9")
+def test_a_failed_checkpoint_is_told_once_by_the_threads_of_its_library(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    monkeypatch.setattr(logging.getLogger("absl"), "filters", [])
+    assert cli.main(["no-such-command"]) == 2
+    capsys.readouterr()
+    for text in ("Event loop is closed", "another"):
+        sys.unraisablehook(
+            types.SimpleNamespace(
+                exc_type=RuntimeError,
+                exc_value=RuntimeError(text),
+                exc_traceback=None,
+                err_msg=None,
+                object=None,
+            )
+        )
+    assert capsys.readouterr().err == "RuntimeError: another\n"
