@@ -19,6 +19,7 @@ _EXPECTED = (
     "expected an object a line with the strings question, gold and prediction, and the boolean "
     "correct where the answer was judged"
 )
+_CONFUSION = ("both_correct", "only_grader", "only_judge", "both_wrong")
 NAMES = tuple(WEIGHTS)  # of the features, in their order
 PENALTY = 1.0  # of half the squared weights
 FOLDS = 10
@@ -44,8 +45,8 @@ def agreement(predicted: Sequence[bool], judged: Sequence[bool]) -> dict[str, An
     {'both_correct': 1, 'only_grader': 1, 'only_judge': 0, 'both_wrong': 2}
     """
     pairs = collections.Counter(zip(map(bool, predicted), map(bool, judged), strict=True))
-    both, only_grader = pairs[True, True], pairs[True, False]
-    only_judge, neither = pairs[False, True], pairs[False, False]
+    counts = [pairs[ours, theirs] for ours in (True, False) for theirs in (True, False)]
+    both, only_grader, only_judge, neither = counts
     n, yes_ours, yes_theirs = pairs.total(), both + only_grader, both + only_judge
     equal = (both + neither) / n
     chance = (yes_ours * yes_theirs + (n - yes_ours) * (n - yes_theirs)) / n**2
@@ -54,12 +55,7 @@ def agreement(predicted: Sequence[bool], judged: Sequence[bool]) -> dict[str, An
         "kappa": (equal - chance) / (1 - chance) if chance < 1 else 0.0,
         "precision": both / max(1, yes_ours),
         "recall": both / max(1, yes_theirs),
-        "confusion": {
-            "both_correct": both,
-            "only_grader": only_grader,
-            "only_judge": only_judge,
-            "both_wrong": neither,
-        },
+        "confusion": dict(zip(_CONFUSION, counts, strict=True)),
     }
 
 

@@ -133,7 +133,6 @@ class Compared:
       text: the prediction's answer, with what means the same as the gold answer replaced by it
         (`variants.insert`).
       words: its `marked_words`.
-      first_sentence: how many of them stand before the first end of a sentence.
       asked: words of the question.
       weights: how much each gold word tells: little if a stop word or a word of the question.
       telling: the gold words that tell most.
@@ -150,8 +149,6 @@ class Compared:
         self.text = variants.insert(self.gold_text, answer_of(prediction))
         left_out = words_lib.ARTICLES - {*self.gold}
         self.words = [word for word in marked_words(self.text) if word not in left_out]
-        ends = (i for i, word in enumerate(self.words) if word == words_lib.SENTENCE and i)
-        self.first_sentence = next(ends, len(self.words))
         self.question, self.asked = question, {*words(question)}
         self.weights = _weights(self.gold, self.asked)
         self.telling = {word for word, weight in self.weights.items() if weight == _MUCH}
@@ -206,7 +203,7 @@ def _yes_or_no(c: Compared) -> bool | None:
     """Gold answers of yes, no, true or false: what the first sentence says."""
     if len(c.gold) != 1 or c.gold[0] not in ("yes", "no", "true", "false"):
         return None
-    sentence = c.words[: c.first_sentence]
+    sentence = [*c.words[:1], *itertools.takewhile(words_lib.SENTENCE.__ne__, c.words[1:])]
     said = [
         word in _YES
         for before, word in itertools.pairwise((words_lib.SENTENCE, *sentence))

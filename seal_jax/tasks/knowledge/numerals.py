@@ -1,6 +1,7 @@
 """English and Roman numerals to digits."""
 
 import itertools
+import re
 from decimal import Decimal
 
 _SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
@@ -19,6 +20,7 @@ _ORDINALS = {
     _IRREGULAR.get(word, f"{word.removesuffix('y')}{'ie' * word.endswith('y')}th"): value
     for word, value in _CARDINALS.items()
 }
+_DIGITS = re.compile(r"(\d+(?:\.\d+)?)(st|nd|rd|th)?")
 _MAX_DIGITS = 15  # longer digit strings are names, not quantities, and stay as they are
 
 
@@ -87,12 +89,10 @@ def _fits(last: int | None, value: int, *, joined: bool) -> bool:
 
 def _digits(word: str) -> tuple[Decimal, int | None]:
     """The value of a token of digits, and 1, or 0 if it is an ordinal; else 0 and None."""
-    is_ordinal = word[-2:] in ("st", "nd", "rd", "th") and word[:-2].isdecimal()
-    number = word[:-2] if is_ordinal else word
-    whole, point, fraction = number.partition(".")
-    if whole.isdecimal() and (fraction.isdecimal() or not point) and len(number) <= _MAX_DIGITS:
-        return Decimal(number), 0 if is_ordinal else 1
-    return Decimal(0), None
+    found = _DIGITS.fullmatch(word)
+    if not found or len(found[1]) > _MAX_DIGITS:
+        return Decimal(0), None
+    return Decimal(found[1]), 0 if found[2] else 1
 
 
 def roman(numeral: str) -> int:

@@ -199,8 +199,7 @@ def is_english(text: str) -> bool:
     >>> [is_english(text) for text in ("Who built the bridge?", "Wer hat den Turm gebaut?")]
     [True, False]
     """
-    letters = [c for c in text if c.isalpha()]
     some = words(text, articles=True)
     stops = sum(word in STOP_WORDS - {"a", "an", "in", "on"} for word in some)
-    is_latin = 2 * sum(c < "\u0250" for c in letters) >= len(letters)
-    return is_latin and (len(some) < 5 or 15 * stops >= len(some))
+    foreign = sum((1 if c > "\u024f" else -1) for c in text if c.isalpha())
+    return foreign <= 0 and (len(some) < 5 or 15 * stops >= len(some))
