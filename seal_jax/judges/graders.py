@@ -6,7 +6,9 @@ that is not a wrong answer.
 """
 
 import dataclasses
+import functools
 import hashlib
+import logging
 import math
 import os
 import re
@@ -174,8 +176,18 @@ class LocalGrader:
         return local.GRADER
 
     def grade(self, answers: Sequence[Answered]) -> list[Verdict]:
-        """A verdict on each of `answers`, in their order."""
+        """A verdict on each of `answers`, in their order; says once if one is not in English."""
+        if not all(local.is_english(a.gold, a.prediction, a.question) for a in answers):
+            _say_that_it_reads_english()
         return [local.grade(a.gold, a.prediction, a.question) for a in answers]
+
+
+@functools.cache
+def _say_that_it_reads_english() -> None:
+    logging.warning(
+        "the local grader reads English only, and this run asks in another language: its verdicts "
+        "there are not to be relied on. Set grading.kind to a judge (docs/judges.md)."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """`grade`: verdicts of the local grader on a file of answers, and its agreement with a judge."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from seal_jax.judges.local import calibration
-from seal_jax.judges.local.grade import Decision, decide
+from seal_jax.judges.local.grade import decide
 from seal_jax.runtime import terminal
 
 
@@ -30,17 +30,9 @@ def grade_rows(rows_path: str, *, show: bool, write: Callable[[str], Any] = term
     if show:
         for row, decision in zip(rows, decisions, strict=True):
             if row.get("correct") != decision.verdict.correct:
-                write(json.dumps(_shown(row, decision)))
+                likely = decision.probability and round(decision.probability, 3)
+                graded = {"graded": decision.verdict.correct, "by": decision.by}
+                write(json.dumps({**row, **graded, "probability": likely}))
     summary = calibration.report(rows, decisions)
     write(json.dumps(summary))
     return summary
-
-
-def _shown(row: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
-    probability = decision.probability
-    return {
-        **row,
-        "graded": decision.verdict.correct,
-        "by": decision.by,
-        "probability": None if probability is None else round(probability, 3),
-    }

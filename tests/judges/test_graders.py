@@ -249,6 +249,46 @@ def test_the_local_grader_sees_the_question():
     assert LocalGrader().name == local.GRADER
 
 
+ABROAD = [
+    # The grader is wrong about the first three, and says so.
+    ("Wer hat die Brücke gebaut?", "Ida Thorne", "nicht von Ida Thorne, sondern von Karl Wolf"),
+    ("Qui a dessiné ce pont ?", "Ida Thorne", "Ce n'est pas Ida Thorne mais Karl Wolf."),
+    ("Где подписан договор?", "Москва", "не в Москве, а в Казани"),
+    ("¿Quién construyó el puente de piedra?", "Ida Thorne", "No fue Ida Thorne, sino Karl Wolf."),
+    ("Kto zbudował most w mieście?", "Ida Thorne", "Nie Ida Thorne, lecz Karl Wolf."),
+    ("", "Ida Thorne", "nicht von Ida Thorne, sondern von Karl Wolf"),
+]
+
+
+@pytest.mark.fault("20")
+@pytest.mark.parametrize(("question", "gold", "prediction"), ABROAD)
+def test_the_local_grader_says_that_it_reads_english(caplog, question, gold, prediction):
+    graders._say_that_it_reads_english.cache_clear()
+    answers = [answered(prediction, gold=gold, question=question)]
+    for _ in range(2):
+        LocalGrader().grade(answers)
+    assert [record.message for record in caplog.records] == [
+        "the local grader reads English only, and this run asks in another language: its verdicts "
+        "there are not to be relied on. Set grading.kind to a judge (docs/judges.md)."
+    ]
+
+
+@pytest.mark.fault("20", control=True)
+@pytest.mark.parametrize(
+    ("question", "gold", "prediction"),
+    [
+        ("Who built the bridge?", "Ida Thorne", "Paris, London, Berlin, Madrid, Vienna"),
+        ("Who built the bridge?", "北京", "北京"),
+        ("", "Ida Thorne", "Ida Thorne"),
+        ("Name?", "Müllner", "Müllner"),
+    ],
+)
+def test_the_local_grader_reads_english(caplog, question, gold, prediction):
+    graders._say_that_it_reads_english.cache_clear()
+    LocalGrader().grade([answered(prediction, gold=gold, question=question)])
+    assert not caplog.records
+
+
 def test_an_ungraded_verdict_says_why():
     with pytest.raises(ValueError, match="reason"):
         Verdict(correct=None, empty=False)

@@ -1,23 +1,23 @@
 """Agreement arithmetic, the fit, cross-validation by question, and the published figures."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from seal_jax.judges.local import calibration, grade
-from seal_jax.judges.local.calibration import Table
-from seal_jax.judges.local.features import NAMES
-from seal_jax.judges.local.grade import WEIGHTS, decide
+from seal_jax.judges.local.calibration import NAMES, Table
+from seal_jax.judges.local.grade import THRESHOLD, WEIGHTS, decide
 
 
-def _table(values_N, judged_N, questions, ruled_N=None):
-    """A table with one feature that differs, the first."""
+def _table(values_N, judged_N, fold_N=None, ruled_N=None):
+    """A table with one feature that differs, "recall"."""
     features_NxF = np.zeros((len(values_N), len(NAMES)))
-    features_NxF[:, 0] = values_N
+    features_NxF[:, NAMES.index("recall")] = values_N
+    features_NxF[:, NAMES.index("bias")] = 1
     ruled_N = np.full(len(values_N), -1) if ruled_N is None else np.array(ruled_N)
-    return Table(features_NxF, ruled_N, np.array(judged_N, bool), tuple(questions))
+    fold_N = np.zeros(len(values_N)) if fold_N is None else np.array(fold_N)
+    return Table(features_NxF, ruled_N, np.array(judged_N, bool), fold_N)
 
 
 def test_agreement_by_hand():
@@ -26,6 +26,9 @@ def test_agreement_by_hand():
     predicted = [True] * 5 + [False] * 5
     judged = [True] * 4 + [False] + [True] * 2 + [False] * 3
     found = calibration.agreement(predicted, judged)
+    assert found.pop("confusion") == {
+        "both_correct": 4, "only_grader": 1, "only_judge": 2, "both_wrong": 3
+    }  # fmt: skip
     assert found == pytest.approx(
         {"agreement": 0.7, "kappa": 0.4, "precision": 0.8, "recall": 4 / 6}
     )
@@ -33,6 +36,7 @@ def test_agreement_by_hand():
 
 def test_agreement_where_nothing_is_defined():
     found = calibration.agreement([False, False], [False, False])
+    del found["confusion"]
     assert found == {"agreement": 1.0, "kappa": 0.0, "precision": 0.0, "recall": 0.0}
 
 
@@ -41,52 +45,30 @@ def test_fit_has_no_gradient_left(monkeypatch):
     rng = np.random.default_rng(0)
     values_N = rng.normal(1, 3, size=200)
     judged_N = values_N + rng.normal(0, 3, size=200) > 1
-    found = calibration.fit(_table(values_N, judged_N, ["q"] * 200))
-    # d/dw of the mean log loss plus the penalty, and d/d bias of the log loss, are 0. In
-    # standardised units the weight is w * std.
-    error_N = 1 / (1 + np.exp(-(found.of[NAMES[0]] * values_N + found.bias))) - judged_N
-    z_N = (values_N - values_N.mean()) / values_N.std()
-    assert error_N.sum() == pytest.approx(0, abs=1e-2)
-    assert error_N @ z_N == pytest.approx(-2 * found.of[NAMES[0]] * values_N.std(), abs=1e-2)
-    assert [found.of[name] for name in NAMES[1:]] == [0] * (len(NAMES) - 1)
+    found = calibration.fit(_table(values_N, judged_N))
+    # d/dw of the mean log loss plus the penalty, and d/d bias of the log loss, are 0.
+    error_N = 1 / (1 + np.exp(-(found["recall"] * values_N + found["bias"]))) - judged_N
+    assert error_N.sum() == pytest.approx(0, abs=1e-6)
+    assert error_N @ values_N == pytest.approx(-2 * found["recall"], abs=1e-6)
+    assert {found[name] for name in NAMES if name not in ("recall", "bias")} == {0}
 
 
 def test_rules_come_first_and_are_not_fitted():
     values_N = [0, 0, 1, 1] * 20 + [1] * 40
     judged_N = [False, False, True, True] * 20 + [False] * 40
-    ruled_N = [-1] * 80 + [0] * 40
-    table = _table(values_N, judged_N, ["q"] * 120, ruled_N)
+    table = _table(values_N, judged_N, ruled_N=[-1] * 80 + [0] * 40)
     weights = calibration.fit(table)
-    alone = calibration.fit(_table(values_N[:80], judged_N[:80], ["q"] * 80))
-    assert weights.of == pytest.approx(alone.of)
+    assert weights == pytest.approx(calibration.fit(_table(values_N[:80], judged_N[:80])))
     assert calibration.verdicts(table, weights).tolist() == judged_N
-
-
-def test_the_threshold_is_that_of_the_best_kappa(monkeypatch):
-    # 18 of the 40 rows of value 1 are correct. To call all of them wrong makes fewer mistakes (18
-    # against 22), but kappa is 0 then.
-    monkeypatch.setattr(calibration, "PENALTY", 1.0)
-    values_N = [0] * 60 + [1] * 40
-    judged_N = [False] * 60 + [True] * 18 + [False] * 22
-    table = _table(values_N, judged_N, ["q"] * 100)
-    weights = calibration.fit(table)
-    found = calibration.verdicts(table, weights)
-    assert found.tolist() == [False] * 60 + [True] * 40
-    half = dataclasses.replace(weights, threshold=0.5)
-    assert not calibration.verdicts(table, half).any()
 
 
 def test_cross_validation_fits_on_other_questions_only():
     # In one fold larger is correct, in the other smaller: each is judged by the other's rule, and
     # every held-out verdict is wrong.
-    up, down = (
-        next(f"q{i}" for i in range(64) if calibration.question_fold(f"q{i}", 2) == fold)
-        for fold in (0, 1)
-    )
     values_N = [0, 1] * 200
     judged_N = [False, True] * 100 + [True, False] * 100
-    table = _table(values_N, judged_N, [up] * 200 + [down] * 200)
-    found = calibration.cross_validate(table, folds=2)
+    table = _table(values_N, judged_N, [3] * 200 + [7] * 200)
+    found = calibration.cross_validate(table)
     assert not (found == table.judged_N).any()
 
 
@@ -97,12 +79,14 @@ def test_tabulate_holds_rules_and_features():
         {"question": "", "gold": "12", "prediction": "...", "correct": False},
         {"question": "", "gold": "salt mine", "prediction": "a mine", "correct": True},
     ]
-    table = calibration.tabulate(rows)
+    decisions = [decide(row["gold"], row["prediction"], row["question"]) for row in rows]
+    table = calibration.tabulate(rows, decisions)
     assert table.ruled_N.tolist() == [0, 1, 0, -1]
+    assert table.judged_N.tolist() == [False, True, False, True]
+    assert table.fold_N.tolist() == [calibration.question_fold("", calibration.FOLDS)] * 4
     assert table.features_NxF[3, NAMES.index("recall")] == 0.5
     assert not table.features_NxF[:3].any()
     # The same verdicts as one by one.
-    decisions = [decide(row["gold"], row["prediction"], row["question"]) for row in rows]
     expected = [decision.verdict.correct for decision in decisions]
     assert calibration.verdicts(table, WEIGHTS).tolist() == expected
 
@@ -115,19 +99,16 @@ def test_published_figures(shared_data):
     )
     assert (found["n"], found["questions"], found["judged"]) == (3538, 613, 3538)
     held_out = found["cross_validated"]
-    assert held_out["agreement"] >= 0.88
-    assert held_out["kappa"] >= 0.75
     figures = ("agreement", "kappa", "precision", "recall")
-    assert [round(held_out[name], 3) for name in figures] == [0.895, 0.772, 0.866, 0.842]
+    assert [round(held_out[name], 3) for name in figures] == [0.895, 0.773, 0.862, 0.848]
     assert held_out["confusion"] == {
-        "both_correct": 1088,
-        "only_grader": 168,
-        "only_judge": 204,
-        "both_wrong": 2078,
+        "both_correct": 1096,
+        "only_grader": 175,
+        "only_judge": 196,
+        "both_wrong": 2071,
     }
-    assert found["fit"]["threshold"] == WEIGHTS.threshold
-    assert found["fit"]["bias"] == pytest.approx(WEIGHTS.bias, abs=0.02)
-    assert found["fit"]["weights"] == pytest.approx(dict(WEIGHTS.of), abs=0.02)
+    assert found["fit"]["threshold"] == THRESHOLD
+    assert found["fit"]["weights"] == pytest.approx(dict(WEIGHTS), abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -175,4 +156,4 @@ def test_rows_with_a_mark_of_utf_8_are_read(tmp_path):
 
 
 def test_the_name_of_the_grader_is_in_the_report():
-    assert calibration.report([], [])["grader"] == grade.GRADER == "local-2"
+    assert calibration.report([], [])["grader"] == grade.GRADER == "local-3"

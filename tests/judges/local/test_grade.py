@@ -7,7 +7,6 @@ import time
 import pytest
 
 from seal_jax.judges.local import grade
-from seal_jax.judges.local.features import NAMES
 from seal_jax.tasks.protocol import Verdict
 
 ARCHES, CAPITAL = "How many arches has the bridge?", "Where was the treaty signed?"
@@ -191,6 +190,90 @@ def test_case(gold, prediction, question, correct):
     assert verdict == Verdict(correct=correct, empty=False)
 
 
+TYPE, COLD, KING = "Which type was it?", "How cold does it get?", "Which king founded it?"
+LAND, LACK = "Which country is it?", "What did they lack?"
+# Row 19 of the faults: signs, letters and numerals after a name, whole words of a name.
+NAMES_AND_SIGNS = [
+    ("Type A", "Type B", "", False),
+    ("Type A", "It was type B.", TYPE, False),
+    ("Vitamin A", "Vitamin D", "Which vitamin is it?", False),
+    ("Vitamin D", "They lacked vitamin A.", LACK, False),
+    ("Hepatitis B", "Hepatitis C", "", False),
+    ("Plan A", "It was plan B that they followed.", "Which plan did they follow?", False),
+    ("\u22125", "5", "", False),
+    ("5", "\u22125", "", False),
+    ("\u221240 °C", "40 °C", COLD, False),
+    ("40 °C", "It is -40 °C.", COLD, False),
+    ("-$3 million", "$3 million", "What was the result?", False),
+    ("United States", "It was given to us.", "Who got the island?", False),
+    ("US", "They told us.", "Who got the island?", False),
+    ("WHO", "Nobody knows who runs it.", RUNS, False),
+    ("Niger", "Nigeria", LAND, False),
+    ("Niger", "It was Nigeria.", LAND, False),
+    ("Nigeria", "It was Niger.", LAND, False),
+    ("Henry VIII", "Henry VII", "", False),
+    ("Henry VIII", "It was Henry VII.", KING, False),
+    ("Henry VIII", "It was Henry the Eighth.", KING, True),
+    ("Elizabeth I", "It was Elizabeth II.", "Which queen founded it?", False),
+    ("Louis XIV", "It was Louis XVI.", KING, False),
+    ("Super Bowl XLIV", "Super Bowl XLVI", "Which game was it?", False),
+    ("Charles V", "Charles the Fifth", KING, True),
+]
+NAMES_AND_SIGNS_CONTROL = [
+    ("Type A", "It was type A.", TYPE, True),
+    ("Type B", "It was a type that nobody knew.", TYPE, False),
+    ("Vitamin D", "They lacked vitamin D.", LACK, True),
+    ("-5", "minus five", "", True),
+    ("\u221240 °C", "It falls to -40 degrees Celsius.", COLD, True),
+    ("\u221240 °C", "It falls to 40 degrees Celsius below zero.", COLD, True),
+    ("1990-1995", "1990 to 1995", "", True),
+    ("United States", "It was given to the US.", "Who got the island?", True),
+    ("Austria", "It was Australia.", LAND, False),
+    ("Gambia", "It was Zambia.", LAND, False),
+    ("Nigeria", "It was the Nigerian state.", LAND, True),
+]
+# Row 20: what is read of other languages.
+ELSEWHERE = [
+    ("3.5 m", "3,5 Meter", "Wie hoch ist der Turm?", True),
+    ("3,5 m", "The tower is 3.5 metres high.", "", True),
+    ("12,75 €", "12.75 euros", "", True),
+    ("1874년", "1874년에", "언제 완공되었습니까?", True),
+]
+ELSEWHERE_CONTROL = [
+    ("3,500", "3.5", "", False),
+    ("서울", "수도는 서울이다.", "수도는 어디입니까?", True),
+    ("서울", "수도는 부산이다.", "수도는 어디입니까?", False),
+]
+
+
+def _is_right(gold, prediction, question, correct):
+    return grade.grade(gold, prediction, question).correct is correct
+
+
+@pytest.mark.fault("19")
+@pytest.mark.parametrize("case", NAMES_AND_SIGNS)
+def test_names_and_signs(case):
+    assert _is_right(*case)
+
+
+@pytest.mark.fault("19", control=True)
+@pytest.mark.parametrize("case", NAMES_AND_SIGNS_CONTROL)
+def test_names_and_signs_that_were_right(case):
+    assert _is_right(*case)
+
+
+@pytest.mark.fault("20")
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_elsewhere(case):
+    assert _is_right(*case)
+
+
+@pytest.mark.fault("20", control=True)
+@pytest.mark.parametrize("case", ELSEWHERE_CONTROL)
+def test_elsewhere_that_was_right(case):
+    assert _is_right(*case)
+
+
 @pytest.mark.parametrize(
     "prediction", ["", " \n\t", "\x00", "\u200b", "\u3000\n", "...", "?!", "—\n"]
 )
@@ -205,11 +288,11 @@ def test_symbols_are_an_answer():
 
 
 def test_the_reason_is_given():
-    assert grade.decide("12", "14", ARCHES).by == "other number"
+    assert grade.decide("12", "14", ARCHES).by == "other number or month"
     weighed = grade.decide("salt mine", "It was a mine that closed.", "What kind of mine was it?")
     assert weighed.by == "weights"
-    assert 0 < weighed.probability < grade.WEIGHTS.threshold
-    assert set(grade.WEIGHTS.of) == set(NAMES)
+    assert 0 < weighed.probability < grade.THRESHOLD
+    assert set(weighed.features) == set(grade.WEIGHTS)
 
 
 def test_the_same_words_tell_less_when_the_question_holds_them():

@@ -44,6 +44,8 @@ from seal_jax.tasks.knowledge import numerals
         ("100", "100"),
         ("1990s 1.2.3 x2 2x 4st5", "1990s 1.2.3 x2 2x 4st5"),
         ("9" * 40, "9" * 40),
+        ("minus five and negative two million", "-5 and -2000000"),
+        ("minus the minus", "minus the minus"),
         ("ones", "ones"),
         ("", ""),
     ],
@@ -60,3 +62,10 @@ def test_every_word_below_a_hundred_counts_up():
         20 + 10 * i + j for i in range(8) for j in range(1, 10)
     ]
     assert [numerals.to_digits(word) for word in words] == [[str(value)] for value in values]
+
+
+def test_roman_numerals_count_up():
+    tens = ["", "X", "XX", "XXX", "XL", "L", "LX", "LXX", "LXXX"]
+    ones = ["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"]
+    numerals_in_order = [ten + one for ten in tens for one in ones][1:]
+    assert [*map(numerals.roman, numerals_in_order)] == [*range(1, 90)]
