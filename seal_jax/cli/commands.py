@@ -273,8 +273,7 @@ class Plan(_Json, Configured):
         if getattr(self.module, "COMMAND", "") == "continual":
             raise UsageError(
                 "plan knows rounds of ReST-EM, and this config is one of `continual`, which "
-                "samples, trains and merges a passage at a time: its memory and time are not "
-                "planned."
+                "samples, trains and merges a passage at a time: its work is not planned."
             )
         opened_model.enable_compilation_cache()
         lengths = self.given(*vars(workload.Workload()).keys() & vars(self))

@@ -93,8 +93,6 @@ def _write(builder: tfds.core.DatasetBuilder, name: str, split: str) -> None:
             requests.head(dataset.URLS[split], timeout=30).raise_for_status()
         with _quiet():
             builder.download_and_prepare(file_format="array_record")
-    except DataError:
-        raise
     except (
         requests.RequestException,
         tfds.download.DownloadError,

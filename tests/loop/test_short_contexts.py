@@ -1,4 +1,4 @@
-"""What a session knows of its texts before they are tokens."""
+"""Contexts that are so short that no token is counted to find that they fit."""
 
 import types
 
