@@ -133,7 +133,7 @@ def first_questions(session: Session, contexts: Sequence[Context]) -> list[Conte
 
 def asked(session: Session, contexts: Sequence[Context]) -> list[Context]:
     """The contexts of which anything is asked."""
-    return [context for context in contexts if session.exam(context, "adapted").exam.asked]
+    return [context for context in contexts if session.task.exam(context, "adapted").asked]
 
 
 def _all_named(session: Session, available: Available, what: str) -> list[Context]:

@@ -140,7 +140,7 @@ def _check_contexts(
             f"none of the {len(held_out)} evaluation contexts has a {task.question_word}: give "
             "data with some."
         )
-    silent = [c.id for c in training if not session.exam(c, "adapted").exam.asked]
+    silent = [c.id for c in training if not session.task.exam(c, "adapted").asked]
     if silent and session.settings.reward.needs_inner_loop:
         raise SettingsError(
             f"{len(silent)} training contexts have no {task.question_word}, such as {silent[0]!r}, "

@@ -4,6 +4,7 @@ Each text is tokenised once: a context's exam and a lesson are kept as tokens.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -257,6 +258,8 @@ class Session:
           views: how it is going to be asked.
           edits: whether a self-edit is going to be written about it.
         """
+        if self._is_short(context, views, edits=edits):
+            return ""
         own, answers = self.settings.edits, self.settings.answers
         positions = self.model.max_positions
         if edits and self.task.writes:
@@ -295,6 +298,38 @@ class Session:
                         "answers.max_gold_tokens"
                     )
         return ""
+
+    def _is_short(self, context: Context, views: Sequence[View], *, edits: bool) -> bool:
+        """Whether a context is so short that it fits however its texts become tokens."""
+        own, answers = self.settings.edits, self.settings.answers
+        positions, row = self.model.max_positions, self.settings.restem.sft.buckets[-1]
+        room = positions - max(answers.max_new_tokens, answers.max_gold_tokens)
+        room = min(room, answers.prompt_buckets[-1]) - self._frames[answers.prompt_style]
+        texts = [one.prompt for view in views for one in self.task.exam(context, view).scored]
+        if any(most_tokens(text) > room for text in texts):
+            return False
+        if not edits or not self.task.writes:
+            return True
+        room = min(own.prompt_buckets[-1], min(positions, row) - own.max_new_tokens)
+        text = self.task.preface + self.task.edit_prompt(context)
+        return most_tokens(text) <= room - self._frames[own.prompt_style]
+
+    @functools.cached_property
+    def _frames(self) -> dict[str, int]:
+        """How many tokens a prompt has beside those of its turn, at most, by style."""
+        styles = {self.settings.answers.prompt_style}
+        if self.task.writes:
+            styles.add(self.settings.edits.prompt_style)
+        return {style: len(self.prompt("x", style)) for style in styles}
+
+
+def most_tokens(text: str) -> int:
+    """How many tokens a text has at most, by any tokenizer that spells what it does not know.
+
+    A token is a letter at least, or a byte of one that is no ASCII. Such a letter may be written
+    with up to 33 bytes when it is normalized (U+FDFA under NFKC).
+    """
+    return len(text) + 33 * (len(text.encode("utf-8", "surrogatepass")) - len(text))
 
 
 def open_session(settings: Settings) -> Session:

@@ -40,7 +40,7 @@ def locate(path: str | os.PathLike[str]) -> Location:
     """
     text = os.fspath(path)
     if not is_remote(text):
-        return Path(text).expanduser()
+        return Path(text)
     if not text.startswith(SCHEME) or not text.removeprefix(SCHEME).strip("/").partition("/")[2]:
         raise StorageError(f"{text}: expected a local directory or {SCHEME}BUCKET/PATH.")
     if _PATTERN.search(text):

@@ -81,9 +81,9 @@ def read_bytes(
 
 
 def located(path: str | os.PathLike[str] | Traversable) -> storage.Location | Traversable:
-    """The path as an object."""
+    """The path as an object, "~" written out."""
     if isinstance(path, str | os.PathLike):
-        return storage.locate(path)
+        return storage.locate(os.path.expanduser(path))
     return path
 
 

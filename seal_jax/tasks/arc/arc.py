@@ -228,6 +228,8 @@ def _solved(tasks: list[ArcTask], path: pathlib.Path) -> list[ArcTask]:
 def _task(id: str, record: Any, file: str, *, solved: bool = False) -> ArcTask:
     """A checked task, whose tests have outputs if `solved`; `file` and id begin every message."""
     at = f"{file}: task {id!r}"
+    if any("\ud800" <= letter <= "\udfff" for letter in id):
+        raise DataError(f"{at}: the id holds half of a surrogate pair, which is no character.")
     parts = []
     for part, what in (("train", "demonstration"), ("test", "test")):
         pairs = _is(list, _value(record, part, at, _FORMAT), f"{at}: {part}", "a list of pairs")

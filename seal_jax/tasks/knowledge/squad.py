@@ -51,11 +51,9 @@ def load(path: str | os.PathLike | Traversable) -> tuple[list[Context], list[Ski
         question.
     """
     document = json_file.read(path, error=DataError, expected=_EXPECTED, unique=True, lines=True)
-    items, at = document, f"{path}: "
-    if isinstance(document, dict):
-        items = [document]
-        if "context" not in document:
-            items, at = _field(document, "data", list, f"{path}: the file"), f"{path}: data"
+    items, at = document if isinstance(document, list) else [document], f"{path}: "
+    if isinstance(document, dict) and "context" not in document:
+        items, at = _field(document, "data", list, f"{path}: the file"), f"{path}: data"
     contexts, skipped = [], []
     # Paragraphs seen of each title: articles may be listed in parts.
     numbers: collections.Counter[str] = collections.Counter()
@@ -129,7 +127,8 @@ def _title(item: Any, where: str) -> str:
     title = " ".join(given.replace("_", " ").split())
     if not is_blank(title):
         return title
-    first = next(iter(item.get("paragraphs") or [item]))
+    parts = item.get("paragraphs")
+    first = parts[0] if isinstance(parts, list) and parts else item
     text = first.get("context") if isinstance(first, dict) else ""
     return " ".join(str(text).split()[:_TITLE_WORDS]) or "untitled"
 

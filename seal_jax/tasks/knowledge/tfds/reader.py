@@ -64,7 +64,7 @@ def _open(name: str, data_dir: str | os.PathLike | None) -> tuple[tfds.core.Data
     """The builder and the split that a name means."""
     if name in _OFFICIAL:
         source, split = "official", _OFFICIAL[name]
-    elif name.startswith(PREFIX) and name.endswith(".json"):
+    elif name.startswith(PREFIX) and name.endswith((".json", ".jsonl")):
         source, split = dataset.of_file(name.removeprefix(PREFIX)), dataset.FILE_SPLIT
     else:
         close = difflib.get_close_matches(name, _OFFICIAL, n=1)
@@ -94,8 +94,6 @@ def _write(builder: tfds.core.DatasetBuilder, name: str, split: str) -> None:
             requests.head(dataset.URLS[split], timeout=30).raise_for_status()
         with _quiet():
             builder.download_and_prepare(file_format="array_record")
-    except DataError:
-        raise
     except (
         requests.RequestException,
         tfds.download.DownloadError,
