@@ -167,6 +167,20 @@ def merge(params: Tree, deltas: Delta | Sequence[Delta]) -> Tree:
     return flax.traverse_util.unflatten_dict(merged, sep="/")
 
 
+def decayed(params: Tree, delta: Delta) -> Tree:
+    """What weight decay draws to 0: a low-rank delta's factors; the weights that a dense one makes.
+
+    Returns:
+      A tree like the delta's.
+    """
+    if delta.spec.kind == "low_rank":
+        return delta.tree
+    flat = flax.traverse_util.flatten_dict(params)
+    changes = flax.traverse_util.flatten_dict(delta.tree)
+    weights = {path: flat[path].astype(jnp.float32) + leaf for path, leaf in changes.items()}
+    return flax.traverse_util.unflatten_dict(weights)
+
+
 def stack(deltas: Sequence[Delta]) -> Delta:
     """K deltas of one spec as one, with a leading axis K.
 

@@ -235,9 +235,15 @@ def update(
             more_K = jax.grad(penalty)(training_K.tree, anchors_K)
             gradients_K = jax.tree.map(jnp.add, gradients_K, more_K)
         present_K = (batch[-1] > 0).any(axis=1)
+        decayed_K = jax.vmap(decayed)(training_K.tree)
         step_of_one = functools.partial(optimizer_step, settings.optimizer, s)
-        training_K = jax.vmap(step_of_one)(training_K, gradients_K, losses_K, present_K, hparams_K)
+        training_K = jax.vmap(step_of_one)(
+            training_K, gradients_K, losses_K, present_K, hparams_K, decayed_K
+        )
         return s + 1, training_K.replace(tree=allowed(training_K.tree))
+
+    def decayed(tree):
+        return delta_lib.decayed(params, Delta(tree, spec))
 
     def allowed(tree_K):
         """Trees without what the past forbids."""
@@ -293,7 +299,14 @@ def _untrained(optimizer: optim.AdamW, num_steps: int, tree) -> _Training:
 
 
 def optimizer_step(
-    optimizer: optim.AdamW, s, training: _Training, gradient, loss, present, hparams: InnerHParams
+    optimizer: optim.AdamW,
+    s,
+    training: _Training,
+    gradient,
+    loss,
+    present,
+    hparams: InnerHParams,
+    decayed,
 ) -> _Training:
     """One candidate's optimizer step; nothing if it is absent, done or not finite."""
     taken = jnp.sum(training.taken_S)
@@ -305,7 +318,7 @@ def optimizer_step(
         warmup=hparams.warmup_steps,
         decay=hparams.decay,
     )
-    tree, opt_state = optimizer.apply(gradient, training.opt_state, training.tree, rate)
+    tree, opt_state = optimizer.apply(gradient, training.opt_state, training.tree, rate, decayed)
     keep = functools.partial(jnp.where, active)
     return _Training(
         tree=jax.tree.map(keep, tree, training.tree),

@@ -43,9 +43,13 @@ class AdamW:
         """The state before the first step."""
         return self.transform().init(tree)
 
-    def apply(self, gradient, state: State, tree, rate):
-        """One step: the new tree and the new state."""
-        direction, state = self.transform().update(gradient, state, tree)
+    def apply(self, gradient, state: State, tree, rate, decayed):
+        """One step: the new tree and the new state.
+
+        Args:
+          decayed: what weight decay draws to 0, a tree like `tree` (see `delta.decayed`).
+        """
+        direction, state = self.transform().update(gradient, state, decayed)
         return jax.tree.map(lambda leaf, change: leaf - rate * change, tree, direction), state
 
 
