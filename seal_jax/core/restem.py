@@ -404,7 +404,7 @@ def epoch_batches(
         places = order[first : first + batch_size]
         chosen = [examples[i] for i in places]
         count = math.ceil(len(chosen) / multiple) * multiple
-        longest = max(len(example.tokens) for example in examples)
+        longest = max(len(example.tokens) for example in chosen)
         length = buckets[batching.bucket_index(longest, buckets)]
         tokens_BxT = np.zeros((count, length), np.int32)
         mask_BxT = np.zeros((count, length), bool)

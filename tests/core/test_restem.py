@@ -298,6 +298,33 @@ def test_equal_weights_are_the_plain_mean(tiny_llama):
     )
 
 
+@pytest.mark.fault("17")
+def test_each_batch_has_its_own_bucket():
+    """49 rows of 500 tokens and one of 8,300, 10 a batch: 4 * 10 * 512 + 10 * 10240 tokens."""
+    examples = [restem.SftExample((1,) * 500, 10)] * 49 + [restem.SftExample((1,) * 8300, 10)]
+    batches = restem.epoch_batches(
+        examples, batch_size=10, multiple=1, buckets=(512, 1024, 10240), order=np.arange(50)
+    )
+    assert [batch.tokens_BxT.shape for batch in batches] == [(10, 512)] * 4 + [(10, 10240)]
+    assert sum(batch.tokens_BxT.size for batch in batches) == 122_880
+
+
+@pytest.mark.fault("17")
+def test_the_shape_of_a_batch_changes_nothing(tiny_llama):
+    examples = _examples(5)
+    assert max(len(one.tokens) for one in examples) > 6 > min(len(one.tokens) for one in examples)
+    static, found = (tiny_llama.config, SETTINGS), []
+    for buckets in ((LENGTH,), (5, LENGTH), (2 * LENGTH,)):
+        state = restem.init(jax.random.key(0), tiny_llama.params, SPEC, SETTINGS)
+        for batch in restem.epoch_batches(
+            examples, batch_size=1, multiple=1, buckets=buckets, order=np.arange(5)
+        ):
+            update = jax.jit(restem.update, static_argnums=0)
+            state, _ = update(static, tiny_llama.params, state, batch, np.int32(5))
+        found.append(state.delta.tree)
+    assert max(_relative(one, found[0]) for one in found) < 1e-4
+
+
 def test_a_row_beyond_the_last_bucket_is_refused():
     example = restem.SftExample((1,) * 9, 1)
     with pytest.raises(batching.TooLong, match="9 tokens exceeds the largest bucket"):
