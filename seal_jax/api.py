@@ -5,11 +5,11 @@ beside the model's parameters, which nothing here changes.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import Delta
@@ -17,6 +17,7 @@ from seal_jax.loop import answering, export, inner_loop, opened_model, rewards, 
 from seal_jax.loop import session as session_lib
 from seal_jax.loop.session import Session
 from seal_jax.settings import Settings, SettingsError, config_dict, config_files
+from seal_jax.stats.intervals import mean
 from seal_jax.tasks.protocol import Context, Question, Refusal
 from seal_jax.weights.exported import Addition
 
@@ -157,17 +158,23 @@ def learn(
 
 
 def answers(
-    model: Session, contexts: Sequence[Context], deltas: Sequence[Delta] | None = None
+    model: Session,
+    contexts: Sequence[Context],
+    deltas: Sequence[Delta] | None = None,
+    *,
+    draw: str = "api",
 ) -> list[list[dict[str, Any]]]:
     """Asks each passage's questions, without the passage, of the model or of an adapted one.
 
     Args:
       contexts: whose questions are asked.
       deltas: the adapted model that answers for each; None is the model itself.
+      draw: another name draws other answers, where answers.temperature is above 0.
 
     Returns:
       For each passage, a record a question: "question" (its id), "text", "correct" (None where it
-      is ungraded), "empty", and "gold_log_likelihood" in nats.
+      is ungraded, as without a gold answer), "empty", and "gold_log_likelihood" in nats (None
+      without a gold answer).
 
     Raises:
       ValueError: not one delta a passage.
@@ -188,7 +195,13 @@ def answers(
             own = list(deltas[first : first + size])
             stacked = delta_lib.stack(own + own[:1] * (size - len(own)))
         said = answering.ask(
-            model, model.base, stacked, [exam for _, exam in group], count=size, width=width
+            model,
+            model.base,
+            stacked,
+            [exam for _, exam in group],
+            count=size,
+            width=width,
+            draws=[("answer", draw, context.id, 0) for context, _ in group],
         )
         marks = model.task.mark(
             [(c, exam.exam, one["texts"]) for (c, exam), one in zip(group, said, strict=True)],
@@ -248,10 +261,11 @@ def trained(model: Session) -> export.Trained:
 
 
 def mean_gold_log_likelihood(records: Sequence[Mapping[str, Any]]) -> float:
-    """The mean over one passage's records of `answers`, nats an answer; NaN where one has none.
+    """The mean over those of one passage's `answers` that have one, nats an answer; NaN for none.
 
-    >>> mean_gold_log_likelihood([{"gold_log_likelihood": -2.0}, {"gold_log_likelihood": -4.0}])
-    -3.0
+    >>> known = [{"gold_log_likelihood": -2.0}, {"gold_log_likelihood": -4.0}]
+    >>> mean_gold_log_likelihood(known), mean_gold_log_likelihood([{"gold_log_likelihood": None}])
+    (-3.0, nan)
     """
-    values = [record["gold_log_likelihood"] for record in records]
-    return float("nan") if None in values else float(np.mean(values))
+    found = mean(record["gold_log_likelihood"] for record in records)
+    return math.nan if found is None else found

@@ -31,6 +31,7 @@ def ask(
     *,
     count: int,
     width: int,
+    draws: Sequence[tuple],
 ) -> list[Record]:
     """Asks K models one exam each.
 
@@ -39,10 +40,10 @@ def ask(
       exams: at most K.
       count: K.
       width: see `Session.width`; prompts beyond it are left out.
+      draws: of each exam, what names its answers in the keys, with the prompt's id.
 
     Returns:
-      For each exam {"texts": answers by prompt id, "gold_log_likelihoods": nats by question, None
-      where it is not finite}.
+      For each exam {"texts": answers by prompt id, "gold_log_likelihoods": see `score`}.
     """
     likelihoods = score(session, params, deltas_K, exams, count=count, width=width)
     asked = [
@@ -54,7 +55,8 @@ def ask(
         for exam in exams
     ]
     prompts = [[tokens for _, tokens in of] for of in asked]
-    texts = generate(session, params, deltas_K, prompts, count=count, width=width)
+    named = [[(*draw, id) for id, _ in of] for draw, of in zip(draws, asked, strict=True)]
+    texts = generate(session, params, deltas_K, prompts, count=count, width=width, draws=named)
     return [
         {
             "texts": {id: text for (id, _), text in zip(of, said, strict=True)},
@@ -73,14 +75,23 @@ def score(
     count: int,
     width: int,
 ) -> list[dict[str, float | None]]:
-    """Log-likelihoods of the gold answers of K models' exams, nats by question; see `ask`."""
+    """Log-likelihoods of the gold answers of K models' exams; see `ask`.
+
+    Returns:
+      For each exam nats by question, None where it is not finite; questions without a gold answer
+      are left out.
+    """
     prompts = [[prompt for prompt, _ in exam.scored] for exam in exams]
     golds = [[gold for _, gold in exam.scored] for exam in exams]
     found = gold_log_likelihoods(
         session, params, deltas_K, prompts, golds, count=count, width=width
     )
     return [
-        {one.question: value for one, value in zip(exam.exam.scored, of, strict=True)}
+        {
+            one.question: value
+            for one, value in zip(exam.exam.scored, of, strict=True)
+            if one.gold.strip()
+        }
         for exam, of in zip(exams, found, strict=True)
     ]
 
@@ -93,7 +104,7 @@ def generate(
     *,
     count: int,
     width: int,
-    draws: Sequence[tuple] | None = None,
+    draws: Sequence[Sequence[tuple]],
     sample: sampling.SampleSettings | None = None,
     at_once: int | None = None,
     automaton: Automaton | None = None,
@@ -103,8 +114,7 @@ def generate(
     Args:
       prompts: token ids of at most K models' prompts.
       width: a length in tokens that holds every prompt.
-      draws: name each model's samples in the keys (unused when greedy); None draws the same for
-        all.
+      draws: what names the text of each model's prompts in the keys (unused when greedy).
       sample: how tokens are chosen; None is as settings.answers says.
       at_once: prompts of one model that go through the program together; None is
         settings.answers.questions_at_once.
@@ -112,7 +122,6 @@ def generate(
     """
     answers = opened.settings.answers
     sample = sample or answers.sample_settings(opened.stop_ids)
-    draws = draws or [("answer",)] * len(prompts)
     size = at_once or answers.questions_at_once
     texts: list[list[str]] = [[] for _ in prompts]
     for first, part in _parts(prompts, size):
@@ -125,8 +134,10 @@ def generate(
             )
             for k in range(count)
         ]
-        names = [*draws, *[draws[0]] * (count - len(draws))]
-        rows = [(*name, first, row) for name in names for row in range(size)]
+        # By what is asked alone: not by its place among the rows, nor by how many there are.
+        of_models = [of[first : first + size] if sample.temperature else [] for of in draws]
+        of_models += [[]] * (count - len(of_models))
+        rows = [name for of in of_models for name in (*of, *[("padding",)] * (size - len(of)))]
         keys = keys_for(opened.settings.seed, rows)
         out = evaluate.answers_of_candidates(
             (opened.model, sample),

@@ -179,7 +179,9 @@ def attempt(
                             count=count,
                             bounds=session.bounds,
                         )
-                        trials += _examine(session, policy.params, piece, trained, count, width)
+                        trials += _examine(
+                            session, policy.params, piece, trained, count, width, draw
+                        )
                         real += trained.tokens.real
                         computed += trained.tokens.computed
                     break
@@ -228,6 +230,7 @@ def answer(
     """
     session, size = run.session, run.session.settings.inner.candidates
     params = functools.cache(made) if made else lambda: policy.params
+    draw = (stage.split or stage.name) if session.settings.answers.temperature else ""
     units = {
         f"{stage}/{number}": contexts[first : first + size]
         for number, first in enumerate(range(0, len(contexts), size))
@@ -238,7 +241,8 @@ def answer(
         for key in run.missing("answers", units, progress):
             exams = [session.exam(context, view) for context in units[key]]
             ids = [context.id for context in units[key]]
-            of = (policy.digest, content, view, width, session.settings.answers, size, ids, exams)
+            of: tuple = (policy.digest, content, view, width, session.settings.answers, size)
+            of += (ids, exams, *[draw] * bool(draw))
             if run.copied("answers", key, of, stage):
                 continue
             while True:
@@ -246,8 +250,9 @@ def answer(
                     said = []
                     for first in range(0, len(exams), count):
                         piece = exams[first : first + count]
+                        draws = [("answer", draw, id, 0) for id in ids[first : first + count]]
                         said += answering.ask(
-                            session, params(), None, piece, count=count, width=width
+                            session, params(), None, piece, count=count, width=width, draws=draws
                         )
                     break
             named = [{"context": c.id, **one} for c, one in zip(units[key], said, strict=True)]
@@ -354,11 +359,16 @@ def _examine(
     trained: inner_loop.Trained,
     count: int,
     width: int,
+    draw: str,
 ) -> list[Record]:
     """Asks each adapted model its context's exam: the records of its trials, without marks."""
     results = jax.device_get(trained.results_K)
     exams = [session.exam(one.context, "adapted") for one in piece]
-    said = answering.ask(session, params, trained.deltas_K, exams, count=count, width=width)
+    # Common random numbers, as for the initial deltas: a context's lessons differ in what they say.
+    draws = [("answer", draw, one.context.id, one.replicate) for one in piece]
+    said = answering.ask(
+        session, params, trained.deltas_K, exams, count=count, width=width, draws=draws
+    )
     others = [session.exam(one.other, "adapted") for one in piece if one.other]
     mismatched = None
     if len(others) == len(piece):
