@@ -17,6 +17,7 @@ from seal_jax.core.delta import DeltaSpec
 from seal_jax.judges import graders
 from seal_jax.loop import answering
 from seal_jax.loop.continual import mitigations, run, updates
+from seal_jax.loop.run import Run
 from seal_jax.reports.html import explorer, report, run_records
 from seal_jax.runs import ledger, run_dir
 from seal_jax.settings import Continual, SettingsError
@@ -143,6 +144,51 @@ def test_replay_learns_earlier_sequences(finished):
 def test_checkpoints_of_finished_groups_are_deleted(finished):
     workdir, _ = finished
     assert not list(workdir.glob("checkpoints-continual*"))
+
+
+@pytest.mark.fault("S12")
+def test_what_a_kill_left_of_finished_groups_is_deleted(settings, finished, tmp_path, monkeypatch):
+    """Killed between the last record of a group and the deletion of its checkpoints, or in it."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / "results.json").unlink()
+    left = [
+        workdir / f"checkpoints-continual-{name}"
+        for name in ("none-0", "none-1", f"{MIXED}-0", "replay+rehearsal-1")
+    ]
+    (left[0] / "0").mkdir(parents=True)
+    (left[0] / "0" / "checksums.json").write_text("{}")
+    (left[1] / "1.orbax-checkpoint-tmp").mkdir(parents=True)
+    (left[2] / "0" / "d").mkdir(parents=True)
+    left[3].mkdir()
+    monkeypatch.setattr(updates, "_update", None)  # nothing is trained again
+    assert run.continual(settings, str(workdir), quiet=True) == finished[1]
+    assert not list(workdir.glob("checkpoints-*"))
+
+
+@pytest.mark.fault("S12")
+@pytest.mark.parametrize("group", [0, 1])
+def test_a_kill_at_the_deletion_leaves_nothing_after_the_next_start(
+    settings, finished, tmp_path, monkeypatch, group
+):
+    deleted, discard = [], Run.discard_checkpoints
+
+    def dies(self, line):
+        deleted.append(line)
+        if len(deleted) == 1 + group:
+            raise Killed
+        discard(self, line)
+
+    changed = dataclasses.replace(settings.continual, mitigations=("none",), bounds=())
+    changed = dataclasses.replace(settings, continual=changed)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "discard_checkpoints", dies)
+        with pytest.raises(Killed):
+            run.continual(changed, str(tmp_path / "run"), quiet=True)
+    assert list((tmp_path / "run").glob("checkpoints-continual*"))
+    results = run.continual(changed, str(tmp_path / "run"), quiet=True)
+    assert results["continual"]["none"] == finished[1]["continual"]["none"]
+    assert not list((tmp_path / "run").glob("checkpoints-continual*"))
 
 
 class Killed(Exception):

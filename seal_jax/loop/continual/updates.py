@@ -93,11 +93,12 @@ def run_group(group: Group, mitigation: Mitigation, progress: Progress) -> list[
     """
     run = group.run
     keys = [f"{mitigation.name}/{group.number}/{step}" for step in range(group.steps)]
+    line = f"continual-{mitigation.name}-{group.number}"
     found = run.records("retest", keys)
     if len(found) == group.steps:
         progress.update(len(group.sequences) * group.steps)
+        run.discard_checkpoints(line)  # where a run ended just before
         return found
-    line = f"continual-{mitigation.name}-{group.number}"
     checkpoints, total_K = run.checkpoints(line), nothing(group)
     written, records = [], []
     for step, key in enumerate(keys):
