@@ -10,6 +10,7 @@ K stacked deltas carry a leading axis K on every leaf.
 """
 
 import dataclasses
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -44,6 +45,11 @@ class DeltaSpec:
             raise ValueError(f"delta kind must be 'low_rank' or 'dense', not {self.kind!r}.")
         if self.rank < 1:
             raise ValueError(f"delta rank must be at least 1, not {self.rank}.")
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(
+                f"delta alpha must be a finite number above 0, not {self.alpha}: alpha / rank "
+                "scales what is learned."
+            )
         if not self.targets:
             raise ValueError("delta targets are empty: name at least one, such as 'q_proj'.")
 

@@ -12,7 +12,7 @@ from seal_jax.core import delta, parallel
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.planning import architectures, arithmetic, machines
 from seal_jax.settings import Settings, SettingsError
-from seal_jax.weights import exported, load, placement, tokenizer
+from seal_jax.weights import exported, finite, load, placement, tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,8 +146,11 @@ def load_base(
     """
     dtype = jnp.dtype(settings.model.dtype)
     loaded = load.load_model(settings.model.path, dtype, sharding_of)
+    finite.check(loaded.config, loaded.params, f"model.path={settings.model.path}")
     if settings.model.adapter:
         loaded = load.with_adapter(loaded, settings.model.adapter)
+        merged = f"model.path with model.adapter={settings.model.adapter}"
+        finite.check(loaded.config, loaded.params, merged)
     return loaded
 
 
