@@ -15,6 +15,7 @@ tokens of a constraint.
 import dataclasses
 import functools
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -98,6 +99,7 @@ def select(
     baselines_C=None,
     lengths_CxM=None,
     seed: int = 0,
+    names_C: Sequence[str] | None = None,
 ) -> np.ndarray:
     """E-step: weights of the self-edits, 0 for dropped ones.
 
@@ -107,7 +109,8 @@ def select(
       baselines_C: each context's reward without an edit; for "threshold" and "positive_only".
         [C, M] where each self-edit has its own. Nothing exceeds a baseline of NaN.
       lengths_CxM: for "longest", in any unit.
-      seed: for "random".
+      seed, names_C: for "random": what is drawn of a context follows from the seed and its name (or
+        its place), whatever other contexts there are.
 
     Returns:
       [C, M] float32: 1 for kept ones; with the rule "weighted", shares that sum to 1 within a
@@ -138,7 +141,10 @@ def select(
         kept_CxM = np.where(np.isnan(gains_CxM), -np.inf, gains_CxM) > least + _ROUNDING
     else:
         if rule.name == "random":
-            scores_CxM = np.random.default_rng(seed).random(rewards_CxM.shape)
+            names = names_C or [str(c) for c in range(len(rewards_CxM))]
+            numbers = [zlib.crc32(name.encode()) for name in names]
+            drawn = [np.random.default_rng([seed, n]).random(rewards_CxM.shape[1]) for n in numbers]
+            scores_CxM = np.reshape(drawn, rewards_CxM.shape)
         elif rule.name == "longest":
             if lengths_CxM is None:
                 raise ValueError("the selection rule 'longest' needs lengths_CxM.")

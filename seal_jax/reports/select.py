@@ -66,6 +66,7 @@ def picks(
         baselines_C=baselines_CxM,
         lengths_CxM=_padded([[len(c.text) for c in entry.completions] for entry in entries]),
         seed=seed,
+        names_C=[entry.name for entry in entries],
     )
     unpicked = [entry.name for c, entry in enumerate(entries) if not weights_CxM[c].any()]
     if unpicked:
