@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seal_jax.core import evaluate, sampling
-from seal_jax.loop import answering, attempt, rewards
+from seal_jax.loop import answering, attempt, rewards, sample
 from seal_jax.loop.attempt import Candidate
 from seal_jax.loop.session import EncodedExam
 from seal_jax.settings import Answers, Settings
@@ -101,6 +101,33 @@ def test_another_context_round_or_replicate_is_another_draw(monkeypatch):
     assert len(set(of)) == 8
     for (a, name_a), (b, name_b) in itertools.combinations(zip(of, seen, strict=True), 2):
         assert (a == b) == (name_a == name_b)
+
+
+@pytest.mark.fault("13", control=True)
+def test_a_self_edit_is_drawn_by_its_context_and_its_number(monkeypatch):
+    """Not by how many contexts are sampled together, by its neighbours or by how many samples."""
+
+    def generate(static, params, prompts, lengths, keys, *, samples_per_prompt, automaton):
+        numbers = jax.random.key_data(keys)[..., -1].reshape(-1, 1)
+        ones = np.ones(len(numbers), np.int32)
+        return sampling.Samples(tokens_BxN=numbers, lengths_B=ones, stopped_B=ones > 0)
+
+    monkeypatch.setattr(sampling, "generate_jit", generate)
+    session, prompts = _session(), [sample.Prompt(id, [1, 2]) for id in "abcde"]
+
+    def texts(prompts, at_once, samples):
+        found = {}
+        for first in range(0, len(prompts), at_once):
+            of, how = prompts[first : first + at_once], {"samples": samples, "automaton": None}
+            for edit in sample._sample(session, None, of, at_once=at_once, draw="x", **how):
+                found[edit.context, edit.index] = edit.text
+        return found
+
+    plain = texts(prompts, 5, 4)
+    assert len(set(plain.values())) == 20
+    for at_once, samples in itertools.product((1, 2, 3, 8), (1, 3, 4)):
+        found = texts(prompts[::-1], at_once, samples)
+        assert found == {key: plain[key] for key in found} and len(found) == 5 * samples
 
 
 def test_greedy_answers_need_no_keys(monkeypatch):
