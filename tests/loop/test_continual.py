@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -431,6 +432,24 @@ def test_a_failed_update_keeps_what_was_learned(tiny_llama, random_delta):
         (a[0] != b[0]).any()
         for a, b in zip(jax.tree.leaves(twice), jax.tree.leaves(once), strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("texts", "found", "losses"),
+    [
+        ([[5, 6, 7], [8]], [[-3.0, 0.0], [-1.0, None]], [1.5, None]),
+        pytest.param([[5], [8]], [[0.0] * 2] * 2, [None] * 2, marks=pytest.mark.fault("11")),
+        pytest.param([[5], []], [[0.0] * 2] * 2, [None] * 2, marks=pytest.mark.fault("11")),
+    ],
+)
+def test_texts_of_one_token_have_no_loss(texts, found, losses, monkeypatch):
+    monkeypatch.setattr(answering, "gold_log_likelihoods", lambda *_, **__: found)
+    settings = SimpleNamespace(inner=SimpleNamespace(candidates=2))
+    run = SimpleNamespace(session=SimpleNamespace(settings=settings))
+    group = updates.Group(
+        run=run, params=None, number=0, sequences=[[], []], width=1, unrelated=texts
+    )
+    assert updates.unrelated_losses(group, None) == losses
 
 
 class Outage:

@@ -378,7 +378,10 @@ def _ask(group: Group, total_K: Delta | None, step: int, key: str) -> list[Recor
 
 
 def unrelated_losses(group: Group, total_K: Delta | None) -> list[float | None]:
-    """The mean loss of each of the group's models on the unrelated texts, in nats a token."""
+    """The mean loss of each of the group's models on the unrelated texts, in nats a token.
+
+    None where one is not finite, or where no text has a second token.
+    """
     count, texts = len(group.sequences), group.unrelated
     found = answering.gold_log_likelihoods(
         group.run.session,
@@ -390,5 +393,8 @@ def unrelated_losses(group: Group, total_K: Delta | None) -> list[float | None]:
         width=1,
         max_gold_tokens=max(map(len, texts)) - 1,
     )
-    tokens = sum(len(text) - 1 for text in texts)
-    return [None if None in of else -float(np.sum(of)) / tokens for of in found]  # type: ignore[arg-type]
+    tokens = sum(len(text[1:]) for text in texts)
+    return [
+        None if None in of or not tokens else -float(np.sum(np.array(of, float))) / tokens
+        for of in found
+    ]
