@@ -257,9 +257,9 @@ def gradient(static, params, delta: Delta, batch: Batch, axis_name: str | None):
     """Loss and raw gradient of one batch, spread over `axis_name`.
 
     The loss is the weighted mean over all target tokens of all shards. The gradient is that of the
-    weighted sum by the number of tokens, whatever they weigh: what a batch moves the policy by goes
-    by its weight. Sums are summed over the axis before they are divided, so shards may hold unequal
-    weights, or nothing at all.
+    weighted sum, divided by the number of tokens and not by what they weigh: a heavier batch moves
+    the policy further. Sums are taken over the axis before they are divided, so shards may hold
+    unequal weights, or nothing at all.
 
     Returns:
       (loss in nats a token, gradient tree, mean weight of a token), the same on every shard.
