@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import Delta
@@ -17,6 +16,7 @@ from seal_jax.loop import answering, export, inner_loop, opened_model, rewards, 
 from seal_jax.loop import session as session_lib
 from seal_jax.loop.session import EncodedLesson, Session
 from seal_jax.settings import Settings, SettingsError, config_dict, config_files
+from seal_jax.stats.intervals import mean
 from seal_jax.tasks.protocol import Context, Question, Refusal
 from seal_jax.tasks.texts import is_blank
 from seal_jax.weights.exported import Addition
@@ -151,17 +151,23 @@ def _lesson(model: Session, context: Context, text: str | None) -> EncodedLesson
 
 
 def answers(
-    model: Session, contexts: Sequence[Context], deltas: Sequence[Delta] | None = None
+    model: Session,
+    contexts: Sequence[Context],
+    deltas: Sequence[Delta] | None = None,
+    *,
+    draw: str = "api",
 ) -> list[list[dict[str, Any]]]:
     """Asks each passage's questions, without the passage, of the model or of an adapted one.
 
     Args:
       contexts: whose questions are asked.
       deltas: the adapted model that answers for each; None is the model itself.
+      draw: another name draws other answers, where answers.temperature is above 0.
 
     Returns:
       For each passage, a record a question: "question" (its id), "text", "correct" (None where it
-      is ungraded), "empty", and "gold_log_likelihood" in nats.
+      is ungraded, as without a gold answer), "empty", and "gold_log_likelihood" in nats (None
+      without a gold answer).
 
     Raises:
       ValueError: not one delta a passage.
@@ -180,7 +186,10 @@ def answers(
         if deltas is not None:
             own = list(deltas[part])
             stacked = delta_lib.stack(own + own[:1] * (size - len(own)))
-        said += answering.ask(model, model.base, stacked, exams[part], count=size, width=width)
+        draws = [("answer", draw, context.id, 0) for context in contexts[part]]
+        said += answering.ask(
+            model, model.base, stacked, exams[part], count=size, width=width, draws=draws
+        )
     given = zip(contexts, exams, said, strict=True)
     marks = model.task.mark([(c, e.exam, one["texts"]) for c, e, one in given], model.grader)
     return [
@@ -239,10 +248,11 @@ def trained(model: Session) -> export.Trained:
 
 
 def mean_gold_log_likelihood(records: Sequence[Mapping[str, Any]]) -> float:
-    """The mean over one passage's records of `answers`, nats an answer; NaN where one has none.
+    """The mean over those of one passage's `answers` that have one, nats an answer; NaN for none.
 
-    >>> mean_gold_log_likelihood([{"gold_log_likelihood": -2.0}, {"gold_log_likelihood": -4.0}])
-    -3.0
+    >>> known = [{"gold_log_likelihood": -2.0}, {"gold_log_likelihood": -4.0}]
+    >>> mean_gold_log_likelihood(known), mean_gold_log_likelihood([{"gold_log_likelihood": None}])
+    (-3.0, nan)
     """
-    values = [record["gold_log_likelihood"] for record in records]
-    return float("nan") if None in values else float(np.mean(values))
+    found = mean(record["gold_log_likelihood"] for record in records)
+    return math.nan if found is None else found

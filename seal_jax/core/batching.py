@@ -44,6 +44,7 @@ def inner_problem(
     *,
     rows: int,
     length: int,
+    filler: int | None = None,
 ) -> InnerProblem:
     """One candidate's sequences as arrays, longest first.
 
@@ -51,10 +52,13 @@ def inner_problem(
       sequences: token ids; at most `rows` sequences of at most `length` tokens.
       masks: the tokens of each whose loss is trained on; None, for one or all, is all tokens.
       rows, length: N and T.
+      filler: a token that sequences are filled up with: at their ends it is not attended to. None
+        where all tokens are.
     """
     tokens_NxT = np.zeros((rows, length), np.int32)
     mask_NxT = np.zeros((rows, length), bool)
     lengths_N = np.zeros(rows, np.int32)
+    attended_N = None if filler is None else np.zeros(rows, np.int32)
     longest_first = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
     for row, i in enumerate(longest_first):
         count = len(sequences[i])
@@ -62,7 +66,9 @@ def inner_problem(
         mask = None if masks is None else masks[i]
         mask_NxT[row, :count] = True if mask is None else mask
         lengths_N[row] = count
-    return InnerProblem(tokens_NxT, mask_NxT, lengths_N)
+        if attended_N is not None:
+            attended_N[row] = 1 + np.flatnonzero(tokens_NxT[row, :count] != filler).max(initial=0)
+    return InnerProblem(tokens_NxT, mask_NxT, lengths_N, attended_N)
 
 
 def stack(trees: Sequence):

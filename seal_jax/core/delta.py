@@ -10,6 +10,7 @@ K stacked deltas carry a leading axis K on every leaf.
 """
 
 import dataclasses
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -44,6 +45,11 @@ class DeltaSpec:
             raise ValueError(f"delta kind must be 'low_rank' or 'dense', not {self.kind!r}.")
         if self.rank < 1:
             raise ValueError(f"delta rank must be at least 1, not {self.rank}.")
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(
+                f"delta alpha must be a finite number above 0, not {self.alpha}: alpha / rank "
+                "scales what is learned."
+            )
         if not self.targets:
             raise ValueError("delta targets are empty: name at least one, such as 'q_proj'.")
 
@@ -165,6 +171,20 @@ def merge(params: Tree, deltas: Delta | Sequence[Delta]) -> Tree:
                 flat[path] = flat[path].astype(jnp.float32) + leaf
     merged = {path: leaf.astype(dtypes[path]) for path, leaf in flat.items()}
     return flax.traverse_util.unflatten_dict(merged, sep="/")
+
+
+def decayed(params: Tree, delta: Delta) -> Tree:
+    """What weight decay draws to 0: a low-rank delta's factors; the weights that a dense one makes.
+
+    Returns:
+      A tree like the delta's.
+    """
+    if delta.spec.kind == "low_rank":
+        return delta.tree
+    flat = flax.traverse_util.flatten_dict(params)
+    changes = flax.traverse_util.flatten_dict(delta.tree)
+    weights = {path: flat[path].astype(jnp.float32) + leaf for path, leaf in changes.items()}
+    return flax.traverse_util.unflatten_dict(weights)
 
 
 def stack(deltas: Sequence[Delta]) -> Delta:

@@ -38,11 +38,13 @@ class InnerProblem(flax.struct.PyTreeNode):
       tokens_NxT: token ids.
       mask_NxT: bool; true at the tokens whose loss is trained on. Position 0 is never trained on.
       lengths_N: int32; number of tokens of each sequence, 0 for rows that hold none.
+      attended_N: int32; how many of them, from the first on, may be looked at; None for all.
     """
 
     tokens_NxT: jax.Array
     mask_NxT: jax.Array
     lengths_N: jax.Array
+    attended_N: jax.Array | None = None
 
 
 class InnerHParams(flax.struct.PyTreeNode):
@@ -196,7 +198,7 @@ def update(
     if anchors_K is not None:
         before = anchor_states(anchors_K.tokens_AxT, variables(deltas_K.tree))
 
-    def losses(shape, tree_K, tokens_KxBxT, loss_mask_KxBxT, lengths_KxB):
+    def losses(shape, tree_K, tokens_KxBxT, loss_mask_KxBxT, lengths_KxB, attended_KxB):
         """K mean losses of a batch of B sequences each; nats a token."""
         packed, padded = shape
         rows = (-1, tokens_KxBxT.shape[-1])
@@ -207,6 +209,7 @@ def update(
             loss_mask_BxT=loss_mask_KxBxT.reshape(rows)[:, :padded],
             delta=variables(tree_K),
             packing=packing_lib.make(lengths_KxB.reshape(-1), packed=packed, padded=padded),
+            attended_B=None if attended_KxB is None else attended_KxB.reshape(-1),
             remat=settings.remat,
         )
         targets_K = loss_mask_KxBxT[..., 1:].sum(axis=(1, 2))
@@ -234,10 +237,16 @@ def update(
         if anchors_K is not None:
             more_K = jax.grad(penalty)(training_K.tree, anchors_K)
             gradients_K = jax.tree.map(jnp.add, gradients_K, more_K)
-        present_K = (batch[-1] > 0).any(axis=1)
+        present_K = (batch[2] > 0).any(axis=1)
+        decayed_K = jax.vmap(decayed)(training_K.tree)
         step_of_one = functools.partial(optimizer_step, settings.optimizer, s)
-        training_K = jax.vmap(step_of_one)(training_K, gradients_K, losses_K, present_K, hparams_K)
+        training_K = jax.vmap(step_of_one)(
+            training_K, gradients_K, losses_K, present_K, hparams_K, decayed_K
+        )
         return s + 1, training_K.replace(tree=allowed(training_K.tree))
+
+    def decayed(tree):
+        return delta_lib.decayed(params, Delta(tree, spec))
 
     def allowed(tree_K):
         """Trees without what the past forbids."""
@@ -260,14 +269,15 @@ update_candidates = jax.jit(update, static_argnums=0)
 
 
 def _batch_of(problem: InnerProblem, ranks_B):
-    """A candidate's sequences of these ranks: tokens [B, T], loss mask [B, T], lengths [B].
+    """A candidate's sequences of these ranks: tokens and loss mask [B, T], lengths, attended [B].
 
     A rank that it does not have is a row of length 0 without anything to train on.
     """
     count = problem.lengths_N.shape[0]
     lengths_B = jnp.where((ranks_B >= 0) & (ranks_B < count), problem.lengths_N[ranks_B], 0)
     loss_mask_BxT = problem.mask_NxT[ranks_B] & (lengths_B > 0)[:, None]
-    return problem.tokens_NxT[ranks_B], loss_mask_BxT, lengths_B
+    attended_B = None if problem.attended_N is None else problem.attended_N[ranks_B]
+    return problem.tokens_NxT[ranks_B], loss_mask_BxT, lengths_B, attended_B
 
 
 def _divergence(config, params, before_AxTxD, after_AxTxD, lengths_A):
@@ -293,7 +303,14 @@ def _untrained(optimizer: optim.AdamW, num_steps: int, tree) -> _Training:
 
 
 def optimizer_step(
-    optimizer: optim.AdamW, s, training: _Training, gradient, loss, present, hparams: InnerHParams
+    optimizer: optim.AdamW,
+    s,
+    training: _Training,
+    gradient,
+    loss,
+    present,
+    hparams: InnerHParams,
+    decayed,
 ) -> _Training:
     """One candidate's optimizer step; nothing if it is absent, done or not finite."""
     taken = jnp.sum(training.taken_S)
@@ -305,7 +322,7 @@ def optimizer_step(
         warmup=hparams.warmup_steps,
         decay=hparams.decay,
     )
-    tree, opt_state = optimizer.apply(gradient, training.opt_state, training.tree, rate)
+    tree, opt_state = optimizer.apply(gradient, training.opt_state, training.tree, rate, decayed)
     keep = functools.partial(jnp.where, active)
     return _Training(
         tree=jax.tree.map(keep, tree, training.tree),

@@ -1,6 +1,7 @@
 """The optimizer that the inner and the outer update share: AdamW with a traced learning rate."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -28,8 +29,11 @@ class AdamW:
     def __post_init__(self):
         if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1):
             raise ValueError(f"b1 and b2 must be in [0, 1), not {self.b1} and {self.b2}.")
-        if self.max_grad_norm <= 0:
-            raise ValueError(f"max_grad_norm must be above 0, not {self.max_grad_norm}.")
+        for name in ("eps", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be 0 or more, not {self.weight_decay}.")
 
     def transform(self) -> optax.GradientTransformation:
         """Gradients to descent directions; multiply by -learning_rate and add."""
@@ -43,9 +47,13 @@ class AdamW:
         """The state before the first step."""
         return self.transform().init(tree)
 
-    def apply(self, gradient, state: State, tree, rate):
-        """One step: the new tree and the new state."""
-        direction, state = self.transform().update(gradient, state, tree)
+    def apply(self, gradient, state: State, tree, rate, decayed):
+        """One step: the new tree and the new state.
+
+        Args:
+          decayed: what weight decay draws to 0, a tree like `tree` (see `delta.decayed`).
+        """
+        direction, state = self.transform().update(gradient, state, decayed)
         return jax.tree.map(lambda leaf, change: leaf - rate * change, tree, direction), state
 
 

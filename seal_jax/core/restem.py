@@ -15,7 +15,8 @@ tokens of a constraint.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import chex
@@ -24,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seal_jax.core import constrained, optim
+from seal_jax.core import batching, constrained, optim
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import Delta, DeltaSpec
 from seal_jax.core.model import decoder
@@ -98,6 +99,7 @@ def select(
     baselines_C=None,
     lengths_CxM=None,
     seed: int = 0,
+    names_C: Sequence[str] | None = None,
 ) -> np.ndarray:
     """E-step: weights of the self-edits, 0 for dropped ones.
 
@@ -107,7 +109,8 @@ def select(
       baselines_C: each context's reward without an edit; for "threshold" and "positive_only".
         [C, M] where each self-edit has its own. Nothing exceeds a baseline of NaN.
       lengths_CxM: for "longest", in any unit.
-      seed: for "random".
+      seed, names_C: for "random": what is drawn of a context follows from the seed and its name (or
+        its place), whatever other contexts there are.
 
     Returns:
       [C, M] float32: 1 for kept ones; with the rule "weighted", shares that sum to 1 within a
@@ -138,7 +141,10 @@ def select(
         kept_CxM = np.where(np.isnan(gains_CxM), -np.inf, gains_CxM) > least + _ROUNDING
     else:
         if rule.name == "random":
-            scores_CxM = np.random.default_rng(seed).random(rewards_CxM.shape)
+            names = names_C or [str(c) for c in range(len(rewards_CxM))]
+            numbers = [zlib.crc32(name.encode()) for name in names]
+            drawn = [np.random.default_rng([seed, n]).random(rewards_CxM.shape[1]) for n in numbers]
+            scores_CxM = np.reshape(drawn, rewards_CxM.shape)
         elif rule.name == "longest":
             if lengths_CxM is None:
                 raise ValueError("the selection rule 'longest' needs lengths_CxM.")
@@ -199,7 +205,7 @@ class Batch(flax.struct.PyTreeNode):
     Attributes:
       tokens_BxT: token ids.
       mask_BxT: bool; true at the self-edit's tokens and its end of sequence.
-      weights_B: E-step weights; 0 for padding rows.
+      weights_B: E-step weights relative to the mean of all examples; 0 for padding rows.
       allowed_BxTxA: None, or for self-edits that were sampled under a constraint the tokens that
         were allowed in the place of each of theirs, padded with -1: the likelihood is then that of
         the policy under the constraint, from which they were drawn.
@@ -250,12 +256,13 @@ def init(key, params, spec: DeltaSpec, settings: MStepSettings) -> MStepState:
 def gradient(static, params, delta: Delta, batch: Batch, axis_name: str | None):
     """Loss and raw gradient of one batch, spread over `axis_name`.
 
-    The loss is the weighted mean over all target tokens of all shards: weighted sums and their
-    denominator are summed over the axis before they are divided, so shards may hold unequal
-    weights, or nothing at all.
+    The loss is the weighted mean over all target tokens of all shards. The gradient is that of the
+    weighted sum, divided by the number of tokens and not by what they weigh: a heavier batch moves
+    the policy further. Sums are taken over the axis before they are divided, so shards may hold
+    unequal weights, or nothing at all.
 
     Returns:
-      (loss in nats a token, gradient tree), the same on every shard.
+      (loss in nats a token, gradient tree, mean weight of a token), the same on every shard.
     """
     config, settings = static
     chex.assert_rank(batch.tokens_BxT, 2)
@@ -283,19 +290,24 @@ def gradient(static, params, delta: Delta, batch: Batch, axis_name: str | None):
             remat=settings.remat,
         )
         targets_BxT1 = part.mask_BxT[:, 1:] * part.weights_B[:, None]
-        return -jnp.sum(lls_BxT1 * targets_BxT1), jnp.sum(targets_BxT1)
+        return -jnp.sum(lls_BxT1 * targets_BxT1), (jnp.sum(targets_BxT1), jnp.sum(targets_BxT1 > 0))
 
     def add(sums, part):
-        (loss, tokens), grad = jax.value_and_grad(weighted_loss, has_aux=True)(delta.tree, part)
-        return jax.tree.map(jnp.add, sums, (loss, tokens, grad)), None
+        (loss, counts), grad = jax.value_and_grad(weighted_loss, has_aux=True)(delta.tree, part)
+        return jax.tree.map(jnp.add, sums, (loss, counts, grad)), None
 
-    zeros = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, delta.tree))
+    zeros = (
+        jnp.float32(0),
+        (jnp.float32(0), jnp.int32(0)),
+        jax.tree.map(jnp.zeros_like, delta.tree),
+    )
     sums, _ = jax.lax.scan(add, zeros, micro)
     if axis_name is not None:
         sums = jax.lax.psum(sums, axis_name)
-    loss, tokens, grad = sums
-    tokens = jnp.maximum(tokens, 1e-9)
-    return loss / tokens, jax.tree.map(lambda leaf: leaf / tokens, grad)
+    loss, (weight, tokens), grad = sums
+    tokens = jnp.maximum(tokens, 1).astype(jnp.float32)
+    grad = jax.tree.map(lambda leaf: leaf / tokens, grad)
+    return loss / jnp.maximum(weight, 1e-30), grad, weight / tokens
 
 
 def update(
@@ -321,16 +333,19 @@ def update(
     """
     _, settings = static
     # M-step, 1: the gradient of the weighted mean log-likelihood over all shards.
-    loss, grad = gradient(static, params, state.delta, batch, axis_name)
-    # M-step, 2: one step of the optimizer along it, at this step's learning rate.
-    rate = optim.learning_rate(
+    loss, grad, weight = gradient(static, params, state.delta, batch, axis_name)
+    # M-step, 2: one step of the optimizer along it, at this step's learning rate. AdamW's steps may
+    # be of full length however small the gradient: those of a light batch are shortened.
+    rate = jnp.minimum(weight, 1.0) * optim.learning_rate(
         settings.learning_rate,
         state.step,
         total=total_steps,
         warmup=settings.warmup_steps,
         decay=optim.DECAYS.index(settings.decay),
     )
-    tree, opt_state = settings.optimizer.apply(grad, state.opt_state, state.delta.tree, rate)
+    tree, opt_state = settings.optimizer.apply(
+        grad, state.opt_state, state.delta.tree, rate, delta_lib.decayed(params, state.delta)
+    )
     norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(grad)))
     metrics = dict(zip(METRICS, (loss, norm, rate), strict=True))
     delta = Delta(tree, state.delta.spec)
@@ -356,34 +371,47 @@ class SftExample:
 
 
 def epoch_batches(
-    examples: list[SftExample], *, batch_size: int, multiple: int, length: int, order: np.ndarray
+    examples: list[SftExample],
+    *,
+    batch_size: int,
+    multiple: int,
+    buckets: Sequence[int],
+    order: np.ndarray,
 ) -> list[Batch]:
     """One epoch of batches on the host; those of weight 0 are dropped, padding rows weigh 0.
+
+    Weights are taken relative to their mean over the target tokens of all examples, so that only
+    relative ones count, across batches too.
 
     Args:
       examples: kept self-edits.
       batch_size: effective batch over all devices.
       multiple: what a batch's rows are padded to a multiple of (devices x microbatch).
-      length: T, at least the longest example.
+      buckets: T is the first that holds the longest example of a batch.
       order: a permutation of the examples of positive weight.
 
     Raises:
+      TooLong: an example exceeds the last bucket.
       ValueError: examples with and without a constraint, of constraints that are padded otherwise,
         or of whole texts and of heads.
 
     >>> example = SftExample(tokens=(1, 2, 3), prompt_length=1)
-    >>> batches = epoch_batches([example] * 3, batch_size=2, multiple=2, length=4,
+    >>> batches = epoch_batches([example] * 3, batch_size=2, multiple=2, buckets=(4, 8),
     ...                         order=np.arange(3))
     >>> [batch.weights_B.tolist() for batch in batches]
     [[1.0, 1.0], [1.0, 0.0]]
     """
     examples = [example for example in examples if example.weight > 0]
+    weights = _relative_weights(examples)
     width = _allowed_width(examples)
     scope = "whole" if width is None else examples[0].scope
     batches = []
     for first in range(0, len(examples), batch_size):
-        chosen = [examples[i] for i in order[first : first + batch_size]]
+        places = order[first : first + batch_size]
+        chosen = [examples[i] for i in places]
         count = math.ceil(len(chosen) / multiple) * multiple
+        longest = max(len(example.tokens) for example in chosen)
+        length = buckets[batching.bucket_index(longest, buckets)]
         tokens_BxT = np.zeros((count, length), np.int32)
         mask_BxT = np.zeros((count, length), bool)
         weights_B = np.zeros(count, np.float32)
@@ -391,12 +419,20 @@ def epoch_batches(
         for i, example in enumerate(chosen):
             tokens_BxT[i, : len(example.tokens)] = example.tokens
             mask_BxT[i, example.prompt_length : len(example.tokens)] = True
-            weights_B[i] = example.weight
+            weights_B[i] = weights[places[i]]
             if allowed_BxTxA is not None and example.allowed:
                 end = example.prompt_length + len(example.allowed)
                 allowed_BxTxA[i, example.prompt_length : end] = example.allowed
         batches.append(Batch(tokens_BxT, mask_BxT, weights_B, allowed_BxTxA, scope))
     return batches
+
+
+def _relative_weights(examples: list[SftExample]) -> np.ndarray:
+    """Weights whose mean over all target tokens is 1; exactly 1 where they are equal."""
+    weights = np.array([example.weight for example in examples], np.float64)
+    targets = [len(example.tokens) - example.prompt_length for example in examples]
+    weights /= weights.max(initial=0.0) or 1.0
+    return weights / (np.average(weights, weights=targets) if sum(targets) else 1.0)
 
 
 def _allowed_width(examples: list[SftExample]) -> int | None:

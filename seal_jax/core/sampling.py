@@ -11,6 +11,7 @@ A allowed tokens of an automaton's state.
 
 import dataclasses
 import functools
+import math
 
 import chex
 import flax.struct
@@ -44,7 +45,7 @@ class SampleSettings:
     def __post_init__(self):
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}.")
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature must be 0 (greedy) or more, not {self.temperature}.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], not {self.top_p}.")
@@ -171,8 +172,12 @@ def choose(logits_BxV, keys_B, settings: SampleSettings):
     cumulative_BxV = jnp.cumsum(probs_BxV, axis=-1)
     uniform_B = jax.vmap(lambda key: jax.random.uniform(key))(keys_B)
     reach_Bx1 = (uniform_B * cumulative_BxV[:, -1])[:, None]
-    # A prefix sum in float32 may step down by an ulp, so a token of probability 0 is ruled out.
-    drawn_B = jnp.argmax((cumulative_BxV > reach_Bx1) & (probs_BxV > 0), axis=-1)
+    # A prefix sum in float32 may step down by an ulp, so a token of probability 0 is ruled out; and
+    # rounding may leave nothing above: the draw is then the last token that is kept.
+    kept_BxV = probs_BxV > 0
+    above_BxV = (cumulative_BxV > reach_Bx1) & kept_BxV
+    last_B = kept_BxV.shape[-1] - 1 - jnp.argmax(kept_BxV[:, ::-1], axis=-1)
+    drawn_B = jnp.where(above_BxV.any(axis=-1), jnp.argmax(above_BxV, axis=-1), last_B)
     return drawn_B.astype(jnp.int32)
 
 
@@ -183,7 +188,11 @@ def truncate(logits_BxV, settings: SampleSettings):
     stay or go together. The thresholds are exact: they are found by bisecting the bits of a
     non-negative float32, whose order is that of the numbers.
     """
-    probs_BxV = jax.nn.softmax(logits_BxV.astype(jnp.float32) / settings.temperature, axis=-1)
+    logits_BxV = logits_BxV.astype(jnp.float32)
+    # The largest is 0 before the division: divided first, it would leave its own rounding error,
+    # which is everything at a low temperature. (The compiler multiplies by the inverse: not inf.)
+    logits_BxV = logits_BxV - jnp.max(logits_BxV, axis=-1, keepdims=True)
+    probs_BxV = jax.nn.softmax(logits_BxV / max(settings.temperature, 1e-30), axis=-1)
     if settings.top_k:
         probs_BxV = _keep(probs_BxV, lambda kept_BxV: kept_BxV.sum(-1) >= settings.top_k)
     if settings.top_p < 1:

@@ -26,7 +26,7 @@ from seal_jax.settings.endpoint import EndpointSettings
 from seal_jax.tasks.knowledge import prompt
 from seal_jax.tasks.protocol import Answered, Grader, Verdict
 from seal_jax.tasks.texts import is_blank
-from seal_jax.weights import load
+from seal_jax.weights import finite, load
 
 _PLACEHOLDERS = frozenset({"query", "gold", "prediction"})
 _READING = 2  # of replies: a change of `read_reply` changes the name of every judge
@@ -79,6 +79,7 @@ def _judge_model(settings: Settings, model: Any) -> dict[str, Any]:
     if grading.kind == "model":
         dtype = jnp.dtype(settings.model.dtype)
         loaded = load.load_model(grading.model, dtype, model.devices.param_sharding)
+        finite.check(loaded.config, loaded.params, f"grading.model={grading.model}")
         label, config, tokenizer = grading.model, loaded.config, loaded.tokenizer
         params = model.devices.place(config, loaded.params)
     return dict(

@@ -30,6 +30,7 @@ def ask(
     *,
     count: int,
     width: int,
+    draws: Sequence[tuple],
 ) -> list[Record]:
     """Asks K models one exam each.
 
@@ -38,10 +39,10 @@ def ask(
       exams: at most K.
       count: K.
       width: see `Session.width`; prompts beyond it are left out.
+      draws: of each exam, what names its answers in the keys, with the prompt's id.
 
     Returns:
-      For each exam {"texts": answers by prompt id, "gold_log_likelihoods": nats by question, None
-      where it is not finite}.
+      For each exam {"texts": answers by prompt id, "gold_log_likelihoods": see `score`}.
     """
     likelihoods = score(session, params, deltas_K, exams, count=count, width=width)
     asked = [
@@ -53,7 +54,8 @@ def ask(
         for exam in exams
     ]
     prompts = [list(of.values()) for of in asked]
-    texts = generate(session, params, deltas_K, prompts, count=count, width=width)
+    named = [[(*draw, id) for id in of] for draw, of in zip(draws, asked, strict=True)]
+    texts = generate(session, params, deltas_K, prompts, count=count, width=width, draws=named)
     return [
         {"texts": dict(zip(of, said, strict=True)), "gold_log_likelihoods": known}
         for of, said, known in zip(asked, texts, likelihoods, strict=True)
@@ -69,14 +71,23 @@ def score(
     count: int,
     width: int,
 ) -> list[dict[str, float | None]]:
-    """Log-likelihoods of the gold answers of K models' exams, nats by question; see `ask`."""
+    """Log-likelihoods of the gold answers of K models' exams; see `ask`.
+
+    Returns:
+      For each exam nats by question, None where it is not finite; questions without a gold answer
+      are left out.
+    """
     prompts = [[prompt for prompt, _ in exam.scored] for exam in exams]
     golds = [[gold for _, gold in exam.scored] for exam in exams]
     found = gold_log_likelihoods(
         session, params, deltas_K, prompts, golds, count=count, width=width
     )
     return [
-        {one.question: value for one, value in zip(exam.exam.scored, of, strict=True)}
+        {
+            one.question: value
+            for one, value in zip(exam.exam.scored, of, strict=True)
+            if one.gold.strip()
+        }
         for exam, of in zip(exams, found, strict=True)
     ]
 
@@ -89,7 +100,7 @@ def generate(
     *,
     count: int,
     width: int,
-    draws: Sequence[tuple] | None = None,
+    draws: Sequence[Sequence[tuple]],
     sample: sampling.SampleSettings | None = None,
     at_once: int | None = None,
     automaton: Automaton | None = None,
@@ -99,8 +110,7 @@ def generate(
     Args:
       prompts: token ids of at most K models' prompts.
       width: a length in tokens that holds every prompt.
-      draws: name each model's samples in the keys (unused when greedy); None draws the same for
-        all.
+      draws: what names the text of each model's prompts in the keys (unused when greedy).
       sample: how tokens are chosen; None is as settings.answers says.
       at_once: prompts of one model that go through the program together; None is
         settings.answers.questions_at_once.
@@ -109,15 +119,16 @@ def generate(
     answers = session.settings.answers
     sample = sample or answers.sample_settings(session.stop_ids)
     size = at_once or answers.questions_at_once
-    draws = draws or [("answer",)] * len(prompts)
-    names = [*draws, *[draws[0]] * (count - len(draws))]
     texts: list[list[str]] = [[] for _ in prompts]
     for first, part in _parts(prompts, size):
         aligned = [
             batching.right_align(of, rows=size, buckets=(width,), what="answers.prompt_buckets")
             for of in [*part, *[[]] * (count - len(part))]
         ]
-        rows = [(*name, first, row) for name in names for row in range(size)]
+        # By what is asked alone: not by its place among the rows, nor by how many there are.
+        of_models = [of[first : first + size] if sample.temperature else [] for of in draws]
+        of_models += [[]] * (count - len(of_models))
+        rows = [name for of in of_models for name in (*of, *[("padding",)] * (size - len(of)))]
         keys = keys_for(session.settings.seed, rows)
         out = evaluate.answers_of_candidates(
             (session.model, sample),

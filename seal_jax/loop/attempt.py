@@ -152,7 +152,9 @@ def attempt(
                             count=count,
                             bounds=session.bounds,
                         )
-                        trials += _examine(session, policy.params, piece, trained, count, width)
+                        trials += _examine(
+                            session, policy.params, piece, trained, count, width, draw
+                        )
                         counted.append(trained.tokens)
                     break
             tokens = inner_loop.total(counted)
@@ -202,10 +204,12 @@ def answer(
     session, size = run.session, run.session.settings.inner.candidates
     params = functools.cache(made) if made else lambda: policy.params
     units = run_lib.batches(stage, contexts, size)
+    draw = (stage.split or stage.name) if session.settings.answers.temperature else ""
 
     def follows_from(of: Sequence[Context]) -> tuple:
         ids, exams = [c.id for c in of], [session.exam(c, view) for c in of]
-        return (policy.digest, content, view, width, session.settings.answers, size, ids, exams)
+        how = (policy.digest, content, view, width, session.settings.answers, size, ids, exams)
+        return (*how, draw) if draw else how
 
     if any(run.ledger.find("answers", key) is None for key in units):
         params()  # by all hosts, also by those that answer nothing
@@ -217,8 +221,10 @@ def answer(
                     said = []
                     for first in range(0, len(exams), count):
                         piece = exams[first : first + count]
+                        part = units[key][first : first + count]
+                        draws = [("answer", draw, context.id, 0) for context in part]
                         said += answering.ask(
-                            session, params(), None, piece, count=count, width=width
+                            session, params(), None, piece, count=count, width=width, draws=draws
                         )
                     break
             named = [{"context": c.id, **one} for c, one in zip(units[key], said, strict=True)]
@@ -302,11 +308,16 @@ def _examine(
     trained: inner_loop.Trained,
     count: int,
     width: int,
+    draw: str,
 ) -> list[Record]:
     """Asks each adapted model its context's exam: the records of its trials, without marks."""
     results = jax.device_get(trained.results_K)
     exams = [session.exam(one.context, "adapted") for one in piece]
-    said = answering.ask(session, params, trained.deltas_K, exams, count=count, width=width)
+    # Common random numbers, as for the initial deltas: a context's lessons differ in what they say.
+    draws = [("answer", draw, one.context.id, one.replicate) for one in piece]
+    said = answering.ask(
+        session, params, trained.deltas_K, exams, count=count, width=width, draws=draws
+    )
     others = [session.exam(one.other, "adapted") for one in piece if one.other]
     known: list[dict[str, float | None]] = []
     if others:

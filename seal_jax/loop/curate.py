@@ -78,11 +78,9 @@ def _curate(run: Run, split: Split, on: On) -> dict[str, Any]:
     )
     by_id = dict(zip((context.id for context in asked), records, strict=True))
     metrics = [metric.name for metric in task.metrics]
-    of_each = {
-        context.id: _summary([by_id[one.id] for one in practice[context.id]], metrics)
-        for context in tried
-    }
-    solved = [id for id, record in of_each.items() if record[metrics[0]] == 1]
+    practised = {context.id: [by_id[one.id] for one in practice[context.id]] for context in tried}
+    of_each = {id: _summary(of, metrics) for id, of in practised.items()}
+    solved = [id for id, of in practised.items() if _solved(of, metrics[0])]
     how = {
         "leave_one_out": "leave-one-out demonstrations",
         "tests": "training tasks' tests"
@@ -104,6 +102,11 @@ def _curate(run: Run, split: Split, on: On) -> dict[str, Any]:
         "left_out": found.left_out,
         "trained_tokens": tokens.real,
     }
+
+
+def _solved(records: Sequence[Record], metric: str) -> bool:
+    """Whether every question is known to be solved: a mean of 1 leaves out what is not known."""
+    return all(record["answers"] and record["scores"][metric] == 1 for record in records)
 
 
 def _summary(records: Sequence[Record], metrics: Sequence[str]) -> Record:

@@ -77,10 +77,10 @@ def train(
         ),
         strict=True,
     )
+    size = {"rows": bounds.sequences, "length": settings.buckets[-1]}
+    filler = opened.tokenizer.eos_token_id if settings.padding_loss else None
     problems = [
-        batching.inner_problem(
-            lesson.sequences, lesson.loss_masks, rows=bounds.sequences, length=settings.buckets[-1]
-        )
+        batching.inner_problem(lesson.sequences, lesson.loss_masks, **size, filler=filler)
         for lesson in lessons
     ]
     hparams = [

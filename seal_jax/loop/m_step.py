@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from seal_jax.core import batching, parallel, restem
 from seal_jax.core import delta as delta_lib
+from seal_jax.core import parallel, restem
 from seal_jax.core.randomness import key_for
 from seal_jax.loop import memory
 from seal_jax.loop.policies import Policy
@@ -140,14 +140,12 @@ def train(
 
 def _batches(opened, examples: Sequence[restem.SftExample], recipe: Sft, stage: Stage):
     """The batches of all epochs, in order."""
-    longest = max(len(example.tokens) for example in examples)
-    length = recipe.buckets[batching.bucket_index(longest, recipe.buckets)]
     for epoch in range(recipe.epochs):
         key = key_for(opened.settings.seed, "epoch", stage.name, epoch)
         yield from restem.epoch_batches(
             list(examples),
             batch_size=recipe.batch_size,
             multiple=opened.devices.data_shards * recipe.microbatch,
-            length=length,
+            buckets=recipe.buckets,
             order=np.asarray(jax.random.permutation(key, len(examples))),
         )

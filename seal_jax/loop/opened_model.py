@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seal_jax.core import parallel
 from seal_jax.planning import architectures, arithmetic, machines
 from seal_jax.settings import Settings, SettingsError
-from seal_jax.weights import load, placement
+from seal_jax.weights import finite, load, placement
 
 
 def open_devices(settings: Settings) -> parallel.DeviceMesh:
@@ -61,8 +61,11 @@ def load_base(
     """
     dtype = jnp.dtype(settings.model.dtype)
     loaded = load.load_model(settings.model.path, dtype, sharding_of)
+    finite.check(loaded.config, loaded.params, f"model.path={settings.model.path}")
     if settings.model.adapter:
         loaded = load.with_adapter(loaded, settings.model.adapter)
+        merged = f"model.path with model.adapter={settings.model.adapter}"
+        finite.check(loaded.config, loaded.params, merged)
     return loaded
 
 

@@ -76,17 +76,20 @@ class Run(AbstractContextManager):
     def checkpoints(self, line: str) -> Checkpoints:
         """The checkpoints of a line of policies: "" is SEAL's own, others are controls."""
         if line not in self._checkpoints:
-            path = self._path.parent / f"{self._path.name}-{line}" if line else self._path
+            path = self._path_of(line)
             self._checkpoints[line] = Checkpoints(path, keep=None, check=self.ledger.check)
         return self._checkpoints[line]
 
     def discard_checkpoints(self, line: str) -> None:
-        """Deletes the checkpoints of a line that nothing needs any more."""
-        opened = self.checkpoints(line)
-        opened.close()
-        self.ledger.check()
-        storage.remove(opened.path)
-        del self._checkpoints[line]
+        """Deletes the checkpoints of a line that nothing needs any more, if there are any."""
+        if line in self._checkpoints:
+            self._checkpoints.pop(line).close()
+        if storage.exists(self._path_of(line)):
+            self.ledger.check()
+            storage.remove(self._path_of(line))
+
+    def _path_of(self, line: str) -> Location:
+        return self._path.parent / f"{self._path.name}-{line}" if line else self._path
 
     def keep_one(self, key: tuple, make: Callable[[], Any]) -> Any:
         """What `make` gives for this tuple of objects; made anew after another one was asked for.

@@ -43,6 +43,7 @@ def select(
         baselines_C=np.array(known, float),  # NaN for None
         lengths_CxM=[[len(edit.text) for edit in of_context] for of_context in edits],
         seed=zlib.crc32(f"{run.session.settings.seed} select {stage}".encode()),
+        names_C=[prompt.id for prompt in prompts],
     )
     chosen = {
         "contexts": [prompt.id for prompt in prompts],

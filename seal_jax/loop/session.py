@@ -360,7 +360,7 @@ def open_session(settings: Settings) -> Session:
         source=loaded.source,
         devices=devices,
         base=devices.place(loaded.config, loaded.params),
-        stop_ids=tokenizer.stop_token_ids(loaded.tokenizer),
+        stop_ids=loaded.stop_ids,
         merged=loaded.merged,
         adapter=loaded.adapter,
     )

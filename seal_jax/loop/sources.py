@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -168,14 +169,31 @@ class Sources:
         if not reward.needs_inner_loop:
             reward = Reward(kind="gold_log_likelihood", replicates=1)
         found = np.array([rewards.value(record, reward, main) for record in records], float)
-        # A lesson that cannot be tried in a context earns the least that any earned there.
-        rewards_CxG = found.reshape(len(contexts), len(request.options))
-        for row in rewards_CxG:
-            row[np.isnan(row)] = 0.0 if np.isnan(row).all() else np.nanmin(row)
-        means_G = rewards_CxG.mean(axis=0)
-        best = int(np.argmax(means_G))
-        self.best[source] = {"head": request.options[best], "mean_rewards": means_G.tolist()}
+        means = mean_rewards(found.reshape(len(contexts), len(request.options)))
+        known = [-math.inf if mean is None else mean for mean in means]
+        best = known.index(max(known))
+        self.best[source] = {"head": request.options[best], "mean_rewards": means}
         run.say(
             f"{source}: the best on {len(contexts)} training contexts is {request.options[best]}"
         )
         return best
+
+
+def mean_rewards(rewards_CxG: np.ndarray) -> list[float | None]:
+    """What each of G options earns on average; None where nothing is known.
+
+    An option that could not be tried in a context earned the least that any earned there; a context
+    in which none could be tried says nothing.
+
+    >>> nan = float("nan")
+    >>> mean_rewards(np.array([[-1.0, -2.0], [nan, -4.0], [nan, nan]]))
+    [-2.5, -3.0]
+    >>> mean_rewards(np.array([[nan, nan]]))
+    [None, None]
+    """
+    known_CxG = rewards_CxG[~np.isnan(rewards_CxG).all(axis=1)]
+    if not len(known_CxG):
+        return [None] * rewards_CxG.shape[1]
+    least_Cx1 = np.nanmin(known_CxG, axis=1, keepdims=True)
+    filled_CxG = np.where(np.isnan(known_CxG), least_Cx1, known_CxG)
+    return [float(mean) for mean in filled_CxG.mean(axis=0)]

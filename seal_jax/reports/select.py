@@ -50,7 +50,12 @@ def select(path: str, rule: SelectionRule, *, seed: int = 0, out: str = "") -> l
             error=True,
         )
     weights_CxM = restem.select(
-        rewards_CxM, rule, baselines_C=baselines_CxM, lengths_CxM=lengths_CxM, seed=seed
+        rewards_CxM,
+        rule,
+        baselines_C=baselines_CxM,
+        lengths_CxM=lengths_CxM,
+        seed=seed,
+        names_C=[entry.name for entry in entries],
     )
     unpicked = [entry.name for c, entry in enumerate(entries) if not weights_CxM[c].any()]
     if unpicked:

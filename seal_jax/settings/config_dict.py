@@ -6,6 +6,7 @@ to change.
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -94,6 +95,8 @@ def _convert(hint, value, key: str):
         return tuple(_convert(parts[0], item, key) for item in value)
     if hint is float and type(value) is int:
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{key} must be a finite number, not {value!r}.")
     if type(value) is not hint:
         raise SettingsError(
             f"{key} must be of type {hint.__name__}, not {type(value).__name__} ({value!r})."

@@ -108,8 +108,8 @@ class Inner(Recipe):
       candidates: K, candidates trained by one program.
       max_sequences: sequences of a candidate that are kept (the first, and the passage).
       padding_loss: every sequence is filled up to so many tokens with the end token, and the
-        filling is trained on. It repeats what the reference does (with 2048), for comparison; 0
-        does not.
+        filling is trained on but not attended to. It repeats what the reference does (with 2048),
+        for comparison; 0 does not.
     """
 
     lora: Lora = Lora()

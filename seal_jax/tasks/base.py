@@ -252,10 +252,11 @@ class Task:
             absent.
         """
         voted = [self._voted(*one) for one in batch]
-        verdicts = iter(grader.grade([given for of in voted for _, given, _ in of if given]))
+        every = [given for of in voted for _, given, _ in of if given]
+        verdicts = iter(grader.grade([given for given in every if given.gold.strip()]))
         marks = []
         for (context, _, _), of in zip(batch, voted, strict=True):
-            graded = [(one, next(verdicts) if one[1] else _NOT_ASKED) for one in of]
+            graded = [(one, _without_gold(one[1]) or next(verdicts)) for one in of]
             answers = tuple(_answer(*one, verdict) for one, verdict in graded)
             scores = {"accuracy": mean(answer["correct"] for answer in answers)}
             marks.append(
@@ -310,6 +311,16 @@ class Task:
     @property
     def _limits(self) -> directives_lib.Limits:
         return self.settings.directives.limits()
+
+
+def _without_gold(given: Answered | None) -> Verdict | None:
+    """The verdict on a question that has no answer, or no gold one; None for the others."""
+    if given is None:
+        return _NOT_ASKED
+    if given.gold.strip():
+        return None
+    empty = not given.prediction.strip()
+    return Verdict(correct=None, empty=empty, reason="the question has no gold answer")
 
 
 def _answer(

@@ -57,6 +57,17 @@ def test_inner_problem_sorts_masks_with_their_sequences():
     np.testing.assert_array_equal(whole.mask_NxT, [[True, False, True], [True, True, False]])
 
 
+@pytest.mark.fault("15")
+def test_inner_problem_knows_what_sequences_are_filled_up_with():
+    """At their ends alone; of a sequence of nothing else the first token is attended to."""
+    sequences = [[1, 9, 2, 9, 9], [9, 9], [9, 4, 5]]
+    found = batching.inner_problem(sequences, rows=4, length=5, filler=9)
+    np.testing.assert_array_equal(found.lengths_N, [5, 3, 2, 0])
+    np.testing.assert_array_equal(found.attended_N, [3, 3, 1, 0])
+    np.testing.assert_array_equal(found.mask_NxT.sum(axis=1), [5, 3, 2, 0])
+    assert batching.inner_problem(sequences, rows=4, length=5).attended_N is None
+
+
 def test_stack_adds_a_leading_axis():
     problems = [batching.inner_problem([[i, i]] * i, rows=3, length=4) for i in (1, 2)]
     stacked = batching.stack(problems)

@@ -104,7 +104,7 @@ def _batches():
         restem.SftExample(tuple(rng.integers(0, 64, 6).tolist()), 2, float(rng.uniform(0.2, 3)))
         for _ in range(26)
     ]
-    return restem.epoch_batches(rows, batch_size=13, multiple=16, length=8, order=np.arange(26))
+    return restem.epoch_batches(rows, batch_size=13, multiple=16, buckets=(8,), order=np.arange(26))
 
 
 def _state(params):

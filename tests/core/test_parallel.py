@@ -50,7 +50,7 @@ def _batch(count, multiple=8, seed=0):
     ]
     order = np.arange(count)
     (batch,) = restem.epoch_batches(
-        rows, batch_size=count, multiple=multiple, length=8, order=order
+        rows, batch_size=count, multiple=multiple, buckets=(8,), order=order
     )
     return batch
 

@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from seal_jax.core import batching, optim, restem
 from seal_jax.core import delta as delta_lib
-from seal_jax.core import restem
 from seal_jax.core.delta import DeltaSpec
 from seal_jax.core.model import decoder
 
@@ -27,7 +28,7 @@ def test_epoch_batches_literal():
         restem.SftExample(tokens=(8, 0), prompt_length=1, weight=0.5),
     ]
     first, second = restem.epoch_batches(
-        examples, batch_size=2, multiple=4, length=5, order=np.array([2, 0, 1])
+        examples, batch_size=2, multiple=4, buckets=(5,), order=np.array([2, 0, 1])
     )
     np.testing.assert_array_equal(
         first.tokens_BxT, [[8, 0, 0, 0, 0], [1, 2, 3, 0, 0], [0] * 5, [0] * 5]
@@ -35,15 +36,16 @@ def test_epoch_batches_literal():
     np.testing.assert_array_equal(
         first.mask_BxT, [[0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0] * 5, [0] * 5]
     )
-    np.testing.assert_array_equal(first.weights_B, [0.5, 1, 0, 0])
+    # The mean over the 5 target tokens is (1 + 3 * 2 + 0.5) / 5 = 1.5.
+    np.testing.assert_allclose(first.weights_B, [0.5 / 1.5, 1 / 1.5, 0, 0], rtol=1e-6)
     np.testing.assert_array_equal(second.tokens_BxT[0], [4, 5, 6, 7, 0])
     np.testing.assert_array_equal(second.mask_BxT[0], [0, 1, 1, 1, 0])
-    np.testing.assert_array_equal(second.weights_B, [2, 0, 0, 0])
+    np.testing.assert_allclose(second.weights_B, [2 / 1.5, 0, 0, 0], rtol=1e-6)
 
 
 def test_an_epoch_of_nothing_has_no_batches():
     examples = [restem.SftExample(tokens=(1, 2), prompt_length=1, weight=0.0)] * 3
-    arguments = dict(batch_size=2, multiple=2, length=4)
+    arguments = dict(batch_size=2, multiple=2, buckets=(4,))
     assert restem.epoch_batches(examples, order=np.arange(0), **arguments) == []
 
 
@@ -61,7 +63,7 @@ def _examples(count):
 def _batch(examples, multiple):
     order = np.arange(len(examples))
     (batch,) = restem.epoch_batches(
-        examples, batch_size=len(examples), multiple=multiple, length=LENGTH, order=order
+        examples, batch_size=len(examples), multiple=multiple, buckets=(LENGTH,), order=order
     )
     return batch
 
@@ -83,7 +85,7 @@ def state(tiny_llama, random_delta):
 
 def _both(static, params, state, batch, axis_name=None):
     """Loss and raw gradient, and the update."""
-    loss, gradient = restem.gradient(static, params, state.delta, batch, axis_name)
+    loss, gradient, _ = restem.gradient(static, params, state.delta, batch, axis_name)
     return loss, gradient, restem.update(static, params, state, batch, jnp.int32(10), axis_name)
 
 
@@ -162,7 +164,7 @@ def test_the_mean_of_shard_means_would_be_seen(tiny_llama, state, large_batch):
     shards = jax.jit(jax.vmap(shard, in_axes=(None, None, 0)))
     for rows in (50, 3):
         padded = _sharded(_batch(_examples(rows), LARGE), 8)
-        _, gradients = shards(tiny_llama.params, state.delta, padded)
+        _, gradients, _ = shards(tiny_llama.params, state.delta, padded)
         means = jax.tree.map(lambda leaf: np.asarray(leaf).mean(axis=0), gradients)
         assert _relative(means, large_batch(rows)[1]) > 0.1
 
@@ -220,13 +222,164 @@ def test_what_padding_rows_and_padding_tokens_hold_never_matters(one_device, lar
 
 
 def test_the_scale_of_the_weights_cancels_and_their_ratio_does_not(one_device, large_batch):
-    batch = _batch(_examples(50), LARGE)
-    loss, gradient, _ = one_device(batch.replace(weights_B=batch.weights_B * 8))
+    examples = _examples(50)
+    scaled = [dataclasses.replace(one, weight=one.weight * 8) for one in examples]
+    loss, gradient, _ = one_device(_batch(scaled, LARGE))
     np.testing.assert_allclose(loss, large_batch(50)[0], rtol=1e-6)
     assert _relative(gradient, large_batch(50)[1]) < 1e-6
+    batch = _batch(examples, LARGE)
     equal_B = (batch.weights_B > 0).astype(np.float32)
     _, gradient, _ = one_device(batch.replace(weights_B=equal_B))
     assert _relative(gradient, large_batch(50)[1]) > 0.01
+
+
+def _steps(tiny_llama, examples, order):
+    """The delta after an epoch of batches of one, from nothing, and how long each step was."""
+    settings = dataclasses.replace(SETTINGS, warmup_steps=0, decay="constant")
+    static, update = (tiny_llama.config, settings), jax.jit(restem.update, static_argnums=0)
+    state, lengths = restem.init(jax.random.key(0), tiny_llama.params, SPEC, settings), []
+    for batch in restem.epoch_batches(
+        examples, batch_size=1, multiple=1, buckets=(LENGTH,), order=np.array(order)
+    ):
+        before = state
+        state, _ = update(static, tiny_llama.params, state, batch, np.int32(4))
+        change = jax.tree.leaves(_change(state, before))
+        lengths.append(sum((leaf**2).sum() for leaf in change) ** 0.5)
+    return state.delta.tree, lengths
+
+
+@pytest.mark.fault("10")
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 1, 0)])
+def test_weights_count_across_batches(tiny_llama, order):
+    """One example a batch: what weighs a millionth hardly moves the policy, wherever it comes.
+
+    Of the mean weight, 0.375, these are about 2.7, 2.7e-6, 2.7e-3 and 1.3.
+    """
+    weights = (1.0, 1e-6, 1e-3, 0.5)
+    pairs = zip(_examples(4), weights, strict=True)
+    examples = [dataclasses.replace(one, weight=weight) for one, weight in pairs]
+    of = dict(zip(order, _steps(tiny_llama, examples, order)[1], strict=True))
+    assert of[1] < 1e-5 * of[0] and of[2] < 0.01 * of[0] and of[3] > 0.1 * of[0]
+
+
+@pytest.mark.fault("10")
+def test_a_light_batch_leaves_no_momentum(tiny_llama):
+    """The step after it is as if it had not been there, but for the count of steps."""
+    light, heavy = (dataclasses.replace(_examples(2)[i], weight=(1e-6, 1.0)[i]) for i in range(2))
+    found, _ = _steps(tiny_llama, [light, heavy], [0, 1])
+    alone, _ = _steps(tiny_llama, [heavy], [0])
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
+        clear = np.abs(b) > 0.5 * np.abs(b).max()
+        assert (np.sign(a)[clear] == np.sign(b)[clear]).all()
+
+
+@pytest.mark.fault("10")
+@pytest.mark.parametrize("factor", [1e-4, 0.3, 7.0])
+def test_the_scale_of_all_weights_changes_no_step(tiny_llama, factor):
+    """And relative weights do, also where every batch holds a single example."""
+    examples = _examples(4)
+    scaled = [dataclasses.replace(one, weight=one.weight * factor) for one in examples]
+    equal = [dataclasses.replace(one, weight=factor) for one in examples]
+    expected, _ = _steps(tiny_llama, examples, range(4))
+    assert _relative(_steps(tiny_llama, scaled, range(4))[0], expected) < 1e-4
+    assert _relative(_steps(tiny_llama, equal, range(4))[0], expected) > 0.01
+
+
+@pytest.mark.fault("10", control=True)
+def test_equal_weights_are_the_plain_mean(tiny_llama):
+    """Bit for bit, whatever the weight: sums of 0.1 are rounded, those of 1 are not."""
+    ones, tenths = (
+        [dataclasses.replace(one, weight=weight) for one in _examples(7)] for weight in (1.0, 0.1)
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        _steps(tiny_llama, ones, range(7)),
+        _steps(tiny_llama, tenths, range(7)),
+    )
+
+
+@pytest.mark.fault("17")
+def test_each_batch_has_its_own_bucket():
+    """49 rows of 500 tokens and one of 8,300, 10 a batch: 4 * 10 * 512 + 10 * 10240 tokens."""
+    examples = [restem.SftExample((1,) * 500, 10)] * 49 + [restem.SftExample((1,) * 8300, 10)]
+    batches = restem.epoch_batches(
+        examples, batch_size=10, multiple=1, buckets=(512, 1024, 10240), order=np.arange(50)
+    )
+    assert [batch.tokens_BxT.shape for batch in batches] == [(10, 512)] * 4 + [(10, 10240)]
+    assert sum(batch.tokens_BxT.size for batch in batches) == 122_880
+
+
+@pytest.mark.fault("17")
+def test_the_shape_of_a_batch_changes_nothing(tiny_llama):
+    examples = _examples(5)
+    assert max(len(one.tokens) for one in examples) > 6 > min(len(one.tokens) for one in examples)
+    static, found = (tiny_llama.config, SETTINGS), []
+    for buckets in ((LENGTH,), (5, LENGTH), (2 * LENGTH,)):
+        state = restem.init(jax.random.key(0), tiny_llama.params, SPEC, SETTINGS)
+        for batch in restem.epoch_batches(
+            examples, batch_size=1, multiple=1, buckets=buckets, order=np.arange(5)
+        ):
+            update = jax.jit(restem.update, static_argnums=0)
+            state, _ = update(static, tiny_llama.params, state, batch, np.int32(5))
+        found.append(state.delta.tree)
+    assert max(_relative(one, found[0]) for one in found) < 1e-4
+
+
+def test_a_row_beyond_the_last_bucket_is_refused():
+    example = restem.SftExample((1,) * 9, 1)
+    with pytest.raises(batching.TooLong, match="9 tokens exceeds the largest bucket"):
+        restem.epoch_batches([example], batch_size=1, multiple=1, buckets=(4, 8), order=[0])
+
+
+@pytest.mark.fault("14")
+@pytest.mark.parametrize("targets", [(".*",), ("q_proj", "embed")])
+def test_weight_decay_draws_dense_weights_to_0(tiny_llama, targets):
+    """Where the gradient is 0, a step leaves 1 - rate * decay of the weights, as AdamW's does."""
+    spec = DeltaSpec(targets, kind="dense")
+    optimizer, params = optim.AdamW(weight_decay=0.5), tiny_llama.params
+    delta = delta_lib.init(jax.random.key(0), params, spec)
+    state, still = optimizer.init(delta.tree), jax.tree.map(jnp.zeros_like, delta.tree)
+    for _ in range(3):
+        tree, state = optimizer.apply(
+            still, state, delta.tree, 0.1, delta_lib.decayed(params, delta)
+        )
+        delta = delta.replace(tree=tree)
+    before, after = (
+        flax.traverse_util.flatten_dict(tree, sep="/")
+        for tree in (params, delta_lib.merge(params, delta))
+    )
+    changed = delta_lib.target_paths(params, spec)
+    for path, leaf in after.items():
+        factor = 0.95**3 if path in changed else 1.0
+        np.testing.assert_allclose(leaf, factor * np.asarray(before[path]), rtol=1e-5, err_msg=path)
+
+
+@pytest.mark.fault("14")
+def test_the_m_step_decays_dense_weights(tiny_llama):
+    """Against itself without decay: the difference of one step is rate * decay * weight."""
+    params, trees = tiny_llama.params, []
+    batch = _batch(_examples(3), 3)
+    for decay in (0.0, 0.5):
+        optimizer = optim.AdamW(weight_decay=decay)
+        settings = restem.MStepSettings(learning_rate=0.1, decay="constant", optimizer=optimizer)
+        spec = DeltaSpec((".*",), kind="dense")
+        state = restem.init(jax.random.key(0), params, spec, settings)
+        update = jax.jit(restem.update, static_argnums=0)
+        state, _ = update((tiny_llama.config, settings), params, state, batch, np.int32(3))
+        trees.append(state.delta.tree)
+    plain, decayed = trees
+    jax.tree.map(
+        lambda a, b, weight: np.testing.assert_allclose(b - a, -0.05 * weight, atol=1e-5),
+        plain,
+        decayed,
+        params,
+    )
+
+
+@pytest.mark.fault("14", control=True)
+def test_weight_decay_draws_a_low_rank_delta_to_nothing(state, tiny_llama):
+    """Its factors are what decays, as in PEFT."""
+    assert delta_lib.decayed(tiny_llama.params, state.delta) is state.delta.tree
 
 
 def test_a_batch_of_nothing_has_no_gradient(one_device):
@@ -331,7 +484,7 @@ def test_the_likelihood_of_a_constrained_self_edit(tiny_llama, state, masked, sc
         devices=jax.devices()[:devices],
     )
     batch = _batch(CONSTRAINED[scope](10), 2 * devices)
-    loss, gradient = mapped(tiny_llama.params, state.delta, _sharded(batch, devices), "data")
+    loss, gradient, _ = mapped(tiny_llama.params, state.delta, _sharded(batch, devices), "data")
     np.testing.assert_allclose(loss, masked[scope][0], rtol=1e-5)
     assert _relative(gradient, masked[scope][1]) < 1e-5
 
@@ -362,14 +515,14 @@ def test_what_tokens_were_chosen_from_literal():
         restem.SftExample((4, 5), prompt_length=2, allowed=()),  # empty
     ]
     (batch,) = restem.epoch_batches(
-        examples, batch_size=2, multiple=3, length=4, order=np.array([1, 0])
+        examples, batch_size=2, multiple=3, buckets=(4,), order=np.array([1, 0])
     )
     nothing = [[-1, -1]] * 4
     np.testing.assert_array_equal(
         batch.allowed_BxTxA, [nothing, [[-1, -1], [2, 9], [3, -1], [-1, -1]], nothing]
     )
     (free,) = restem.epoch_batches(
-        [restem.SftExample((1, 2), prompt_length=1)], batch_size=1, multiple=1, length=2, order=[0]
+        [restem.SftExample((1, 2), 1)], batch_size=1, multiple=1, buckets=(2,), order=[0]
     )
     assert free.allowed_BxTxA is None
 
@@ -381,7 +534,7 @@ def test_what_heads_were_chosen_from_literal():
         restem.SftExample((4, 5, 6), prompt_length=1, allowed=((5, 8),), scope="head"),
     ]
     (batch,) = restem.epoch_batches(
-        examples, batch_size=2, multiple=1, length=4, order=np.array([0, 1])
+        examples, batch_size=2, multiple=1, buckets=(4,), order=np.array([0, 1])
     )
     nothing = [-1, -1]
     np.testing.assert_array_equal(
@@ -406,7 +559,7 @@ def test_heads_of_several_constraints_are_refused(example, message):
         restem.SftExample((4, 5), prompt_length=1, **example),
     ]
     with pytest.raises(ValueError, match=message):
-        restem.epoch_batches(examples, batch_size=2, multiple=1, length=2, order=np.arange(2))
+        restem.epoch_batches(examples, batch_size=2, multiple=1, buckets=(2,), order=np.arange(2))
 
 
 @pytest.mark.parametrize(
@@ -424,7 +577,7 @@ def test_rows_of_several_constraints_are_refused(allowed, message):
         restem.SftExample((4, 5), prompt_length=1, allowed=allowed),
     ]
     with pytest.raises(ValueError, match=message):
-        restem.epoch_batches(examples, batch_size=2, multiple=1, length=2, order=np.arange(2))
+        restem.epoch_batches(examples, batch_size=2, multiple=1, buckets=(2,), order=np.arange(2))
 
 
 def test_rows_that_do_not_divide_by_the_microbatch(tiny_llama, state):

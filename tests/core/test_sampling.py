@@ -1,6 +1,7 @@
 """What is drawn, how rows end, and that no row's text depends on its neighbours."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -182,6 +183,40 @@ def test_greedy_takes_the_first_of_the_largest():
     keys = jax.random.split(jax.random.key(0), 2)
     found = sampling.choose(logits, keys, SampleSettings(1, temperature=0.0, top_p=0.1, top_k=1))
     np.testing.assert_array_equal(found, [1, 0])
+
+
+@pytest.mark.fault("12")
+@pytest.mark.parametrize("temperature", [3e-9, 1e-9, 1e-12, 1e-20, 1e-38, 1e-45])
+def test_a_temperature_near_0_takes_the_largest(temperature):
+    """The rounding of logits / temperature, some hundreds of nats, decides nothing.
+
+    Whether it did went by what the compiler fused, so by the size of the vocabulary.
+    """
+    keys = jax.random.split(jax.random.key(2), 40)
+    for vocabulary, cut in itertools.product((61, 300), ({}, {"top_k": 5}, {"top_p": 0.9})):
+        logits = np.random.default_rng(2).normal(size=(40, vocabulary)).astype(np.float32) * 7
+        logits[1, 50:] = -np.inf
+        drawn = choose(logits, keys, SampleSettings(1, temperature=temperature, **cut))
+        np.testing.assert_array_equal(drawn, logits.argmax(axis=1))
+
+
+@pytest.mark.fault("12")
+@pytest.mark.parametrize("cut", [{}, {"top_k": 2}, {"top_p": 0.7}])
+def test_a_draw_with_nothing_above_it_is_the_last_token_that_is_kept(cut, monkeypatch):
+    """As where a prefix sum grows over tokens of probability 0."""
+    monkeypatch.setattr(jax.random, "uniform", lambda key: jnp.float32(1.0))
+    logits = np.log(np.array([[1e-30, 0.5, 0.3, 0.2], [1e-30, 0.6, 0.4, 1e-30]], np.float32))
+    logits = np.pad(logits, [(0, 0), (0, 1)], constant_values=-np.inf)
+    keys = jax.random.split(jax.random.key(0), 2)
+    drawn = sampling.choose(logits, keys, SampleSettings(1, **cut))
+    np.testing.assert_array_equal(drawn, [2, 2] if cut else [3, 3])
+
+
+@pytest.mark.fault("12")
+@pytest.mark.parametrize("temperature", [float("nan"), float("inf")])
+def test_a_temperature_that_is_no_number_is_refused(temperature):
+    with pytest.raises(ValueError, match="temperature must be 0"):
+        SampleSettings(1, temperature=temperature)
 
 
 PROMPTS = _right_aligned(4, [5, 1, 3, 0, 4, 2, 5, 3])

@@ -112,6 +112,37 @@ def test_random_selection_does_not_look_at_the_reward():
     assert 0.2 < (found * best).sum() / 399 < 0.47  # it meets the best by chance: 1/3
 
 
+@pytest.mark.fault("13")
+def test_what_is_drawn_of_a_context_is_its_own():
+    """Whatever other contexts there are, and however many more self-edits it has."""
+    rule, names = SelectionRule("random"), [f"c{i}" for i in range(30)]
+    rewards = np.zeros((30, 4))
+    found = restem.select(rewards, rule, seed=3, names_C=names)
+    kept = np.array([0, 3, 4, 17, 29])
+    some = restem.select(rewards[kept], rule, seed=3, names_C=[names[i] for i in kept])
+    np.testing.assert_array_equal(some, found[kept])
+    backwards = restem.select(rewards, rule, seed=3, names_C=names[::-1])
+    np.testing.assert_array_equal(backwards, found[::-1])
+    # Of more self-edits another may be drawn, but only one of those that came to them.
+    more = restem.select(np.zeros((30, 6)), rule, seed=3, names_C=names)
+    same = (more[:, :4] == found).all(axis=1)
+    assert 10 < same.sum() < 30 and (more[~same, 4:].sum(axis=1) == 1).all()
+    without = restem.select(
+        np.pad(rewards, [(0, 0), (0, 2)], constant_values=NAN), rule, seed=3, names_C=names
+    )
+    np.testing.assert_array_equal(without[:, :4], found)
+
+
+@pytest.mark.fault("10", control=True)
+@pytest.mark.parametrize("shift", [-3.0, 0.5, 40.0])
+def test_shares_follow_differences_of_rewards_alone(shift):
+    rewards = np.random.default_rng(0).normal(size=(5, 4))
+    rewards[1, 2] = NAN
+    rule = SelectionRule("weighted", temperature=0.3)
+    found = restem.select(rewards + shift, rule)
+    np.testing.assert_allclose(found, restem.select(rewards, rule), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

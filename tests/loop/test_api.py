@@ -1,5 +1,6 @@
 """The public interface, and the tutorial that shows it."""
 
+import math
 import os
 import pathlib
 import re
@@ -111,3 +112,17 @@ def test_configure_changes_settings_and_refuses_unknown_ones():
 def test_empty_passages_are_refused(title, text, questions):
     with pytest.raises(SettingsError, match="needs a title and a text"):
         seal_jax.passage(title, text, questions)
+
+
+@pytest.mark.fault("11")
+def test_a_question_without_a_gold_answer_has_no_figures(tiny_settings):
+    model = seal_jax.load(tiny_settings)
+    questions = ["How long is it?", ("Where is it?", "Vell"), "How old is it?"]
+    passage = seal_jax.passage("Osk", "The Osk is a long river.", questions)
+    [records] = seal_jax.answers(model, [passage])
+    for record in (records[0], records[2]):
+        assert record["correct"] is record["gold_log_likelihood"] is None
+        assert record["text"] or record["empty"]
+    assert records[1]["correct"] in (True, False)
+    assert seal_jax.mean_gold_log_likelihood(records) == records[1]["gold_log_likelihood"] < 0
+    assert math.isnan(seal_jax.mean_gold_log_likelihood(records[:1]))

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from seal_jax.core.delta import DeltaSpec
 from seal_jax.judges import graders
 from seal_jax.loop import answering
 from seal_jax.loop.continual import mitigations, run, updates
+from seal_jax.loop.run import Run
 from seal_jax.reports.html import explorer, report, run_records
 from seal_jax.runs import ledger, run_dir
 from seal_jax.settings import Continual, SettingsError
@@ -143,6 +145,51 @@ def test_replay_learns_earlier_sequences(finished):
 def test_checkpoints_of_finished_groups_are_deleted(finished):
     workdir, _ = finished
     assert not list(workdir.glob("checkpoints-continual*"))
+
+
+@pytest.mark.fault("S12")
+def test_what_a_kill_left_of_finished_groups_is_deleted(settings, finished, tmp_path, monkeypatch):
+    """Killed between the last record of a group and the deletion of its checkpoints, or in it."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / "results.json").unlink()
+    left = [
+        workdir / f"checkpoints-continual-{name}"
+        for name in ("none-0", "none-1", f"{MIXED}-0", "replay+rehearsal-1")
+    ]
+    (left[0] / "0").mkdir(parents=True)
+    (left[0] / "0" / "checksums.json").write_text("{}")
+    (left[1] / "1.orbax-checkpoint-tmp").mkdir(parents=True)
+    (left[2] / "0" / "d").mkdir(parents=True)
+    left[3].mkdir()
+    monkeypatch.setattr(updates, "_update", None)  # nothing is trained again
+    assert run.continual(settings, str(workdir), quiet=True) == finished[1]
+    assert not list(workdir.glob("checkpoints-*"))
+
+
+@pytest.mark.fault("S12")
+@pytest.mark.parametrize("group", [0, 1])
+def test_a_kill_at_the_deletion_leaves_nothing_after_the_next_start(
+    settings, finished, tmp_path, monkeypatch, group
+):
+    deleted, discard = [], Run.discard_checkpoints
+
+    def dies(self, line):
+        deleted.append(line)
+        if len(deleted) == 1 + group:
+            raise Killed
+        discard(self, line)
+
+    changed = dataclasses.replace(settings.continual, mitigations=("none",), bounds=())
+    changed = dataclasses.replace(settings, continual=changed)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "discard_checkpoints", dies)
+        with pytest.raises(Killed):
+            run.continual(changed, str(tmp_path / "run"), quiet=True)
+    assert list((tmp_path / "run").glob("checkpoints-continual*"))
+    results = run.continual(changed, str(tmp_path / "run"), quiet=True)
+    assert results["continual"]["none"] == finished[1]["continual"]["none"]
+    assert not list((tmp_path / "run").glob("checkpoints-continual*"))
 
 
 class Killed(Exception):
@@ -385,6 +432,24 @@ def test_a_failed_update_keeps_what_was_learned(tiny_llama, random_delta):
         (a[0] != b[0]).any()
         for a, b in zip(jax.tree.leaves(twice), jax.tree.leaves(once), strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("texts", "found", "losses"),
+    [
+        ([[5, 6, 7], [8]], [[-3.0, 0.0], [-1.0, None]], [1.5, None]),
+        pytest.param([[5], [8]], [[0.0] * 2] * 2, [None] * 2, marks=pytest.mark.fault("11")),
+        pytest.param([[5], []], [[0.0] * 2] * 2, [None] * 2, marks=pytest.mark.fault("11")),
+    ],
+)
+def test_texts_of_one_token_have_no_loss(texts, found, losses, monkeypatch):
+    monkeypatch.setattr(answering, "gold_log_likelihoods", lambda *_, **__: found)
+    settings = SimpleNamespace(inner=SimpleNamespace(candidates=2))
+    run = SimpleNamespace(session=SimpleNamespace(settings=settings))
+    group = updates.Group(
+        run=run, params=None, number=0, sequences=[[], []], width=1, unrelated=texts
+    )
+    assert updates.unrelated_losses(group, None) == losses
 
 
 class Outage:

@@ -21,6 +21,23 @@ def test_logits_match_transformers(name, witness):
         np.testing.assert_allclose(ours_TxV, expected_TxV, rtol=0, atol=2e-4)
 
 
+@pytest.mark.fault("15")
+@pytest.mark.parametrize("name", checkpoints.CONFIGS)
+def test_padding_that_is_trained_on_is_not_attended_to(name, witness):
+    """As the reference trains: filled up, with an attention mask, and a loss on everything."""
+    model, config = witness.model(name), checkpoints.model_config(name)
+    for sequence in checkpoints.prompts(name, forward.LENGTHS):
+        filled = [*sequence, *[7] * 6]
+        found = decoder.log_likelihoods(
+            config,
+            checkpoints.params(name),
+            np.array([filled], np.int32),
+            attended_B=np.array([len(sequence)]),
+        )
+        expected = witness.padded_log_likelihoods(model, filled, len(sequence))
+        np.testing.assert_allclose(found[0], expected, rtol=0, atol=2e-4)
+
+
 @pytest.mark.parametrize("name", checkpoints.CONFIGS)
 def test_config_means_the_same_to_both(name, witness):
     """What transformers writes into `config.json` is read as the config that it was made from."""

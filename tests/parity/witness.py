@@ -42,6 +42,15 @@ def logits(built, tokens: list[int]) -> np.ndarray:
         return built(input_ids=torch.tensor([tokens])).logits[0].numpy()
 
 
+def padded_log_likelihoods(built, tokens: list[int], real: int) -> np.ndarray:
+    """[T-1] log p of each next token, the first `real` being all that is attended to."""
+    row, mask = torch.tensor([tokens]), torch.zeros((1, len(tokens)), dtype=torch.long)
+    mask[:, :real] = 1
+    with torch.no_grad():
+        found = built(input_ids=row, attention_mask=mask).logits.log_softmax(-1)
+    return found[0, :-1].gather(-1, row[0, 1:, None])[:, 0].numpy()
+
+
 def greedy(built, prompt: list[int], max_new_tokens: int, stop_ids: tuple[int, ...]) -> list[int]:
     """The new tokens of `generate` for one prompt, the stop token included."""
     settings = transformers.GenerationConfig(

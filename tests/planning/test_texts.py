@@ -184,6 +184,7 @@ def test_answers_and_likelihoods_are_planned_at_the_runs_shapes(
         [opened.exam(context, "adapted") for context in contexts],
         count=count,
         width=opened.width(contexts),
+        draws=[("answer", context.id) for context in contexts],
     )
     monkeypatch.setattr(evaluate, function, Lowered)
     assert _shapes(planned[name].lower) == run

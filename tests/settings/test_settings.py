@@ -8,6 +8,7 @@ import pathlib
 import pytest
 
 from seal_jax import settings as settings_lib
+from seal_jax.core.optim import AdamW
 from seal_jax.settings import config_dict
 from seal_jax.tasks.directives import Limits
 
@@ -168,6 +169,50 @@ def test_self_edits_may_have_directives_under_the_other_defaults():
     settings = config_dict.from_config({"edits": {"directives": ["learning_rate", "epochs"]}})
     assert settings.edits.directives == ("learning_rate", "epochs")
     assert settings.directives.limits() == Limits()
+
+
+@pytest.mark.fault("S14")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "inner.lora.alpha",
+        "restem.sft.lora.alpha",
+        "corpus.learning_rate",
+        "inner.learning_rate",
+        "inner.optimizer.weight_decay",
+        "edits.temperature",
+        "reward.mix",
+        "continual.kl_weight",
+    ],
+)
+def test_a_number_that_is_none_is_refused_by_its_key(key, value):
+    config = knowledge.get_config("smoke").to_dict()
+    *groups, leaf = key.split(".")
+    node = config
+    for group in groups:
+        node = node[group]
+    node[leaf] = value
+    with pytest.raises(settings_lib.SettingsError, match=rf"^{key} must be a finite number, not"):
+        config_dict.from_config(config)
+
+
+@pytest.mark.fault("S14")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: settings_lib.Lora(alpha=0.0), "alpha must be a finite number above 0, not 0.0"),
+        (lambda: settings_lib.Lora(alpha=-2.0), "alpha must be a finite number above 0, not -2.0"),
+        (lambda: settings_lib.Lora(alpha=float("nan")), "alpha must be .* above 0, not nan"),
+        (lambda: AdamW(weight_decay=-0.1), "weight_decay must be 0 or more, not -0.1"),
+        (lambda: AdamW(weight_decay=float("nan")), "weight_decay must be 0 or more, not nan"),
+        (lambda: AdamW(eps=0.0), "eps must be above 0, not 0.0"),
+        (lambda: AdamW(max_grad_norm=float("nan")), "max_grad_norm must be above 0, not nan"),
+    ],
+)
+def test_what_trains_nothing_or_anything_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_integers_pass_for_floats_and_lists_for_tuples():

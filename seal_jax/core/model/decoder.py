@@ -78,6 +78,7 @@ def hidden_states(
     *,
     delta=None,
     packing: Packing | None = None,
+    attended_B=None,
     remat: Remat = "none",
 ):
     """Final hidden states of right-padded rows; a row's padding cannot reach its real tokens.
@@ -86,6 +87,8 @@ def hidden_states(
       tokens_BxT: token ids.
       delta: None, or delta variables (one candidate's, or K candidates' grouped rows).
       packing: of the rows, to compute on their real tokens only; None computes on all B x T.
+      attended_B: how many tokens of each row, from the first on, may be looked at, as with
+        transformers' attention_mask; None is all.
       remat: what the backward pass computes anew: nothing, everything of a layer but the outputs
         of its large matrix products ("dots"), or the layer ("full"; the least memory).
 
@@ -94,6 +97,8 @@ def hidden_states(
     """
     tokens = tokens_BxT.shape[1]
     mask = jnp.tril(jnp.ones((1, 1, tokens, tokens), bool))
+    if attended_B is not None:
+        mask = mask & (jnp.arange(tokens) < attended_B[:, None])[:, None, None]
     positions = jnp.broadcast_to(jnp.arange(tokens), tokens_BxT.shape)
     x, _ = _scan_layers(
         config, params, tokens_BxT, positions, mask, delta, packing=packing, remat=remat
@@ -184,16 +189,18 @@ def log_likelihoods(
     loss_mask_BxT=None,
     delta=None,
     packing: Packing | None = None,
+    attended_B=None,
     remat: Remat = "none",
 ):
     """[B, T-1] float32: log p(token t+1 | tokens ..t) of right-padded rows.
 
     Args:
-      tokens_BxT, delta, packing, remat: see `hidden_states`.
+      tokens_BxT, delta, packing, attended_B, remat: see `hidden_states`.
       loss_mask_BxT: bool; where false, the log-likelihood *of* that token is not computed but 0.
         The first column means nothing. None is everywhere.
     """
-    hidden = hidden_states(config, params, tokens_BxT, delta=delta, packing=packing, remat=remat)
+    how = {"delta": delta, "packing": packing, "attended_B": attended_B, "remat": remat}
+    hidden = hidden_states(config, params, tokens_BxT, **how)
     loss_mask = jnp.ones(tokens_BxT.shape, bool) if loss_mask_BxT is None else loss_mask_BxT
     targets, loss_mask = next_tokens(tokens_BxT, loss_mask)
     if packing is not None:

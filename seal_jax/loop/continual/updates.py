@@ -93,11 +93,12 @@ def run_group(group: Group, mitigation: Mitigation, progress: Progress) -> list[
     """
     run = group.run
     keys = [f"{mitigation.name}/{group.number}/{step}" for step in range(group.steps)]
+    line = f"continual-{mitigation.name}-{group.number}"
     found = run.records("retest", keys)
     if len(found) == group.steps:
         progress.update(len(group.sequences) * group.steps)
+        run.discard_checkpoints(line)  # where a run ended just before
         return found
-    line = f"continual-{mitigation.name}-{group.number}"
     checkpoints, total_K = run.checkpoints(line), nothing(group)
     written, records = [], []
     for step, key in enumerate(keys):
@@ -297,7 +298,10 @@ def _generate(
         total_K,
         prompts,
         count=group.count,
-        draws=group.draws(draw, step),
+        draws=[
+            [(*name, 0, n) for n in range(len(of))]  # the 0 as in the draws of earlier versions
+            for name, of in zip(group.draws(draw, step), prompts, strict=True)
+        ],
         at_once=len(prompts[0]),
         **how,
     )
@@ -352,17 +356,18 @@ def asked(group: Group, key: str, models: Iterable[tuple[int, Delta | None]]) ->
       key: names the marks in the ledger, together with the step.
       models: steps, and K total deltas for each; None is the model that the sequences start from.
     """
-    said = [_ask(group, total_K, group.at(step), f"{key}/{step}") for step, total_K in models]
+    said = [_ask(group, total_K, step, f"{key}/{step}") for step, total_K in models]
     return {"rows": [list(of_sequence) for of_sequence in zip(*said, strict=True)]}
 
 
-def _ask(group: Group, total_K: Delta | None, contexts: Sequence[Context], key: str):
-    """The marks of each of the group's models on a passage of its own."""
-    run, session = group.run, group.run.session
+def _ask(group: Group, total_K: Delta | None, step: int, key: str) -> list[Record]:
+    """The marks of each of the group's models on its passage of a step."""
+    run, session, contexts = group.run, group.run.session, group.at(step)
     exams = [session.exam(context, "adapted") for context in contexts]
-    how = {"count": group.count, "width": group.width}
+    how: Any = {"count": group.count, "width": group.width}
     if session.settings.continual.answers:
-        said = answering.ask(session, group.params, total_K, exams, **how)
+        draws = group.draws("answer", step)
+        said = answering.ask(session, group.params, total_K, exams, draws=draws, **how)
         stage = Stage(kind="continual", what=key)
         return attempt.mark(run, key, list(zip(contexts, said, strict=True)), stage)
     return [
@@ -372,7 +377,10 @@ def _ask(group: Group, total_K: Delta | None, contexts: Sequence[Context], key: 
 
 
 def unrelated_losses(group: Group, total_K: Delta | None) -> list[float | None]:
-    """The mean loss of each of the group's models on the unrelated texts, in nats a token."""
+    """The mean loss of each of the group's models on the unrelated texts, in nats a token.
+
+    None where one is not finite, or where no text has a second token.
+    """
     count, texts = len(group.sequences), group.unrelated
     found = answering.gold_log_likelihoods(
         group.run.session,
@@ -384,5 +392,8 @@ def unrelated_losses(group: Group, total_K: Delta | None) -> list[float | None]:
         width=1,
         max_gold_tokens=max(map(len, texts)) - 1,
     )
-    tokens = sum(len(text) - 1 for text in texts)
-    return [None if None in of else -float(np.sum(of)) / tokens for of in found]  # type: ignore[arg-type]
+    tokens = sum(len(text[1:]) for text in texts)
+    return [
+        None if None in of or not tokens else -float(np.sum(np.array(of, float))) / tokens
+        for of in found
+    ]

@@ -29,7 +29,8 @@ CorpusPassage = Literal["once", "per_completion", "none"]
 def split_lines(text: str) -> list[str]:
     """Every non-empty line; without the first one where the second starts with "1.".
 
-    Such a first line is a preamble ("Here is the list:"). The numbers of a list stay in the text.
+    Such a first line is a preamble ("Here is the list:"). The numbers of a list stay in the text,
+    and lines of dashes only separate others, as in every rule but "whole".
 
     >>> split_lines("1. Rome fell.\\n\\n  2. It was sacked.\\n")
     ['1. Rome fell.', '2. It was sacked.']
@@ -38,7 +39,7 @@ def split_lines(text: str) -> list[str]:
     >>> split_lines("Rome fell.\\n1.5 million people left.")
     ['Rome fell.', '1.5 million people left.']
     """
-    lines = _visible(text.splitlines())
+    lines = [line for line in _visible(text.splitlines()) if not _DASHES.fullmatch(line)]
     if len(lines) > 1 and _FIRST_ITEM.match(lines[1]):
         return lines[1:]
     return lines
@@ -56,6 +57,7 @@ def split_questions(text: str) -> list[str]:
     >>> split_questions("A quiz:\\nQuestion 1: Who? Answer: Ada. Question 2: Where? Answer: Rome.")
     ['Question 1: Who? Answer: Ada.', 'Question 2: Where? Answer: Rome.']
     """
+    text = _DASHES.sub("", text)
     starts = [match.start() for match in _QUESTION.finditer(text)]
     starts = starts or [match.start() for match in _UNNUMBERED.finditer(text)]
     if not starts:

@@ -3,8 +3,10 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from seal_jax.core import inner
+from seal_jax.core.model import decoder
 
 from . import cases
 
@@ -41,6 +43,33 @@ def test_the_first_step_by_hand(group, run, loss_and_gradient):
             np.testing.assert_allclose(
                 module["b"][clear], -0.5 * (k + 1) * np.sign(g[clear]), rtol=1e-2
             )
+
+
+@pytest.mark.fault("15")
+def test_what_fills_a_sequence_up_is_trained_on_and_not_attended_to(group, run, tiny_llama):
+    """The loss of the first step, where the delta changes nothing; the last two tokens are filling.
+
+    Of a candidate whose sequences have none it is what it was.
+    """
+    lengths_KxN = group.problems.lengths_N
+    attended_KxN = np.where(lengths_KxN > 2, lengths_KxN - 2, lengths_KxN)
+    attended_KxN[2] = lengths_KxN[2]
+    filled = group.problems.replace(attended_N=attended_KxN)
+    _, results = run(_steps(dataclasses.replace(group, problems=filled), [1]))
+    _, plain = run(_steps(group, [1]))
+    for k in range(cases.K):
+        _, problem, _ = group.candidate(k)
+        count = int(lengths_KxN[k, 1])
+        lls = decoder.log_likelihoods(
+            tiny_llama.config,
+            tiny_llama.params,
+            problem.tokens_NxT[1:2, :count],
+            attended_B=attended_KxN[k, 1:2],
+        )
+        expected = -np.mean(np.asarray(lls[0])[problem.mask_NxT[1, 1:count]])
+        np.testing.assert_allclose(results.losses_S[k, 0], expected, rtol=1e-5)
+    assert abs(results.losses_S[0, 0] - plain.losses_S[0, 0]) > 1e-3
+    np.testing.assert_allclose(results.losses_S[2, 0], plain.losses_S[2, 0], rtol=1e-6)
 
 
 def test_warm_up_and_decay_by_hand(group, run):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import DeltaSpec
@@ -32,8 +33,8 @@ def _rotated(x_TxHxDh, theta):
     return np.concatenate([pairs.real, pairs.imag], axis=-1)
 
 
-def _numpy_logits(config, params, tokens_T):
-    """One row, one head at a time, in float64."""
+def _numpy_logits(config, params, tokens_T, attended=None):
+    """One row, one head at a time, in float64; only its first tokens are looked at."""
     c = config
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
@@ -45,6 +46,7 @@ def _numpy_logits(config, params, tokens_T):
 
     x = params["embed"]["embedding"][tokens_T]
     causal = np.tril(np.ones((len(tokens_T), len(tokens_T)), bool))
+    causal[:, attended:] &= attended is None
     attn, mlp = params["layers"]["attn"], params["layers"]["mlp"]
     for i in range(c.num_layers):
         y = norm(x, params["layers"]["attn_norm"]["scale"][i])
@@ -76,6 +78,22 @@ def test_logits_of_each_family_by_hand(tiny_model):
     tokens_BxT = _tokens(0, 2, 7)
     for row, expected in zip(model.logits(tokens_BxT), tokens_BxT, strict=True):
         np.testing.assert_allclose(row, _numpy_logits(config, model.params, expected), atol=2e-4)
+
+
+@pytest.mark.fault("15")
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_not_attended_to_by_hand(tiny_llama, packed):
+    """Fillers read the real tokens alone, not each other and not themselves."""
+    config = dataclasses.replace(tiny_llama.config, rope_scaling=None)
+    tokens_BxT, attended_B = _tokens(0, 3, 9), np.array([5, 9, 1])
+    packing = packing_lib.make(np.array([9, 9, 9]), packed=27, padded=9) if packed else None
+    found = log_likelihoods(
+        config, tiny_llama.params, tokens_BxT, packing=packing, attended_B=attended_B
+    )
+    for row, tokens, attended in zip(found, tokens_BxT, attended_B, strict=True):
+        logits = _numpy_logits(config, tiny_llama.params, tokens, attended)[:-1]
+        expected = logits[np.arange(8), tokens[1:]] - scipy.special.logsumexp(logits, axis=1)
+        np.testing.assert_allclose(row, expected, atol=2e-4)
 
 
 def test_attention_biases_on_all_four_projections_by_hand(tiny_llama, random_params):

@@ -20,7 +20,6 @@ LINES = [
     ("only the first line can go", "x\ny\n1. a", ["x", "y", "1. a"]),
     ("windows line ends", "List:\r\n1. a\r\n2. b\r\n", ["1. a", "2. b"]),
     ("unicode line separator", "a\u2028b", ["a", "b"]),
-    ("dashes are a line like others", "a\n---\nb", ["a", "---", "b"]),
     ("one preamble-like line alone", "List:", ["List:"]),
     ("invisible lines", "a\n\u200b\n\x00\nb", ["a", "b"]),
     ("other scripts", "一、东京是首都。\nमुंबई बड़ा शहर है।", ["一、东京是首都。", "मुंबई बड़ा शहर है।"]),
@@ -99,6 +98,32 @@ CASES = [
 @pytest.mark.parametrize(("rule", "text", "expected"), CASES)
 def test_rule(rule, text, expected):
     assert parse.SPLIT_RULES[rule](text) == expected
+
+
+@pytest.mark.fault("16")
+@pytest.mark.parametrize(
+    ("rule", "text", "expected"),
+    [
+        ("lines", "1. a\n---\n2. b", ["1. a", "2. b"]),
+        ("lines", "a\r\n -----\t\r\nb", ["a", "b"]),
+        ("lines", "---\nHere you are:\n---\n1. a\n---", ["1. a"]),  # still a preamble
+        ("lines", "---", []),
+        ("questions", "Question 1: a\n---\nQuestion 2: b\n---", ["Question 1: a", "Question 2: b"]),
+        ("questions", "A quiz:\n---\nQuestion 1: a", ["Question 1: a"]),
+        ("questions", "a\n---", ["a"]),
+    ],
+)
+def test_a_line_of_dashes_is_cut_at_and_not_trained_on(rule, text, expected):
+    assert parse.SPLIT_RULES[rule](text) == expected
+    assert parse.edit_sequences("Rome", text, rule=rule) == [f"Rome\n{one}" for one in expected]
+
+
+@pytest.mark.fault("16", control=True)
+@pytest.mark.parametrize(
+    "text", ["a --- b", "--- a", "a ---", "-- -", "- - -", "\u2014\u2014\u2014"]
+)
+def test_dashes_with_anything_else_are_text(text):
+    assert parse.split_lines(f"x\n{text}") == ["x", text]
 
 
 def test_every_rule_has_cases():
