@@ -76,7 +76,8 @@ class ReplyModel:
         cue = "" if style == "chat" else _CUE
         start = list(self.tokenizer(begun, add_special_tokens=False)["input_ids"]) if begun else []
         tokens = [
-            [*tokenizers.chat_prompt(self.tokenizer, text + cue, style), *start] for text in prompts
+            [*tokenizers.chat_prompt(self.tokenizer, text + cue, style, answered=True), *start]
+            for text in prompts
         ]
         found: list[np.ndarray | str] = []
         by_bucket: dict[int, list[int]] = {bucket: [] for bucket in self.buckets}

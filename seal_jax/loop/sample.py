@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ class Edit:
     Attributes:
       context: id of its context; index: which of the context's samples it is.
       tokens: as sampled, a stop token included.
-      text: the same, decoded.
+      text: what they say; thoughts: what they only think; see `generated.read`.
       stopped: whether it ended by itself rather than at the length limit.
     """
 
@@ -38,6 +38,11 @@ class Edit:
     tokens: list[int]
     text: str
     stopped: bool
+    thoughts: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """As it is recorded: without thoughts where there are none."""
+        return {name: of for name, of in vars(self).items() if name != "thoughts" or of}
 
 
 class Prompt(NamedTuple):
@@ -92,7 +97,7 @@ def sample(
                         automaton=automaton,
                     )
                     break
-            record = {"edits": [dataclasses.asdict(edit) for edit in found]}
+            record = {"edits": [edit.record() for edit in found]}
             run.record("edits", key, record, stage, content(batch))
     records = run.records("edits", batches)
     edits = [Edit(**edit) for record in records for edit in record["edits"]]
@@ -120,9 +125,10 @@ def _sample(
             buckets=settings.prompt_buckets,
             what="edits.prompt_buckets",
         )
-        rows = [(prompt.id, m) for prompt in part for m in range(samples)]
-        padded = rows + [("", 0)] * (at_once * samples - len(rows))
-        keys_B = keys_for(session.settings.seed, [("edit", draw, *row) for row in padded])
+        rows = [(prompt, m) for prompt in part for m in range(samples)]
+        names = [(prompt.id, m) for prompt, m in rows]
+        names += [("", 0)] * (at_once * samples - len(rows))
+        keys_B = keys_for(session.settings.seed, [("edit", draw, *name) for name in names])
         out = sampling.generate_jit(
             (session.model, settings.sample_settings(session.stop_ids)),
             params,
@@ -132,11 +138,18 @@ def _sample(
             automaton=automaton,
         )
         found = jax.device_get((out.tokens_BxN, out.lengths_B, out.stopped_B))
-        for (context, m), tokens_N, length, stopped in zip(rows, *found, strict=False):
+        for (prompt, m), tokens_N, length, stopped in zip(rows, *found, strict=False):
             tokens = tokens_N[:length].tolist()
-            text = session.decode(tokens)
+            said = session.read(tokens, prompt.tokens, bool(stopped))
             edits.append(
-                Edit(context=context, index=m, tokens=tokens, text=text, stopped=bool(stopped))
+                Edit(
+                    context=prompt.id,
+                    index=m,
+                    tokens=tokens,
+                    text=said.text,
+                    stopped=not said.cut_off,
+                    thoughts=said.thoughts,
+                )
             )
     return edits
 

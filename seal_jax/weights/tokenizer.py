@@ -19,6 +19,7 @@ from etils import epath
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from seal_jax.tasks import generated
 from seal_jax.weights import gguf, tensor_file
 from seal_jax.weights.names import WeightsError
 
@@ -154,7 +155,11 @@ def save(path: str | os.PathLike, tokenizer: Any) -> None:
 
 
 def chat_prompt(
-    tokenizer: Any, user_text: str, style: Literal["chat", "plain"] = "chat"
+    tokenizer: Any,
+    user_text: str,
+    style: Literal["chat", "plain"] = "chat",
+    *,
+    answered: bool = False,
 ) -> list[int]:
     """Token ids that ask the model for an answer to a user's text.
 
@@ -162,6 +167,10 @@ def chat_prompt(
     a default system message of 21 tokens) and the prompt ends where the assistant begins. With
     style "plain", or a tokenizer that has no chat template, the text is encoded as it is.
     Special tokens that are spelled out in the text are read as such.
+
+    Args:
+      answered: whether an answer that is given follows, so that a thought that the template begins
+        is ended first.
 
     Raises:
       ValueError: an unknown style.
@@ -171,6 +180,7 @@ def chat_prompt(
     if style == "plain" or not tokenizer.chat_template:
         return list(tokenizer(user_text)["input_ids"])
     text = chat_text(tokenizer, [("user", user_text)], prompt=True)
+    text += generated.until_answer(text) if answered else ""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

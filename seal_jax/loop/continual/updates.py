@@ -243,7 +243,7 @@ def _write_own(
         session.settings.edits.sample_settings(session.stop_ids),
         max_new_tokens=own.rehearsal_tokens,
     )
-    return answering.generate(
+    written = answering.generate(
         session,
         group.params,
         total_K,
@@ -254,6 +254,7 @@ def _write_own(
         sample=sample,
         at_once=own.rehearsal_texts,
     )
+    return [[one.text for one in of] for of in written]
 
 
 def write_edits(group: Group, total_K: Delta, step: int) -> Record:
@@ -275,12 +276,15 @@ def write_edits(group: Group, total_K: Delta, step: int) -> Record:
         at_once=1,
         automaton=session.automaton,
     )
-    return {
+    record = {
         "step": step,
         "sequences": list(range(group.first, group.first + len(prompts))),
         "contexts": [context.id for context in group.at(step)],
-        "texts": [text for (text,) in written],
+        "texts": [one.text for (one,) in written],
     }
+    if any(one.thoughts for (one,) in written):
+        record["thoughts"] = [one.thoughts for (one,) in written]
+    return record
 
 
 def lesson(group: Group, k: int, step: int, text: str) -> EncodedLesson | Refusal:
