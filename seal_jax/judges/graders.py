@@ -21,14 +21,14 @@ from seal_jax.judges.local import grade as local
 from seal_jax.judges.reply_model import ReplyModel
 from seal_jax.settings import Settings
 from seal_jax.settings.endpoint import EndpointSettings
+from seal_jax.tasks import generated
 from seal_jax.tasks.knowledge import prompt
 from seal_jax.tasks.protocol import Answered, Grader, Verdict
 from seal_jax.tasks.texts import is_blank
 from seal_jax.weights import load
 
 _PLACEHOLDERS = frozenset({"query", "gold", "prediction"})
-_READING = 1  # of replies: a change of `read_reply` changes the name of every judge
-_THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+_READING = 2  # of replies: a change of `read_reply` changes the name of every judge
 # The word alone, or before punctuation or a reason: not "no idea", "no-one" or "yes it is not".
 _FIRST_WORD = re.compile(
     r"[\W_]*(yes|no)(?=[\s*_]*(?:$|[^\w\s*-]|-(?!\w)|\n|(?:because|since|as)\b))"
@@ -120,14 +120,14 @@ def read_reply(reply: str) -> bool | None:
     """A judge's yes or no; None for anything else.
 
     The reply must begin with the word, alone or before punctuation or a reason, and neither go on
-    nor end with the opposite one. A train of thought in <think> tags before it is left out.
+    nor end with the opposite one. What the judge only thinks is left out (`generated.read`).
 
     >>> [read_reply(reply) for reply in ("Yes.", "**No**", "yes, because it is 21")]
     [True, False, True]
     >>> [read_reply(reply) for reply in ("yes and no", "No idea", "It is right", "")]
     [None, None, None, None]
     """
-    text = _THOUGHTS.sub("", reply, count=1).casefold()
+    text = generated.read(reply).text.casefold()
     first = _FIRST_WORD.match(text)
     if not first:
         return None
@@ -199,7 +199,12 @@ class EndpointGrader:
         return grade_by_asking(answers, self.template, self._ask)
 
     def _ask(self, prompts: list[str]) -> list[Verdict]:
-        completions = endpoint.complete(self.settings, prompts, report=self.report)
+        completions = endpoint.complete(
+            self.settings,
+            prompts,
+            answers=lambda text: read_reply(text) is not None,
+            report=self.report,
+        )
         return [_read(completion) for completion in completions]
 
 
@@ -209,8 +214,9 @@ def _read(completion: Completion) -> Verdict:
         return _ungraded(f"the judge did not reply: {completion.reason}", retry=completion.retry)
     correct = read_reply(completion.text)
     if correct is None:
-        shown = chat_reply.plain(completion.text, length=80)
-        return _ungraded(f"the judge replied neither yes nor no: {shown!r}")
+        return _ungraded(
+            f"the judge replied neither yes nor no: {chat_reply.shown(completion.text)}"
+        )
     return Verdict(correct=correct, empty=False)
 
 

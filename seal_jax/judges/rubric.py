@@ -17,6 +17,7 @@ from seal_jax.judges import chat_reply, endpoint
 from seal_jax.judges.endpoint import Completion
 from seal_jax.judges.reply_model import ReplyModel
 from seal_jax.settings.endpoint import EndpointSettings
+from seal_jax.tasks import generated
 from seal_jax.tasks.knowledge import prompt
 from seal_jax.tasks.protocol import Context
 
@@ -24,7 +25,6 @@ LOWEST, HIGHEST = 1.0, 5.0
 CRITERIA = ("Coverage", "Faithfulness", "Self-containedness")
 
 _PLACEHOLDERS = frozenset({"title", "passage", "self_edit"})
-_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 # "4", "4.5", "4/5" and "4 out of 5"; not the scale "1-5" or "1 to 5", and not "4 of 10".
 _NUMBER = (
     r"(?<![\d.,/+-])(?P<{name}>\d+(?:\.\d+)?)(?![\d%])(?!\.\d)(?!\s*(?:[-\u2013]|to\b)\s*\d)"
@@ -47,14 +47,15 @@ _VERDICT = (
     rf"|\b(?:I|I['\u2019](?:d|ll)|would|will|notes|they)\s(?:give|gave|rate|score|deserve)[ds]?\b"
     rf"[^.\n\d]{{0,40}}?{_NUMBER.format(name='m')}"
 )
-_OVERALL = r"\b(?:overall|total|final|mean|average)?[\s_]*(?:score|rating|grade|overall)"
+_OVERALL = r"\b(?:overall|total|final|mean|average)?[\s_]{0,3}(?:score|rating|grade|overall)"
 
 
 class Scored(NamedTuple):
-    """A self-edit's score, or None and why there is none."""
+    """A self-edit's score, or None and why there is none, and whether a later ask may give one."""
 
     score: float | None
     reason: str | None
+    retry: bool = False
 
 
 class Rubric(Protocol):
@@ -93,7 +94,7 @@ def parse_score(reply: str) -> float | None:
     >>> parse_score("3"), parse_score("Score: 2 out of 5"), parse_score("Good."), parse_score("8")
     (3.0, 2.0, None, None)
     """
-    lines = _THOUGHTS.sub("", reply).splitlines()
+    lines = generated.read(reply).text.splitlines()
     text = "\n".join(" ".join(line.split()) for line in lines if line.strip())
     scores = {name: _labelled(label, text) for name, label in _CRITERIA.items()}
     given = [score for score in scores.values() if score is not None]
@@ -129,16 +130,24 @@ class EndpointRubric:
           EndpointError: the endpoint cannot complete anything.
         """
         prompts = [rubric_prompt(self.template, context, text) for context, text in pairs]
-        return [_read(completion) for completion in endpoint.complete(self.settings, prompts)]
+        completions = endpoint.complete(
+            self.settings, prompts, answers=lambda text: parse_score(text) is not None
+        )
+        return [_read(completion) for completion in completions]
 
 
 def _read(completion: Completion) -> Scored:
     """The score of a reply, or why it gives none."""
     if completion.text is None:
-        return Scored(None, f"the judge did not reply: {completion.reason}")
+        reason = f"the judge did not reply: {completion.reason}"
+        return Scored(None, reason, completion.retry)
     score = parse_score(completion.text)
-    shown = chat_reply.plain(completion.text, length=80)
-    return Scored(score, None if score is not None else f"the judge gave no score: {shown!r}")
+    why = (
+        None
+        if score is not None
+        else f"the judge gave no score: {chat_reply.shown(completion.text)}"
+    )
+    return Scored(score, why)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,10 @@ def compare(run: Run, policies: Mapping[str, Policy], ready: preflight.Ready) ->
         found["grader"] = session.task.graded_by(session.grader)
         if session.task.directs:
             lessons = sources.lessons.items()
-            found["directives"] = {name: session.task.describe(of) for name, of in lessons}
+            described = {name: session.task.describe(of) for name, of in lessons}
+            # Those of the context alone have no heads to tell of.
+            headed = {n: of for n, of in described.items() if of["valid"] or of["invalid"]}
+            found["directives"] = headed
             found["best_fixed"] = sources.best
     results.report(run, found, sources.written, contexts)
     left_out = {split: of.left_out for split, of in ready.available.items()}

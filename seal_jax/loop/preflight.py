@@ -24,10 +24,12 @@ from seal_jax.tasks.protocol import (
     Request,
     Sequence_,
     Teach,
+    Tell,
     View,
     Write,
 )
 from seal_jax.tasks.sources import answered
+from seal_jax.tasks.texts import is_blank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,7 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     development = contexts_lib.development(session) if settings.tuning.epochs else []
     for contexts in filter(None, (held_out, development)):
         _check_sources(session, contexts)
+    ask_judge(run, contexts_lib.asked(session, held_out)[0])
     run.say(_plan(session, chosen, held_out))
     for split, of in available.items():
         if of.skipped:
@@ -143,6 +146,41 @@ def _check_contexts(
         )
 
 
+def ask_judge(run: Run, context: Context) -> None:
+    """Puts one real question to the judges: one that cannot judge is seen before the work.
+
+    The grader is asked about a gold answer, the rubric about a title as a self-edit.
+
+    Raises:
+      SettingsError: there is no verdict, and the reward needs one.
+      EndpointError: the judge's endpoint cannot complete anything.
+    """
+    session, reward = run.session, run.session.settings.reward
+    if run.hosts.rank > 0:
+        return
+    if session.rubric is not None:
+        [scored] = session.rubric.score([(context, context.title)])
+        if scored.score is None:
+            raise SettingsError(f"the rubric gave a first self-edit no score: {scored.reason}.")
+    if reward.kind == "pattern":
+        return  # nothing is graded
+    exam = session.exam(context, "adapted").exam
+    first = exam.asked[0]
+    golds = {one.question: one.gold for one in exam.scored if not is_blank(one.gold)}
+    said = {first.id: golds.get(first.question, "yes")}
+    [mark] = session.task.mark([(context, exam, said)], session.grader)
+    found = next((one for one in mark.answers if one["question"] == first.question), {})
+    if not found.get("ungraded"):
+        return
+    what = (
+        f"the judge ({session.grader.name}) gave no verdict on a first answer, the gold one to "
+        f"{first.question!r}: {found['ungraded']}"
+    )
+    if rewards.needs_verdicts(reward):
+        raise SettingsError(f"{what}. Mend what it needs; nothing has been computed yet.")
+    run.say(f"{what}. The reward does not need one, so the run goes on.")
+
+
 def _check_sources(session: Session, contexts: Sequence[Context]) -> None:
     """What the arms' sources will ask for and learn, as far as it is known before the run."""
     settings, sources = session.settings, session.task.sources
@@ -192,6 +230,8 @@ def _dry(session: Session, contexts: Sequence[Context], request: Request, name: 
         return [found[context.id] for context in contexts]
     if isinstance(request, BaseEdits):
         return [[""] for _ in contexts]
+    if isinstance(request, Tell):
+        return None  # of prompts in the place of texts
     for option in range(len(request.options)):
         request.lesson(contexts[0], option, "")
     return 0

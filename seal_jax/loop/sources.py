@@ -24,6 +24,7 @@ from seal_jax.tasks.protocol import (
     Request,
     Sequence_,
     Teach,
+    Tell,
     Write,
 )
 from seal_jax.tasks.sources import answered
@@ -121,6 +122,8 @@ class Sources:
             return self._taught()
         if isinstance(request, Write):
             return self._write(request)
+        if isinstance(request, Tell):
+            return self._run.say(f"{source}: {request.line}")
         assert isinstance(request, Best), f"an unknown request: {request}"
         return self._best(request, source)
 
@@ -153,7 +156,8 @@ class Sources:
                 found = teacher.read_completions(settings.teacher.file, prompts)
             else:
                 found = teacher.ask_teacher(settings.teacher.endpoint, prompts, samples=count)
-            return {"texts": found.texts, "failed": found.failed}
+            always = ("texts", "failed")
+            return {name: of for name, of in vars(found).items() if of or name in always}
 
         stage = Stage(kind="written", split=self._split, what="teacher")
         record = run.once("teacher", self._split, work, stage=stage)

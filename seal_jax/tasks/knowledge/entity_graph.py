@@ -25,6 +25,7 @@ from seal_jax.tasks.protocol import (
     Passage,
     Request,
     Sequence_,
+    Tell,
     Write,
 )
 
@@ -37,7 +38,7 @@ _MAX_WORDS = 8  # a longer line is a sentence, not a name
 _BULLET = re.compile(r"^[\s#>]*(?:[-*+\u2022\u00b7\u2013]+|\(?\d{1,3}[.):](?!\d))?\s*")
 _SEPARATOR = re.compile(r"\s*[,;\u3001\uff0c]\s*")
 _AFTER_NAME = re.compile(r"\s*(?:[:\uff1a]|\s[-\u2013\u2014]+\s|\()\s*")
-_QUOTED = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
+_QUOTED = re.compile(r'"((?:[^"\\\n]|\\.)*+)("?)')  # one that is never ended is read once
 _AND = re.compile(r"^(?:and|or)\s+", re.IGNORECASE)
 _OUTER = " \t\"'`*_.,;:[]{}\u201c\u201d\u2018\u2019"
 
@@ -232,6 +233,13 @@ class EntityGraph:
             )
             for context in contexts
         }
+        wanted = held.entity_pairs + held.entity_triples
+        short = [c.title for c in contexts if len(list(chosen[c.id])) < wanted]
+        if short:
+            yield Tell(
+                f"{len(short)} of {len(contexts)} passages have too few entities for {wanted} "
+                f"pairs and triples, such as {short[0]!r}: fewer texts are asked for"
+            )
         prompts = {
             f"{context.id}: {listed(group)}": relation_prompt(templates, context, group)
             for context in contexts
@@ -279,7 +287,7 @@ def _json_strings(reply: str) -> list[str] | None:
         value = read(text)
         if value is not None:
             return [string for item in value if (string := _first_string(item)) is not None]
-    return [match[1] for match in _QUOTED.finditer(text)]
+    return [match[1] for match in _QUOTED.finditer(text) if match[2]]
 
 
 def _json_list(text: str) -> list | None:
