@@ -11,8 +11,6 @@ from seal_jax.core import evaluate, sampling
 from seal_jax.loop import answering, sample
 from seal_jax.weights import tokenizer
 
-pytestmark = pytest.mark.fault("3")
-
 _OPENS = (
     "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|model|><think>\n{% endif %}"
@@ -74,6 +72,7 @@ def _edit(session):
     return edit
 
 
+@pytest.mark.fault("3")
 def test_a_self_edit_is_what_comes_after_the_thoughts(session, says):
     """Its tokens are as sampled: the policy learns to think as it did."""
     thinks = session()
@@ -84,6 +83,7 @@ def test_a_self_edit_is_what_comes_after_the_thoughts(session, says):
     assert thinks.tokenizer.decode(edit.tokens).startswith("<think>")
 
 
+@pytest.mark.fault("3")
 def test_thoughts_that_the_template_begins(session, says):
     thinks = session(_OPENS)
     says(thinks, "Red?</think>The tower is red.<|end|>")
@@ -93,6 +93,7 @@ def test_thoughts_that_the_template_begins(session, says):
     assert (edit.text, edit.thoughts, edit.stopped) == ("", "Red? Or blue", False)
 
 
+@pytest.mark.fault("3")
 def test_channels_that_are_special_tokens(session, says):
     """They are no text of their own, and yet say what is an answer."""
     thinks = session(special=_CHANNELS)
@@ -105,6 +106,7 @@ def test_channels_that_are_special_tokens(session, says):
     assert (edit.text, edit.thoughts) == ("The tower is red.", "Red?")
 
 
+@pytest.mark.fault("3", control=True)
 def test_without_thoughts_a_text_is_what_the_tokenizer_says(session, says):
     plain = session()
     says(plain, " The tower\n is red. <|user|><|end|>")
@@ -113,6 +115,7 @@ def test_without_thoughts_a_text_is_what_the_tokenizer_says(session, says):
     assert "thoughts" not in edit.record()
 
 
+@pytest.mark.fault("3")
 def test_answers_without_thoughts_and_with_marks_where_they_are_cut_off(session, says):
     thinks = session()
     context = thinks.task.contexts("eval")[0]
@@ -130,6 +133,7 @@ def test_answers_without_thoughts_and_with_marks_where_they_are_cut_off(session,
     assert "thoughts" not in record
 
 
+@pytest.mark.fault("3")
 def test_gold_answers_are_scored_after_the_thoughts(session):
     thinks = session(_OPENS)
     exam = thinks.exam(thinks.task.contexts("eval")[0], "adapted")

@@ -94,8 +94,8 @@ def _refused(text):
         *[("generated", "", unit, 20_000) for unit in ("<think>", "</think>", "<think>\n", "\n")],
         *[("generated", "", unit, 20_000) for unit in ("<|channel|>", "<|im_end|>", "\n[THINK]")],
         *[(reader, "", "\n", 80_000) for reader in _READERS],
-        ("marker", "", "_", 40_000),
-        ("marker", "1.", "_", 40_000),
+        ("marker", "", "_", 20_000),
+        ("marker", "1.", "_", 20_000),
         ("entities", '["', '\\"', 20_000),
     ],
 )
