@@ -162,13 +162,12 @@ def ask_judge(run: Run, context: Context) -> None:
         [scored] = session.rubric.score([(context, context.title)])
         if scored.score is None:
             raise SettingsError(f"the rubric gave a first self-edit no score: {scored.reason}.")
-    if reward.kind == "pattern":
-        return  # nothing is graded
     exam = session.exam(context, "adapted").exam
-    first = exam.asked[0]
     golds = {one.question: one.gold for one in exam.scored if not is_blank(one.gold)}
-    said = {first.id: golds.get(first.question, "yes")}
-    [mark] = session.task.mark([(context, exam, said)], session.grader)
+    first = next((one for one in exam.asked if one.question in golds), None)
+    if first is None or reward.kind == "pattern":
+        return  # nothing is graded
+    [mark] = session.task.mark([(context, exam, {first.id: golds[first.question]})], session.grader)
     found = next((one for one in mark.answers if one["question"] == first.question), {})
     if not found.get("ungraded"):
         return
@@ -269,18 +268,16 @@ def _plan(
         f"{len(held_out)} evaluation {word}s in {len(held.arms)} arms"
     ]
     if reward.kind != "pattern" and held.form == "single" and not task.directs:
-
-        def tokens(contexts: Sequence[Context], edits: int, edit_tokens: int) -> int:
+        parts = [(of, settings.edits.samples * loops, longest) for of in rounds]
+        parts += [
+            (held_out, 1, 0) if arm.source == "passage" else (held_out, held.edits, longest)
+            for arm in learning
+        ]
+        total = 0
+        for contexts, edits, length in parts:
             own = [s for c in contexts for s in task.context_sequences(c) if isinstance(s, str)]
-            every = sum(len(session.encode(text)) for text in own) + edit_tokens * len(contexts)
-            return settings.inner.epochs * edits * every
-
-        total = sum(
-            tokens(contexts, settings.edits.samples * loops, longest) for contexts in rounds
-        )
-        for arm in learning:
-            alone = arm.source == "passage"
-            total += tokens(held_out, 1 if alone else held.edits, 0 if alone else longest)
+            each = sum(len(session.encode(text)) for text in own) + length * len(contexts)
+            total += settings.inner.epochs * edits * each
         lines.append(
             f"plan: about {total:,} inner-loop tokens, if every self-edit is {longest} tokens long"
         )

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from seal_jax.core import batching, sampling
 from seal_jax.core.constrained import Automaton
@@ -19,6 +18,7 @@ from seal_jax.loop.stage import Stage, of_record
 from seal_jax.runs import run_dir, storage
 from seal_jax.runs.ledger import Ledger
 from seal_jax.settings import Model, SettingsError
+from seal_jax.stats.intervals import mean
 from seal_jax.tasks.protocol import Context
 
 
@@ -177,16 +177,15 @@ def _report(run: Run, stage: Stage, edits: Sequence[Edit]) -> None:
     run.measure(
         stage,
         {
-            "tokens of a text": float(np.mean(lengths)) if lengths else None,
+            "tokens of a text": mean(lengths),
             "texts cut off": unfinished,
             "empty texts": sum(not edit.text for edit in edits),
         },
     )
-    if lengths:
-        run.say(
-            f"{stage}: {len(edits)} texts of {np.mean(lengths):.0f} tokens on average; "
-            f"{unfinished} reached the length limit"
-        )
+    run.say(
+        f"{stage}: {len(edits)} texts of {mean(lengths) or 0:.0f} tokens on average; {unfinished} "
+        "reached the length limit"
+    )
 
 
 def _stored_edits(run: Run, batch: Sequence[Prompt], stage: Stage, samples: int) -> list[Edit]:
