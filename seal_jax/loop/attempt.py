@@ -271,7 +271,7 @@ def mark(
             nothing = bool(why) and all(why) and any(texts for _, _, texts in batch)
             failed = sum(of.retry for of in marks)
             if failed or (nothing and settled and run.hosts.alone):
-                reason, kept = next(filter(None, why)), None if failed else content
+                reason, kept = next(filter(None, why), ""), None if failed else content
                 lost = Ungraded(stage.name, failed or len(marks), reason, found, kept)
                 if failed and nothing and run.hosts.alone:
                     check_needless([lost], run, stage)
