@@ -5,6 +5,7 @@ beside the model's parameters, which nothing here changes.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

@@ -12,6 +12,8 @@ import re
 import unicodedata
 from typing import Any, Literal
 
+from seal_jax.tasks import generated
+
 _PASSING = {408, 409, 425, 429}  # and 500 upwards
 _HOPELESS = {401, 402, 403, 404, 405}  # and redirections: no prompt can do better
 _NO_QUOTA = b"insufficient_quota"  # a 429 that waiting does not cure
@@ -146,6 +148,18 @@ def plain(text: str, secret: str = "", length: int = 300) -> str:
     text = (text.replace(secret, "[the key]") if secret else text)[: 20 * length]
     line = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split())
     return line if len(line) <= length else f"{line[:length]}…"
+
+
+def shown(reply: str) -> str:
+    """What a reply says that is no answer, cut short, for reasons.
+
+    >>> shown("It\\ndepends."), shown("<think>Hm")
+    ("'It depends.'", 'it ends in its thoughts (raise max_tokens)')
+    """
+    said = generated.read(reply)
+    if said.thoughts and not said.text:
+        return "it ends in its thoughts (raise max_tokens)"
+    return repr(plain(said.text, length=80))
 
 
 def _completion(body: bytes, status: int, secret: str) -> Completion:

@@ -41,6 +41,7 @@ def complete(
     prompts: Sequence[str],
     *,
     system: str = "",
+    answers: Callable[[str], bool] = bool,
     report: Callable[[Completion], None] | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> list[Completion]:
@@ -53,6 +54,7 @@ def complete(
       settings: the endpoint.
       prompts: what it is asked.
       system: the system's turn before each prompt; "" for none.
+      answers: whether a text is an answer; another is asked for again, and never cached.
       report: called with each completion as soon as it is there, in any order.
       sleep: waits for a number of seconds.
 
@@ -72,7 +74,7 @@ def complete(
     try:
         with CompletionCache(folder) if folder else contextlib.nullcontext() as cache:
             keys = _cache_keys(settings, turn, texts)
-            return _Call(settings, texts, turn, keys, cache, report, sleep).run()
+            return _Call(settings, texts, turn, keys, cache, answers, report, sleep).run()
     except CacheError as error:
         raise EndpointError(str(error)) from None
 
@@ -114,6 +116,7 @@ class _Call:
     system: str
     keys: list[str]
     cache: CompletionCache | None
+    answers: Callable[[str], bool]
     report: Callable[[Completion], None] | None
     sleep: Callable[[float], Awaitable[None]]
     done: dict[int, Completion] = dataclasses.field(default_factory=dict)
@@ -130,7 +133,8 @@ class _Call:
         """All completions, the cached ones first; sends nothing if there are no others."""
         missing = []
         for index, key in enumerate(self.keys):
-            if self.cache and (stored := self.cache.get(key)):
+            stored = self.cache.get(key) if self.cache else None
+            if stored and self.answers(stored.text or ""):
                 self._finish(index, stored)
             else:
                 missing.append(index)
@@ -182,8 +186,13 @@ class _Call:
             try:
                 found = await self._request(http, client, self.prompts[index])
                 self.drought = 0.0
-                if self.cache:
-                    found = self.cache.put(self.keys[index], self.settings.model, found)
+                answers = self.answers(found.text or "")
+                if not answers and attempt < attempts:
+                    not_before = clock() + self._back_off(attempt)
+                    continue
+                if self.cache and answers:
+                    kept = self.cache.put(self.keys[index], self.settings.model, found)
+                    found = kept if self.answers(kept.text or "") else found
                 return dataclasses.replace(found, cached=False, requests=attempt)
             except Problem as problem:
                 if limit == "max_tokens" and problem.refuses("max_tokens"):

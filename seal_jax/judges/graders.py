@@ -23,6 +23,7 @@ from seal_jax.judges.local import grade as local
 from seal_jax.judges.reply_model import ReplyModel
 from seal_jax.settings import Settings
 from seal_jax.settings.endpoint import EndpointSettings
+from seal_jax.tasks import generated
 from seal_jax.tasks.knowledge import prompt
 from seal_jax.tasks.protocol import Answered, Grader, Verdict
 from seal_jax.tasks.texts import is_blank
@@ -122,7 +123,7 @@ def read_reply(reply: str, *, cut_off: bool = False) -> bool | None:
     """A judge's yes or no; None for anything else.
 
     The reply must begin with the word, alone or before punctuation or a reason, and neither go on
-    nor end with the opposite one. A train of thought in <think> tags before it is left out. Of a
+    nor end with the opposite one. What the judge only thinks is left out (`generated.read`). Of a
     reply that was cut off only the word alone counts: it is not known how it would go on.
 
     >>> [read_reply(reply) for reply in ("Yes.", "**No**", "yes, because it is 21")]
@@ -130,7 +131,7 @@ def read_reply(reply: str, *, cut_off: bool = False) -> bool | None:
     >>> [read_reply(reply) for reply in ("yes and no", "No idea", "It is right", "")]
     [None, None, None, None]
     """
-    text = _without_thought(reply).casefold()
+    text = generated.read(reply).text.casefold()
     first = _FIRST_WORD.match(text)
     if not first:
         return None
@@ -139,13 +140,6 @@ def read_reply(reply: str, *, cut_off: bool = False) -> bool | None:
         return None
     others = {m[1] for m in (_NEXT_WORD.match(rest), _LAST_WORD.search(rest)) if m}
     return None if others - {first[1]} else first[1] == "yes"
-
-
-def _without_thought(reply: str) -> str:
-    """The reply without the first <think> that ends; a pattern would take quadratic time."""
-    before, _, rest = reply.partition("<think>")
-    _, ended, after = rest.partition("</think>")
-    return before.rstrip() + after if ended else reply
 
 
 def grade_by_asking(
@@ -221,7 +215,12 @@ class EndpointGrader:
         return grade_by_asking(answers, self.template, self._ask)
 
     def _ask(self, prompts: list[str]) -> list[Verdict]:
-        completions = endpoint.complete(self.settings, prompts, report=self.report)
+        completions = endpoint.complete(
+            self.settings,
+            prompts,
+            answers=lambda text: read_reply(text) is not None,
+            report=self.report,
+        )
         return [_read(completion) for completion in completions]
 
 
@@ -231,9 +230,9 @@ def _read(completion: Completion) -> Verdict:
         return _ungraded(f"the judge did not reply: {completion.reason}", retry=completion.retry)
     correct = read_reply(completion.text, cut_off=completion.truncated)
     if correct is None:
-        shown = chat_reply.plain(completion.text, length=80)
         cut = ", cut off at the length limit (raise max_tokens)" if completion.truncated else ""
-        return _ungraded(f"the judge replied neither yes nor no: {shown!r}{cut}")
+        shown = chat_reply.shown(completion.text)
+        return _ungraded(f"the judge replied neither yes nor no: {shown}{cut}")
     return Verdict(correct=correct, empty=False)
 
 

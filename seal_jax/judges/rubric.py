@@ -17,6 +17,7 @@ from seal_jax.judges import chat_reply, endpoint
 from seal_jax.judges.endpoint import Completion
 from seal_jax.judges.reply_model import ReplyModel
 from seal_jax.settings.endpoint import EndpointSettings
+from seal_jax.tasks import generated
 from seal_jax.tasks.knowledge import prompt
 from seal_jax.tasks.protocol import Context
 
@@ -24,7 +25,6 @@ LOWEST, HIGHEST = 1.0, 5.0
 CRITERIA = ("Coverage", "Faithfulness", "Self-containedness")
 
 _PLACEHOLDERS = frozenset({"title", "passage", "self_edit"})
-_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 # "4", "4.5", "4/5" and "4 out of 5"; not the scale "1-5" or "1 to 5", and not "4 of 10".
 _NUMBER = (
     r"(?<![\d.,/+-])(?P<{name}>\d+(?:\.\d+)?)(?![\d%])(?!\.\d)(?!\s*(?:[-\u2013]|to\b)\s*\d)"
@@ -51,10 +51,11 @@ _OVERALL = r"\b(?:overall|total|final|mean|average)?[\s_]{0,9}(?:score|rating|gr
 
 
 class Scored(NamedTuple):
-    """A self-edit's score, or None and why there is none."""
+    """A self-edit's score, or None and why there is none, and whether a later ask may give one."""
 
     score: float | None
     reason: str | None
+    retry: bool = False
 
 
 class Rubric(Protocol):
@@ -93,7 +94,7 @@ def parse_score(reply: str) -> float | None:
     >>> parse_score("3"), parse_score("Score: 2 out of 5"), parse_score("Good."), parse_score("8")
     (3.0, 2.0, None, None)
     """
-    lines = _THOUGHTS.sub("", reply).splitlines()
+    lines = generated.read(reply).text.splitlines()
     text = "\n".join(" ".join(line.split()) for line in lines if line.strip())
     scores = {name: _labelled(label, text) for name, label in _CRITERIA.items()}
     given = [score for score in scores.values() if score is not None]
@@ -129,19 +130,23 @@ class EndpointRubric:
           EndpointError: the endpoint cannot complete anything.
         """
         prompts = [rubric_prompt(self.template, context, text) for context, text in pairs]
-        return [_read(completion) for completion in endpoint.complete(self.settings, prompts)]
+        completions = endpoint.complete(
+            self.settings, prompts, answers=lambda text: parse_score(text) is not None
+        )
+        return [_read(completion) for completion in completions]
 
 
 def _read(completion: Completion) -> Scored:
     """The score of a reply, or why it gives none."""
     if completion.text is None:
-        return Scored(None, f"the judge did not reply: {completion.reason}")
+        reason = f"the judge did not reply: {completion.reason}"
+        return Scored(None, reason, completion.retry)
     text = completion.text
     if completion.truncated:  # its last line may have been about to go on
         text = text.rpartition("\n")[0]
     score = parse_score(text)
-    shown = chat_reply.plain(completion.text, length=80)
-    return Scored(score, None if score is not None else f"the judge gave no score: {shown!r}")
+    shown = chat_reply.shown(completion.text)
+    return Scored(score, None if score is not None else f"the judge gave no score: {shown}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from seal_jax.judges import chat_reply, endpoint
 from seal_jax.judges.endpoint import Completion
 from seal_jax.runs import json_file
 from seal_jax.settings.endpoint import EndpointSettings
+from seal_jax.tasks import generated
 
 _EXPECTED = (
     'an object with "completion" (the teacher\'s text) and either "context" (a context\'s '
@@ -28,10 +29,23 @@ class Taught:
     Attributes:
       texts: by context id, its completions in order; every context is there, if with none.
       failed: by context id, why completions are missing; only contexts that miss some.
+      thoughts: by context id, what the teacher only thought; only contexts with some.
+      cut_off: contexts with completions that end at the length limit.
     """
 
     texts: dict[str, list[str]]
-    failed: dict[str, list[str]]
+    failed: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    thoughts: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    cut_off: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, context: str, completion: str, cut_off: bool = False) -> None:
+        """Adds a completion; see `generated.read`."""
+        said = generated.read(completion)
+        self.texts[context].append(said.text)
+        if said.thoughts:
+            self.thoughts.setdefault(context, []).append(said.thoughts)
+        if cut_off and context not in self.cut_off:
+            self.cut_off.append(context)
 
 
 def read_completions(path: str | os.PathLike[str], prompts: Mapping[str, str]) -> Taught:
@@ -53,15 +67,15 @@ def read_completions(path: str | os.PathLike[str], prompts: Mapping[str, str]) -
     of_prompt = collections.defaultdict(list)
     for context, prompt in prompts.items():
         of_prompt[prompt.strip()].append(context)
-    texts: dict[str, list[str]] = {context: [] for context in prompts}
-    lines = 0
+    found, lines = Taught({context: [] for context in prompts}), 0
+    texts = found.texts
     for row in _rows(path):
         lines += 1
         named = row.get("context")
         asked = row.get("prompt", "").strip()
         for context in [named] if named in texts else of_prompt.get(asked, []):
-            texts[context].append(chat_reply.whole(row["completion"]))
-    if missing := [context for context, found in texts.items() if not found]:
+            found.add(context, chat_reply.whole(row["completion"]))
+    if missing := [context for context, of in texts.items() if not of]:
         names = ", ".join(repr(context) for context in missing[:_SHOWN])
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise TeacherError(
@@ -69,7 +83,7 @@ def read_completions(path: str | os.PathLike[str], prompts: Mapping[str, str]) -
             f"its {lines} lines; none is about {names}{more}. Add lines for them: expected "
             f"{_EXPECTED}."
         )
-    return Taught(texts=texts, failed={})
+    return found
 
 
 def ask_teacher(
@@ -99,14 +113,13 @@ def ask_teacher(
     completions = endpoint.complete(
         settings, [prompts[context] for context in asked], system=system, report=report
     )
-    texts: dict[str, list[str]] = {context: [] for context in prompts}
-    failed: dict[str, list[str]] = {}
+    found = Taught({context: [] for context in prompts})
     for context, completion in zip(asked, completions, strict=True):
         if completion.text is not None:
-            texts[context].append(completion.text)
+            found.add(context, completion.text, completion.truncated)
         else:
-            failed.setdefault(context, []).append(completion.reason or "")
-    return Taught(texts=texts, failed=failed)
+            found.failed.setdefault(context, []).append(completion.reason or "")
+    return found
 
 
 def _rows(path: str | os.PathLike[str]) -> Iterator[dict[str, str]]:

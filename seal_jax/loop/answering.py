@@ -6,7 +6,7 @@ Nothing here reads or writes a file.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -17,6 +17,7 @@ from seal_jax.core.constrained import Automaton
 from seal_jax.core.delta import Delta
 from seal_jax.core.randomness import keys_for
 from seal_jax.loop.session import EncodedExam, Session
+from seal_jax.tasks.generated import Said
 
 Record = dict[str, Any]
 _Item = TypeVar("_Item")
@@ -42,7 +43,9 @@ def ask(
       draws: of each exam, what names its answers in the keys, with the prompt's id.
 
     Returns:
-      For each exam {"texts": answers by prompt id, "gold_log_likelihoods": see `score`}.
+      For each exam {"texts": answers by prompt id, "gold_log_likelihoods": see `score`}, and where
+      there are some "thoughts" by prompt id, and "cut_off", the prompts whose answers end at the
+      length limit.
     """
     likelihoods = score(session, params, deltas_K, exams, count=count, width=width)
     asked = [
@@ -55,11 +58,24 @@ def ask(
     ]
     prompts = [list(of.values()) for of in asked]
     named = [[(*draw, id) for id in of] for draw, of in zip(draws, asked, strict=True)]
-    texts = generate(session, params, deltas_K, prompts, count=count, width=width, draws=named)
+    found = generate(session, params, deltas_K, prompts, count=count, width=width, draws=named)
     return [
-        {"texts": dict(zip(of, said, strict=True)), "gold_log_likelihoods": known}
-        for of, said, known in zip(asked, texts, likelihoods, strict=True)
+        _record(dict(zip(of, said, strict=True)), known)
+        for of, said, known in zip(asked, found, likelihoods, strict=True)
     ]
+
+
+def _record(said: Mapping[str, Said], likelihoods: Mapping[str, float | None]) -> Record:
+    """What one model says in an exam; thoughts and texts that are cut off only where there are."""
+    beside = {
+        "thoughts": {id: of.thoughts for id, of in said.items() if of.thoughts},
+        "cut_off": [id for id, of in said.items() if of.cut_off],
+    }
+    return {
+        "texts": {id: of.text for id, of in said.items()},
+        "gold_log_likelihoods": likelihoods,
+        **{name: of for name, of in beside.items() if of},
+    }
 
 
 def score(
@@ -104,7 +120,7 @@ def generate(
     sample: sampling.SampleSettings | None = None,
     at_once: int | None = None,
     automaton: Automaton | None = None,
-) -> list[list[str]]:
+) -> list[list[Said]]:
     """The texts with which K models continue their prompts.
 
     Args:
@@ -119,7 +135,7 @@ def generate(
     answers = session.settings.answers
     sample = sample or answers.sample_settings(session.stop_ids)
     size = at_once or answers.questions_at_once
-    texts: list[list[str]] = [[] for _ in prompts]
+    found: list[list[Said]] = [[] for _ in prompts]
     for first, part in _parts(prompts, size):
         aligned = [
             batching.right_align(of, rows=size, buckets=(width,), what="answers.prompt_buckets")
@@ -138,11 +154,14 @@ def generate(
             session.devices.shard(keys).reshape(count, size),
             automaton,
         )
-        tokens_BxN, lengths_B = jax.device_get((out.tokens_BxN, out.lengths_B))
+        tokens_BxN, lengths_B, stopped_B = jax.device_get(
+            (out.tokens_BxN, out.lengths_B, out.stopped_B)
+        )
         for k, of in enumerate(part):
-            for row in range(k * size, k * size + len(of)):
-                texts[k].append(session.decode(tokens_BxN[row, : lengths_B[row]].tolist()))
-    return texts
+            for row, prompt in enumerate(of, start=k * size):
+                tokens = tokens_BxN[row, : lengths_B[row]].tolist()
+                found[k].append(session.read(tokens, prompt, bool(stopped_B[row])))
+    return found
 
 
 def gold_log_likelihoods(

@@ -6,7 +6,7 @@ judge fails, no inner loop is done again.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,8 @@ from seal_jax.stats.intervals import mean
 from seal_jax.tasks.protocol import Context, Lesson, Refusal, View
 
 Record = dict[str, Any]
-_SAID = ("texts", "gold_log_likelihoods")  # of a trial; its marks have what became of them
+# Of a trial; its marks have what became of them.
+_SAID = ("texts", "thoughts", "cut_off", "gold_log_likelihoods")
 DIVERGED = "the inner update became non-finite"
 
 
@@ -178,6 +179,7 @@ def attempt(
     tokens = inner_loop.total(
         batching.TokenCounts(of["real_tokens"], of["computed_tokens"]) for of in records
     )
+    settle(run, stage, whole)
     _report(run, stage, whole, tokens)
     return whole, tokens
 
@@ -232,8 +234,9 @@ def answer(
     found: dict[str, Record] = {}
     for (key, of), record in zip(units.items(), run.records("answers", units), strict=True):
         pairs = list(zip(of, record["of"], strict=True))
-        marks = mark(run, f"answers {key}", pairs, stage, view)
+        marks = mark(run, f"answers {key}", pairs, stage, view, settled=True)
         found |= {context.id: one for context, one in zip(of, marks, strict=True)}
+    settle(run, stage, found.values())
     return found
 
 
@@ -243,6 +246,8 @@ def mark(
     said: Sequence[tuple[Context, Record]],
     stage: Stage,
     view: View = "adapted",
+    *,
+    settled: bool = False,
 ) -> list[Record]:
     """Marks of what models said, from the ledger or made now: {"answers", "scores"} each.
 
@@ -251,9 +256,10 @@ def mark(
     Args:
       key: names the unit in the ledger.
       said: contexts, and {"texts", "gold_log_likelihoods"} of each.
+      settled: whether `settle` follows, which says what becomes of a unit without any verdict.
 
     Raises:
-      SettingsError: a judge failed in a run of several hosts.
+      SettingsError: a judge failed whose verdicts the reward needs, or in a run of several hosts.
     """
     session = run.session
     asks = run.ledger.find("marks", key) is None and key not in run.ungraded
@@ -267,22 +273,63 @@ def mark(
         if found is None:
             marks = session.task.mark(batch, session.grader)
             found = {"marks": [{"answers": of.answers, "scores": of.scores} for of in marks]}
-            if retry := sum(of.retry for of in marks):
-                run.ungraded[key] = Ungraded(stage.name, retry, found)
+            why = [one.get("ungraded") for of in marks for one in of.answers]
+            nothing = bool(why) and all(why) and any(texts for _, _, texts in batch)
+            failed = sum(of.retry for of in marks)
+            if failed or (nothing and settled and run.hosts.alone):
+                reason, kept = next(filter(None, why), ""), None if failed else content
+                lost = Ungraded(stage.name, failed or len(marks), reason, found, kept)
+                if failed and nothing and run.hosts.alone:
+                    check_needless([lost], run, stage)
+                run.ungraded[key] = lost
         if key not in run.ungraded:
             run.record("marks", key, {"marks": found["marks"]}, stage, content)
     record = run.gathered("marks", key)
-    if record is None and run.hosts.alone:
-        record = run.ungraded[key].record
-    if record is None:
+    if record is None and not run.hosts.alone:
         raise SettingsError(
             f"{key}: answers could not be graded for want of a judge. Mend what the judge needs; "
             "the same command on every host continues the run."
         )
+    record = record or run.ungraded[key].record
     return [
         rewards.with_likelihoods(of, one["gold_log_likelihoods"])
         for of, (_, one) in zip(record["marks"], said, strict=True)
     ]
+
+
+def settle(run: Run, stage: Stage, marked: Iterable[Record]) -> None:
+    """Ends the marking of a stage: what of it had no verdict is recorded, if the judge gave others.
+
+    If it gave none, it is asked again the next time, whatever it replied.
+
+    Args:
+      marked: all records of the stage, with their answers.
+
+    Raises:
+      SettingsError: there is no verdict at all, and the reward needs them.
+    """
+    lost = {key: of for key, of in run.ungraded.items() if of.stage == stage.name}
+    if any(one.get("ungraded") is None for of in marked for one in of["answers"]):
+        for key, of in lost.items():
+            if of.content is not None:
+                run.record("marks", key, of.record, stage, of.content)
+                del run.ungraded[key]
+    else:
+        check_needless(list(lost.values()), run, stage)
+
+
+def check_needless(lost: Sequence[Ungraded], run: Run, stage: Stage) -> None:
+    """Refuses to go on without verdicts that the reward needs.
+
+    Raises:
+      SettingsError: there are some.
+    """
+    if lost and rewards.needs_verdicts(run.session.settings.reward):
+        raise SettingsError(
+            f"{stage}: {sum(of.exams for of in lost)} exams could not be graded for want of a "
+            f"judge ({lost[0].reason}), and the reward needs them. Mend what the judge needs; the "
+            "same command continues the run, without an inner loop done twice."
+        )
 
 
 def _groups(run: Run, tried: Sequence[Candidate], stage: Stage) -> list[list[int]]:
@@ -332,8 +379,7 @@ def _examine(
             "steps": len(losses),
             "first_loss": answering.finite(losses[0]),
             "last_loss": answering.finite(losses[-1]),
-            "texts": said[k]["texts"] if finite else {},
-            "gold_log_likelihoods": likelihoods if finite else {},
+            **(said[k] if finite else {"texts": {}, "gold_log_likelihoods": {}}),
             "reason": None if finite else DIVERGED,
         }
         if others:
@@ -350,7 +396,7 @@ def _marked(
     trials = record["trials"]
     pairs = zip(members, trials, strict=True)
     said = [(one.context, trial) for one, trial in pairs if trial["reason"] is None]
-    marks = iter(mark(run, f"trials {key}", said, stage) if said else ())
+    marks = iter(mark(run, f"trials {key}", said, stage, settled=True) if said else ())
     return [next(marks) if trial["reason"] is None else {"answers": []} for trial in trials]
 
 

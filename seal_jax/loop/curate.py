@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from seal_jax.loop import attempt
+from seal_jax.loop import attempt, preflight
 from seal_jax.loop import contexts as contexts_lib
 from seal_jax.loop.arms import Arm
 from seal_jax.loop.job import run_job
@@ -69,6 +69,7 @@ def _curate(run: Run, split: Split, on: On) -> dict[str, Any]:
             f"{found.explain()}"
         )
     asked: list[Context] = [one for context in tried for one in practice[context.id]]
+    preflight.ask_judge(run, asked[0])
     policies = {"base": Policy(run, 0)}
     lessons = Sources(run, policies, asked, split).of(Arm(label="", source="oracle"))
     candidates = attempt.candidates(session, asked, [of[:1] for of in lessons])

@@ -16,6 +16,8 @@ from seal_jax.loop.run import Run
 from seal_jax.loop.sources import Sources
 from seal_jax.loop.stage import Stage
 from seal_jax.settings import Settings
+from seal_jax.stats import intervals
+from seal_jax.stats.intervals import mean
 from seal_jax.tasks.protocol import Context, View
 
 Record = dict[str, Any]
@@ -68,14 +70,18 @@ def compare(run: Run, policies: Mapping[str, Policy], ready: preflight.Ready) ->
             rewards.of_texts(settings.reward, [[edit.text for edit in of] for of in edits])
             for edits in map(sources.edits, ("base", "policy"))
         )
-        found: Record = {"planted_reward": results.planted(before, after, **draws)}
+        means = {"before": mean(map(mean, before)), "after": mean(map(mean, after))}
+        found: Record = {"planted_reward": means | intervals.paired(after, before, **draws)}
     else:
         outcomes = evaluate_arms(run, policies, sources)
         found = results.of(outcomes, session.task, asked(session, contexts), **draws)
         found["grader"] = session.task.graded_by(session.grader)
         if session.task.directs:
             lessons = sources.lessons.items()
-            found["directives"] = {name: session.task.describe(of) for name, of in lessons}
+            described = {name: session.task.describe(of) for name, of in lessons}
+            found["directives"] = {  # of what has heads, unlike the context alone
+                name: of for name, of in described.items() if of["valid"] or of["invalid"]
+            }
             found["best_fixed"] = sources.best
     results.report(run, found, sources.written, contexts)
     left_out = {split: of.left_out for split, of in ready.available.items()}

@@ -78,7 +78,7 @@ def train(
         strict=True,
     )
     size = {"rows": bounds.sequences, "length": settings.buckets[-1]}
-    filler = opened.tokenizer.eos_token_id if settings.padding_loss else None
+    filler = session.tokenizer.eos_token_id if settings.padding_loss else None
     problems = [
         batching.inner_problem(lesson.sequences, lesson.loss_masks, **size, filler=filler)
         for lesson in lessons

@@ -24,10 +24,12 @@ from seal_jax.tasks.protocol import (
     Request,
     Sequence_,
     Teach,
+    Tell,
     View,
     Write,
 )
 from seal_jax.tasks.sources import answered
+from seal_jax.tasks.texts import is_blank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,7 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     development = contexts_lib.development(session) if settings.tuning.epochs else []
     for contexts in filter(None, (held_out, development)):
         _check_sources(session, contexts)
+    ask_judge(run, contexts_lib.asked(session, held_out)[0])
     run.say(_plan(session, chosen, held_out))
     if session.merged_golds:
         run.say(
@@ -148,6 +151,40 @@ def _check_contexts(
         )
 
 
+def ask_judge(run: Run, context: Context) -> None:
+    """Puts one real question to the judges: one that cannot judge is seen before the work.
+
+    The grader is asked about a gold answer, the rubric about a title as a self-edit.
+
+    Raises:
+      SettingsError: there is no verdict, and the reward needs one.
+      EndpointError: the judge's endpoint cannot complete anything.
+    """
+    session, reward = run.session, run.session.settings.reward
+    if run.hosts.rank > 0:
+        return
+    if session.rubric is not None:
+        [scored] = session.rubric.score([(context, context.title)])
+        if scored.score is None:
+            raise SettingsError(f"the rubric gave a first self-edit no score: {scored.reason}.")
+    exam = session.exam(context, "adapted").exam
+    golds = {one.question: one.gold for one in exam.scored if not is_blank(one.gold)}
+    first = next((one for one in exam.asked if one.question in golds), None)
+    if first is None or reward.kind == "pattern":
+        return  # nothing is graded
+    [mark] = session.task.mark([(context, exam, {first.id: golds[first.question]})], session.grader)
+    found = next((one for one in mark.answers if one["question"] == first.question), {})
+    if not found.get("ungraded"):
+        return
+    what = (
+        f"the judge ({session.grader.name}) gave no verdict on a first answer, the gold one to "
+        f"{first.question!r}: {found['ungraded']}"
+    )
+    if rewards.needs_verdicts(reward):
+        raise SettingsError(f"{what}. Mend what it needs; nothing has been computed yet.")
+    run.say(f"{what}. The reward does not need one, so the run goes on.")
+
+
 def _check_sources(session: Session, contexts: Sequence[Context]) -> None:
     """What the arms' sources will ask for and learn, as far as it is known before the run."""
     settings, sources = session.settings, session.task.sources
@@ -197,6 +234,8 @@ def _dry(session: Session, contexts: Sequence[Context], request: Request, name: 
         return [found[context.id] for context in contexts]
     if isinstance(request, BaseEdits):
         return [[""] for _ in contexts]
+    if isinstance(request, Tell):
+        return None  # of prompts in the place of texts
     for option in range(len(request.options)):
         request.lesson(contexts[0], option, "")
     return 0
@@ -234,18 +273,16 @@ def _plan(
         f"{len(held_out)} evaluation {word}s in {len(held.arms)} arms"
     ]
     if reward.kind != "pattern" and held.form == "single" and not task.directs:
-
-        def tokens(contexts: Sequence[Context], edits: int, edit_tokens: int) -> int:
+        parts = [(of, settings.edits.samples * loops, longest) for of in rounds]
+        parts += [
+            (held_out, 1, 0) if arm.source == "passage" else (held_out, held.edits, longest)
+            for arm in learning
+        ]
+        total = 0
+        for contexts, edits, length in parts:
             own = [s for c in contexts for s in task.context_sequences(c) if isinstance(s, str)]
-            every = sum(len(session.encode(text)) for text in own) + edit_tokens * len(contexts)
-            return settings.inner.epochs * edits * every
-
-        total = sum(
-            tokens(contexts, settings.edits.samples * loops, longest) for contexts in rounds
-        )
-        for arm in learning:
-            alone = arm.source == "passage"
-            total += tokens(held_out, 1 if alone else held.edits, 0 if alone else longest)
+            each = sum(len(session.encode(text)) for text in own) + length * len(contexts)
+            total += settings.inner.epochs * edits * each
         lines.append(
             f"plan: about {total:,} inner-loop tokens, if every self-edit is {longest} tokens long"
         )

@@ -166,14 +166,6 @@ def of(
     }
 
 
-def planted(
-    before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], *, seed: int, draws: int
-) -> Record:
-    """Mean reward of fresh held-out self-edits [C][M] before and after RL, and the difference."""
-    means = {"before": mean(map(mean, before)), "after": mean(map(mean, after))}
-    return means | intervals.paired(after, before, seed=seed, draws=draws)
-
-
 def _matched(outcome: Outcome, *, seed: int, draws: int) -> Record | None:
     """How much better a context's questions are known by its own delta than by another's.
 

@@ -24,6 +24,11 @@ def metrics(task: Task) -> list[Metric]:
     return [*task.metrics, GOLD_LOG_LIKELIHOOD]
 
 
+def needs_verdicts(reward: Reward) -> bool:
+    """Whether a self-edit without verdicts on its answers has no reward."""
+    return reward.needs_inner_loop and reward.kind != GOLD_LOG_LIKELIHOOD.name
+
+
 def score(records: Sequence[Record], reward: Reward, main: str) -> float | None:
     """The reward of one self-edit: the mean over those of its replicates that have one.
 

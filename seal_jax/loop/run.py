@@ -26,11 +26,22 @@ _Item = TypeVar("_Item")
 
 
 class Ungraded(NamedTuple):
-    """A unit that no judge could mark whole: its stage, how many exams, and what there is."""
+    """A unit that no judge could mark whole.
+
+    Attributes:
+      stage: that it is part of.
+      exams: how many of it have an answer without a verdict.
+      reason: why, of the first of them.
+      record: what there is.
+      content: see `Run.record`, of a unit that may be recorded as it is; None if it may be graded
+        later.
+    """
 
     stage: str
     exams: int
+    reason: str
     record: Record
+    content: Any = None
 
 
 def batches(stage: Stage, items: Sequence[_Item], size: int) -> dict[str, Sequence[_Item]]:
@@ -249,11 +260,11 @@ class Run(AbstractContextManager):
         """What could not be marked for want of a judge; "" for nothing."""
         if not self.ungraded:
             return ""
-        count = sum(of.exams for of in self.ungraded.values())
-        where = ", ".join(dict.fromkeys(of.stage for of in self.ungraded.values()))
+        every = list(self.ungraded.values())
+        count, where = sum(of.exams for of in every), dict.fromkeys(of.stage for of in every)
         return (
-            f"{count} exams could not be graded for want of a judge ({where}): mend what the judge "
-            "needs, and the same command asks it again."
+            f"{count} exams could not be graded for want of a judge ({', '.join(where)}; "
+            f"{every[0].reason}): mend what the judge needs, and the same command asks it again."
         )
 
     def say(self, line: str) -> None:

@@ -2,10 +2,9 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from seal_jax.core import batching, sampling
 from seal_jax.core.constrained import Automaton
@@ -19,6 +18,7 @@ from seal_jax.loop.stage import Stage, of_record
 from seal_jax.runs import run_dir, storage
 from seal_jax.runs.ledger import Ledger
 from seal_jax.settings import Model, SettingsError
+from seal_jax.stats.intervals import mean
 from seal_jax.tasks.protocol import Context
 
 
@@ -29,7 +29,7 @@ class Edit:
     Attributes:
       context: id of its context; index: which of the context's samples it is.
       tokens: as sampled, a stop token included.
-      text: the same, decoded.
+      text: what they say; thoughts: what they only think; see `generated.read`.
       stopped: whether it ended by itself rather than at the length limit.
     """
 
@@ -38,6 +38,11 @@ class Edit:
     tokens: list[int]
     text: str
     stopped: bool
+    thoughts: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """As it is recorded: without thoughts where there are none."""
+        return {name: of for name, of in vars(self).items() if name != "thoughts" or of}
 
 
 class Prompt(NamedTuple):
@@ -92,7 +97,7 @@ def sample(
                         automaton=automaton,
                     )
                     break
-            record = {"edits": [dataclasses.asdict(edit) for edit in found]}
+            record = {"edits": [edit.record() for edit in found]}
             run.record("edits", key, record, stage, content(batch))
     records = run.records("edits", batches)
     edits = [Edit(**edit) for record in records for edit in record["edits"]]
@@ -120,9 +125,10 @@ def _sample(
             buckets=settings.prompt_buckets,
             what="edits.prompt_buckets",
         )
-        rows = [(prompt.id, m) for prompt in part for m in range(samples)]
-        padded = rows + [("", 0)] * (at_once * samples - len(rows))
-        keys_B = keys_for(session.settings.seed, [("edit", draw, *row) for row in padded])
+        rows = [(prompt, m) for prompt in part for m in range(samples)]
+        names = [(prompt.id, m) for prompt, m in rows]
+        names += [("", 0)] * (at_once * samples - len(rows))
+        keys_B = keys_for(session.settings.seed, [("edit", draw, *name) for name in names])
         out = sampling.generate_jit(
             (session.model, settings.sample_settings(session.stop_ids)),
             params,
@@ -132,11 +138,18 @@ def _sample(
             automaton=automaton,
         )
         found = jax.device_get((out.tokens_BxN, out.lengths_B, out.stopped_B))
-        for (context, m), tokens_N, length, stopped in zip(rows, *found, strict=False):
+        for (prompt, m), tokens_N, length, stopped in zip(rows, *found, strict=False):
             tokens = tokens_N[:length].tolist()
-            text = session.decode(tokens)
+            said = session.read(tokens, prompt.tokens, bool(stopped))
             edits.append(
-                Edit(context=context, index=m, tokens=tokens, text=text, stopped=bool(stopped))
+                Edit(
+                    context=prompt.id,
+                    index=m,
+                    tokens=tokens,
+                    text=said.text,
+                    stopped=not said.cut_off,
+                    thoughts=said.thoughts,
+                )
             )
     return edits
 
@@ -164,16 +177,15 @@ def _report(run: Run, stage: Stage, edits: Sequence[Edit]) -> None:
     run.measure(
         stage,
         {
-            "tokens of a text": float(np.mean(lengths)) if lengths else None,
+            "tokens of a text": mean(lengths),
             "texts cut off": unfinished,
             "empty texts": sum(not edit.text for edit in edits),
         },
     )
-    if lengths:
-        run.say(
-            f"{stage}: {len(edits)} texts of {np.mean(lengths):.0f} tokens on average; "
-            f"{unfinished} reached the length limit"
-        )
+    run.say(
+        f"{stage}: {len(edits)} texts of {mean(lengths) or 0:.0f} tokens on average; {unfinished} "
+        "reached the length limit"
+    )
 
 
 def _stored_edits(run: Run, batch: Sequence[Prompt], stage: Stage, samples: int) -> list[Edit]:

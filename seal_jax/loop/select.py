@@ -24,6 +24,7 @@ def select(
     rule: restem.SelectionRule | restem.Selector,
     *,
     stage: Stage,
+    rewarded: bool = True,
 ) -> tuple[list[restem.SftExample], Record]:
     """Selects self-edits and records it.
 
@@ -32,6 +33,8 @@ def select(
       edits: [C][M].
       rewards_CxM: NaN where a self-edit has none.
       baselines_C: rewards of the unadapted model, or None where none is measured.
+      rewarded: whether these are rewards; otherwise they only say what may be kept, and are not
+        recorded.
 
     Returns:
       Examples for the M-step, and the round in figures.
@@ -47,7 +50,9 @@ def select(
     )
     chosen = {
         "contexts": [prompt.id for prompt in prompts],
-        "rewards": [[None if np.isnan(r) else float(r) for r in row] for row in rewards_CxM],
+        "rewards": [
+            [float(r) if rewarded and not np.isnan(r) else None for r in row] for row in rewards_CxM
+        ],
         "weights": weights_CxM.tolist(),
     }
     selection = run.once("selection", stage.name, lambda: chosen, stage=stage)
@@ -90,7 +95,7 @@ def _summary(
             f"self-edits, {figures['mean_kept_reward']:.3f} of the {len(chosen)} kept"
         )
     elif missing == len(pairs):
-        run.say(f"{stage}: no self-edit has a reward")
+        run.say(f"{stage}: no self-edit has a reward; {len(chosen)} are kept")
     return {
         "contexts": selection["contexts"],
         "self_edits": len(pairs),

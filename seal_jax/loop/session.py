@@ -5,6 +5,7 @@ Each text is tokenised once: a context's exam and a lesson are kept as tokens.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,12 +14,14 @@ from seal_jax.core.model.config import ModelConfig
 from seal_jax.judges import graders
 from seal_jax.loop import opened_model
 from seal_jax.settings import Settings, SettingsError
-from seal_jax.tasks import registry
+from seal_jax.tasks import generated, registry
 from seal_jax.tasks.base import Task
+from seal_jax.tasks.generated import Said
 from seal_jax.tasks.protocol import Chat, Context, Exam, Grader, Lesson, Refusal, View
 from seal_jax.weights import encoding, exported, tokenizer
 
 Tokens = tuple[int, ...]
+_TAIL = 16  # tokens of a prompt that show whether it begins a thought
 
 
 class EncodedExam(NamedTuple):
@@ -143,18 +146,46 @@ class Session:
         """Token ids of a training sequence."""
         return encoding.encode_text(self.tokenizer, text)
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of sampled tokens, without special tokens and outer white space."""
-        return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
+    def read(self, tokens: Sequence[int], prompt: Sequence[int], stopped: bool) -> Said:
+        """What sampled tokens say; see `generated.read`.
 
-    def prompt(self, turn: str, style: str) -> list[int]:
-        """Token ids that ask for a text, as a chat's turn or as a text to continue."""
-        return encoding.encode_prompt(self.tokenizer, turn, style)  # type: ignore[arg-type]
+        Args:
+          prompt: what they continue; stopped: whether they end by themselves.
+        """
+        own = tokens[:-1] if tokens and tokens[-1] in self.stop_ids else tokens
+        opened = generated.opens(self._spelled(prompt[-_TAIL:]))
+        return generated.read(self._spelled(own), opened=opened, cut_off=not stopped)
+
+    def _spelled(self, tokens: Sequence[int]) -> str:
+        """Tokens as text, without special tokens but for those that mark thoughts."""
+        return "".join(
+            mark * len(list(of))
+            if mark
+            else self.tokenizer.decode(list(of), skip_special_tokens=True)
+            for mark, of in itertools.groupby(tokens, self._marks.get)
+        )
+
+    @functools.cached_property
+    def _marks(self) -> dict[int, str]:
+        """The special tokens that mark thoughts, by id."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        special = {index: str(token) for index, token in added if token.special}
+        marks = generated.marks(set(special.values()))
+        return {index: token for index, token in special.items() if token in marks}
+
+    def prompt(self, turn: str, style: str, *, answered: bool = False) -> list[int]:
+        """Token ids that ask for a text, as a chat's turn or as a text to continue.
+
+        Args:
+          answered: see `encoding.encode_prompt`.
+        """
+        return encoding.encode_prompt(self.tokenizer, turn, style, answered=answered)  # type: ignore[arg-type]
 
     def edit_prompt(self, context: Context) -> list[int]:
         """Token ids of the prompt that asks the policy for a self-edit."""
         turn = self.task.preface + self.task.edit_prompt(context)
-        return self.prompt(turn, self.settings.edits.prompt_style)
+        style, held = self.settings.edits.prompt_style, self.automaton is not None
+        return self.prompt(turn, style, answered=held)  # what is held to a form has no thoughts
 
     def exam(self, context: Context, view: View) -> EncodedExam:
         """What a model is asked about a context."""

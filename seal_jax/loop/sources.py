@@ -25,6 +25,7 @@ from seal_jax.tasks.protocol import (
     Request,
     Sequence_,
     Teach,
+    Tell,
     Write,
 )
 from seal_jax.tasks.sources import answered
@@ -111,6 +112,8 @@ class Sources:
             return self._taught()
         if isinstance(request, Write):
             return self._write(request)
+        if isinstance(request, Tell):
+            return self.run.say(f"{source}: {request.line}")
         assert isinstance(request, Best), f"an unknown request: {request}"
         return self._best(request, source)
 
@@ -138,7 +141,8 @@ class Sources:
                 found = teacher.read_completions(settings.teacher.file, prompts)
             else:
                 found = teacher.ask_teacher(settings.teacher.endpoint, prompts, samples=count)
-            return {"texts": found.texts, "failed": found.failed}
+            always = ("texts", "failed")
+            return {name: of for name, of in vars(found).items() if of or name in always}
 
         stage = Stage(kind="written", split=self.split, what="teacher")
         record = run.once("teacher", self.split, work, stage=stage)

@@ -108,9 +108,18 @@ def e_step(
             [isinstance(session.task.read(context, text, 0), Lesson) for text in of]
             for context, of in zip(contexts, texts, strict=True)
         ]
-        rewards_CxM = np.where(teaches, np.array(scored, float), np.nan)
+        rewards_CxM = np.where(teaches, np.array(scored, float), np.nan)  # None is NaN
     # 6: keep the SE that earn the most
-    examples, summary = select(run, prompts, edits, rewards_CxM, baselines_C, rule, stage=stage)
+    examples, summary = select(
+        run,
+        prompts,
+        edits,
+        rewards_CxM,
+        baselines_C,
+        rule,
+        stage=stage,
+        rewarded=not stage.line,
+    )
     return examples, summary | described
 
 
@@ -139,13 +148,8 @@ def _tried(
     )
     # 4: theta' <- SFT(theta, SE); 5: evaluate theta' on tau
     records, _ = attempt.attempt(run, policy, tried, stage=stage, width=width)
-    ungraded = sum(of.exams for of in run.ungraded.values() if of.stage == stage.name)
-    if ungraded and reward.kind != "gold_log_likelihood":
-        raise SettingsError(
-            f"{stage}: {ungraded} exams could not be graded for want of a judge, "
-            "and the reward needs them. Mend what the judge needs; the same command continues the "
-            "run, without an inner loop done twice."
-        )
+    lost = [of for of in run.ungraded.values() if of.stage == stage.name]
+    attempt.check_needless(lost, run, stage)
     left = iter(records)
 
     def earned(c: int) -> float | None:
@@ -164,11 +168,23 @@ def _tried(
 def _by_rubric(
     run: Run, contexts: Sequence[Context], texts: Sequence[Sequence[str]], stage: Stage
 ) -> list[list[float | None]]:
-    """The rubric's scores of self-edits [C][M]; None where the judge gave none."""
+    """The rubric's scores of self-edits [C][M]; None where the judge gave none.
+
+    Raises:
+      SettingsError: the judge failed, or gave none at all; nothing is recorded then.
+    """
 
     def work() -> Record:
         pairs = [(c, text) for c, of in zip(contexts, texts, strict=True) for text in of]
-        found = iter(run.session.rubric.score(pairs))
+        every = run.session.rubric.score(pairs)
+        failed = [one for one in every if one.score is None]
+        if len(failed) == len(every) or any(one.retry for one in failed):
+            raise SettingsError(
+                f"{stage}: {len(failed)} of {len(every)} self-edits could not be scored for want "
+                f"of a judge ({failed[0].reason}). Mend what the judge needs; the same command "
+                "continues the run."
+            )
+        found = iter(every)
         scored = [[next(found) for _ in of] for of in texts]
         return {
             "scores": [[one.score for one in of] for of in scored],

@@ -252,7 +252,14 @@ class Best:
     edits: bool = False
 
 
-Request = Write | Teach | BaseEdits | Best
+@dataclasses.dataclass(frozen=True)
+class Tell:
+    """A request of a source: a line for the person who watches the run; the answer is None."""
+
+    line: str
+
+
+Request = Write | Teach | BaseEdits | Best | Tell
 Lessons = list[list[Lesson | Refusal]]  # [C][M]
 _Found = TypeVar("_Found")
 # What a source returns: at once, or as a generator that yields requests and is sent the answers.

@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import tokenizers
 
+from seal_jax.tasks import generated
 from seal_jax.tasks.protocol import Chat
 from seal_jax.weights import templates
 
@@ -84,17 +85,25 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     return [*codec.begin, *codec.ids(text), *codec.end]
 
 
-def encode_prompt(tokenizer: Any, text: str, style: Style = "chat") -> list[int]:
+def encode_prompt(
+    tokenizer: Any, text: str, style: Style = "chat", *, answered: bool = False
+) -> list[int]:
     """Tokens that ask the model to answer or continue a text.
 
     With style "chat" the text becomes a user's turn, the chat template adds what it adds (SmolLM2's
     a default system message of 21 tokens) and the prompt ends where the assistant begins. With
     style "plain", or a tokenizer that has no chat template, it is the text to continue.
 
+    Args:
+      answered: whether an answer follows at once, so that a train of thought that the chat template
+        begins is ended first.
+
     Raises:
       ValueError: an unknown style, or a template that cannot write it (ChatError).
     """
     begin, opening = _opening(tokenizer, text, style)
+    if answered and style == "chat" and tokenizer.chat_template:
+        opening += _end_of_thought(tokenizer, opening)
     return [*begin, *_codec(tokenizer).ids(opening)]
 
 
@@ -273,11 +282,16 @@ def _opening(tokenizer: Any, text: str, style: Style) -> tuple[list[int], str]:
 def _lead(tokenizer: Any) -> str:
     """What the chat template writes between a prompt and the assistant's words."""
     opening = _rendered(tokenizer, [("user", "u")], prompt=True)
-    swap = _codec(tokenizer).swap
-    if swap(opening).rstrip().endswith("<think>"):
-        return swap("\n</think>\n\n")
+    if end := _end_of_thought(tokenizer, opening):
+        return end
     whole = _rendered(tokenizer, [("user", "u"), ("assistant", _MARK)], prompt=False)
     return whole.removeprefix(opening).partition(_MARK)[0] if whole.startswith(opening) else ""
+
+
+def _end_of_thought(tokenizer: Any, opening: str) -> str:
+    """What ends the train of thought that a prompt begins; "" for none."""
+    swap = _codec(tokenizer).swap
+    return swap(generated.until_answer(swap(opening)))
 
 
 def _rendered(tokenizer: Any, turns: Sequence[tuple[str, str]], *, prompt: bool) -> str:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from seal_jax.core.model.config import ModelConfig
-from seal_jax.weights.names import WeightsError, slots
+from seal_jax.weights.names import WeightsError, leaves
 
 
 @jax.jit
@@ -26,13 +26,13 @@ def check(config: ModelConfig, params: Any, source: str) -> None:
     Raises:
       WeightsError: names the tensors, as a Hugging Face checkpoint does.
     """
-    leaves = flax.traverse_util.flatten_dict(params, sep="/")
-    finite = jax.device_get(jax.tree.map(_finite, leaves))
-    wrong = [
-        name
-        for name, slot in slots(config, "hf").items()
-        if not (finite[slot.path] if slot.layer is None else finite[slot.path][slot.layer]).all()
-    ]
+    by_path = flax.traverse_util.flatten_dict(params, sep="/")
+    finite = jax.device_get(jax.tree.map(_finite, by_path))
+    wrong = []
+    for leaf in leaves(config, "hf"):
+        known = finite[leaf.path]
+        of_tensors = known if leaf.stacked else [known.all()]
+        wrong += [name for name, fine in zip(leaf.tensors, of_tensors, strict=True) if not fine]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise WeightsError(

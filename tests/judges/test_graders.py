@@ -89,6 +89,7 @@ def test_replies_that_say_no(reply):
         "", " ", "yes and no", "Yes/no", "yes or no", "Yes. No.", "No, but yes in part",
         "No-one knows", "Nope", "yesterday", "no idea", "Maybe", "It is right.", "1", "true",
         "The answer is yes", "Yes, I thought, but on reflection: no.", "<think>Yes", "non",
+        "</think>", "Yes</think>", "<think>21 is 21, so\nyes",
     ],
 )  # fmt: skip
 def test_replies_that_say_neither(reply):
@@ -131,6 +132,63 @@ def test_a_giant_reply_takes_no_time(reply):
     start = time.perf_counter()
     graders.read_reply(reply)
     assert time.perf_counter() - start < 1  # minutes, if it were quadratic
+
+
+@pytest.mark.fault("3")
+@pytest.mark.parametrize(
+    "reply, verdict",
+    [
+        ("Both say 21.\n</think>\n\nYes.", True),  # the template began the thought
+        ("<thinking>Yes? No.</thinking>\nNo.", False),
+        ("<think>Yes</think> <think>No</think> Yes", True),
+        ("<|channel|>analysis<|message|>No?<|end|><|start|>assistant"
+         "<|channel|>final<|message|>Yes", True),
+        ("<THINK>No</THINK>Yes", True),
+    ],
+)  # fmt: skip
+def test_what_a_judge_only_thinks_is_no_verdict(reply, verdict):
+    assert graders.read_reply(reply) is verdict
+
+
+@pytest.mark.fault("S7")
+@pytest.mark.parametrize(
+    "reply",
+    ["<think>" * 20_000, "\n" * 80_000, "\n" * 80_000 + "<think>", "_ " * 10_000],
+    ids=["tags", "lines", "lines and a tag", "lines of nothing"],
+)
+def test_a_giant_reply_is_read_at_once(reply):
+    start = time.process_time()
+    assert graders.read_reply(reply) is None
+    assert rubric.parse_score(reply) is None
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.fault("8")
+def test_a_reply_that_is_no_answer_is_asked_again_and_never_kept(grader, endpoint_server):
+    """A judge that finds its words at last is heard, on the same start and on the next one."""
+    again, later = answered("21"), answered("twenty-one")
+    patient = dataclasses.replace(grader.settings, attempts=2)
+    judge = dataclasses.replace(grader, settings=patient)
+    prompts = [graders.judge_prompt(grader.template, one) for one in (again, later)]
+    endpoint_server.script |= {prompts[0]: ["Perhaps.", "Yes."], prompts[1]: ["Perhaps."]}
+    first, second = judge.grade([again, later])
+    assert first == RIGHT
+    assert (second.correct, second.retry) == (None, False)
+    assert second.reason == "the judge replied neither yes nor no: 'Perhaps.'"
+    assert len(endpoint_server.requests) == 4
+    endpoint_server.script |= {prompts[0]: ["No."], prompts[1]: ["Yes."]}
+    assert judge.grade([again, later]) == [RIGHT, RIGHT], "the verdict is kept, the other is not"
+    assert len(endpoint_server.requests) == 5
+
+
+@pytest.mark.fault("3")
+def test_a_judge_that_does_not_end_its_thoughts_is_told_so(grader, script):
+    answer = answered("21")
+    script({answer: "<think>Both say"})
+    [verdict] = grader.grade([answer])
+    assert (
+        verdict.correct is None and "it ends in its thoughts (raise max_tokens)" in verdict.reason
+    )
 
 
 def test_the_prompt_holds_everything_literally():

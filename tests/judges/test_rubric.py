@@ -89,6 +89,15 @@ def test_replies_without_a_score(reply):
     assert rubric.parse_score(reply) is None
 
 
+@pytest.mark.fault("3")
+def test_scores_that_the_judge_only_thinks_of_do_not_count():
+    thought = "Coverage: 1\nFaithfulness: 1\nSelf-containedness: 1\n</think>\n"
+    assert (
+        rubric.parse_score(f"{thought}Coverage: 5\nFaithfulness: 4\nSelf-containedness: 3") == 4.0
+    )
+    assert rubric.parse_score(f"[THINK]{thought}") is None
+
+
 def test_the_judge_sees_title_passage_and_self_edit_only():
     found = rubric.rubric_prompt(rubric.load_template(), CONTEXT, "1. It {title} fell.\n2. {x}")
     assert found.count("Rome fell in 476.") == 1

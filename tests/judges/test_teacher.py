@@ -35,7 +35,7 @@ def test_completions_by_context_and_by_prompt(file):
     path = file([
         row("1. It fell.", context="rome-0", model="m"),
         row("1. It is cold.", prompt="About Oslo:\n"),
-        row("2. It burnt.\u2028", prompt="About Rome:"),
+        row("2. It\u2028burnt.", prompt="About Rome:"),
         row("elsewhere", context="paris-0"),
         row("also elsewhere", prompt="About Paris:"),
         row("half \ud800", context="its own id", prompt="About Lima:"),
@@ -44,12 +44,29 @@ def test_completions_by_context_and_by_prompt(file):
     path.write_text(f"\ufeff\n{text}\n\n", "utf-8")
     assert teacher.read_completions(path, PROMPTS) == Taught(
         texts={
-            "rome-0": ["1. It fell.", "2. It burnt.\u2028"],
+            "rome-0": ["1. It fell.", "2. It\u2028burnt."],
             "oslo-0": ["1. It is cold."],
             "lima-0": ["half ?"],
         },
         failed={},
     )
+
+
+@pytest.mark.fault("3")
+def test_thoughts_of_a_teacher_are_kept_apart(file, endpoint_server):
+    path = file([
+        row("<think>Rome?</think>\n1. It fell.", context="rome-0"),
+        row("Oslo?\n</think>\n1. It is cold.", context="oslo-0"),
+        row("<think>Lima", context="lima-0"),
+    ])  # fmt: skip
+    found = teacher.read_completions(path, PROMPTS)
+    assert found.texts == {"rome-0": ["1. It fell."], "oslo-0": ["1. It is cold."], "lima-0": [""]}
+    assert found.thoughts == {"rome-0": ["Rome?"], "oslo-0": ["Oslo?"], "lima-0": ["Lima"]}
+    cut = endpoint_server.completion("<think>Oslo?</think>It is", finish_reason="length")
+    endpoint_server.script["About Oslo:"] = [(200, cut)]
+    settings = EndpointSettings(base_url=endpoint_server.url, model="t", attempts=1)
+    asked = teacher.ask_teacher(settings, {"oslo-0": "About Oslo:"})
+    assert asked.texts == {"oslo-0": ["It is"]} and asked.cut_off == ["oslo-0"]
 
 
 @pytest.mark.parametrize(

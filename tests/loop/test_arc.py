@@ -170,7 +170,7 @@ def test_controls_select_from_the_same_recipes_without_a_reward(finished):
     assert not any("round" in key and not key.startswith("round 1/") for key in trained)
     for control in ("random", "longest"):
         selection = selections[f"{control} round 1"]
-        assert selection["rewards"] == [[0.0, 0.0]] * 2
+        assert selection["rewards"] == [[None, None]] * 2
         assert [sorted(row) for row in selection["weights"]] == [[0.0, 1.0]] * 2
     longest = selections["longest round 1"]
     for context, weights in zip(longest["contexts"], longest["weights"], strict=True):

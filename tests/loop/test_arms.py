@@ -159,6 +159,11 @@ def test_controls_select_without_a_reward_and_train_policies_of_their_own(finish
     # The first round selects from SEAL's own self-edits, so nothing is sampled for it.
     assert not any(stage in ("random round 1", "longest round 1") for stage, *_ in texts)
     assert any(stage == "random round 2" for stage, *_ in texts)
+    for line in ("random", "longest"):  # no reward is known, and none is recorded
+        with ledger.Ledger(workdir / "ledger", read_only=True) as found:
+            selection = found.find("selection", f"{line} round 1")
+        assert {reward for of in selection["rewards"] for reward in of} == {None}
+        assert sum(map(sum, selection["weights"])) > 0
     for line in ("checkpoints", "checkpoints-random", "checkpoints-longest"):
         assert sorted(p.name for p in (workdir / line).iterdir() if p.is_dir()) == ["1", "2"]
     likelihoods = {results["arms"][arm]["gold_log_likelihood"] for arm in ROWS if "polic" in arm}

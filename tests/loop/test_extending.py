@@ -225,6 +225,8 @@ def test_evaluate_repeats_the_evaluation_and_has_the_other_sources(runs, seal, t
     assert seal("evaluate", tmp_path / "run", *OWN, *flags, policy) == 0
     found = results_of(tmp_path / "run")["arms"]
     assert set(found) == {*kept, "policy", "passage", "passage_steps", "teacher"}
+    said = results_of(tmp_path / "run")["directives"]
+    assert "edits base" in said and not {"passage", "teacher"} & set(said), "they have no heads"
     for name in kept:
         assert found[name] == expected["arms"][name], name
     # Two sentences and the sheet; and as many steps as the base's own self-edit takes.

@@ -4,7 +4,7 @@ import pytest
 
 from seal_jax.loop import train
 from seal_jax.runs import ledger
-from seal_jax.settings import Grading, Reward, Teacher
+from seal_jax.settings import Grading, Reward, SettingsError, Teacher
 from seal_jax.settings.endpoint import EndpointSettings
 
 
@@ -29,7 +29,7 @@ def test_what_the_judge_could_not_grade_is_apart_from_what_is_wrong(
     tiny_settings, change, endpoint_server, tmp_path, monkeypatch
 ):
     """The judge says yes, no, nothing useful, and drops a connection."""
-    replies = iter(["Yes", "No", "Perhaps", None])
+    replies = iter(["Yes", "Yes", "No", "Perhaps", None])  # the first to the run's own question
     monkeypatch.setattr(endpoint_server, "script", _Script(lambda: next(replies)), raising=True)
     settings = _settings(tiny_settings, change, endpoint_server)
     results = train.train(settings, str(tmp_path), quiet=True)
@@ -42,7 +42,7 @@ def test_what_the_judge_could_not_grade_is_apart_from_what_is_wrong(
     # What wanted a judge is asked again; what a judge said that is no verdict is not.
     assert results["incomplete"].startswith("1 exams could not be graded for want of a judge")
     assert not _answers(tmp_path)
-    replies = iter(["Yes", "No", "Perhaps", "No"])
+    replies = iter(["Yes", "Yes", "No", "Perhaps", "No"])
     again = train.train(settings, str(tmp_path), quiet=True)
     answers = _answers(tmp_path)
     assert sorted((a["correct"] for a in answers), key=str) == [False, False, None, True]
@@ -92,7 +92,7 @@ def test_the_rubric_rewards_without_an_inner_loop_and_sees_no_question(
         assert of_context[weights.index(1.0)] == max(of_context)
     assert results["rounds"][0]["kept"] == 2
     rubrics = [prompt for prompt in endpoint_server.prompts() if "Coverage:" in prompt]
-    assert len(rubrics) == 8 and not any("XYZZYQ" in prompt for prompt in rubrics)
+    assert len(rubrics) == 1 + 8 and not any("XYZZYQ" in prompt for prompt in rubrics)
 
 
 @pytest.mark.parametrize("kind", ["policy", "model"])
@@ -107,16 +107,16 @@ def test_a_model_in_jax_judges_answers_and_self_edits(kind, tiny_settings, chang
             "evaluation.arms": ("base",),
         },
     )
-    if kind == "policy":
-        settings = change(settings, {"grading.buckets": (400,)})
-    results = train.train(settings, str(tmp_path), quiet=True)
+    with pytest.raises(SettingsError, match=r"a first self-edit no score: .* a larger one"):
+        train.train(settings, str(tmp_path / "long"), quiet=True)
+    short = tmp_path / "prompts"
+    short.mkdir()
+    (short / "rubric.txt").write_text("{title}: {passage}\n{self_edit}\nThree scores, 1 to 5.")
+    settings = change(settings, {"prompts.dir": str(short)})
+    results = train.train(settings, str(tmp_path / "run"), quiet=True)
     assert results["grader"].startswith(f"model {tiny_settings.model.path}")
-    with ledger.Ledger(tmp_path / "ledger", read_only=True) as records:
-        rubric = records.find("rubric", "round 1")
-    if kind == "policy":  # the rubric's prompt takes more than 400 tokens of this vocabulary
-        assert all("larger one" in reason for of in rubric["reasons"] for reason in of)
-        assert results["rounds"][0]["without_reward"] == 8
-    assert all(answer["correct"] is not None for answer in _answers(tmp_path))
+    assert results["rounds"][0]["without_reward"] == 0
+    assert all(answer["correct"] is not None for answer in _answers(tmp_path / "run"))
 
 
 def test_a_teacher_behind_an_endpoint_writes_for_the_learner(

@@ -2,16 +2,20 @@
 
 import types
 
+import numpy as np
 import pytest
 
-from seal_jax.core import batching
-from seal_jax.judges.graders import LocalGrader
-from seal_jax.loop import attempt, inner_loop
+from seal_jax.core import batching, restem
+from seal_jax.judges.endpoint import EndpointError
+from seal_jax.judges.graders import EndpointGrader, LocalGrader, judge_prompt
+from seal_jax.loop import attempt, inner_loop, preflight, sample, select
 from seal_jax.loop.run import Run
 from seal_jax.loop.session import EncodedLesson
 from seal_jax.loop.stage import Stage
 from seal_jax.runs.ledger import Ledger
-from seal_jax.settings import Reward
+from seal_jax.settings import Reward, SettingsError
+from seal_jax.settings.endpoint import EndpointSettings
+from seal_jax.tasks.protocol import Answered
 
 
 @pytest.fixture
@@ -98,3 +102,68 @@ def test_the_same_answers_are_marked_once(run, monkeypatch):
         assert found["scores"] == {"accuracy": 0.0, "gold_log_likelihood": -2.0}
     assert asked == [2]
     assert [s.key for s in making.ledger.segments("marks")] == ["one", "other"]
+
+
+def test_a_selection_that_knows_no_reward_says_none(run, capsys):
+    making = run({})
+    prompts = [sample.Prompt("a", [1, 2])]
+    edits = [[sample.Edit(context="a", index=i, tokens=[3], text="x" * (i + 1), stopped=True)
+              for i in range(2)]]  # fmt: skip
+    examples, summary = select.select(
+        making,
+        prompts,
+        edits,
+        np.zeros((1, 2)),
+        None,
+        restem.SelectionRule("longest"),
+        stage=Stage(kind="round", round=1, line="longest"),
+        rewarded=False,
+    )
+    assert len(examples) == summary["kept"] == 1
+    assert summary["mean_reward"] is summary["mean_kept_reward"] is None
+    printed = capsys.readouterr().out
+    assert "longest round 1: no self-edit has a reward; 1 are kept" in printed
+    assert "0.000" not in printed
+    assert making.ledger.find("selection", "longest round 1")["rewards"] == [[None, None]]
+
+
+@pytest.mark.fault("8")
+@pytest.mark.parametrize(
+    "reply, message",
+    [
+        ((500, ""), "no verdict on a first answer, the gold one to 'eval-0-0': the judge did not "
+                    "reply: status 500"),
+        ("I would rather not say.", "neither yes nor no: 'I would rather not say.'"),
+        ("<think>Red is", "it ends in its thoughts"),
+        ((401, "no key"), "cannot complete anything"),
+    ],
+)  # fmt: skip
+def test_an_endpoint_that_cannot_judge_is_refused(run, endpoint_server, reply, message):
+    making = run({"reward": Reward(kind="accuracy", replicates=1)})
+    endpoint = EndpointSettings(base_url=endpoint_server.url, model="j", attempts=1)
+    object.__setattr__(making.session, "grader", EndpointGrader(endpoint))
+    context = making.session.task.contexts("eval")[0]
+    [prompt] = _judged(making.session.grader, context)
+    endpoint_server.script[prompt] = [reply]
+    with pytest.raises((SettingsError, EndpointError), match=message):
+        preflight.ask_judge(making, context)
+    assert endpoint_server.prompts() == [prompt]
+    endpoint_server.script[prompt] = ["Yes"]
+    preflight.ask_judge(making, context)
+
+
+def _judged(grader, context):
+    """What the judge is asked about the gold answer to the first question."""
+    question = context.questions[0]
+    query = f"Topic: {context.title}\nQuestion: {question.text}\nAnswer:"
+    answer = Answered(query, question.text, question.answer, question.answer)
+    return [judge_prompt(grader.template, answer)]
+
+
+@pytest.mark.fault("8")
+def test_a_reward_without_verdicts_needs_no_judge(run, endpoint_server, capsys):
+    making = run({})
+    endpoint = EndpointSettings(base_url=endpoint_server.url, model="j", attempts=1)
+    object.__setattr__(making.session, "grader", EndpointGrader(endpoint))
+    preflight.ask_judge(making, making.session.task.contexts("eval")[0])
+    assert "The reward does not need one, so the run goes on." in capsys.readouterr().out

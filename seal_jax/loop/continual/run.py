@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax.loop import contexts, memory, policies, rewards
+from seal_jax.loop import contexts, memory, policies, preflight, rewards
 from seal_jax.loop.arms import without_self_edit
 from seal_jax.loop.continual import bounds, outcomes, updates
 from seal_jax.loop.continual.mitigations import Mitigation
@@ -107,6 +107,8 @@ def _experiment(run: Run, params) -> dict[str, Any]:
         passages=own.passages,
         seed=settings.seed,
     )
+    if own.answers:
+        preflight.ask_judge(run, drawn[0][0])
     groups = _groups(run, params, drawn)
     run.say(
         f"{own.sequences} sequences of {own.passages} passages; "

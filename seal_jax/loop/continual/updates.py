@@ -25,6 +25,7 @@ from seal_jax.loop.stage import Stage
 from seal_jax.runs.checkpoints import CheckpointError, Checkpoints
 from seal_jax.runtime import interruption
 from seal_jax.runtime.progress import Progress
+from seal_jax.tasks.generated import Said
 from seal_jax.tasks.protocol import Context, Lesson, Refusal
 from seal_jax.weights import tokenizer
 
@@ -249,7 +250,9 @@ def _write(group: Group, mitigation: Mitigation, total_K: Delta, step: int) -> R
 
     def texts(draw: str, prompt: Tokens) -> list[list[str]]:
         prompts = [[prompt] * own.rehearsal_texts] * len(group.sequences)
-        return _generate(group, total_K, step, prompts, draw, width=len(prompt), sample=answer)
+        width = len(prompt)
+        said = _generate(group, total_K, step, prompts, draw, width=width, sample=answer)
+        return [[one.text for one in of] for of in said]
 
     if mitigation.has("rehearsal"):
         style = session.settings.edits.prompt_style
@@ -275,12 +278,15 @@ def write_edits(group: Group, total_K: Delta, step: int) -> Record:
         sample=edits.sample_settings(session.stop_ids),
         automaton=session.automaton,
     )
-    return {
+    record = {
         "step": step,
         "sequences": list(range(group.first, group.first + len(prompts))),
         "contexts": [context.id for context in group.at(step)],
-        "texts": [text for (text,) in written],
+        "texts": [one.text for (one,) in written],
     }
+    if any(one.thoughts for (one,) in written):
+        record["thoughts"] = [one.thoughts for (one,) in written]
+    return record
 
 
 def _generate(
@@ -290,7 +296,7 @@ def _generate(
     prompts: Sequence[Sequence[Tokens]],
     draw: str,
     **how: Any,
-) -> list[list[str]]:
+) -> list[list[Said]]:
     """What the group's models write after prompts [sequence][prompt]; see `answering.generate`."""
     return answering.generate(
         group.run.session,
@@ -312,7 +318,9 @@ def _lesson(group: Group, k: int, step: int, text: str) -> tuple[EncodedLesson, 
     session, context = group.run.session, group.sequences[k][step]
     taught = session.lesson(session.task.read(context, text, 0))
     if isinstance(taught, Refusal):
-        return session.lesson(Lesson(sequences=())), taught.reason
+        own = session.settings.inner
+        how: Any = {"learning_rate": own.learning_rate, "epochs": own.epochs}
+        return EncodedLesson(sequences=(), loss_masks=(), **how), taught.reason
     return taught, None
 
 
@@ -340,7 +348,8 @@ def _lessons(
         pairs = _pairs(own) + mitigation.replayed(_pairs(*old), seed=seed)
         if mitigation.has("rehearsal"):
             rehearsed = Lesson(sequences=tuple(written[step]["rehearsed"][k]))
-            pairs += _pairs(session.lesson(rehearsed))
+            recalled = session.lesson(rehearsed)
+            pairs += _pairs(recalled) if isinstance(recalled, EncodedLesson) else []
         lessons.append(_with(own, pairs))
         reasons.append(read[step][1])
     return lessons, reasons

@@ -24,6 +24,7 @@ from seal_jax.tasks.protocol import (
     Passage,
     Request,
     Sequence_,
+    Tell,
     Write,
 )
 
@@ -34,7 +35,7 @@ _MAX_WORDS = 8  # a longer line is a sentence, not a name
 _BULLET = re.compile(r"^[\s#>]*(?:[-*+\u2022\u00b7\u2013]+|\(?\d{1,3}[.):](?!\d))?\s*")
 _SEPARATOR = re.compile(r"\s*[,;\u3001\uff0c]\s*")
 _AFTER_NAME = re.compile(r"\s*(?:[:\uff1a]|\s[-\u2013\u2014]+\s|\()\s*")
-_QUOTED = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
+_QUOTED = re.compile(r'"((?:[^"\\\n]|\\.)*+)("?)')  # one that is never ended is read once
 _AND = re.compile(r"^(?:and|or)\s+", re.IGNORECASE)
 _OUTER = " \t\"'`*_.,;:[]{}\u201c\u201d\u2018\u2019"
 
@@ -154,6 +155,7 @@ class EntityGraph:
         entities, relation = template("entities"), template("relation", "entities")
         asked = {context.id: put(entities, context) for context in contexts}
         lists = yield Write("entities", asked)
+        wanted, short = held.entity_pairs + held.entity_triples, []
         prompts: dict[str, str] = {}
         names: list[list[str]] = []
         for context in contexts:
@@ -164,12 +166,19 @@ class EntityGraph:
                 seed=settings.seed,
                 context_id=context.id,
             )
+            if len(groups) < wanted:
+                short.append(context.title)
             own = {
                 f"{context.id}: {listed(group)}": put(relation, context, entities=listed(group))
                 for group in groups
             }
             prompts |= own
             names.append(list(own))
+        if short:
+            yield Tell(
+                f"{len(short)} of {len(contexts)} passages have too few entities for {wanted} "
+                f"pairs and triples, such as {short[0]!r}: fewer texts are asked for"
+            )
         texts = yield Write("relations", prompts)
         return [[texts[name] for name in of] for of in names]
 
@@ -209,7 +218,7 @@ def _json_strings(reply: str) -> list[str] | None:
         value = read(text)
         if value is not None:
             return [string for item in value if (string := _first_string(item)) is not None]
-    return [match[1] for match in _QUOTED.finditer(text)]
+    return [match[1] for match in _QUOTED.finditer(text) if match[2]]
 
 
 def _json_list(text: str) -> list | None:

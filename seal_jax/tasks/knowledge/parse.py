@@ -117,7 +117,7 @@ def after_marker(text: str, marker: str) -> str:
     words = r"[ \t]+".join(re.escape(word) for word in marker.rstrip(" :").split())
     colon = r"[ \t*_]*[:\uff1a][ \t*_]*"
     line = re.compile(
-        rf"^[ \t#*>_-]*(?:\d+[.)][ \t*_]*)?"
+        rf"^[ \t#*>_-]*+(?:\d+[.)][ \t*_]*+)?"  # "_" is a letter too: nothing is given back
         rf"(?:{words}(?:{colon}|[ \t*_]*$)|(?:[\w'\u2019]+[ \t]+){{1,5}}{words}{colon}$)",
         re.IGNORECASE | re.MULTILINE,
     )

@@ -2,12 +2,14 @@
 
 import itertools
 import time
+import types
 
 import pytest
 from knowledge_tasks import knowledge_task
 
+from seal_jax.loop.sources import Sources
 from seal_jax.tasks.knowledge import entity_graph, prompt
-from seal_jax.tasks.protocol import Context, Lesson, Question
+from seal_jax.tasks.protocol import Context, Lesson, Question, Tell
 
 SHIP = Context(
     id="ostravelle-000",
@@ -185,6 +187,9 @@ def _told(asking, *, replies, texts):
     """What the source returns, and its two requests, where the model replies and writes these."""
     entities = next(asking)
     relations = asking.send({id: replies[id] for id in entities.prompts})
+    if isinstance(relations, Tell):
+        assert "too few entities" in relations.line
+        relations = asking.send(None)
     with pytest.raises(StopIteration) as done:
         asking.send(dict(zip(relations.prompts, texts, strict=True)))
     return done.value.value, entities, relations
@@ -221,6 +226,17 @@ def test_texts_about_several_passages_go_to_their_own():
         [Lesson(sequences=("Ostravelle\nof the ship", PASSAGE))],
         [Lesson(sequences=("Bexholt\nof the port", f"Bexholt\n{other.text}"))],
     ]
+
+
+def test_too_few_entities_are_told():
+    asking = _source().lessons([SHIP], 1)
+    next(asking)
+    told = asking.send({SHIP.id: ""})
+    assert isinstance(told, Tell) and f"such as {SHIP.title!r}" in told.line
+    said = []
+    sources = Sources(types.SimpleNamespace(say=said.append), {}, [SHIP], "eval")
+    assert sources._answer(told, "entity_graph") is None
+    assert said == [f"entity_graph: {told.line}"]
 
 
 def test_a_passage_without_entities_is_learned_alone():
