@@ -9,8 +9,8 @@ pieces without surrounding white space; text with nothing visible in it has no p
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, get_args
 
+from seal_jax.tasks.protocol import Passage
 from seal_jax.tasks.texts import is_blank
 
 # The number of a list, not the start of a decimal: "1. Rome" and "1.Rome", but not "1.5 million".
@@ -22,8 +22,6 @@ _QUESTION = re.compile(
 # What some models write instead; only where no question has a number.
 _UNNUMBERED = re.compile(r"^[ \t#*>_-]*Question[ \t*_]*:", re.IGNORECASE | re.MULTILINE)
 _DASHES = re.compile(r"^[ \t]*-{3,}[ \t]*$", re.MULTILINE)
-
-CorpusPassage = Literal["once", "per_completion", "none"]
 
 
 def split_lines(text: str) -> list[str]:
@@ -201,7 +199,7 @@ def corpus_sequences(
     text: str,
     completions: Sequence[str],
     *,
-    passage: CorpusPassage = "once",
+    passage: Passage = "once",
     after: str | None = None,
     title_prefix: bool = True,
 ) -> list[str]:
@@ -217,16 +215,9 @@ def corpus_sequences(
             version); or "none". The first two give it at least once, so that none is lost.
         after, title_prefix: see `edit_sequences`.
 
-    Raises:
-        ValueError: `passage` is none of the three.
-
     >>> corpus_sequences("Rome", "Rome fell in 476.", ["It fell.\\n---\\nIt burnt.", "It is old."])
     ['Rome\\nIt fell.', 'Rome\\nIt burnt.', 'Rome\\nIt is old.', 'Rome\\nRome fell in 476.']
     """
-    if passage not in get_args(CorpusPassage):
-        raise ValueError(
-            f"the passage in a corpus is 'once', 'per_completion' or 'none', not {passage!r}."
-        )
     own = sequence(title, text, title_prefix=title_prefix)
     found = []
     for completion in completions:

@@ -247,11 +247,6 @@ def test_corpus_sequences_leave_the_chain_of_thought_out():
     assert found == ["1. a\n2. b", "P"]
 
 
-def test_unknown_place_of_the_passage():
-    with pytest.raises(ValueError, match="'once', 'per_completion' or 'none', not 'twice'"):
-        parse.corpus_sequences("T", "P", [], passage="twice")
-
-
 def test_title_with_braces_and_percent_is_literal():
     assert parse.sequence("{0} %s", "x") == "{0} %s\nx"
 
