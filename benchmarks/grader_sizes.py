@@ -1,21 +1,27 @@
 """The local grader's size against its agreement with a judge: its parts go one after another.
 
-    python -m benchmarks.grader_sizes --rows=../shared/data/grading/verdicts.jsonl
+    git show be6fa97:seal_jax/tasks/knowledge/lexicon.py > lexicon-2.py
+    python -m benchmarks.grader_sizes --rows=../shared/data/grading/verdicts.jsonl \\
+        --synonyms=lexicon-2.py
 
 A line for each form, from the whole to the smallest; each lacks its own part and those of all lines
-above. Lines of code are without comments and docstrings; Cohen's kappa is cross-validated by
-question, "folds" being the mean and the standard deviation of the ten folds' own kappas. The table
-in docs/grading.md is this.
+above. With `--synonyms`, the first is the whole with local-2's list of them. Lines of code are
+without comments and docstrings; Cohen's kappa is cross-validated by question, "folds" being the
+mean and the standard deviation of the ten folds' own kappas. The table in docs/grading.md is this.
 """
 
 import argparse
 import ast
 import inspect
+import runpy
 import statistics
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
+from typing import Any
+
+import numpy as np
 
 from seal_jax.judges.local import calibration, denial, grade, variants
 from seal_jax.reports import grade as command
@@ -97,24 +103,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.grader_sizes", description="Size of the grader against kappa."
     )
     parser.add_argument("--rows", required=True, help="a file of judged rows, as for `grade`")
-    rows = calibration.read_rows(parser.parse_args(argv).rows)
+    parser.add_argument("--synonyms", help="the lexicon of local-2, a file of Python")
+    flags = parser.parse_args(argv)
+    rows = calibration.read_rows(flags.rows)
+    if flags.synonyms:
+        added = runpy.run_path(flags.synonyms)
+        kept = {word: set(groups) for word, groups in lexicon.FORMS.items()}
+        for word, groups in added["SYNONYMS"].items():
+            lexicon.FORMS.setdefault(word, set()).update(-1 - group for group in groups)
+        _print(rows, sum(map(lines, WHOLE)) + added["_SYNONYMS"].count("\n"), "with synonyms")
+        lexicon.FORMS.clear()
+        lexicon.FORMS.update(kept)
+        words.keys.cache_clear()
     size = sum(map(lines, WHOLE))
     for name, take_out, code in PARTS:
         take_out()
         size -= sum(map(lines, code))
-        decisions = [grade.decide(r["gold"], r["prediction"], r["question"]) for r in rows]
-        table = calibration.tabulate(rows, decisions)
-        found_N = calibration.cross_validate(table)
-
-        def kappa(chosen_N, found_N=found_N, judged_N=table.judged_N) -> float:
-            return calibration.agreement(found_N[chosen_N].tolist(), judged_N[chosen_N].tolist())[
-                "kappa"
-            ]
-
-        of_folds = [kappa(table.fold_N == fold) for fold in range(calibration.FOLDS)]
-        spread = f"{statistics.mean(of_folds):.3f} ± {statistics.stdev(of_folds):.3f}"
-        print(f"{size:4} lines  kappa {kappa(slice(None)):.3f}  folds {spread}  {name}", flush=True)
+        _print(rows, size, name)
     return 0
+
+
+def _print(rows: Sequence[Mapping[str, Any]], size: int, name: str) -> None:
+    decisions = [grade.decide(r["gold"], r["prediction"], r["question"]) for r in rows]
+    table = calibration.tabulate(rows, decisions)
+    found_N, judged_N = calibration.cross_validate(table), table.judged_N
+
+    def kappa(chosen_N: np.ndarray) -> float:
+        found, judged = found_N[chosen_N].tolist(), judged_N[chosen_N].tolist()
+        return calibration.agreement(found, judged)["kappa"]
+
+    of_folds = [kappa(table.fold_N == fold) for fold in range(calibration.FOLDS)]
+    spread = f"{statistics.mean(of_folds):.3f} ± {statistics.stdev(of_folds):.3f}"
+    whole = kappa(np.ones(len(judged_N), bool))
+    print(f"{size:4} lines  kappa {whole:.3f}  folds {spread}  {name}", flush=True)
 
 
 if __name__ == "__main__":

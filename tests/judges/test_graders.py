@@ -307,6 +307,13 @@ def test_the_local_grader_sees_the_question():
     assert LocalGrader().name == local.GRADER
 
 
+@pytest.fixture
+def unsaid():
+    """What is said once a process has not been said."""
+    if say := getattr(graders, "_say_that_it_reads_english", None):
+        say.cache_clear()
+
+
 ABROAD = [
     # The grader is wrong about the first three, and says so.
     ("Wer hat die Brücke gebaut?", "Ida Thorne", "nicht von Ida Thorne, sondern von Karl Wolf"),
@@ -320,8 +327,7 @@ ABROAD = [
 
 @pytest.mark.fault("20")
 @pytest.mark.parametrize(("question", "gold", "prediction"), ABROAD)
-def test_the_local_grader_says_that_it_reads_english(caplog, question, gold, prediction):
-    graders._say_that_it_reads_english.cache_clear()
+def test_the_local_grader_says_that_it_reads_english(unsaid, caplog, question, gold, prediction):
     answers = [answered(prediction, gold=gold, question=question)]
     for _ in range(2):
         LocalGrader().grade(answers)
@@ -341,8 +347,7 @@ def test_the_local_grader_says_that_it_reads_english(caplog, question, gold, pre
         ("Name?", "Müllner", "Müllner"),
     ],
 )
-def test_the_local_grader_reads_english(caplog, question, gold, prediction):
-    graders._say_that_it_reads_english.cache_clear()
+def test_the_local_grader_reads_english(unsaid, caplog, question, gold, prediction):
     LocalGrader().grade([answered(prediction, gold=gold, question=question)])
     assert not caplog.records
 

@@ -313,7 +313,10 @@ def test_long_answers_take_no_time_that_grows_with_the_square():
     start = time.process_time()
     assert not grade.grade("Rome", " ".join(some), CAPITAL).correct
     assert grade.grade(" ".join(some), " ".join(reversed(some))).correct
-    for strange in ("not ", "a.", '" ', "x, ", "\n", "Rome was not "):
+    for strange in ("not ", "a.", '" ', "x, ", "\n", "Rome was not ", "$1,", "(", "I ", "a   "):
         grade.grade("Rome", strange * 10_000 + "b", CAPITAL)
+    for strange in ("W ", "about 1,", "5 below zero ", "believed but ", "hundred and ", "-5 "):
+        grade.grade("2.1% of the WHO and Rome", strange * 2_000 + "b", CAPITAL)
+        grade.grade(strange * 2_000, "Rome", strange * 2_000)
     grade.grade("Rome", "." * 300_000 + "b", CAPITAL)
     assert time.process_time() - start < 20  # about 4 s; the square would be many minutes
