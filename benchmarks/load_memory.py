@@ -92,7 +92,7 @@ def load(folder: pathlib.Path) -> dict[str, float]:
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     jax.device_put(np.zeros(1), whole).block_until_ready()
     before = _peak()
-    params = checkpoint.load(folder, config, jnp.bfloat16, lambda path, shape: whole)
+    params = checkpoint.load(folder, config, jnp.bfloat16, lambda config, path, shape: whole)
     jax.block_until_ready(params)
     peak = _peak()
     placed = sum(leaf.nbytes for leaf in jax.tree.leaves(params))

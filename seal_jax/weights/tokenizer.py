@@ -273,20 +273,22 @@ def _backend(reader, tokens: list[str], cut: _Cut) -> tokenizers.Tokenizer:
 
 
 def _types(reader, tokens: list[str], merged: set[str]) -> list[int]:
-    """The kind of each token; some files call the tokens of a chat normal, and no merge makes them.
+    """The kind of each token; some files call the tokens of a chat normal.
 
-    Then a token is a control token if the file names it as one (as the end of a turn, say) or by
-    the shape of its name, and a user's if the chat template spells it.
+    Where the chat template spells one, or no merge makes it, it is a control token if the file
+    names it as one (as the end of a turn, say) or by the shape of its name; and a user's token if
+    it is in brackets and the template spells it.
     """
     named = {gguf.value(reader, f"tokenizer.ggml.{key}", None) for key in _NAMED}
     template = gguf.value(reader, "tokenizer.chat_template", None) or ""
     types = list(gguf.value(reader, "tokenizer.ggml.token_type"))
     for index, token in enumerate(tokens):
-        if types[index] != _NORMAL or token in merged or len(token) == 1:
+        spelled = token in template
+        if types[index] != _NORMAL or len(token) == 1 or (token in merged and not spelled):
             continue
         if index in named or re.fullmatch(r"<\|[^<>|\s]+\|>", token):
             types[index] = _CONTROL
-        elif re.fullmatch(r"<[^<>\s]+>|\[[^\[\]\s]+\]", token) and token in template:
+        elif spelled and re.fullmatch(r"<[^<>\s]+>|\[[^\[\]\s]+\]", token):
             types[index] = _USER_DEFINED
     return types
 

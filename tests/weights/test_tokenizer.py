@@ -241,6 +241,30 @@ def test_chat_tokens_that_a_gguf_file_calls_normal_are_one_token_each(tiny_gguf)
 
 
 @pytest.mark.fault("2")
+def test_a_chat_token_that_merges_would_make_is_one_token(tiny_gguf):
+    """Merges cannot make it in a text, as the text is cut between its letters and its signs."""
+    keys = tokenizer_keys(320)
+    names = [*keys["tokenizer.ggml.tokens"]]
+    made = ["<h", "<hi", "<hi>"]
+    for token in made:
+        names[names.index(next(n for n in names if n.startswith("[PAD")))] = token
+    kinds = [
+        1 if token in made else kind
+        for token, kind in zip(names, keys["tokenizer.ggml.token_type"], strict=True)
+    ]
+    extra = {
+        "tokenizer.ggml.tokens": names,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": [*keys["tokenizer.ggml.merges"], "< h", "<h i", "<hi >"],
+        "tokenizer.chat_template": "<hi>{{ messages[0]['content'] }}",
+    }
+    tokenizer = tokenization.from_gguf(tiny_gguf(extra=extra))
+    assert tokenizer.tokenize("<hi>") == ["<hi>"]
+    prompt = encoding.encode_prompt(tokenizer, "<hi>")
+    assert tokenizer.convert_ids_to_tokens(prompt) == ["<hi>", "<", "h", "i", ">"]
+
+
+@pytest.mark.fault("2")
 def test_the_ends_that_a_gguf_file_names_stop_generation(tiny_gguf):
     path = tiny_gguf(
         extra={"tokenizer.ggml.eot_token_id": 1, "tokenizer.ggml.eom_token_id": 7},
