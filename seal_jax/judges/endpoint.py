@@ -27,7 +27,8 @@ from seal_jax.settings.endpoint import EndpointSettings
 _FORM = 1  # of requests and cache keys; another number asks everything anew
 _FIRST_WAIT, _LONGEST_BACK_OFF = 0.5, 30.0  # seconds
 _LONGEST_WAIT = 300.0  # seconds that an endpoint may ask us to wait; beyond it the prompt fails
-_LONGEST_DROUGHT = 900.0  # seconds without a completion; beyond them all other prompts fail
+# Seconds without a completion, or all attempts of one prompt; beyond them all other prompts fail.
+_LONGEST_DROUGHT = 900.0
 _MOST_BYTES = 8 << 20  # of a reply: a completion takes some thousand
 _OPENAI, _OPENAI_HOSTS = "OPENAI_API_KEY", ("openai.com", "azure.com")
 
@@ -220,8 +221,9 @@ class _Call:
     def _count_drought(self, seconds: float, problem: Problem) -> None:
         """Gives up once all workers have asked and waited for too long without a completion."""
         self.drought += seconds
-        if self.drought > _LONGEST_DROUGHT * self.workers:
-            minutes = f"{_LONGEST_DROUGHT / 60:.0f} minutes"
+        longest = max(_LONGEST_DROUGHT, self.settings.attempts * self.settings.timeout)
+        if self.drought > longest * self.workers:
+            minutes = f"{longest / 60:.0f} minutes"
             self.given_up = f"the endpoint completed nothing for {minutes} ({problem.reason})"
 
     def _back_off(self, attempt: int) -> float:

@@ -576,6 +576,14 @@ def test_a_judge_that_always_asks_to_wait_is_given_up(ask, endpoint_server, wait
     assert sum(waits) < 3000 * concurrency  # of each of as many workers
 
 
+@pytest.mark.fault("S8")
+def test_a_judge_that_may_take_long_is_given_up_later(ask, endpoint_server, waits):
+    endpoint_server.answer = lambda body: (429, "", {"Retry-After": "299"})
+    found = ask([str(i) for i in range(20)], concurrency=1, timeout=600.0)
+    assert "completed nothing for 50 minutes" in found[-1].reason
+    assert 3000 < sum(waits) < 4000
+
+
 @pytest.mark.fault("S8", control=True)
 def test_a_judge_that_asks_to_wait_now_and_then_is_not_given_up(ask, endpoint_server, waits):
     prompts = [str(i) for i in range(20)]
@@ -598,19 +606,19 @@ def test_a_giant_error_takes_no_time(ask, endpoint_server):
         ("https://api.openai.com/v1", "OPENAI_API_KEY", True),
         ("https://mine.openai.azure.com/v1", "OPENAI_API_KEY", True),
         pytest.param(
-            "https://api.mistral.ai/v1", "OPENAI_API_KEY", False, marks=pytest.mark.fault("key")
+            "https://api.mistral.ai/v1", "OPENAI_API_KEY", False, marks=pytest.mark.fault("S16")
         ),
         pytest.param(
             "https://openai.com.elsewhere.net/v1",
             "OPENAI_API_KEY",
             False,
-            marks=pytest.mark.fault("key"),
+            marks=pytest.mark.fault("S16"),
         ),
         pytest.param(
-            "https://notopenai.com/v1", "OPENAI_API_KEY", False, marks=pytest.mark.fault("key")
+            "https://notopenai.com/v1", "OPENAI_API_KEY", False, marks=pytest.mark.fault("S16")
         ),
         pytest.param(
-            "http://localhost:8000/v1", "OPENAI_API_KEY", False, marks=pytest.mark.fault("key")
+            "http://localhost:8000/v1", "OPENAI_API_KEY", False, marks=pytest.mark.fault("S16")
         ),
         ("https://api.mistral.ai/v1", "MISTRAL_API_KEY", True),
         ("https://api.openai.com/v1", "", False),
@@ -633,7 +641,7 @@ def test_a_key_goes_to_its_provider_or_to_whom_it_is_named_for(
     assert seen == [f"Bearer {KEY}" if sent else None]
 
 
-@pytest.mark.fault("key")
+@pytest.mark.fault("S16")
 def test_an_endpoint_that_wants_a_key_is_not_given_openais(ask, endpoint_server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     endpoint_server.script = {"a": [(401, "")]}
@@ -642,7 +650,7 @@ def test_an_endpoint_that_wants_a_key_is_not_given_openais(ask, endpoint_server,
     assert "Authorization" not in endpoint_server.requests[0][0]
 
 
-@pytest.mark.fault("key")
+@pytest.mark.fault("S16")
 def test_a_key_without_encryption_is_warned_of(ask, endpoint_server, monkeypatch, caplog):
     monkeypatch.setenv("JUDGE_KEY", KEY)
     ask(["a"], api_key_env="JUDGE_KEY")
