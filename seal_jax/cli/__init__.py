@@ -161,7 +161,7 @@ def _parse(kind: type[Command], rest: list[str]) -> Command:
 
 def _config(rest: Sequence[str]) -> str | None:
     """What --config is given, in either form; None where it is not."""
-    for argument, following in zip(rest, [*rest[1:], ""], strict=True):
+    for argument, following in zip(rest, [*rest[1:], ""], strict=False):
         name, equals, value = argument.partition("=")
         if name in ("--config", "-config"):
             return value if equals else following

@@ -256,7 +256,13 @@ def _codec(tokenizer: Any) -> _Codec:
         model["merges"] = [p for p in pairs if names.keys().isdisjoint((*p, "".join(p)))]
     backend = tokenizers.Tokenizer.from_str(json.dumps(content))
     bare, whole = (backend.encode("a", add_special_tokens=rule).ids for rule in (False, True))
-    first = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    places = [i for i in range(len(whole)) if whole[i : i + len(bare)] == bare]
+    if not bare or not places:
+        raise ChatError(
+            f"the tokenizer {tokenizer.name_or_path or ''} does not keep a text between what its "
+            "own rule (post_processor of tokenizer.json) puts around it; fetch its files again."
+        )
+    first = places[0]
     exchange = names | {name: token for token, name in names.items()}
     longest_first = sorted(exchange, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")

@@ -7,7 +7,9 @@ rotary embedding turns neighbouring rows, ours turns rows half a head apart. `lo
 """
 
 import collections
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import gguf
@@ -122,11 +124,19 @@ def model_config(reader: gguf.GGUFReader) -> ModelConfig:
     Raises:
       WeightsError: see `hf_config`; or it is none that is supported.
     """
-    settings = hf_config(reader)
+    with naming(reader):
+        return ModelConfig.from_hf(hf_config(reader))
+
+
+@contextlib.contextmanager
+def naming(reader: gguf.GGUFReader) -> Iterator[None]:
+    """What is wrong inside of it is said with the file's name."""
     try:
-        return ModelConfig.from_hf(settings)
+        yield
     except ValueError as error:
-        raise WeightsError(f"{reader.data.filename}, as a config.json: {error}") from None
+        if str(reader.data.filename) in str(error):
+            raise
+        raise WeightsError(f"{reader.data.filename}: {error}") from error
 
 
 def hf_config(reader: gguf.GGUFReader) -> dict[str, Any]:
@@ -210,7 +220,7 @@ def _check_kind(reader: gguf.GGUFReader, key: str, found: Any) -> None:
         fits &= len(each) == count
     if not fits:
         raise WeightsError(
-            f"{reader.data.filename}: the metadata key {key!r} says {json_file.kind(found)}, which "
+            f"The metadata key {key!r} says {json_file.kind(found)}, which "
             f"it cannot mean: convert the model again with a current converter. {_HF_DIRECTORY}"
         )
 

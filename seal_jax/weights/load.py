@@ -152,6 +152,11 @@ def _place(path: str | os.PathLike) -> epath.Path:
 
 def _from_gguf(path: os.PathLike, dtype, name: str, sharding_of) -> LoadedModel:
     reader = gguf.open_file(path)
+    with gguf.naming(reader):
+        return _of_reader(reader, dtype, name, sharding_of)
+
+
+def _of_reader(reader, dtype, name: str, sharding_of) -> LoadedModel:
     config, params = gguf.load(reader, dtype, sharding_of)
     quantised = gguf.quantization(reader)
     read = tokenizer.from_gguf(reader)

@@ -12,13 +12,12 @@ _LONGEST = 10**7  # characters of a conversation
 _LARGEST = 10**6  # number in a template
 
 
-def bounded(template: str, write: Callable[[], str], *, seconds: float = _SECONDS) -> str:
+def bounded(template: str, write: Callable[[], str]) -> str:
     """What a template writes, if it does so in time and is not absurdly long.
 
     Args:
       template: its text.
       write: renders it; in a thread of its own, which is stopped when the time is over.
-      seconds: how long that may take.
 
     Raises:
       ValueError: it takes longer, writes more, or repeats a text absurdly often.
@@ -36,11 +35,11 @@ def bounded(template: str, write: Callable[[], str], *, seconds: float = _SECOND
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(_SECONDS)
     if thread.is_alive():
         stop = ctypes.pythonapi.PyThreadState_SetAsyncExc
         stop(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(TimeoutError))
-        raise ValueError(f"it takes more than {seconds:.0f} seconds")
+        raise ValueError(f"it takes more than {_SECONDS:.0f} seconds")
     if raised:
         raise raised[0]
     if len(written[0]) > _LONGEST:

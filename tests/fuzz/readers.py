@@ -209,8 +209,9 @@ def _gguf(folder):
     from seal_jax.weights import gguf, tokenizer
 
     reader = gguf.open_file(folder / "tiny.gguf")
-    gguf.model_config(reader)
-    return len(tokenizer.from_gguf(reader))
+    with gguf.naming(reader):
+        gguf.model_config(reader)
+        return len(tokenizer.from_gguf(reader))
 
 
 def _tokenizer(folder):
@@ -355,6 +356,7 @@ def main(folder, readers, first, count):
     used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, used + ROOM))
     for reader in readers:
+        READERS[reader][2](pathlib.Path(folder, FOLDERS[reader]))  # imports what it needs
         for number in range(first, first + count):
             print(json.dumps({"reader": reader, "number": number}), flush=True)
             found = one(reader, number, pathlib.Path(folder, FOLDERS[reader]), place)
