@@ -184,9 +184,9 @@ def test_limits(files):
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"max_train": -1}, "data: limits are 0 or more"),
-        ({"max_eval": -1}, "data: limits are 0 or more"),
-        ({"min_words": -1}, "data: limits are 0 or more"),
+        ({"max_train": -1}, "data: max_train_contexts must be 0 or more, not -1"),
+        ({"max_eval": -1}, "data: max_eval_contexts must be 0 or more, not -1"),
+        ({"min_words": -1}, "data: min_words must be 0 or more, not -1"),
         ({"max_words": 1.5}, "data.max_words must be of type int"),
         ({"min_words": True}, "data.min_words must be of type int"),
         ({"min_words": 9, "max_words": 4}, r"min_words \(9\) must not exceed max_words \(4\)"),
