@@ -129,7 +129,8 @@ def report(rows: Sequence[Mapping[str, Any]], decisions: Sequence[Decision]) -> 
         held_out = agreement(cross_validate(table).tolist(), theirs)
         found["cross_validated"] = {**held_out, "folds": FOLDS}
         weights = {name: round(weight, 2) for name, weight in fit(table).items()}
-        found["fit"] = {"threshold": THRESHOLD, "weights": weights}
+        bias = weights.pop("bias")
+        found["fit"] = {"threshold": THRESHOLD, "bias": bias, "weights": weights}
     return found
 
 

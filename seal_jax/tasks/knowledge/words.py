@@ -51,7 +51,7 @@ _INITIALS = re.compile(r"\b(?:[^\W\d_]\.){2,}")  # "U.S." is one word, as "US" i
 # Names that would else be lost among stop words: US, WHO, IT, and the letter of "Type A".
 _NAMES = "|".join(word.upper() for word in sorted(STOP_WORDS) if len(word) > 1)
 _CAPITALS = re.compile(
-    rf"((?<=[^\W_] )A\b(?! [A-Z])|\b[Aa]\b(?=[.,;:!?)]|\s*$)|\b(?:US|{_NAMES})\b)"
+    rf"((?<=[^\W_][ -])A\b(?! [A-Z])|\b[Aa]\b(?=[.,;:!?)]|\s*$)|\b(?:US|{_NAMES})\b)"
 )
 _SHORT_MONTHS = "|".join(_MONTH_SHORT)
 _SHORT_UNITS = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
