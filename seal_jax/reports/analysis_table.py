@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from seal_jax.reports.formats import columns, estimate, metric, number
+from seal_jax.reports.formats import columns, estimate, number
 from seal_jax.tasks.protocol import Metric
 
 Record = dict[str, Any]
 Known = Callable[[str], str | Metric]
+Label = Callable[[str], str]
 _FULL = {"unit": True, "fine": True}
 
 _FORMS = {
@@ -76,16 +77,17 @@ def _cost(cost: Record) -> list[str]:
     return lines
 
 
-def reliabilities(stage: Record, known: Known = str) -> list[list[str]]:
+def reliabilities(stage: Record, known: Known = str, label: Label = str) -> list[list[str]]:
     """A head, and a row for each reward: its mean, and how far it would choose the same again.
 
     Args:
-      known: the metric of a name, or the name itself.
+      known: the metric of a reward's name, where there is one, or the name.
+      label: what to call it.
     """
     rows = [["reward", "mean", "unadapted", *_RELIABILITIES.values(), "POOLED"]]
     for name, reward in stage["rewards"].items():
         of = known(name)
-        row = [metric(of), *(number(of, reward[key], **_FULL) for key in ("mean", "unadapted"))]
+        row = [label(name), *(number(of, reward[key], **_FULL) for key in ("mean", "unadapted"))]
         if found := reward["reliability"]:
             row += [estimate("share", found[form]) for form in _RELIABILITIES]
             row.append(number("share", found["pooled_over_contexts"]))
@@ -95,7 +97,7 @@ def reliabilities(stage: Record, known: Known = str) -> list[list[str]]:
     return rows
 
 
-def gains(stage: Record, known: Known = str) -> list[list[str]]:
+def gains(stage: Record, known: Known = str, label: Label = str) -> list[list[str]]:
     """A head, and a row for each reward that chooses and each that is worth gaining: what the best
     self-edit scores on what it was not chosen by, and what it gains over the mean of all."""
     heads = [*(f"on {name}" for name in _FORMS.values()), "IN SAMPLE"]
@@ -112,8 +114,8 @@ def gains(stage: Record, known: Known = str) -> list[list[str]]:
             else "-"
             for found in forms
         ]
-        chosen = metric(known(row["chosen_by"]))
-        rows.append([chosen, metric(of), number(of, average, **_FULL), *cells])
+        names = (label(row[key]) for key in ("chosen_by", "measured"))
+        rows.append([*names, number(of, average, **_FULL), *cells])
     return rows
 
 
@@ -123,7 +125,7 @@ def _agreement(pairs: Sequence[Record]) -> str:
     for pair in pairs:
         figures = (estimate("share", pair[kind]) for kind in kinds)
         chance = number("share", pair["same_best_by_chance"])
-        rows.append([" / ".join(map(metric, pair["rewards"])), *figures, chance])
+        rows.append([" / ".join(pair["rewards"]), *figures, chance])
     return (
         "Agreement of rewards within contexts. Without noise: Pearson's, corrected for the "
         "attenuation by inner-loop seeds.\n" + columns(rows)

@@ -226,6 +226,8 @@ def test_what_has_no_result_is_counted_by_reason_and_ungraded_is_not_wrong(tmp_p
     shown = analysis_table.table(analyze.analyze(str(tmp_path), draws=50))
     assert "1 self-edits without a reward: the inner update became non-finite" in shown
     assert "1 ungraded" in shown
+    # By the names that settings and the JSON have.
+    assert "accuracy / gold_log_likelihood" in shown and "\ngold_log_likelihood  " in shown
 
 
 def test_a_self_edit_that_failed_once_is_compared_with_none(tmp_path):

@@ -81,5 +81,5 @@ def reliability(run: RunRecords) -> Record | None:
     stages = [analyze.of_stage(stage, mix, {"seed": 0, "draws": 1000}) for stage in found]
     for stage in stages:
         tables = (analysis_table.reliabilities, analysis_table.gains)
-        stage["tables"] = [of(stage, run.metric) for of in tables]
+        stage["tables"] = [of(stage, run.metric, run.metric_label) for of in tables]
     return {"title": "What the reward is worth", "stages": stages} if stages else None

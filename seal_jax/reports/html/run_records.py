@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from seal_jax.loop import arms, policies, rewards
 from seal_jax.loop.arms import Arm
-from seal_jax.reports import records
+from seal_jax.reports import formats, records
 from seal_jax.reports.records import StageRecords
 from seal_jax.reports.run_files import Record as Record  # what the sections are made of
 from seal_jax.reports.run_files import RunFiles
@@ -83,6 +83,10 @@ class RunRecords(RunFiles):
     def metric(self, name: str) -> Metric | str:
         """A metric of its task by name; the name of any other."""
         return next((metric for metric in self.metrics if metric.name == name), name)
+
+    def metric_label(self, name: str) -> str:
+        """A metric's name for people."""
+        return formats.metric(self.metric(name))
 
 
 def read(workdir: str) -> RunRecords:
