@@ -10,16 +10,7 @@ from etils import epath
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.runs import storage
-from seal_jax.weights import (
-    demo_model,
-    encoding,
-    exported,
-    gguf,
-    hub,
-    peft,
-    safetensors,
-    tokenizer,
-)
+from seal_jax.weights import demo_model, encoding, exported, gguf, hub, peft, safetensors, tokenizer
 from seal_jax.weights.files import is_remote, json_object, model_config
 from seal_jax.weights.names import WeightsError
 from seal_jax.weights.placement import ShardingOf

@@ -199,15 +199,15 @@ def stop_token_ids(tokenizer: Any, *configs: Mapping[str, Any]) -> tuple[int, ..
     added = {str(token): index for index, token in tokenizer.added_tokens_decoder.items()}
     stops = {added[token] for token in _ENDS if token in added}
     for ends in (tokenizer.eos_token_id, *(config.get("eos_token_id") for config in configs)):
-        for token in ends if isinstance(ends, list) else [ends]:
-            if token is None:
-                continue
-            if not isinstance(token, int):
-                raise WeightsError(
-                    f"eos_token_id of config.json or generation_config.json is {ends!r}: expected "
-                    "the id of a token, or several."
-                )
-            stops.add(token)
+        said = [
+            token for token in (ends if isinstance(ends, list) else [ends]) if token is not None
+        ]
+        if not all(isinstance(token, int) for token in said):
+            raise WeightsError(
+                f"eos_token_id of config.json or generation_config.json is {ends!r}: expected the "
+                "id of a token, or several."
+            )
+        stops.update(said)
     if not stops:
         raise WeightsError(
             "The tokenizer has no end-of-sequence token, so generation would never stop: set "
