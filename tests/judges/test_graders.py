@@ -122,7 +122,7 @@ def test_of_a_reply_that_is_cut_off_only_the_word_alone_counts(grader, script, r
     [
         pytest.param("<think>" * 20_000, marks=pytest.mark.fault("S7")),
         pytest.param("\n" * 80_000, marks=pytest.mark.fault("S7")),
-        pytest.param("Yes" + " \n" * 15_000 + "so", marks=pytest.mark.fault("S7")),
+        pytest.param("Yes" + " \n" * 30_000 + "so", marks=pytest.mark.fault("S7")),
         "<think>" * 20_000 + "</think>Yes",
         "No" + "\n-" * 40_000,
         "yes " * 50_000,
