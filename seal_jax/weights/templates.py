@@ -50,10 +50,16 @@ def bounded(template: str, write: Callable[[], str]) -> str:
 @functools.lru_cache(maxsize=8)
 def _check(template: str) -> None:
     """Refuses numbers with which a template could fill the memory before its time is over."""
-    last = ""
-    for _, kind, text in jinja2.Environment().lex(template):
-        if kind == "integer" and len(text) < 20 and int(text.replace("_", ""), 0) <= _LARGEST:
-            kind = "small"
-        if kind == "integer" or text == "**" or (text == "*" and last == "string"):
-            raise ValueError(f"it holds {text!r}, which could fill the memory")
-        last = kind if kind != "whitespace" else last
+    told = [(kind, text) for _, kind, text in jinja2.Environment().lex(template)]
+    told = [one for one in told if one[0] != "whitespace"] + [("", "")] * 2
+    for place, (kind, text) in enumerate(told):
+        large = kind == "integer" and _number(text) > _LARGEST
+        if text == "*" and told[place - 1][0] == "string":  # a line of dashes is nothing absurd
+            (times, number), (_, following) = told[place + 1 : place + 3]
+            large = times != "integer" or _number(number) > 1000 or following == "*"
+        if large or text == "**":
+            raise ValueError(f"it holds {text!r:.40}, which could fill the memory")
+
+
+def _number(text: str) -> int:
+    return int(text.replace("_", ""), 0) if len(text) < 20 else _LARGEST + 1

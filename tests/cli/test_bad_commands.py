@@ -60,9 +60,17 @@ def test_config_files_that_are_none(config, message, files, capsys):
     ("3", "SWEEPS must be a dict"),
     ("{'a': {'seed': 3}}", "a sweep needs settings, and a tuple of values for each"),
     ("{'a': [1]}", "a sweep needs settings, and a tuple of values for each"),
-    ("{'a': {'seed': [[]]}}", "seed must be of type int"),
 ])  # fmt: skip
 def test_sweeps_that_are_none(sweeps, message, files, capsys):
+    _sweep(sweeps, message, files, capsys)
+
+
+@pytest.mark.fault("S15", control=True)
+def test_a_sweep_over_values_of_another_type(files, capsys):
+    _sweep("{'a': {'seed': [[]]}}", "seed must be of type int", files, capsys)
+
+
+def _sweep(sweeps, message, files, capsys):
     text = FILES["sweeps.py"].replace("SWEEPS = {}", f"SWEEPS = {sweeps}")
     (files / "sweeps.py").write_text(text)
     arguments = ["train", "--config=sweeps.py", "--workdir=w", "--sweep=a"]

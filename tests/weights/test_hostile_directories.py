@@ -118,6 +118,8 @@ def test_tokens_of_other_types_are_a_sentence_or_do_no_harm(model, key, value):
 @pytest.mark.parametrize("template, message", [
     ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "seconds"),
     ("{{ 'a' * 1000000000 }}", "holds '[*]', which could fill the memory"),
+    ("{{ 'a' * 1000 * 1000 * 1000 }}", "holds '[*]', which could fill the memory"),
+    ("{{ messages | length * 3000000 }}", "holds '3000000'"),
     ("{{ 10 ** 100000000 }}", "holds '[*][*]'"),
     ("{% for a in range(99999) %}{{ messages * 1000 }}{% endfor %}", "writes|seconds"),
     ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
@@ -130,6 +132,11 @@ def test_a_template_has_so_much_time_and_room(model, template, message, monkeypa
     read = tokenizer.load(model)
     with pytest.raises(ValueError, match=f"chat template .*({message})"):
         encoding.encode_prompt(read, "Who?", "chat")
+
+
+def test_a_template_may_repeat_a_text_a_little():
+    text = "{{ '-' * 40 }}{{ 2 * (messages | length) }}{% generation %}x{% endgeneration %}"
+    assert templates.bounded(text, lambda: "written") == "written"
 
 
 def test_a_template_that_is_stopped_leaves_no_thread(monkeypatch):
@@ -190,10 +197,22 @@ def adapter(model):
 
 @pytest.mark.fault("S15")
 @pytest.mark.parametrize("key, value", [
-    ("target_modules", [1, 2]), ("target_modules", {"q_proj": 1}), ("r", True), ("r", 10**9),
-    ("r", 8.0), ("lora_alpha", "16"), ("lora_alpha", float("nan")), ("lora_alpha", 10**400),
+    ("target_modules", [1, 2]), ("r", True), ("r", 10**9), ("lora_alpha", float("nan")),
+    ("lora_alpha", 10**400),
 ])  # fmt: skip
 def test_an_adapter_that_says_what_none_can(adapter, key, value):
+    _refused(adapter, key, value)
+
+
+@pytest.mark.fault("S15", control=True)
+@pytest.mark.parametrize("key, value", [
+    ("target_modules", {"q_proj": 1}), ("r", 8.0), ("lora_alpha", "16"),
+])  # fmt: skip
+def test_an_adapter_with_values_of_another_type(adapter, key, value):
+    _refused(adapter, key, value)
+
+
+def _refused(adapter, key, value):
     _change(adapter / "adapter_config.json", **{key: value})
     config = ModelConfig.from_hf(json.loads((adapter / "config.json").read_text()))
     with pytest.raises(ValueError, match=rf"adapter_config\.json has {key} = "):
