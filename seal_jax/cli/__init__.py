@@ -130,6 +130,7 @@ def _parse(kind: type[Command], rest: list[str]) -> Command:
             rest = [f"--config={given}", *rest]
         if not os.path.isfile(os.path.expanduser(given.partition(":")[0])):
             raise UsageError(f"--config={given}: there is no such file; expected FILE[:VARIANT].")
+    sys.modules.pop("config_config", None)  # config_flags would add to what the last file defined
     values = kind.define()
     arguments = [f"seal_jax {kind.__name__.lower()}", *rest]
     with mock.patch.object(sys, "argv", arguments):
