@@ -4,11 +4,13 @@ import contextlib
 import os
 import sys
 
+from seal_jax.runtime import terminal
+
 
 def fails() -> bool:
     """Whether standard output takes no line; then nothing that is left goes there any more."""
     try:
-        print(flush=True)
+        terminal.say("")
     except (OSError, ValueError):
         drop()
         return True

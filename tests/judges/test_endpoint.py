@@ -374,7 +374,7 @@ def test_real_waits_take_time(settings, endpoint_server):
     [
         ({"concurrency": 0}, "concurrency must be at least 1"),
         ({"attempts": 0}, "attempts must be at least 1"),
-        ({"max_tokens": -1}, "max_tokens must be at least 0"),
+        ({"max_tokens": -1}, "max_tokens must be 0 or more"),
         ({"timeout": 0.0}, "timeout must be"),
         ({"timeout": float("nan")}, "timeout must be"),
         ({"temperature": float("nan")}, "temperature must be"),
@@ -478,7 +478,8 @@ def test_a_judge_that_has_another_name_for_the_length_limit(ask, endpoint_server
     found = ask(["a", "b", "c"], concurrency=2, max_tokens=9, attempts=1)
     assert texts(found) == ["Yes"] * 3
     limits = [body.get("max_completion_tokens") for _, body in endpoint_server.requests]
-    assert limits[-3:] == [9, 9, 9] and len(limits) <= 5  # once known, it is asked so at once
+    # Once known, it is asked so at once; two were asked together before.
+    assert limits.count(9) == 3 and limits.count(None) <= 2
 
 
 @pytest.mark.fault("8", control=True)

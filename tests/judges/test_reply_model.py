@@ -204,7 +204,7 @@ def test_a_rubrics_score_is_the_mean_of_one_to_five_over_the_criteria():
     spread = np.log([0.1, 0.2, 0.4, 0.2, 0.1]) - 7.0  # of all replies these five are few
     one, five = np.array([0.0, -99, -99, -99, -99]), np.array([-99.0, -99, -99, -99, 0])
     assert rubric._expected([spread, one, five]).score == pytest.approx((3 + 1 + 5) / 3)
-    assert rubric._expected([spread, "too long", five]) == (None, "too long")
+    assert rubric._expected([spread, "too long", five]) == rubric.Scored(None, "too long")
     unknown = rubric._expected([spread, one * np.nan, five])
     assert unknown.score is None and "not finite" in unknown.reason
 

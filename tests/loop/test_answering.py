@@ -14,6 +14,7 @@ from seal_jax.loop.attempt import Candidate
 from seal_jax.loop.session import EncodedExam
 from seal_jax.settings import Answers, Settings
 from seal_jax.tasks.base import Task
+from seal_jax.tasks.generated import Said
 from seal_jax.tasks.protocol import Asked, Context, Exam, Question, Refusal, Scored, Verdict
 
 
@@ -24,7 +25,7 @@ def _session(**answers):
         model=None,
         stop_ids=(0,),
         devices=SimpleNamespace(shard=lambda tree: tree),
-        decode=lambda tokens: str(tokens[0]),
+        read=lambda tokens, prompt, stopped: Said(str(tokens[0])),
     )
 
 
@@ -50,7 +51,7 @@ def _exam(*ids, golds=()):
             Scored(question=id, prompt=id, gold=gold) for id, gold in zip(ids, golds, strict=False)
         ),
     )
-    return EncodedExam(exam, prompts, tuple((prompt, (9,)) for prompt in prompts[: len(golds)]))
+    return EncodedExam(exam, prompts, tuple((prompt, (9,)) for prompt in prompts[: len(golds)]), 0)
 
 
 def _ask(exams, draws, *, count=4, **answers):

@@ -3,6 +3,8 @@
 import cut_lessons
 import pytest
 
+from seal_jax.tasks.protocol import Refusal
+
 
 @pytest.mark.parametrize(
     ("sequences", "max_sequences", "max_tokens", "expected"),
@@ -16,7 +18,6 @@ import pytest
         ([[1], [2, 2], [], [4, 4]], 2, 9, (((2, 2), (4, 4)), 2, 0)),
         # Tokens cut off are those of the sequences that stay: 1 + 3.
         ([[1, 2, 3], [9, 9, 9, 9, 9, 9], [4, 5, 6, 7, 8]], 2, 2, (((1, 2), (4, 5)), 1, 4)),
-        ([], 2, 2, ((), 0, 0)),
     ],
 )
 def test_lessons_are_cut_to_the_shapes_of_the_program(
@@ -25,3 +26,8 @@ def test_lessons_are_cut_to_the_shapes_of_the_program(
     found = cut_lessons.cut(sequences, max_sequences=max_sequences, max_tokens=max_tokens)
     assert (found.sequences, found.dropped_sequences, found.dropped_tokens) == expected
     assert found.loss_masks == (None,) * len(found.sequences)
+
+
+def test_of_a_lesson_without_sequences_there_is_nothing_to_learn():
+    found = cut_lessons.cut([], max_sequences=2, max_tokens=2)
+    assert isinstance(found, Refusal) and "no training sequence" in found.reason

@@ -123,12 +123,12 @@ def test_answers_without_thoughts_and_with_marks_where_they_are_cut_off(session,
     exam = exam._replace(exam=dataclasses.replace(exam.exam, scored=()))
     first, second = (question.id for question in context.questions)
     says(thinks, "<think>21?</think>Red<|end|>")
-    [record] = answering.ask(thinks, {}, None, [exam], count=1, width=128)
+    [record] = answering.ask(thinks, {}, None, [exam], count=1, width=128, draws=[("x",)])
     assert record["texts"] == {first: "Red", second: "Red"}
     assert record["thoughts"] == {first: "21?", second: "21?"}
     assert "cut_off" not in record
     says(thinks, "Red and", stopped=False)
-    [record] = answering.ask(thinks, {}, None, [exam], count=1, width=128)
+    [record] = answering.ask(thinks, {}, None, [exam], count=1, width=128, draws=[("x",)])
     assert (record["texts"][first], record["cut_off"]) == ("Red and", [first, second])
     assert "thoughts" not in record
 

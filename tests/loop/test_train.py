@@ -436,6 +436,7 @@ def test_every_setting_is_read(tiny_settings, change, tmp_path, monkeypatch, wat
     elsewhere |= {("Grading", "batch_size"), ("Grading", "buckets")}
     elsewhere |= {("Settings", "teacher"), ("Teacher", "file"), ("Teacher", "endpoint")}
     elsewhere |= {pair for pair in read.declared if pair[0] == "EndpointSettings"}
+    elsewhere |= {("Data", "dir")}  # of TFDS
     # Read by other tasks and by other experiments' programs.
     elsewhere |= {("Settings", "few_shot"), ("Settings", "continual")}
     elsewhere |= {pair for pair in read.declared if pair[0] in ("FewShot", "Continual")}

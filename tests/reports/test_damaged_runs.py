@@ -131,7 +131,9 @@ def test_deep_json_in_a_run_is_a_sentence(name, run, tmp_path, capsys):
 @pytest.mark.fault("S6")
 def test_numbers_of_too_many_digits_name_the_file(tmp_path):
     (tmp_path / "scored.json").write_text(f"[{'9' * 5000}]")
-    with pytest.raises(ValueError, match=r"scored\.json: not JSON that can be read"):
+    with pytest.raises(
+        ValueError, match=r"scored\.json: the JSON holds a number with too many digits"
+    ):
         select.select(str(tmp_path / "scored.json"), None)
 
 

@@ -201,9 +201,9 @@ def test_a_number_that_is_none_is_refused_by_its_key(key, value):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: settings_lib.Lora(alpha=0.0), "alpha must be a finite number above 0, not 0.0"),
-        (lambda: settings_lib.Lora(alpha=-2.0), "alpha must be a finite number above 0, not -2.0"),
-        (lambda: settings_lib.Lora(alpha=float("nan")), "alpha must be .* above 0, not nan"),
+        (lambda: settings_lib.Lora(alpha=0.0), "alpha must be above 0, not 0.0"),
+        (lambda: settings_lib.Lora(alpha=-2.0), "alpha must be above 0, not -2.0"),
+        (lambda: settings_lib.Lora(alpha=float("nan")), "alpha must be above 0, not nan"),
         (lambda: AdamW(weight_decay=-0.1), "weight_decay must be 0 or more, not -0.1"),
         (lambda: AdamW(weight_decay=float("nan")), "weight_decay must be 0 or more, not nan"),
         (lambda: AdamW(eps=0.0), "eps must be above 0, not 0.0"),

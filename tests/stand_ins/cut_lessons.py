@@ -2,16 +2,18 @@
 
 from types import SimpleNamespace
 
-from seal_jax.loop.session import EncodedLesson, Session
+from seal_jax.loop.session import Bounds, EncodedLesson, Session
 from seal_jax.settings import Inner
-from seal_jax.tasks.protocol import Lesson
+from seal_jax.tasks.protocol import Lesson, Refusal
 
 
-def cut(sequences, *, max_sequences: int, max_tokens: int) -> EncodedLesson:
+def cut(sequences, *, max_sequences: int, max_tokens: int) -> EncodedLesson | Refusal:
     """`Session.lesson` of sequences of tokens."""
     session = SimpleNamespace(
         settings=SimpleNamespace(inner=Inner(buckets=(max_tokens,))),
+        bounds=Bounds(max_sequences, 1, 0),
+        steps=lambda lesson: 0,
         _encoded=lambda sequences: [(tuple(tokens), None, True) for tokens in sequences],
     )
     lesson = Lesson(sequences=tuple(map(tuple, sequences)))
-    return Session.lesson(session, lesson, room=max_sequences)
+    return Session.lesson(session, lesson)

@@ -77,12 +77,12 @@ def grade(gold: str, prediction: str, question: str = "") -> Verdict:
       prediction: what the model answered.
       question: what it was asked. Words that only repeat the question count for little.
 
-    >>> grade("twenty-one", "There are 21.")
-    Verdict(correct=True, empty=False)
-    >>> grade("Rome", "It was not Rome but Paris.", "Where was the treaty signed?")
-    Verdict(correct=False, empty=False)
-    >>> grade("twenty-one", " ...")
-    Verdict(correct=False, empty=True)
+    >>> grade("twenty-one", "There are 21.").correct
+    True
+    >>> grade("Rome", "It was not Rome but Paris.", "Where was the treaty signed?").correct
+    False
+    >>> grade("twenty-one", " ...").empty
+    True
     """
     return decide(gold, prediction, question).verdict
 

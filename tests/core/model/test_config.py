@@ -274,7 +274,7 @@ def test_attention_bias_of_llama_and_qwen3_is_on_all_four_projections(config):
         (MISTRAL | {"sliding_window": 4096}, "sliding_window=4096 is not .* set it to null"),
         (_without(MISTRAL, "sliding_window"), "sliding_window=4096 is not supported"),
         (QWEN2 | {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
-        (LLAMA | {"rope_parameters": {"rope_type": "linear"}}, "rope_type 'linear'"),
+        (QWEN2 | {"rope_parameters": {"rope_type": "linear"}}, "rope_type 'linear'"),
         (LLAMA | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks low_freq_factor"),
         (_without(QWEN3, "vocab_size", "hidden_size"), "lacks vocab_size, hidden_size"),
         (SMOLLM2 | {"num_key_value_heads": 4}, r"\(9\) must be a multiple of .* \(4\)"),
