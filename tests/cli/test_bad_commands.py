@@ -55,6 +55,11 @@ def test_config_files_that_are_none(config, message, files, capsys):
     assert re.search(message, _error(["train", f"--config={config}", "--workdir=w"], capsys))
 
 
+def test_a_config_file_has_nothing_of_one_that_was_loaded_before(files, capsys):
+    assert cli.main(["train", "--config=sweeps.py", "--workdir=w", "--print_config"]) == 0
+    assert "'get_config'" in _error(["train", "--config=without.py", "--workdir=w"], capsys)
+
+
 @pytest.mark.fault("S15")
 @pytest.mark.parametrize("sweeps, message", [
     ("3", "SWEEPS must be a dict"),
