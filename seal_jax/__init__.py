@@ -9,7 +9,9 @@ from etils import epy
 
 with epy.lazy_api_imports(globals()):
     from seal_jax.api import (
+        Adapted,
         Learned,
+        adapt,
         answers,
         configure,
         learn,
@@ -22,7 +24,9 @@ with epy.lazy_api_imports(globals()):
     )
 
 __all__ = [
+    "Adapted",
     "Learned",
+    "adapt",
     "answers",
     "configure",
     "learn",

@@ -102,6 +102,15 @@ Part(title='Oslo: Port', text='Few stay.')]
     return parts
 
 
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, without white space around them.
+
+    >>> sentences("Ada built it, says Dr. Bell. It is red.")
+    ['Ada built it, says Dr. Bell.', 'It is red.']
+    """
+    return [one.strip() for one in _cut(text, [end.end() for end in _SENTENCE_END.finditer(text)])]
+
+
 def count(text: str) -> int:
     """The words of a text; of scripts without spaces, the characters.
 

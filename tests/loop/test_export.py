@@ -295,14 +295,15 @@ def test_adapt_writes_what_it_learned(with_own, change, checkpoint, logits, tmp_
     """On a base with an adapter: both concatenated on the original, or the delta on the policy."""
     settings = change(with_own, {"inner.epochs": 6})
     ask = dict(title="Ullen", edit=False)
-    passage, questions = "Ullen is a town.", ["What is it?"]
+    passage, questions = "Ullen is a town.", [("What is it?", "")]
     target = export.AdapterTarget(out=str(tmp_path / "refused"), onto="policy")
     with pytest.raises(ExportError, match="--base=DIR"):
         adapt.adapt(settings, passage, questions, **ask, target=target)
     whole = export.AdapterTarget(out=str(tmp_path / "whole"))
     adapted = adapt.adapt(settings, passage, questions, **ask, target=whole)
-    assert adapted.adapter == (
-        f"'Ullen' with seed 0: an adapter of rank 3 and alpha 3 on {checkpoint}"
+    assert adapted.text.endswith(
+        f"'Ullen' with seed 0: an adapter of rank 3 and alpha 3 on {checkpoint}\n"
+        f"written to {tmp_path / 'whole'}"
     )
     model = load_model(checkpoint, np.float32)
     start = with_adapter(model, settings.model.adapter)
@@ -310,7 +311,8 @@ def test_adapt_writes_what_it_learned(with_own, change, checkpoint, logits, tmp_
     last = export.AdapterTarget(
         out=str(tmp_path / "last"), onto="policy", base=str(tmp_path / "start")
     )
-    assert adapt.adapt(settings, passage, questions, **ask, target=last).after == adapted.after
+    again = adapt.adapt(settings, passage, questions, **ask, target=last)
+    assert again.record["questions"] == adapted.record["questions"]
     spec = peft.load(tmp_path / "last", model.config).spec
     assert (spec.rank, spec.alpha) == (2, 4.0)
     expected = logits(with_adapter(load_model(tmp_path / "start", np.float32), last.out).params)
