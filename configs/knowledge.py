@@ -69,8 +69,8 @@ def adapt(config):
     config.edits.samples = 1
     config.edits.temperature = 0.3
     config.edits.max_new_tokens = 32
-    config.edits.gaps = 16
-    config.inner.epochs = 5
+    config.edits.gaps = 9
+    config.inner.epochs = 6
     config.inner.learning_rate = 2e-3
     config.inner.batch_size = 8
     config.answers.max_new_tokens = 12

@@ -15,7 +15,7 @@ from seal_jax.cli.base import UsageError
 from seal_jax.loop import adapt as adapt_lib
 from seal_jax.loop import export, fit
 from seal_jax.loop.adapt import Adapted, Answer
-from seal_jax.loop.session import Session
+from seal_jax.loop.session import NoChatTemplate, Session
 from seal_jax.planning import local
 from seal_jax.runs import json_file
 from seal_jax.settings import Settings, SettingsError, config_dict
@@ -73,7 +73,11 @@ def adapt(
     start = time.monotonic()
     # data's limits are for the text: the task's own passages are those that it shall not harm.
     free = config_dict.replaced(settings, {"data.min_words": 0, "data.max_words": 0})
-    session = api.load(free)
+    try:
+        session = api.load(free)
+    except NoChatTemplate:  # a base model
+        plain = {"edits.prompt_style": "plain", "answers.prompt_style": "plain"}
+        session = api.load(config_dict.replaced(free, plain))
     whole = session.task.context_from(title, text, questions, id="own text")
     passages = adapt_lib.passages_of(session, whole, settings.data.max_words or adapt_lib.MAX_WORDS)
     exported = api.trained(session)

@@ -5,6 +5,7 @@ what a bucket holds: nothing is cut off, and little is computed on padding.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -13,7 +14,8 @@ from seal_jax.loop.session import EncodedLesson, Session
 from seal_jax.settings import SettingsError, config_dict
 from seal_jax.tasks.protocol import Context, Lesson, Refusal, View
 
-_STEP = 4  # tokens: buckets are multiples
+# Buckets are multiples, so that texts of like length share compiled programs.
+_PROMPT, _TRAINED, _SEQUENCES = 32, 8, 32
 _DRAWS = 200
 AT_ONCE = 16  # prompts of a program
 
@@ -35,7 +37,7 @@ def to_prompts(session: Session, contexts: Sequence[Context]) -> Session:
     return _with(
         session,
         {
-            "edits.prompt_buckets": (_rounded(max(lengths)),),
+            "edits.prompt_buckets": (_rounded(max(lengths), _PROMPT),),
             "edits.contexts_per_batch": at_once,
         },
     )
@@ -56,7 +58,7 @@ def to_questions(session: Session, contexts: Sequence[Context], view: View) -> S
     return _with(
         session,
         {
-            "answers.prompt_buckets": (_rounded(max(lengths)),),
+            "answers.prompt_buckets": (_rounded(max(lengths), _PROMPT),),
             "answers.questions_at_once": min(len(lengths), AT_ONCE),
         },
     )
@@ -87,13 +89,13 @@ def to_lessons(
             "positions: lower data.max_words."
         )
     lengths = list(map(len, found.sequences))
-    common, longest = _common(lengths, own.batch_size), _rounded(max(lengths))
+    common, longest = _common(lengths, own.batch_size), _rounded(max(lengths), 2 * _TRAINED)
     return _with(
         session,
         {
             "inner.buckets": tuple({common: 0, longest: 0}),
             "inner.spread": longest / common,
-            "inner.max_sequences": max(len(lengths), 2),
+            "inner.max_sequences": _rounded(len(lengths), _SEQUENCES),
             "inner.candidates": 1,
         },
     ), found
@@ -103,9 +105,9 @@ def _common(lengths: Sequence[int], batch_size: int) -> int:
     """The bucket of most steps: beside one with room for all, it computes least on padding."""
     draw = np.random.default_rng(0).permutation
     steps = [draw(lengths)[:batch_size].sum() / batch_size for _ in range(_DRAWS)]
-    longest = _rounded(max(lengths))
+    longest = _rounded(max(lengths), 2 * _TRAINED)
     return min(
-        range(_STEP, longest + 1, _STEP),
+        range(_TRAINED, longest + 1, _TRAINED),
         key=lambda bucket: sum(bucket if mean <= bucket else longest for mean in steps),
     )
 
@@ -114,6 +116,6 @@ def _with(session: Session, changes: dict[str, object]) -> Session:
     return session.changed(config_dict.replaced(session.settings, changes))
 
 
-def _rounded(tokens: float) -> int:
-    """Up to a multiple of a few."""
-    return -int(-tokens // _STEP) * _STEP
+def _rounded(count: float, step: int) -> int:
+    """Up to a multiple."""
+    return math.ceil(count / step) * step

@@ -34,6 +34,10 @@ Tokens = tuple[int, ...]
 _TAIL = 16  # tokens of a prompt that show whether it begins a thought
 
 
+class NoChatTemplate(SettingsError):
+    """Prompts shall be turns of a chat, which the model's tokenizer cannot write."""
+
+
 class EncodedExam(NamedTuple):
     """An exam as tokens.
 
@@ -397,7 +401,7 @@ def open_session(settings: Settings) -> Session:
     loaded = opened_model.load_base(settings, devices.param_sharding)
     chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
     if chats and not loaded.tokenizer.chat_template:
-        raise SettingsError(
+        raise NoChatTemplate(
             f"the tokenizer of {settings.model.path} has no chat template: set edits.prompt_style "
             "and answers.prompt_style to 'plain'."
         )

@@ -1,6 +1,7 @@
 """Adapting to one's own text, on the tiny model."""
 
 import json
+import shutil
 
 import pytest
 
@@ -147,7 +148,11 @@ class TestQuestions:
             adapt.questions(["Who?"], ["Ada", "Bell"], "")
 
 
-def test_the_command_takes_another_model_and_writes_json(checkpoint, tmp_path, capsys):
+@pytest.mark.parametrize("template", [True, False])
+def test_the_command_takes_another_model_and_writes_json(checkpoint, template, tmp_path, capsys):
+    if not template:  # a base model: the self-edit is a text to continue
+        checkpoint = shutil.copytree(checkpoint, tmp_path / "base")
+        (checkpoint / "chat_template.jinja").unlink()
     (tmp_path / "ullen.md").write_text(TEXT)
     flags = ["--config.inner.lora.rank=2", "--config.inner.epochs=1", "--config.data.max_words=60",
              "--config.edits.max_new_tokens=4", "--config.answers.max_new_tokens=2",

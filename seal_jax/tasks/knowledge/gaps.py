@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from seal_jax.tasks import documents
 from seal_jax.tasks.knowledge.numerals import to_digits
-from seal_jax.tasks.knowledge.words import MONTHS, STOP_WORDS
+from seal_jax.tasks.knowledge.words import MONTHS, STOP_WORDS, words
 
 _PLACES = frozenset(("in", "at", "to", "from", "of", "on", "the"))  # come before names of no people
+_LONGEST = 4  # words that are left out
 _WORDS_AROUND = 9  # of a gap, on either side: longer sentences are shortened
 _MARKUP = re.compile(r"^[ \t]*(?:#{1,6}|[-*+•>]|\d+[.)])[ \t]+|\*+|__+|`", re.M)
 _EDGES = "\"'“”‘’«»()[]{}.,;:!?…"
@@ -37,14 +38,22 @@ def sentences(text: str) -> list[str]:
     return [one for one in found if re.search(r"\w", one)]
 
 
-def gaps(text: str, most: int) -> list[Gap]:
+def gaps(text: str, most: int, title: str = "") -> list[Gap]:
     """At most so many of the gaps that a text can have, in order; names and numbers come first.
+
+    What its title says is never left out: it is what all questions are about.
 
     >>> gaps("The tower was built by Ada Bell in 1902.", 2)
     [Gap(question='The tower was built by who in 1902.', answer='Ada Bell'), \
 Gap(question='The tower was built by Ada Bell in which year.', answer='1902')]
     """
-    found = [gap for sentence in sentences(text) for gap in _of_sentence(sentence)]
+    named = set(words(title))
+    found = [
+        gap
+        for sentence in sentences(text)
+        for gap in _of_sentence(sentence)
+        if not named.issuperset(words(gap[1].answer))
+    ]
     telling = [gap for tells, gap in found if tells]
     others = [gap for tells, gap in found if not tells]
     room = max(most - len(telling), 0)
@@ -54,11 +63,11 @@ Gap(question='The tower was built by Ada Bell in which year.', answer='1902')]
 
 def _of_sentence(sentence: str) -> list[tuple[bool, Gap]]:
     """(whether a name or a number is left out, the gap) for each run of content words."""
-    words = sentence.split()
-    cores = [word.strip(_EDGES) for word in words]
+    said = sentence.split()
+    cores = [word.strip(_EDGES) for word in said]
     kinds = [_kind(core, i) for i, core in enumerate(cores)]
     runs: list[list[int]] = [[]]
-    for i, (word, kind) in enumerate(zip(words, kinds, strict=True)):
+    for i, (word, kind) in enumerate(zip(said, kinds, strict=True)):
         so_far = [kinds[j] for j in runs[-1]]
         if so_far and not _goes_on(so_far, kind, cores[i]):
             runs.append([])
@@ -68,14 +77,14 @@ def _of_sentence(sentence: str) -> list[tuple[bool, Gap]]:
             runs.append([])
     found = []
     for run in runs:
-        if not run or len(run) == len(words):
+        if not run or len(run) == len(said) or len(run) > _LONGEST:
             continue
         first, last = run[0], run[-1] + 1
-        said = " ".join(words[first:last])
-        answer = said.strip(_EDGES)
-        before, _, after = said.partition(answer)
-        left = words[max(0, first - _WORDS_AROUND) : first]
-        right = words[last : last + _WORDS_AROUND]
+        left_out = " ".join(said[first:last])
+        answer = left_out.strip(_EDGES)
+        before, _, after = left_out.partition(answer)
+        left = said[max(0, first - _WORDS_AROUND) : first]
+        right = said[last : last + _WORDS_AROUND]
         question = " ".join([*left, f"{before}{_asked(cores, kinds, run)}{after}", *right])
         tells = any(kinds[i] == "number" or (kinds[i] == "name" and i > 0) for i in run)
         found.append((tells, Gap(question, answer)))

@@ -131,7 +131,7 @@ class KnowledgeTask(Task):
         edits = self.settings.edits
         asked = [
             Reply(prompt=self.query(context, Question("", question, "")), answer=answer)
-            for question, answer in gaps.gaps(context.text, edits.gaps)
+            for question, answer in gaps.gaps(context.text, edits.gaps, context.title)
         ]
         prefix = edits.title_prefix
         return [*asked, parse.sequence(context.title, context.text, title_prefix=prefix)]

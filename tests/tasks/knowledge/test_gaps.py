@@ -42,6 +42,13 @@ def test_names_and_numbers_come_first_and_the_order_is_the_texts():
     assert gaps.gaps(text, 0) == []
 
 
+def test_what_the_title_says_is_asked_about_and_not_left_out():
+    sentence = "Marit Solvang was born in Hestvik."
+    assert [gap.answer for gap in gaps.gaps(sentence, 9, "Marit Solvang: Youth")] == [
+        "born", "Hestvik",
+    ]  # fmt: skip
+
+
 def test_long_sentences_are_shortened_round_the_gap():
     text = " ".join(["and so on"] * 20) + " until Ada came " + " ".join(["and so on"] * 20)
     [gap] = [gap for gap in gaps.gaps(text, 99) if gap.answer == "Ada"]
