@@ -132,7 +132,7 @@ def _parse(kind: type[Command], rest: list[str]) -> Command:
             raise UsageError(f"--config={given}: there is no such file; expected FILE[:VARIANT].")
     sys.modules.pop("config_config", None)  # config_flags would add to what the last file defined
     values = kind.define()
-    arguments = [f"seal_jax {kind.__name__.lower()}", *rest]
+    arguments = [f"seal_jax {kind.__name__.lower()}", *map(_underscored, rest)]
     with mock.patch.object(sys, "argv", arguments):
         try:
             left = values(arguments)[1:]
@@ -158,6 +158,13 @@ def _parse(kind: type[Command], rest: list[str]) -> Command:
     if left:
         raise UsageError(f"unexpected argument {left[0]!r}: flags have the form --name=value.")
     return kind(**found)
+
+
+def _underscored(argument: str) -> str:
+    """A flag as it is defined: --base-model is --base_model."""
+    name, equals, value = argument.partition("=")
+    flag = name.startswith("--") and not name.startswith("--config.")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if flag else argument
 
 
 def _config(rest: Sequence[str]) -> str | None:

@@ -81,6 +81,8 @@ def adapt(
     whole = session.task.context_from(title, text, questions, id="own text")
     passages = adapt_lib.passages_of(session, whole, settings.data.max_words or adapt_lib.MAX_WORDS)
     exported = api.trained(session)
+    if target and target.with_base:
+        target = export.write_base(target, settings, [])
     if target:
         exported.base_name(target)  # refuses before the work
     say(_plan(session, passages, edit=edit and session.task.writes))
