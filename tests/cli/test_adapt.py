@@ -64,6 +64,15 @@ def test_it_happens_again_in_the_same_way(report, settings):
     assert again.record | {"seconds": 0} == report.record | {"seconds": 0}
 
 
+def test_the_api_does_the_same(report, settings, change):
+    model = api.load(change(settings, {"data.max_words": 0}))
+    whole = api.passage("Ullen", TEXT, ASKED, id="own text")
+    found = api.adapt(model, whole, max_words=12)
+    asked = report.record["questions"]
+    for name in ("before", "after", "reading"):
+        assert [one.text for one in getattr(found, name)] == [one[name] for one in asked]
+
+
 def test_cut_off_answers_are_marked(report):
     cut = [one for one in report.record["questions"] if one.get("after_cut_off")]
     assert cut, "the tiny model does not stop within its four tokens"
