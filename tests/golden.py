@@ -186,8 +186,21 @@ def of_ledger(segments: list[dict]) -> dict:
                 said = said if kind == "answers" else {"answers": said}
                 found |= dict(flat(_trial(said), f"unadapted {key.split('/')[0]}/{id}"))
         else:
+            if kind in ("retest", "learned"):
+                record = _continual(record)
             found |= dict(flat(record, f"{kind} {key}"))
     return found
+
+
+def _continual(record: dict) -> dict:
+    """What a step of the continual experiment learned, or what was asked after it."""
+    if "updates" in record:
+        updates = [{k: v for k, v in of.items() if k != "head"} for of in record["updates"]]
+        return record | {"updates": updates}
+    rows = record["rows"]
+    if rows and rows[0] and isinstance(rows[0][0], dict):
+        rows = [[of["answers"] for of in row] for row in rows]
+    return record | {"rows": rows}
 
 
 def _likelihoods(mark: dict, said: dict) -> dict:
