@@ -101,7 +101,8 @@ def by_name(results: dict) -> dict:
         one, other = (RENAMED.get(name, name) for name in pair.pop("names"))
         if other < one:  # the other way round
             one, other, low_high = other, one, pair.pop("interval")
-            pair |= {"difference": -pair["difference"], "interval": [-x for x in low_high[::-1]]}
+            turned = low_high and [-x for x in low_high[::-1]]
+            pair |= {"difference": -pair["difference"], "interval": turned}
         pairs[f"{one} to {other}: {pair.pop('metric')}"] = pair
     tasks = results.pop("tasks", {})
     if not isinstance(tasks, dict):
