@@ -31,7 +31,8 @@ def explained(workdir: str) -> Iterator[None]:
             yield
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
-        if number in _FULL or (number is None and _FULL_IN_WORDS.search(str(error))):
+        in_words = not isinstance(error, OSError) and _FULL_IN_WORDS.search(str(error))
+        if number in _FULL or in_words:
             place = getattr(error, "filename", None)
             if place is None and number is not None and output.fails():
                 raise  # that is where the room is missing, which the command says

@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import shutil
+import socket
 import sys
 import tempfile
 import types
@@ -16,6 +17,7 @@ import pytest
 from seal_jax import cli
 from seal_jax.loop import failures
 from seal_jax.runs.checkpoints import Checkpoints
+from seal_jax.runs.directory_lock import DirectoryLock, in_use
 
 _NOBODY = 65534
 
@@ -71,6 +73,7 @@ def test_a_failed_checkpoint_is_told_once(monkeypatch):
         FileNotFoundError(errno.ENOENT, "No such file", "model"),
         PermissionError(errno.EACCES, "Permission denied", "/somewhere/else"),
         PermissionError(errno.EACCES, "Permission denied"),
+        in_use("/runs/ENOSPC", "process 1"),  # the words are a name's
     ],
 )
 def test_other_errors_stay_as_they_are(error, tmp_path):
@@ -126,6 +129,17 @@ def test_a_full_disk_elsewhere_is_the_one_that_is_named(tmp_path, place):
         failures.explained(str(tmp_path)),
     ):
         raise error
+
+
+@pytest.mark.fault("S9")
+def test_a_lock_that_cannot_be_written_is_not_held(tmp_path, monkeypatch):
+    """By a program that goes on, such as a notebook."""
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "gethostname", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as kept:  # and with it the frame of the lock
+            DirectoryLock(tmp_path)
+    DirectoryLock(tmp_path).close()
+    assert kept
 
 
 @pytest.mark.fault("S9")
