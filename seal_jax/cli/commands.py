@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, cast
 
 from seal_jax.cli.base import Command, Configured, UsageError
-from seal_jax.core import restem
+from seal_jax.core import specs
 from seal_jax.runs import json_file, text_file
 from seal_jax.runtime import terminal
 from seal_jax.settings.checks import AT_LEAST_0, Count, Limit, Place, Places
@@ -500,8 +500,8 @@ class Select(Command):
     def execute(self) -> None:
         from seal_jax.reports import select
 
-        name = cast(restem.Rule, self.rule)
-        rule = restem.SelectionRule(name, self.top_k, self.threshold, self.temperature)
+        name = cast(specs.Rule, self.rule)
+        rule = specs.SelectionRule(name, self.top_k, self.threshold, self.temperature)
         select.select(self.scored, rule, seed=self.seed, out=self.out)
 
 

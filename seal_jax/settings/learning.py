@@ -4,9 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from seal_jax.core import optim, restem
-from seal_jax.core.delta import DeltaSpec
-from seal_jax.core.model import decoder
+from seal_jax.core.specs import AdamW, DeltaSpec, MStepSettings, Remat
 from seal_jax.settings.checks import (
     Buckets,
     Checked,
@@ -41,7 +39,7 @@ class Model(Checked):
     path: Place = "smollm2-135m"
     adapter: Place = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: decoder.Remat = "dots"
+    remat: Remat = "dots"
 
     @property
     def name(self) -> str:
@@ -83,7 +81,7 @@ class Recipe(Checked):
     """What the inner loop and the M-step both set; each says with which values."""
 
     lora: Lora
-    optimizer: optim.AdamW = optim.AdamW()
+    optimizer: AdamW = AdamW()
     epochs: Count
     learning_rate: Positive
     warmup_steps: Limit = 0
@@ -160,8 +158,8 @@ class Sft(Recipe):
     def spec(self) -> DeltaSpec:
         return self.lora.spec()
 
-    def m_step_settings(self, remat: decoder.Remat) -> restem.MStepSettings:
-        return restem.MStepSettings(
+    def m_step_settings(self, remat: Remat) -> MStepSettings:
+        return MStepSettings(
             learning_rate=self.learning_rate,
             warmup_steps=self.warmup_steps,
             decay=self.decay,

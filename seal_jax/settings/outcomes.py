@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
-from seal_jax.core import restem
+from seal_jax.core import specs
 from seal_jax.settings import object_reference
 from seal_jax.settings.checks import (
     Buckets,
@@ -138,7 +138,7 @@ class Restem(Checked):
 
     rounds: Limit = 2
     contexts_per_round: Count = 50
-    rule: restem.Rule | str = "best_of_m"
+    rule: specs.Rule | str = "best_of_m"
     top_k: int = 1
     threshold: float = 0.0
     temperature: float = 0.1
@@ -154,7 +154,7 @@ class Restem(Checked):
             usual = self.rule == rule or getattr(self, name) == getattr(type(self), name)
             require(usual, f"{name} is for the rule {rule!r}: set that too.")
 
-    def selection_rule(self) -> restem.SelectionRule | restem.Selector:
+    def selection_rule(self) -> specs.SelectionRule | specs.Selector:
         """What the E-step selects by.
 
         Raises:
@@ -163,8 +163,8 @@ class Restem(Checked):
         if object_reference.is_one(self.rule):
             of = ("rewards_CxM", "baselines_C", "lengths_CxM")
             return object_reference.load(self.rule, "restem.rule", *of)
-        name = cast(restem.Rule, self.rule)
-        return restem.SelectionRule(name, self.top_k, self.threshold, self.temperature)
+        name = cast(specs.Rule, self.rule)
+        return specs.SelectionRule(name, self.top_k, self.threshold, self.temperature)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from seal_jax.core import sampling
+from seal_jax.core.specs import SampleSettings
 from seal_jax.settings.checks import Buckets, Checked, Count, Limit, Place, require
 from seal_jax.tasks import directives as directives_lib
 from seal_jax.tasks import splits
@@ -101,8 +101,8 @@ class Edits(Checked):
         )
         self.sample_settings(())
 
-    def sample_settings(self, stop_ids: tuple[int, ...]) -> sampling.SampleSettings:
-        return sampling.SampleSettings(
+    def sample_settings(self, stop_ids: tuple[int, ...]) -> SampleSettings:
+        return SampleSettings(
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
@@ -136,7 +136,7 @@ class Answers(Checked):
     def validate(self):
         self.sample_settings(())
 
-    def sample_settings(self, stop_ids: tuple[int, ...]) -> sampling.SampleSettings:
-        return sampling.SampleSettings(
+    def sample_settings(self, stop_ids: tuple[int, ...]) -> SampleSettings:
+        return SampleSettings(
             max_new_tokens=self.max_new_tokens, temperature=self.temperature, stop_ids=stop_ids
         )
