@@ -30,6 +30,13 @@ class AdamW:
     """AdamW (Loshchilov and Hutter, 2019) after clipping to a global gradient norm.
 
     The learning rate is left out, so that it can be an array that differs between candidates.
+
+    Attributes:
+      b1: how much of the gradients' running mean is kept at each step.
+      b2: how much of the squared gradients' running mean is kept at each step.
+      eps: is added to the root of the squared gradients' mean, so that nothing is divided by 0.
+      weight_decay: share of the weights that a step takes off, times the learning rate.
+      max_grad_norm: gradients are clipped to this norm, over all parameters together.
     """
 
     b1: float = 0.9

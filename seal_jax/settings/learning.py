@@ -61,7 +61,14 @@ class Devices(Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lora(Checked):
-    """A low-rank delta: rank, alpha (it is scaled by alpha / rank) and target regexes."""
+    """A low-rank delta (LoRA).
+
+    Attributes:
+      rank: of the delta's matrices; a higher one can learn more, and takes more memory.
+      alpha: the delta is scaled by alpha / rank.
+      targets: the projections that it changes: regular expressions, searched in parameter paths
+        such as "layers/attn/q_proj/kernel".
+    """
 
     rank: int = 32
     alpha: Positive = 64.0
@@ -78,7 +85,19 @@ class Lora(Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe(Checked):
-    """What the inner loop and the M-step both set; each says with which values."""
+    """What the inner loop and the M-step both set; each says with which values.
+
+    Attributes:
+      lora: the delta.
+      optimizer: AdamW.
+      epochs: passes over the sequences.
+      learning_rate: the peak, which is reached after the warm-up.
+      warmup_steps: optimizer steps in which the learning rate rises from 0.
+      decay: what the learning rate does after the warm-up: "constant" keeps it; "linear" and
+        "cosine" bring it to 0 at the last step.
+      batch_size: sequences of one optimizer step.
+      buckets: lengths that sequences may be padded to, in tokens.
+    """
 
     lora: Lora
     optimizer: AdamW = AdamW()
@@ -95,9 +114,6 @@ class Inner(Recipe):
     """The inner loop: a LoRA update on one self-edit's sequences.
 
     Attributes:
-      lora, optimizer: the delta and AdamW.
-      epochs, learning_rate, warmup_steps, decay, batch_size: the recipe; one optimizer step for
-        each batch of sequences.
       buckets: mean tokens of a sequence that steps have room for, ascending: the K * batch_size
         sequences of a step are packed into one row of K * batch_size * bucket tokens. Sequences
         longer than the last one are cut.
@@ -136,9 +152,8 @@ class Sft(Recipe):
     """The M-step: supervised fine-tuning of the policy on the kept self-edits.
 
     Attributes:
-      lora, optimizer: the delta that is merged into the policy, and AdamW.
-      epochs, learning_rate, warmup_steps, decay: the recipe.
-      batch_size: effective batch over all devices.
+      lora: the delta that is merged into the policy.
+      batch_size: rows of one optimizer step, over all devices together.
       microbatch: rows of one device that go through the model at once.
       buckets: lengths that rows (prompt and self-edit) may be padded to, in tokens.
       checkpoint_steps: the state is kept every so many optimizer steps, for a run that is
@@ -178,9 +193,7 @@ class Corpus(Sft):
 
     Attributes:
       kind: "low_rank" trains `lora`; "dense" every parameter (`lora` is not used).
-      lora, optimizer, epochs, learning_rate, warmup_steps, decay: the recipe.
-      batch_size, microbatch, buckets: see Sft; longer texts are cut at the last bucket.
-      checkpoint_steps, keep_checkpoints: see Sft.
+      buckets: lengths that texts may be padded to, in tokens; longer ones are cut at the last.
       passage: how often each passage is learned beside its texts: "once", once "per_completion", or
         "none".
     """
