@@ -59,8 +59,8 @@ def test_every_variant_of_the_project_is_documented(capsys):
     offered = {line.split()[0] for line in lines}
     assert {"knowledge:demo", "knowledge:cpt-200-v1", "few_shot:llama3.2-1b"} <= offered
     assert all(len(line.split()) > 2 for line in lines)
-    assert cli.main(["configs", "few_shot.py:demo"]) == 0
-    assert "--config=configs/few_shot.py:demo" in capsys.readouterr().out
+    assert cli.main(["configs", "few_shot:demo"]) == 0
+    assert "seal train few_shot:demo --workdir=runs/arc-demo" in capsys.readouterr().out
 
 
 def test_values_say_where_they_are_from(folder, capsys):
