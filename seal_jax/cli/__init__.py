@@ -80,7 +80,7 @@ def _do(name: str, rest: list[str]) -> None:
     if name == "--version":
         terminal.say(f"seal_jax {seal_jax.__version__}")
         return
-    if name in usage.FLAGS:  # `seal help train` is `seal train --help`
+    if name in ("-h", "--help", "help"):  # `seal help train` is `seal train --help`
         if not rest:
             terminal.say(usage.of_all())
             return
@@ -89,7 +89,7 @@ def _do(name: str, rest: list[str]) -> None:
         near = did_you_mean(name, COMMANDS)
         raise UsageError(f"unknown command {name!r}{near} `seal --help` lists them.")
     for argument, following in zip(rest, [*rest[1:], ""], strict=False):
-        if argument in usage.FLAGS:
+        if argument in ("-h", "--help"):
             terminal.say(usage.of_command(name, "" if following.startswith("-") else following))
             return
     command = arguments.parse(COMMANDS[name], rest)

@@ -38,14 +38,18 @@ def parse(kind: type[Command], rest: list[str]) -> Command:
 
 
 def _keyed(kind: type[Command], rest: list[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The values of flags --NAME.KEY=VALUE, --NAME.KEY VALUE and --NAME.KEY, and what is left."""
+    """The values of flags --NAME.KEY=VALUE, --NAME.KEY VALUE and --NAME.KEY, and what is left.
+
+    What is left has flags with underscores: --policy-from is --policy_from.
+    """
     found: dict[str, dict[str, Any]] = {field: {} for field, _ in kind.keyed().values()}
     left, given = [], iter(rest)
     for argument in given:
         flag, equals, value = argument.partition("=")
         name, _, key = flag.lstrip("-").partition(".")
         if not (flag.startswith("-") and key and name in kind.keyed()):
-            left.append(argument)
+            own = f"--{flag[2:].replace('-', '_')}" if flag.startswith("--") else flag
+            left.append(own + equals + value)
             continue
         field, read = kind.keyed()[name]
         if not equals:

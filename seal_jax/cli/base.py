@@ -1,6 +1,7 @@
 """What a command is: a frozen dataclass of its flags, whose docstring is its help."""
 
 import dataclasses
+import functools
 import pathlib
 import re
 import types
@@ -129,7 +130,7 @@ class Configured(Command):
         """What the overrides change, and what to call it."""
         return self.named, config_files.made(self.named)
 
-    @property
+    @functools.cached_property
     def values(self) -> ml_collections.ConfigDict:
         """The settings with their overrides."""
         return config_dict.changed(self.preset()[1], self.overrides)

@@ -264,11 +264,15 @@ class _Json(Command):
 
     json: Place = ""
 
-    def tell(self, found: dict[str, Any], text: str) -> None:
+    def show(self, found: dict[str, Any], text: str) -> None:
         """Prints what was found, and writes it where that is wanted."""
-        terminal.say(json_file.encode(found, indent=1) if self.json == "-" else text)
-        if self.json not in ("", "-"):
-            json_file.write_json(self.json, found)
+        _tell(found, text, self.json)
+
+
+def _tell(found: dict[str, Any], text: str, json: str) -> None:
+    terminal.say(json_file.encode(found, indent=1) if json == "-" else text)
+    if json not in ("", "-"):
+        json_file.write_json(json, found)
 
 
 @command
@@ -323,7 +327,7 @@ class Plan(_Json, Configured):
             largest=self.largest,
             say=(lambda line: None) if self.json == "-" else terminal.say,
         )
-        self.tell(found, f"\n{report.text(found)}")
+        self.show(found, f"\n{report.text(found)}")
         if not found["fits"]:
             raise UsageError("this run does not fit: see the notes of the plan.")
 
@@ -464,7 +468,7 @@ class Compare(_Bootstrap):
         from seal_jax.reports import compare, compare_table
 
         found = compare.compare(self.run, **self.given("seed", "draws", "level"))
-        self.tell(found, compare_table.table(found))
+        self.show(found, compare_table.table(found))
 
 
 @command
@@ -486,20 +490,22 @@ class Analyze(_Bootstrap):
         from seal_jax.reports import analysis_table, analyze
 
         found = analyze.analyze(self.source, **self.given("seed", "draws", "mix"))
-        self.tell(found, analysis_table.table(found))
+        self.show(found, analysis_table.table(found))
 
 
 @command
-class Grade(_Json):
+class Grade(Command):
     """The local grader on a file of answers: grade FILE.jsonl.
 
     Attributes:
       rows: JSON lines {question, gold, prediction, correct}; needs no name.
       show: Also the rows that differ, one a line.
+      json: File to write all figures to, as JSON; - prints them.
     """
 
     rows: Place = ""
     show: bool = False
+    json: Place = ""
 
     unnamed = "rows"
     needs = "--rows=FILE.jsonl, lines {question, gold, prediction}"
@@ -508,7 +514,7 @@ class Grade(_Json):
         from seal_jax.reports import grade
 
         found = grade.grade_rows(self.rows, show=self.show)
-        self.tell(found, grade.table(found))
+        _tell(found, grade.table(found), self.json)
 
 
 @command

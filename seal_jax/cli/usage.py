@@ -12,7 +12,6 @@ from seal_jax.cli.commands import COMMANDS
 from seal_jax.settings import reference
 from seal_jax.settings.checks import did_you_mean
 
-FLAGS = ("-h", "--help", "help")
 _WIDEST = 34  # of the names; longer ones stick out
 
 

@@ -115,4 +115,4 @@ def test_every_setting_has_a_meaning():
         *(key for key in config_dict.all_keys() if "." not in key),
         *(key for key in config_dict.all_keys() if "." in key),
     ]
-    assert [of.key for of in settings if not of.meaning.endswith(".")] == []
+    assert [of.key for of in settings if not of.meaning] == []

@@ -201,6 +201,12 @@ def test_an_evaluation_has_the_settings_of_the_run_whose_policy_it_tests(run, ca
     assert shown["inner.epochs"].split() == ["2", "#", "override"]
 
 
+def test_dashes_are_as_good_as_underscores(called):
+    assert cli.main(["evaluate", "knowledge:demo", "--policy-from=a-b", "--workdir", "w-1"]) == 0
+    [(_, named)] = called
+    assert named["policy_from"] == "a-b"
+
+
 def test_an_evaluation_without_a_run_has_a_config(called, capsys):
     assert cli.main(["evaluate", "--workdir=w"]) == 0
     assert called[0][0] == api.configure("knowledge:demo") != Settings()
