@@ -8,7 +8,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Union
 
 from seal_jax.settings import Settings
@@ -82,29 +82,23 @@ def about(cls: type) -> str:
 
 def groups() -> list[Group]:
     """All settings: first those of no group, then each group of the top level."""
-    plain: list[Setting] = []
-    found = []
-    for setting_or_group in _members(Settings(), ""):
-        if isinstance(setting_or_group, Setting):
-            plain.append(setting_or_group)
-        else:
-            found.append(setting_or_group)
-    return [Group("", about(Settings), tuple(plain)), *found]
+    every = list(_inside(Settings(), ""))
+    found = [Group("", about(Settings), tuple(one for one in every if "." not in one.key))]
+    for field in dataclasses.fields(Settings):
+        own = tuple(one for one in every if one.key.startswith(f"{field.name}."))
+        found += [Group(field.name, about(type(field.default)), own)] if own else []
+    return found
 
 
-def _members(group: Any, prefix: str) -> list[Setting | Group]:
-    """The settings and the groups of an object of settings, with their defaults."""
-    meanings, found = attributes(type(group)), list[Setting | Group]()
+def _inside(group: Any, prefix: str) -> Iterator[Setting]:
+    """The settings of an object of them and of those inside it, with their defaults."""
+    meanings = attributes(type(group))
     for name, hint in typing.get_type_hints(type(group)).items():
         value, key = getattr(group, name), f"{prefix}{name}"
         if dataclasses.is_dataclass(hint):
-            inside: list[Setting] = []
-            for member in _members(value, f"{key}."):
-                inside += [member] if isinstance(member, Setting) else member.settings
-            found.append(Group(key, about(type(value)), tuple(inside)))
+            yield from _inside(value, f"{key}.")
         else:
-            found.append(setting(key, hint, value, meanings.get(name, "")))
-    return found
+            yield setting(key, hint, value, meanings.get(name, ""))
 
 
 def setting(key: str, hint: Any, default: Any, meaning: str) -> Setting:
