@@ -19,7 +19,8 @@ from seal_jax.judges import graders
 from seal_jax.loop import answering
 from seal_jax.loop.continual import mitigations, run, updates
 from seal_jax.loop.run import Run
-from seal_jax.reports.html import explorer, report, run_records
+from seal_jax.reports import run_records
+from seal_jax.reports.html import explorer, report
 from seal_jax.runs import ledger, run_dir
 from seal_jax.settings import Continual, SettingsError
 from seal_jax.tasks.protocol import Context, Question, Verdict
