@@ -133,8 +133,7 @@ def attempt(
         known = mean(earned)
         return {} if known is None else {"reward": known}
 
-    with run.stage(f"{stage}: adapt", len(tried), "edit") as progress:
-        progress.update(len(tried) - sum(map(len, groups)))
+    with run.stage(f"{stage}: adapt", sum(map(len, groups)), "edit") as progress:
         for key in run.missing("trials", units, stage, content, progress, so_far):
             members = units[key]
             while True:

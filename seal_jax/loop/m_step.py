@@ -121,7 +121,8 @@ def train(
                 state, step = update(params, state, devices.split(batch), np.int32(total))
                 metrics.append(step)
             if number > 1:  # one step late, so that the device does not wait for the terminal
-                progress.update(1, loss=float(metrics[number - 2]["loss"]))
+                loss = float(metrics[number - 2]["loss"])
+                progress.update(1, replayed=number - 1 <= done, loss=loss)
             if number > done and kept:
                 kept.after_step(state, metrics)
             if number < total:

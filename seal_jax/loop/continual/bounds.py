@@ -24,9 +24,10 @@ def bound(name: str, groups: Sequence[Group]) -> Arm:
     with run.stage(f"continual {name}", len(groups), "group") as progress:
         for group in groups:
             key = f"{name}/{group.number}"
+            replayed = run.ledger.find("retest", key) is not None
             work = functools.partial(_of_group, name, group, key)
             records.append(updates.retested(run, key, work, stage))
-            progress.update(1)
+            progress.update(1, replayed=replayed)
     return Arm(
         name=name,
         end=[row for record in records for row in record["rows"]],

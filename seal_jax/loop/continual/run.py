@@ -114,6 +114,10 @@ def _experiment(run: Run, params) -> dict[str, Any]:
         f"{own.sequences} sequences of {own.passages} passages; "
         f"mitigations: {', '.join(own.mitigations)}; bounds: {', '.join(own.bounds) or 'none'}"
     )
+    counts = dict.fromkeys(own.mitigations, ("update", own.sequences * own.passages))
+    counts = {"start": ("group", len(groups))} | counts
+    counts |= {name: ("group", len(groups)) for name in own.bounds}
+    run.whole.planned = {f"continual {name}": of for name, of in counts.items()}
     names = [metric.name for metric in rewards.metrics(run.session.task)]
     start = bounds.bound("start", groups)
     arms = [_mitigated(run, groups, Mitigation(name, own)) for name in own.mitigations]
