@@ -6,13 +6,16 @@ What cannot work is refused here, with what to change: nothing that was computed
 import dataclasses
 import functools
 import math
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import jax
 
 from seal_jax.judges import teacher
 from seal_jax.loop import arms as arms_lib
 from seal_jax.loop import contexts as contexts_lib
-from seal_jax.loop import rewards
+from seal_jax.loop import failures, rewards
 from seal_jax.loop.arms import Arm
 from seal_jax.loop.contexts import Available
 from seal_jax.loop.run import Run
@@ -96,6 +99,8 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     for contexts in filter(None, (held_out, development)):
         _check_sources(session, contexts)
     ask_judge(run, contexts_lib.asked(session, held_out)[0])
+    if rounds:
+        _check_disk(run, rounds * (1 + len(arms_lib.controls(held.arms))))
     run.whole.planned = _stages(session, chosen, held_out, rows)
     run.say(_plan(session, chosen, held_out, rows))
     if session.merged_golds:
@@ -107,6 +112,23 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
         if of.skipped:
             run.say(f"{split}: {len(of.skipped)} left out.{of.explain()}")
     return Ready(chosen, training, held_out, available)
+
+
+def _check_disk(run: Run, policies: int) -> None:
+    """The disk must have room for the deltas of policies, and for the states of a training."""
+    sft, workdir = run.session.settings.restem.sft, run.steps.path.parent
+    if run.hosts.rank > 0 or not isinstance(workdir, pathlib.Path):
+        return
+    leaves = jax.tree.leaves(run.session.delta_shapes(sft.spec()))
+    delta = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    left = policies - len(run.ledger.segments("policy"))
+    states = sft.keep_checkpoints if sft.checkpoint_steps else 0  # each with two moments
+    failures.check_room(
+        workdir,
+        (left + 3 * states) * delta,
+        f"{left} checkpoints of policies and {states} states of a training",
+        "restem.sft.lora.rank or restem.sft.keep_checkpoints",
+    )
 
 
 def _check_reward(session: Session) -> None:
