@@ -230,19 +230,35 @@ class Run(AbstractContextManager):
             self.steps.clear()
 
     def measure(
-        self, stage: Stage | str, values: Mapping[str, float | None], *, step: int | None = None
+        self,
+        stage: Stage,
+        values: Mapping[str, float | None],
+        *,
+        what: str = "",
+        step: int | None = None,
     ) -> None:
-        """Writes figures for charts, under "stage/name".
+        """Writes figures for charts: those of rounds under one name, with the round as the step.
 
         Args:
-          step: place on the horizontal axis; None is the number of units of work that are done.
+          stage: a round of a control, and any other stage, also names its figures.
+          what: the part of the stage that they are of.
+          step: another place on the horizontal axis.
         """
-        named = {f"{stage}/{name}": value for name, value in values.items()}
-        self._metrics.write(len(self.ledger) if step is None else step, named)
+        parts = (stage.line if stage.kind == "round" else stage.name, what)
+        prefix = "".join(f"{part}/" for part in parts if part)
+        named = {f"{prefix}{name}": value for name, value in values.items()}
+        self._metrics.write(stage.round if step is None else step, named)
 
     @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Progress]:
-        """Times a stage, shows its progress, and measures its speed, compiles and memory."""
+    def stage(self, stage: Stage, what: str, total: int, unit: str) -> Iterator[Progress]:
+        """Times a part of a stage, shows its progress, and measures its speed, compiles and memory.
+
+        Args:
+          what: the part; "" for all of it.
+          total: units of work in it.
+          unit: what they are.
+        """
+        name = f"{stage}: {what}" if what else str(stage)
         start, compiles, units = time.perf_counter(), self._compiles.count, len(self.ledger)
         with Progress(
             total, name, unit=unit, whole=self.whole, quiet=self.quiet, beat=self.hosts.beat
@@ -252,13 +268,14 @@ class Run(AbstractContextManager):
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         if len(self.ledger) > units:  # otherwise all of it was done before
             self.measure(
-                name,
+                stage,
                 {
                     "seconds": seconds,
                     f"{unit}s an hour": 3600 * (total - progress.replayed) / max(seconds, 1e-9),
                     "compiles": self._compiles.count - compiles,
                     "peak bytes of a device": parallel.peak_memory(),
                 },
+                what=what,
             )
 
     @property

@@ -158,9 +158,12 @@ def _groups(run: Run, params, drawn: Sequence[list[Context]]) -> list[Group]:
 
 def _mitigated(run: Run, groups: Sequence[Group], mitigation: Mitigation) -> Arm:
     """The sequences under a mitigation."""
-    stage, steps = f"continual {mitigation.name}", range(groups[0].steps)
+    stage, steps = mitigation.stage, range(groups[0].steps)
     total = len(steps) * sum(len(group.sequences) for group in groups)
-    with run.stage(stage, total, "update") as progress, memory.needed_by(stage, *_OF_GROUPS):
+    with (
+        run.stage(stage, "", total, "update") as progress,
+        memory.needed_by(str(stage), *_OF_GROUPS),
+    ):
         records = [updates.run_group(group, mitigation, progress) for group in groups]
     keys = [f"{mitigation.name}/{group.number}/{step}" for group in groups for step in steps]
     learned = run.records("learned", keys)
