@@ -34,7 +34,7 @@ def check_memory(settings: Settings, devices: parallel.DeviceMesh) -> None:
     count, beside = len(devices.devices), ""
     limit = (device.memory_stats() or {}).get("bytes_limit", 0)
     if device.platform == "cpu":
-        limit, beside = local.available() // count, " (of whose memory so much is free)"
+        limit, beside = local.available() // count, ", by the memory that is free now"
     if not limit:
         return
     try:
