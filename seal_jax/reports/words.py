@@ -143,8 +143,15 @@ def _change(gain: Gain) -> str:
     """Both means, and their difference."""
     if gain.second is None and gain.first is None:
         return f"{gain.name} is not graded"
-    means = f"from {gain.shown(gain.first)} to {gain.shown(gain.second)}"
-    return f"{gain.name} went {means} ({gain.said})"
+    second, first = gain.shown(gain.second), gain.shown(gain.first)
+    up = 0 if gain.difference is None else (gain.difference > 0) - (gain.difference < 0)
+    if gain.metric.name == GOLD_LOG_LIKELIHOOD.name:
+        became = {1: "became likelier", -1: "became less likely", 0: "are as likely"}[up]
+        return f"the right answers {became} (log-likelihood {first} to {second}: {gain.said})"
+    if second == first:
+        return f"{gain.name} stayed at {first} ({gain.said})"
+    went = {1: "rose", -1: "fell", 0: "went"}[up]
+    return f"{gain.name} {went} from {first} to {second} ({gain.said})"
 
 
 def _adapting(results: Mapping[str, Any]) -> str:
@@ -155,7 +162,7 @@ def _adapting(results: Mapping[str, Any]) -> str:
     if "base" not in found:
         return f"What adapting ({label}) gained is not known: the unadapted model was not asked."
     own = gains(results, second, "base")
-    text = f"Adapting ({label}): {'; '.join(map(_change, own))}."
+    text = f"Adapting the model ({label}): {'; '.join(map(_change, own))}."
     if ungraded := sum(found[name].get("ungraded_answers", 0) for name in (second, "base")):
         text += f" {ungraded} answers of the two are not graded, and do not count."
     judged = next((gain for gain in own if gain.second is not None), None)
@@ -180,11 +187,11 @@ def _rl(results: Mapping[str, Any]) -> Iterator[str]:
     if "edit_after" not in found:
         yield "RL: no policy after RL was evaluated."
         return
-    how = f" ({rounds} round{'s' if rounds > 1 else ''})" if rounds else ""
+    how = f", {rounds} round{'s' if rounds > 1 else ''}" if rounds else ""
     for name, what in _without_rl(results).items():
         own = gains(results, "edit_after", name)
         changes = "; ".join(f"{gain.name} {gain.said}" for gain in own)
-        text = f"RL{how} against {what}: {changes}."
+        text = f"Reinforcement learning (RL{how}) against {what}: {changes}."
         if least := [gain.amount(gain.detectable) for gain in own if gain.detectable is not None]:
             text += (
                 f" With {own[-1].contexts} {word}s, a true difference of {' or '.join(least)} is "
@@ -226,7 +233,7 @@ def _continual(results: Mapping[str, Any]) -> Iterator[str]:
     for name, gain in _learned(results):
         text, one = _change(gain), results["continual"][name]["summary"][gain.metric.name]
         if one["end"] is not None:
-            text += f", and was {gain.shown(one['end'])} at the end of the sequence"
+            text += f"; at the end of the sequence {gain.shown(one['end'])}"
         kept = one["retained_share"]
         if kept["value"] is not None:
             around = f"{kept['value']:.2f} {interval('share', kept['interval'])}".rstrip()

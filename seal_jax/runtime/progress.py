@@ -158,7 +158,8 @@ class Progress:
         terminal.say("; ".join(filter(None, (line, self._whole_text()))), file=self._stream)
 
     def _replayed_text(self) -> str:
-        return f"{self.replayed} of them from the ledger" if self.replayed else ""
+        count = "all" if self.replayed == self.done else self.replayed
+        return f"{count} of them from the ledger" if self.replayed else ""
 
     def _whole_text(self) -> str:
         units = max(0, self.total - self.done)

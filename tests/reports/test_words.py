@@ -87,12 +87,13 @@ def test_a_clear_gain_with_a_control():
         "which excludes zero: a gain."
     )
     assert words.of_results(found) == [
-        "Adapting (self-edit after RL): accuracy went from 25.0 % to 100.0 % (+75.0 points, 95 % "
-        "interval [+25.0, +100.0], which excludes zero: a gain); log-likelihood of the right "
-        "answers went from -8.00 nats to -3.00 nats (+5.00 nats, 95 % interval [+4.50, +5.50], "
-        "which excludes zero: a gain).",
-        f"RL (2 rounds) against no RL: {changes}{least}",
-        f"RL (2 rounds) against the same training on self-edits kept by chance: {changes}{least}",
+        "Adapting the model (self-edit after RL): accuracy rose from 25.0 % to 100.0 % (+75.0 "
+        "points, 95 % interval [+25.0, +100.0], which excludes zero: a gain); the right answers "
+        "became likelier (log-likelihood -8.00 nats to -3.00 nats: +5.00 nats, 95 % interval "
+        "[+4.50, +5.50], which excludes zero: a gain).",
+        f"Reinforcement learning (RL, 2 rounds) against no RL: {changes}{least}",
+        "Reinforcement learning (RL, 2 rounds) against the same training on self-edits kept by "
+        f"chance: {changes}{least}",
     ]
     assert words.next_step(found) == (
         "Next: other seeds: --config.seed=1 in another --workdir, then `seal compare`."
@@ -105,10 +106,10 @@ def test_no_difference_and_a_better_way():
         {("edit_before", "base"): [(0.0, None), (0.0, None)]},
     )
     assert words.of_results(found) == [
-        "Adapting (self-edit before RL): accuracy went from 25.0 % to 25.0 % (+0.0 points, no "
-        "interval: the same in every context); log-likelihood of the right answers went from -8.00 "
-        "nats to -8.00 nats (+0.00 nats, no interval: the same in every context). Of all ways to "
-        "adapt, this did best: passage only, 100.0 %.",
+        "Adapting the model (self-edit before RL): accuracy stayed at 25.0 % (+0.0 points, no "
+        "interval: the same in every context); the right answers are as likely (log-likelihood "
+        "-8.00 nats to -8.00 nats: +0.00 nats, no interval: the same in every context). Of all "
+        "ways to adapt, this did best: passage only, 100.0 %.",
         "RL: no policy after RL was evaluated.",
     ]
     assert words.next_step(found) == (
@@ -124,10 +125,10 @@ def test_harm():
     )
     [adapting, _] = words.of_results(found)
     assert adapting == (
-        "Adapting (self-edit before RL): accuracy went from 100.0 % to 25.0 % (-75.0 points, 95 % "
-        "interval [-100.0, -25.0], which excludes zero: a loss); log-likelihood of the right "
-        "answers went from -3.00 nats to -8.00 nats (-5.00 nats, 95 % interval [-5.50, -4.50], "
-        "which excludes zero: a loss)."
+        "Adapting the model (self-edit before RL): accuracy fell from 100.0 % to 25.0 % (-75.0 "
+        "points, 95 % interval [-100.0, -25.0], which excludes zero: a loss); the right answers "
+        "became less likely (log-likelihood -3.00 nats to -8.00 nats: -5.00 nats, 95 % interval "
+        "[-5.50, -4.50], which excludes zero: a loss)."
     )
     assert words.next_step(found) == (
         "Next: a gentler update: --config.inner.learning_rate=0.001 (it was 0.003)."
@@ -147,11 +148,12 @@ def test_a_single_context():
         rounds=[{}],
     )
     assert words.of_results(found) == [
-        "Adapting (self-edit after RL): accuracy went from 0.0 % to 100.0 % (+100.0 points, no "
-        "interval: one context alone); log-likelihood of the right answers went from -9.00 nats to "
-        "-4.00 nats (+5.00 nats, no interval: one context alone).",
-        "RL (1 round) against no RL: accuracy +0.0 points, no interval: one context alone; "
-        "log-likelihood of the right answers +0.50 nats, no interval: one context alone.",
+        "Adapting the model (self-edit after RL): accuracy rose from 0.0 % to 100.0 % (+100.0 "
+        "points, no interval: one context alone); the right answers became likelier "
+        "(log-likelihood -9.00 nats to -4.00 nats: +5.00 nats, no interval: one context alone).",
+        "Reinforcement learning (RL, 1 round) against no RL: accuracy +0.0 points, no interval: "
+        "one context alone; log-likelihood of the right answers +0.50 nats, no interval: one "
+        "context alone.",
         "No control was run: training on any of the self-edits might do the same.",
     ]
     assert words.next_step(found) == (
@@ -168,10 +170,10 @@ def test_answers_that_nobody_graded():
     )
     [adapting, _] = words.of_results(found)
     assert adapting == (
-        "Adapting (self-edit before RL): accuracy is not graded; log-likelihood of the right "
-        "answers went from -8.50 nats to -5.00 nats (+3.50 nats, 95 % interval [-2.90, +9.90], "
-        "which includes zero, so it may be chance). 4 answers of the two are not graded, and do "
-        "not count."
+        "Adapting the model (self-edit before RL): accuracy is not graded; the right answers "
+        "became likelier (log-likelihood -8.50 nats to -5.00 nats: +3.50 nats, 95 % interval "
+        "[-2.90, +9.90], which includes zero, so it may be chance). 4 answers of the two are not "
+        "graded, and do not count."
     )
     assert words.next_step(found) == (
         "Next: mend what the judge needs; the same command grades what is left, and trains nothing."
@@ -201,7 +203,7 @@ def test_arms_that_were_left_out():
 def test_a_planted_reward_and_curate():
     planted = {"before": 0.01, "after": 0.05, "difference": 0.04, "interval": [0.03, 0.05]}
     assert words.of_results({"planted_reward": planted}) == [
-        "RL: planted reward went from 0.0100 to 0.0500 (+0.0400, 95 % interval [+0.0300, +0.0500], "
+        "RL: planted reward rose from 0.0100 to 0.0500 (+0.0400, 95 % interval [+0.0300, +0.0500], "
         "which excludes zero: a gain)."
     ]
     curated = {"filter": "tests", "solved": ["a"], "tasks": {"a": {}, "b": {}}, "recipe": "{}"}
@@ -230,9 +232,9 @@ def test_the_continual_experiment():
         },
     }  # fmt: skip
     assert words.of_results(found) == [
-        "Learning a passage (mitigation none): accuracy is not graded; log-likelihood of the right "
-        "answers went from -9.00 nats to -4.00 nats (+5.00 nats, 95 % interval [+3.00, +7.00], "
-        "which excludes zero: a gain), and was -6.00 nats at the end of the sequence, which keeps "
+        "Learning a passage (mitigation none): accuracy is not graded; the right answers became "
+        "likelier (log-likelihood -9.00 nats to -4.00 nats: +5.00 nats, 95 % interval [+3.00, "
+        "+7.00], which excludes zero: a gain); at the end of the sequence -6.00 nats, which keeps "
         "0.60 [0.50, 0.75] of the gain."
     ]
 
@@ -254,15 +256,15 @@ def test_arc_has_words_of_its_own():
         words={"context": "task", "question": "test"},
     )
     assert words.of_results(found)[:2] == [
-        "Adapting (self-edit after RL): solved went from 0.0 % to 50.0 % (+50.0 points, 95 % "
-        "interval [-590.0, +690.0], which includes zero, so it may be chance); log-likelihood of "
-        "the right answers went from -8.50 nats to -4.50 nats (+4.00 nats, 95 % interval [-8.70, "
-        "+16.70], which includes zero, so it may be chance).",
-        "RL (2 rounds) against no RL: solved +50.0 points, 95 % interval [-590.0, +690.0], which "
-        "includes zero, so it may be chance; log-likelihood of the right answers +0.50 nats, 95 % "
-        "interval [-5.90, +6.90], which includes zero, so it may be chance. With 2 tasks, a true "
-        "difference of 816.7 points or 8.17 nats is found in 4 of 5 such runs, a smaller one in "
-        "fewer.",
+        "Adapting the model (self-edit after RL): solved rose from 0.0 % to 50.0 % (+50.0 points, "
+        "95 % interval [-590.0, +690.0], which includes zero, so it may be chance); the right "
+        "answers became likelier (log-likelihood -8.50 nats to -4.50 nats: +4.00 nats, 95 % "
+        "interval [-8.70, +16.70], which includes zero, so it may be chance).",
+        "Reinforcement learning (RL, 2 rounds) against no RL: solved +50.0 points, 95 % interval "
+        "[-590.0, +690.0], which includes zero, so it may be chance; log-likelihood of the right "
+        "answers +0.50 nats, 95 % interval [-5.90, +6.90], which includes zero, so it may be "
+        "chance. With 2 tasks, a true difference of 816.7 points or 8.17 nats is found in 4 of 5 "
+        "such runs, a smaller one in fewer.",
     ]
 
 
@@ -276,7 +278,7 @@ def test_settings_that_are_named_exist():
 def test_a_run_as_it_is_recorded(tmp_path):
     run = run_records.read(str(made_runs.knowledge(tmp_path / "run")))
     [adapting, rl, question, following] = words.of_run(run)
-    assert adapting.startswith("Adapting (self-edit before RL): accuracy went from ")
+    assert adapting.startswith("Adapting the model (self-edit before RL): accuracy rose from ")
     mean = run.results["arms"]["edit_before"]["accuracy"]
     assert f"to {100 * mean:.1f} % (+12.5 points, 95 % interval [-5.0, +31.2]" in adapting
     assert rl == "RL: no policy after RL was evaluated."
@@ -306,7 +308,7 @@ def test_the_end_writes_the_report_and_fails_nothing(tmp_path, capsys):
     folder = made_runs.knowledge(tmp_path / "run")
     ending.tell(str(folder), quiet=False)
     printed = capsys.readouterr()
-    assert printed.out.startswith("\nWhat came of it\n\nAdapting (self-edit before RL): accuracy ")
+    assert printed.out.startswith("\nWhat came of it\n\nAdapting the model (self-edit before RL):")
     assert printed.out.endswith(f"\n\nreport: {folder}/report.html\n") and not printed.err
     assert "What came of it" in (folder / "report.html").read_text()
     (folder / "report.html").unlink()

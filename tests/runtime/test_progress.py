@@ -50,7 +50,7 @@ def test_replayed_units_are_said_and_do_not_enter_the_rate():
     with Progress(4, "adapt", stream=again, clock=clock) as shown:
         shown.update(4, replayed=True)
         clock.now += 0.001
-    assert again.getvalue() == "adapt: 4/4 steps, 4 of them from the ledger\n"
+    assert again.getvalue() == "adapt: 4/4 steps, all of them from the ledger\n"
 
 
 def test_the_whole_run_has_a_time_left():
