@@ -96,6 +96,7 @@ class Progress:
         self._stream = self.stream or sys.stderr
         self._start = self._last_line = self.clock()
         self._line_is_current = self.quiet
+        self._first: tuple[int, float] | None = None
         self._figures: dict[str, float | int | str] = {}
         self._bar: tqdm.tqdm[None] | None = None
         if not self.quiet and self._stream.isatty():
@@ -117,9 +118,15 @@ class Progress:
 
     @property
     def seconds_each(self) -> float | None:
-        """Seconds for a unit that was done now; None where none was."""
-        counted, elapsed = self.done - self.replayed, self.clock() - self._start
-        return elapsed / counted if counted > 0 and elapsed > 0 else None
+        """Seconds for a unit that was done now; None where none was.
+
+        The first ones, while programs are compiled, do not count once there are others.
+        """
+        first, begun = self._first or (0, self._start)
+        counted, now = self.done - self.replayed, self.clock()
+        if counted == first:
+            first, begun = 0, self._start
+        return (now - begun) / (counted - first) if counted > first and now > begun else None
 
     def update(
         self, units: int = 1, *, replayed: bool = False, **figures: float | int | str
@@ -135,6 +142,8 @@ class Progress:
         self._line_is_current = self.quiet
         if replayed:
             self.replayed += units
+        elif self._first is None:
+            self._first = (units, self.clock())
         if self._bar is not None:
             if replayed:  # so that the bar's rate is without them
                 self._bar.initial += units

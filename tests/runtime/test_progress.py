@@ -36,7 +36,8 @@ def test_a_log_gets_a_line_every_few_seconds_and_a_last_one():
     assert len(lines) == 7
     assert lines[0] == "round 1: 3/54 candidates, 2 s each, 1 min 42 s left, reward 0.412"
     assert lines[5] == "round 1: 18/54 candidates, 2 s each, 1 min 12 s left, reward 0.412"
-    assert lines[6] == "round 1: 54/54 candidates, 1 s each, took 54 s, reward 0.412"
+    # The first took 2 s, and the other 53 took 52 s.
+    assert lines[6] == "round 1: 54/54 candidates, 0.981 s each, took 54 s, reward 0.412"
 
 
 def test_replayed_units_are_said_and_do_not_enter_the_rate():
@@ -73,6 +74,18 @@ def test_the_whole_run_has_a_time_left():
     assert line("fixed: adapt", 2, "edit", 8, 1) == "whole run: stage 2 of 3, about 2 min 48 s left"
     # Where stages are skipped, being recorded, the plan goes on from the last that has begun.
     assert line("2: adapt", 20, "edit", 20, 10) == "whole run: stage 3 of 3, about 20 s left"
+
+
+def test_the_time_of_compiling_does_not_enter_the_rate():
+    log, clock = io.StringIO(), Clock()
+    with Progress(10, "adapt", stream=log, clock=clock) as shown:
+        clock.now += 100
+        shown.update(2)
+        clock.now += 6
+        shown.update(3)
+    first, last = log.getvalue().splitlines()
+    assert first == "adapt: 2/10 steps, 50 s each, 6 min 40 s left"
+    assert last == "adapt: 5/10 steps, 2 s each, 10 s left"
 
 
 def test_nothing_done_is_said_without_a_rate():
