@@ -154,6 +154,12 @@ def _change(gain: Gain) -> str:
     return f"{gain.name} {went} from {first} to {second} ({gain.said})"
 
 
+def _on(results: Mapping[str, Any], own: Sequence[Gain]) -> str:
+    """How many contexts were compared."""
+    count, word = max(gain.contexts for gain in own), results["words"]["context"]
+    return f"{count} {word}{'s' if count != 1 else ''}"
+
+
 def _adapting(results: Mapping[str, Any]) -> str:
     found, second = results["arms"], headline(results)
     if not second:
@@ -162,7 +168,8 @@ def _adapting(results: Mapping[str, Any]) -> str:
     if "base" not in found:
         return f"What adapting ({label}) gained is not known: the unadapted model was not asked."
     own = gains(results, second, "base")
-    text = f"Adapting the model ({label}): {'; '.join(map(_change, own))}."
+    text = f"Adapting the model ({label}), on {_on(results, own)}: "
+    text += "; ".join(map(_change, own)) + "."
     if ungraded := sum(found[name].get("ungraded_answers", 0) for name in (second, "base")):
         text += f" {ungraded} answers of the two are not graded, and do not count."
     judged = next((gain for gain in own if gain.second is not None), None)
@@ -183,7 +190,6 @@ def _adapting(results: Mapping[str, Any]) -> str:
 def _rl(results: Mapping[str, Any]) -> Iterator[str]:
     """RL against no RL and against controls, a paragraph each."""
     found, rounds = results["arms"], len(results.get("rounds", ()))
-    word = results.get("words", {}).get("context", "context")
     if "edit_after" not in found:
         yield "RL: no policy after RL was evaluated."
         return
@@ -194,7 +200,7 @@ def _rl(results: Mapping[str, Any]) -> Iterator[str]:
         text = f"Reinforcement learning (RL{how}) against {what}: {changes}."
         if least := [gain.amount(gain.detectable) for gain in own if gain.detectable is not None]:
             text += (
-                f" With {own[-1].contexts} {word}s, a true difference of {' or '.join(least)} is "
+                f" With {_on(results, own)}, a true difference of {' or '.join(least)} is "
                 "found in 4 of 5 such runs, a smaller one in fewer."
             )
         yield text

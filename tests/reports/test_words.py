@@ -87,7 +87,8 @@ def test_a_clear_gain_with_a_control():
         "which excludes zero: a gain."
     )
     assert words.of_results(found) == [
-        "Adapting the model (self-edit after RL): accuracy rose from 25.0 % to 100.0 % (+75.0 "
+        "Adapting the model (self-edit after RL), on 4 contexts: "
+        "accuracy rose from 25.0 % to 100.0 % (+75.0 "
         "points, 95 % interval [+25.0, +100.0], which excludes zero: a gain); the right answers "
         "became likelier (log-likelihood -8.00 nats to -3.00 nats: +5.00 nats, 95 % interval "
         "[+4.50, +5.50], which excludes zero: a gain).",
@@ -106,7 +107,8 @@ def test_no_difference_and_a_better_way():
         {("edit_before", "base"): [(0.0, None), (0.0, None)]},
     )
     assert words.of_results(found) == [
-        "Adapting the model (self-edit before RL): accuracy stayed at 25.0 % (+0.0 points, no "
+        "Adapting the model (self-edit before RL), on 4 contexts: "
+        "accuracy stayed at 25.0 % (+0.0 points, no "
         "interval: the same in every context); the right answers are as likely (log-likelihood "
         "-8.00 nats to -8.00 nats: +0.00 nats, no interval: the same in every context). Of all "
         "ways to adapt, this did best: passage only, 100.0 %.",
@@ -125,7 +127,8 @@ def test_harm():
     )
     [adapting, _] = words.of_results(found)
     assert adapting == (
-        "Adapting the model (self-edit before RL): accuracy fell from 100.0 % to 25.0 % (-75.0 "
+        "Adapting the model (self-edit before RL), on 4 contexts: "
+        "accuracy fell from 100.0 % to 25.0 % (-75.0 "
         "points, 95 % interval [-100.0, -25.0], which excludes zero: a loss); the right answers "
         "became less likely (log-likelihood -3.00 nats to -8.00 nats: -5.00 nats, 95 % interval "
         "[-5.50, -4.50], which excludes zero: a loss)."
@@ -148,7 +151,8 @@ def test_a_single_context():
         rounds=[{}],
     )
     assert words.of_results(found) == [
-        "Adapting the model (self-edit after RL): accuracy rose from 0.0 % to 100.0 % (+100.0 "
+        "Adapting the model (self-edit after RL), on 1 context: "
+        "accuracy rose from 0.0 % to 100.0 % (+100.0 "
         "points, no interval: one context alone); the right answers became likelier "
         "(log-likelihood -9.00 nats to -4.00 nats: +5.00 nats, no interval: one context alone).",
         "Reinforcement learning (RL, 1 round) against no RL: accuracy +0.0 points, no interval: "
@@ -170,7 +174,8 @@ def test_answers_that_nobody_graded():
     )
     [adapting, _] = words.of_results(found)
     assert adapting == (
-        "Adapting the model (self-edit before RL): accuracy is not graded; the right answers "
+        "Adapting the model (self-edit before RL), on 2 contexts: "
+        "accuracy is not graded; the right answers "
         "became likelier (log-likelihood -8.50 nats to -5.00 nats: +3.50 nats, 95 % interval "
         "[-2.90, +9.90], which includes zero, so it may be chance). 4 answers of the two are not "
         "graded, and do not count."
@@ -256,7 +261,8 @@ def test_arc_has_words_of_its_own():
         words={"context": "task", "question": "test"},
     )
     assert words.of_results(found)[:2] == [
-        "Adapting the model (self-edit after RL): solved rose from 0.0 % to 50.0 % (+50.0 points, "
+        "Adapting the model (self-edit after RL), on 2 tasks: "
+        "solved rose from 0.0 % to 50.0 % (+50.0 points, "
         "95 % interval [-590.0, +690.0], which includes zero, so it may be chance); the right "
         "answers became likelier (log-likelihood -8.50 nats to -4.50 nats: +4.00 nats, 95 % "
         "interval [-8.70, +16.70], which includes zero, so it may be chance).",
@@ -278,7 +284,9 @@ def test_settings_that_are_named_exist():
 def test_a_run_as_it_is_recorded(tmp_path):
     run = run_records.read(str(made_runs.knowledge(tmp_path / "run")))
     [adapting, rl, question, following] = words.of_run(run)
-    assert adapting.startswith("Adapting the model (self-edit before RL): accuracy rose from ")
+    assert adapting.startswith(
+        "Adapting the model (self-edit before RL), on 2 contexts: accuracy rose from "
+    )
     mean = run.results["arms"]["edit_before"]["accuracy"]
     assert f"to {100 * mean:.1f} % (+12.5 points, 95 % interval [-5.0, +31.2]" in adapting
     assert rl == "RL: no policy after RL was evaluated."
@@ -308,7 +316,9 @@ def test_the_end_writes_the_report_and_fails_nothing(tmp_path, capsys):
     folder = made_runs.knowledge(tmp_path / "run")
     ending.tell(str(folder), quiet=False)
     printed = capsys.readouterr()
-    assert printed.out.startswith("\nWhat came of it\n\nAdapting the model (self-edit before RL):")
+    assert printed.out.startswith(
+        "\nWhat came of it\n\nAdapting the model (self-edit before RL), on "
+    )
     assert printed.out.endswith(f"\n\nreport: {folder}/report.html\n") and not printed.err
     assert "What came of it" in (folder / "report.html").read_text()
     (folder / "report.html").unlink()
