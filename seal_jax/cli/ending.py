@@ -30,8 +30,13 @@ def tell(workdir: str, *, quiet: bool) -> None:
         return
     if not quiet:
         width = min(shutil.get_terminal_size().columns, _WIDEST)
-        wrapped = [
-            text if "\n" in text else textwrap.fill(text, width, break_on_hyphens=False)
-            for text in paragraphs
-        ]
-        terminal.say("\nWhat came of it\n\n" + "\n\n".join([*wrapped, f"report: {path}"]))
+        parts = [wrapped(text, width) for text in paragraphs]
+        terminal.say("\nWhat came of it\n\n" + "\n\n".join([*parts, f"report: {path}"]))
+
+
+def wrapped(text: str, width: int) -> str:
+    """A paragraph in lines, of which none begins with a per cent sign; one with lines as it is."""
+    if "\n" in text:
+        return text
+    held = text.replace(" %", "\u00a0%")
+    return textwrap.fill(held, width, break_on_hyphens=False).replace("\u00a0", " ")

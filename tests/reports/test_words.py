@@ -1,5 +1,7 @@
 """What is said of a run: paragraphs written by hand, for every way a run can come out."""
 
+import pathlib
+
 from seal_jax.cli import ending
 from seal_jax.reports import run_records, words
 from seal_jax.settings import config_dict
@@ -297,6 +299,13 @@ def test_a_run_as_it_is_recorded(tmp_path):
     assert before.startswith("  before: ") and before.endswith("(wrong)")
     assert after.startswith("  after:  ") and after.endswith("(right)")
     assert following.startswith("Next: ")
+
+
+def test_the_documented_paragraphs():
+    docs = pathlib.Path(__file__).parents[2] / "docs"
+    run = run_records.read(str(docs / "runs" / "directives"))
+    shown = "\n\n".join(ending.wrapped(text, 100) for text in words.of_run(run)[:2])
+    assert f"```\n{shown}\n```" in (docs / "report.md").read_text()
 
 
 def test_a_run_without_results_says_nothing(tmp_path):

@@ -81,7 +81,7 @@ def forest(
         edge for _, _, value, ends in rows if value is not None for edge in (value, *(ends or ()))
     ]
     low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
-    x = _scale(low, high, 10, 240)  # figures stand to the right
+    x = _scale(low, high, 10, 220)  # figures stand to the right
     drawn = [
         {
             "label": label,
