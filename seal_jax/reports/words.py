@@ -342,7 +342,8 @@ def _answered(run: RunRecords) -> Iterator[tuple[str, Record, Record]]:
     name = Stage(kind="arm", split="eval", what=headline(run.results)).name
     of = run.stages.get(name)
     if run.continual:
-        of = plain = next(of for of in run.stages.values() if of.stage.kind == "continual")
+        learning = (of for of in run.stages.values() if of.stage.kind == "continual" and of.trials)
+        of = plain = next(learning, None)
     if of is None or plain is None:
         return
     adapted = dict(of.answers) if not of.trials else {}

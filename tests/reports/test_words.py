@@ -1,10 +1,14 @@
 """What is said of a run: paragraphs written by hand, for every way a run can come out."""
 
 import pathlib
+import types
 
 from seal_jax.cli import ending
+from seal_jax.loop.stage import Stage
 from seal_jax.reports import run_records, words
+from seal_jax.reports.records import StageRecords
 from seal_jax.settings import config_dict
+from seal_jax.tasks.protocol import Metric
 
 from . import made_runs
 
@@ -299,6 +303,28 @@ def test_a_run_as_it_is_recorded(tmp_path):
     assert before.startswith("  before: ") and before.endswith("(wrong)")
     assert after.startswith("  after:  ") and after.endswith("(right)")
     assert following.startswith("Next: ")
+
+
+def test_a_question_of_the_continual_experiment():
+    def answers(text, correct):
+        return {"context": "a", "answers": [{"question": "q", "text": text, "correct": correct}]}
+
+    start = StageRecords(Stage(kind="continual", what="start"))
+    learned = StageRecords(
+        Stage(kind="continual", what="none"),
+        trials=[answers("Ida  Thorne", True), answers("later", True)],
+        answers={"a": answers("", None)},
+    )
+    stages = {of.name: of for of in (start, learned)}
+    run = types.SimpleNamespace(
+        continual=True, stages=stages, metrics=[Metric(**_ACCURACY)], contexts={}, results={}
+    )
+    assert words.one_question(run) == (
+        "The question that gained most, of a:\n  q\n  before: (empty) (not graded)\n"
+        "  after:  Ida Thorne (right)"
+    )
+    del stages[learned.name]
+    assert words.one_question(run) == ""
 
 
 def test_the_documented_paragraphs():
