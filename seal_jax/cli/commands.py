@@ -5,7 +5,6 @@ start at once.
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -16,7 +15,7 @@ from seal_jax.cli.base import Command, Configured, UsageError
 from seal_jax.core import specs
 from seal_jax.runs import json_file, text_file
 from seal_jax.runtime import terminal
-from seal_jax.settings import config_dict, sweeps
+from seal_jax.settings import Settings, config_dict, sweeps
 from seal_jax.settings.checks import AT_LEAST_0, Count, Limit, Place, Places, did_you_mean
 
 command = dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,11 +51,19 @@ class Recorded(Configured):
           program: runs or continues one in a directory and returns its results.
           *names: the flags that it takes beside overwrite and quiet.
         """
-        program = functools.partial(program, **self.given("overwrite", "quiet", *names))
-        if not (self.sweep or self.grid):
-            program(self.settings, self.workdir)
-            return
+        from seal_jax.cli import ending
         from seal_jax.runtime import hosts
+
+        flags = self.given("overwrite", "quiet", *names)
+
+        def whole(settings: Settings, workdir: str) -> dict[str, Any]:
+            results = program(settings, workdir, **flags)
+            ending.tell(workdir, quiet=self.quiet)
+            return results
+
+        if not (self.sweep or self.grid):
+            whole(self.settings, self.workdir)
+            return
 
         if not hosts.join().alone:
             raise UsageError("--sweep is for one host: start its runs one by one.")
@@ -69,7 +76,7 @@ class Recorded(Configured):
             grid,
             self.values,
             self.workdir,
-            program,
+            whole,
             overwrite=self.overwrite,
             say=(lambda line: None) if self.quiet else terminal.say,
         )

@@ -45,6 +45,27 @@ def explained(workdir: str) -> Iterator[None]:
         raise
 
 
+def check_room(workdir: str | os.PathLike[str], needed: int, what: str, lower: str) -> None:
+    """Refuses to begin what will not fit on the disk.
+
+    Args:
+      workdir: a local directory that is there.
+      needed: bytes; about.
+      what: that takes them.
+      lower: the settings to lower.
+
+    Raises:
+      OSError: less is free.
+    """
+    free = shutil.disk_usage(workdir).free
+    if needed > free:
+        raise OSError(
+            f"--workdir={workdir}: {what} take about {needed / 2**30:.1f} GiB, and "
+            f"{free / 2**30:.1f} GiB are free at {_mount_point(Path(workdir).absolute())}: make "
+            f"room, give another --workdir, or lower {lower}."
+        )
+
+
 def _full(workdir: str, place: object) -> str:
     """What to say of a disk that was full when a file at `place` was written, if that is known."""
     elsewhere = isinstance(place, str | os.PathLike) and not _is_within(place, workdir)

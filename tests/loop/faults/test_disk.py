@@ -183,3 +183,27 @@ def test_a_failed_checkpoint_is_told_once_by_the_threads_of_its_library(monkeypa
     sys.unraisablehook(closed)
     sys.unraisablehook(another)
     assert told == [another]
+
+
+def test_checkpoints_that_will_not_fit_are_refused_before_the_work(
+    command, tmp_path, capsys, monkeypatch
+):
+    workdir, free = tmp_path / "run", 10_000
+    monkeypatch.setattr(
+        failures.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=free)
+    )
+    assert cli.main(command(workdir)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --workdir={workdir}: ") and "checkpoints of policies" in error
+    assert "lower restem.sft.lora.rank or restem.sft.keep_checkpoints." in error
+    assert not list((workdir / "ledger").glob("[!.]*"))
+
+
+def test_room_is_what_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        failures.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=2**30)
+    )
+    failures.check_room(tmp_path, 2**30, "two checkpoints", "the rank")
+    message = r"two checkpoints take about 1\.5 GiB, and 1\.0 GiB are free at .*, or lower the rank"
+    with pytest.raises(OSError, match=message):
+        failures.check_room(tmp_path, 3 * 2**29, "two checkpoints", "the rank")
