@@ -6,6 +6,7 @@ import json
 import pytest
 
 from seal_jax import api, cli
+from seal_jax.cli import ending
 from seal_jax.loop import evaluate, train
 from seal_jax.loop.continual import run as continual
 from seal_jax.runs import json_file, run_dir
@@ -18,6 +19,7 @@ def called(monkeypatch, tmp_path):
     calls = []
     for module, name in ((train, "train"), (evaluate, "evaluate"), (continual, "continual")):
         monkeypatch.setattr(module, name, lambda *of, **named: calls.append((of[0], named)))
+    monkeypatch.setattr(ending, "tell", lambda *_, **__: None)  # there is no run
     monkeypatch.chdir(tmp_path)
     return calls
 
