@@ -349,9 +349,9 @@ def _plan(
             own = [s for c in contexts for s in task.context_sequences(c) if isinstance(s, str)]
             each = sum(len(session.encode(text)) for text in own) + length * len(contexts)
             total += settings.inner.epochs * edits * each
-        lines.append(
+        lines += [
             f"plan: about {total:,} inner-loop tokens, if every self-edit is {longest} tokens long"
-        )
+        ] * bool(total)
     if tuning.epochs:
         lines.append(
             f"plan: before that {len(learning)} arms try {len(tuning.learning_rates)} learning "
