@@ -214,13 +214,13 @@ def merged(model: Session, delta: Delta) -> Any:
     return delta_lib.merge(model.base, delta)
 
 
-def save_adapter(model: Session, delta: Delta, out: str, *, base: str = "") -> str:
+def save_adapter(model: Session, delta: Delta, out: str, *, base_model: str = "") -> str:
     """Writes a delta as a PEFT adapter directory, for transformers, PEFT and vLLM.
 
     Args:
       out: a new directory.
-      base: the model's name or directory, for the adapter's config; "" is model.path where others
-        can find it.
+      base_model: the model's name on the hub or its directory, for the adapter's config; "" is
+        model.path where others can open it.
 
     Returns:
       One line on what was written.
@@ -228,7 +228,7 @@ def save_adapter(model: Session, delta: Delta, out: str, *, base: str = "") -> s
     Raises:
       ExportError: it cannot go there, or the model has no name that others would know.
     """
-    target = export.AdapterTarget(out=out, onto="original", base=base, overwrite=False)
+    target = export.AdapterTarget(out=out, base_model=base_model)
     return trained(model).write(target, Addition.of(delta), f"seed {model.settings.seed}")
 
 

@@ -65,6 +65,8 @@ def adapt(
     asked = [(question, "") for question in questions]
     context = opened.task.context_from(title, passage, asked, id="own text")
     exported = api.trained(opened)
+    if target and target.with_base:
+        target = export.write_base(target, settings, [])
     if target:
         exported.base_name(target)  # refuses before the work
     text = api.self_edits(opened, [context], draw="adapt")[0][0] if edit else None

@@ -180,12 +180,14 @@ class _Adapter(Command):
 
     Attributes:
       onto: The model that an adapter is for: model.path, or what its last delta was trained on.
-      base: That model's name or directory (default: model.path where it is).
+      base_model: That model's name or directory (default: model.path where it is).
+      with_base: Write that model, too, to the directory OUT-base.
       overwrite: Replace an export in --out.
     """
 
     onto: Literal["original", "policy"] = "original"
-    base: Place = ""
+    base_model: Place = ""
+    with_base: bool = False
     overwrite: bool = False
 
 
@@ -217,7 +219,9 @@ class Adapt(_Adapter, Configured):
         passage = text_file.read(self.passage, error=UsageError)
         target = None
         if self.out:
-            target = export.AdapterTarget(**self.given("out", "onto", "base", "overwrite"))
+            target = export.AdapterTarget(
+                **self.given("out", "onto", "base_model", "with_base", "overwrite")
+            )
         adapted = adapt.adapt(
             self.settings,
             passage,
@@ -389,15 +393,18 @@ class Export(_Adapter):
     def execute(self) -> None:
         from seal_jax.loop import export
 
-        if self.what == "policy" and (self.base or self.onto != "original"):
-            raise UsageError("--base and --onto are about an adapter: add --what=adapter.")
+        own = self.base_model or self.with_base or self.onto != "original"
+        if self.what == "policy" and own:
+            raise UsageError(
+                "--base-model, --with-base and --onto are about an adapter: add --what=adapter."
+            )
         if self.what == "adapter" and self.dtype:
             raise UsageError("an adapter is written in float32: --dtype is for --what=policy.")
         line = export.export(
             self.workdir,
             self.out,
             dtype=self.dtype or "",
-            **self.given("what", "version", "onto", "base", "overwrite"),
+            **self.given("what", "version", "onto", "base_model", "with_base", "overwrite"),
         )
         terminal.say(f"{line}\nwritten to {self.out}")
 

@@ -136,6 +136,17 @@ def asked(session: Session, contexts: Sequence[Context]) -> list[Context]:
     return [context for context in contexts if session.task.exam(context, "adapted").asked]
 
 
+def measures_arms(session: Session, held_out: Sequence[Context]) -> bool:
+    """Whether held-out contexts compare arms by answers, rather than self-edits by the reward.
+
+    They do not where the reward is planted, or needs no questions and nothing is asked.
+    """
+    reward = session.settings.reward
+    if reward.kind == "pattern":
+        return False
+    return reward.needs_inner_loop or bool(asked(session, held_out))
+
+
 def _all_named(session: Session, available: Available, what: str) -> list[Context]:
     """The contexts that the settings name.
 

@@ -7,7 +7,7 @@ from seal_jax.loop import arms as arms_lib
 from seal_jax.loop import attempt, preflight, results, rewards, tuning
 from seal_jax.loop import policies as policies_lib
 from seal_jax.loop.arms import Arm
-from seal_jax.loop.contexts import asked
+from seal_jax.loop.contexts import asked, measures_arms
 from seal_jax.loop.job import How, run_job
 from seal_jax.loop.policies import Policy
 from seal_jax.loop.pretrain import pretrain
@@ -65,10 +65,15 @@ def compare(run: Run, policies: Mapping[str, Policy], ready: preflight.Ready) ->
     session, settings, contexts = run.session, run.session.settings, ready.held_out
     draws = {"seed": settings.seed, "draws": settings.evaluation.bootstrap_draws}
     sources = Sources(run, policies, contexts, "eval", ready.training)
-    if settings.reward.kind == "pattern":
+    if not measures_arms(session, contexts):
         before, after = (
-            rewards.of_texts(settings.reward, [[edit.text for edit in of] for of in edits])
-            for edits in map(sources.edits, ("base", "policy"))
+            rewards.of_texts(
+                run,
+                contexts,
+                [[edit.text for edit in of] for of in sources.edits(editor)],
+                Stage(kind="edits", split="eval", what=editor),
+            )
+            for editor in ("base", "policy")
         )
         means = {"before": mean(map(mean, before)), "after": mean(map(mean, after))}
         found: Record = {"planted_reward": means | intervals.paired(after, before, **draws)}

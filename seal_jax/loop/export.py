@@ -1,6 +1,7 @@
 """A run's policy, or a delta on it, in the forms that other tools read."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from seal_jax.core import delta as delta_lib
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.loop import opened_model, policies
 from seal_jax.runs import json_file
+from seal_jax.settings import Settings, config_dict
 from seal_jax.weights import exported, peft, safetensors, tokenizer
 from seal_jax.weights.exported import Addition, ExportError, Mark
 from seal_jax.weights.load import GENERATION, LoadedModel
@@ -29,14 +31,20 @@ class AdapterTarget:
       out: the directory.
       onto: "original", the model at model.path: everything that was merged into it since is
         concatenated into the adapter. "policy": the model that the last delta was trained on.
-      base: the name or directory of that model; "" for model.path where that is it.
+      base_model: the name or directory of that model; "" for model.path where that is it.
+      with_base: whether that model is written, too, to the directory OUT-base; see `write_base`.
       overwrite: whether an export in `out` may be replaced.
     """
 
     out: str
     onto: Literal["original", "policy"] = "original"
-    base: str = ""
+    base_model: str = ""
+    with_base: bool = False
     overwrite: bool = False
+
+    def __post_init__(self):
+        if self.with_base and self.base_model:
+            raise ExportError("--with-base writes the base itself: leave --base-model out.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +71,7 @@ class Trained:
         """
         exported.check_free(target.out, target.overwrite)
         return exported.base_name(
-            target.base, model_path=self.path, config=self.config, merged=self._on(target)
+            target.base_model, model_path=self.path, config=self.config, merged=self._on(target)
         )
 
     def write(self, target: AdapterTarget, last: Addition, origin: str) -> str:
@@ -102,7 +110,8 @@ def export(
     what: Literal["policy", "adapter"] = "policy",
     version: int | None = None,
     onto: Literal["original", "policy"] = "original",
-    base: str = "",
+    base_model: str = "",
+    with_base: bool = False,
     dtype: str = "",
     overwrite: bool = False,
 ) -> str:
@@ -113,8 +122,8 @@ def export(
       out: a new or empty directory.
       what: "policy", the merged weights with config and tokenizer; or "adapter".
       version: the policy after that round; 0 is the model that the run started from, None the last.
-      onto, base: of an adapter; see `AdapterTarget`. With onto="policy" it is the delta of the last
-        M-step alone.
+      onto, base_model, with_base: of an adapter; see `AdapterTarget`. With onto="policy" it is the
+        delta of the last M-step alone.
       dtype: of the merged weights; "" for the run's.
       overwrite: whether an export in `out` may be replaced.
 
@@ -147,8 +156,47 @@ def export(
         merged=model.merged,
         earlier=tuple(additions[:-1]),
     )
-    target = AdapterTarget(out=out, onto=onto, base=base, overwrite=overwrite)
+    target = AdapterTarget(
+        out=out,
+        onto=onto if deltas else "original",  # of model.adapter alone they are the same
+        base_model=base_model,
+        with_base=with_base,
+        overwrite=overwrite,
+    )
+    if with_base:
+        target = write_base(target, settings, deltas[:-1])
     return trained.write(target, additions[-1], origin)
+
+
+def write_base(
+    target: AdapterTarget, settings: Settings, earlier: Sequence[delta_lib.Delta]
+) -> AdapterTarget:
+    """Writes the model that an adapter is for as a Hugging Face directory beside it.
+
+    Args:
+      target: the adapter.
+      settings: of the model that the first delta was trained on.
+      earlier: the deltas before the adapter's own, which onto="policy" has in its base.
+
+    Returns:
+      The target with that directory as its base model.
+
+    Raises:
+      ExportError: a directory is not free.
+    """
+    exported.check_free(target.out, target.overwrite)
+    if target.onto == "original":
+        settings, earlier = config_dict.replaced(settings, {"model.adapter": ""}), []
+    out = f"{os.path.abspath(target.out)}-base"
+    write_policy(
+        out,
+        opened_model.load_base(settings),
+        earlier,
+        dtype=jnp.dtype(settings.model.dtype),
+        origin=f"the base of {target.out}",
+        overwrite=target.overwrite,
+    )
+    return dataclasses.replace(target, base_model=out, with_base=False)
 
 
 def write_policy(

@@ -16,6 +16,7 @@ from seal_jax.judges import teacher
 from seal_jax.loop import arms as arms_lib
 from seal_jax.loop import contexts as contexts_lib
 from seal_jax.loop import failures, rewards
+from seal_jax.loop import questions as questions_lib
 from seal_jax.loop.arms import Arm
 from seal_jax.loop.contexts import Available
 from seal_jax.loop.run import Run
@@ -29,6 +30,7 @@ from seal_jax.tasks.protocol import (
     Lesson,
     Request,
     Sequence_,
+    Skipped,
     Teach,
     Tell,
     View,
@@ -71,14 +73,15 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     held = settings.evaluation
     _check_reward(session)
     arms_lib.check(task, held.arms, held.form)
-    planted = settings.reward.kind == "pattern"
+    planted = settings.reward.kind == "pattern" and "policy" not in known
     rows = arms_lib.rows(task, held.arms, known)
-    if not rows or (planted and "policy" not in known):
-        raise SettingsError(
-            "there is nothing to evaluate without a trained policy: set restem.rounds to train one "
-            "or give evaluate --policy_from=RUN, or name another of evaluation.arms (and no "
-            "planted reward)."
-        )
+    nothing = (
+        "there is nothing to evaluate without a trained policy: set restem.rounds to train one or "
+        "give evaluate --policy_from=RUN, or name another of evaluation.arms (and no planted "
+        "reward)."
+    )
+    if planted or not rows:
+        raise SettingsError(nothing)
     if rounds and not task.writes:
         without = arms_lib.without_self_edit(task)
         raise SettingsError(f"{without}: set restem.rounds to 0.")
@@ -94,11 +97,15 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     if rounds:
         chosen = contexts_lib.training_rounds(session, available["train"])
     held_out = contexts_lib.held_out(session, available["eval"])
+    if task.questioner:
+        chosen, training, held_out = _asked(run, chosen, training, held_out, available, views)
+    if "policy" not in known and not contexts_lib.measures_arms(session, held_out):
+        raise SettingsError(nothing)
     _check_contexts(session, [context for of in chosen for context in of], held_out)
     development = contexts_lib.development(session) if settings.tuning.epochs else []
     for contexts in filter(None, (held_out, development)):
         _check_sources(session, contexts)
-    ask_judge(run, contexts_lib.asked(session, held_out)[0])
+    ask_judge(run, (contexts_lib.asked(session, held_out) or held_out)[0])
     if rounds:
         _check_disk(run, rounds * (1 + len(arms_lib.controls(held.arms))))
     run.whole.planned = _stages(session, chosen, held_out, rows)
@@ -165,17 +172,69 @@ def _check_contexts(
             "the two."
         )
     splits.check_disjoint(training, held_out)
-    if not contexts_lib.asked(session, held_out):
+    needed = session.settings.reward.needs_inner_loop
+    if needed and not contexts_lib.asked(session, held_out):
         raise SettingsError(
             f"none of the {len(held_out)} evaluation contexts has a {task.question_word}: give "
-            "data with some."
+            "data with some, or have them written (data.questions)."
         )
     silent = [c.id for c in training if not session.task.exam(c, "adapted").asked]
-    if silent and session.settings.reward.needs_inner_loop:
+    if silent and needed:
         raise SettingsError(
             f"{len(silent)} training contexts have no {task.question_word}, such as {silent[0]!r}, "
             "so that their self-edits would have no reward: take them out of the data."
         )
+
+
+def _asked(
+    run: Run,
+    rounds: list[list[Context]],
+    training: list[Context],
+    held_out: list[Context],
+    available: dict[str, Available],
+    views: Sequence[View],
+) -> tuple[list[list[Context]], list[Context], list[Context]]:
+    """The same contexts with the questions that are written about them; those without any are left
+    out, but in rounds that need none.
+
+    Raises:
+      SettingsError: none is left of a round or of the evaluation.
+    """
+    session, settings = run.session, run.session.settings
+    by = session.task.questioner
+    if settings.tuning.epochs:
+        raise SettingsError(
+            f"tuning asks about development contexts, and data.questions={by!r} writes questions "
+            "about others only: leave tuning.learning_rates and tuning.epochs empty."
+        )
+    every = {context.id: context for of in (*rounds, training) for context in of}
+    sides = {"train": list(every.values()), "eval": held_out}
+    if not settings.reward.needs_inner_loop and "fixed" not in settings.evaluation.arms:
+        sides.pop("train")
+    for split, contexts in sides.items():
+        answered(session.task.ask(contexts), functools.partial(_dry, session, contexts, name=""))
+        found = {context.id: context for context in questions_lib.written(run, contexts, split)}
+        for id, context in found.items():
+            why = "" if context.questions else f"no question could be read of what the {by} wrote"
+            why = why or session.unfit(context, views, edits=False)
+            if why:
+                available[split].skipped.append(Skipped(id, why))
+                every[id] = dataclasses.replace(context, questions=())
+            else:
+                every[id] = context
+
+    def kept(split: str, contexts: Sequence[Context]) -> list[Context]:
+        found = [every[context.id] for context in contexts]
+        found = [context for context in found if context.questions or split not in sides]
+        if contexts and not found:
+            raise SettingsError(
+                f"the {by} wrote no question that could be read about {len(contexts)} contexts "
+                f"({split}): have a stronger model write them (data.questions='teacher'), or raise "
+                "edits.max_new_tokens."
+            )
+        return found
+
+    return [kept("train", of) for of in rounds], kept("train", training), kept("eval", held_out)
 
 
 def ask_judge(run: Run, context: Context) -> None:
@@ -247,12 +306,17 @@ def _dry(session: Session, contexts: Sequence[Context], request: Request, name: 
             )
             if length > limit:
                 raise SettingsError(
-                    f"the arm {name!r} asks for {request.name} with a prompt of {length} tokens "
-                    f"({id}), more than fit ({limit}): add a larger bucket to "
-                    "edits.prompt_buckets, lower edits.max_new_tokens, or leave it out of "
-                    "evaluation.arms."
+                    f"{f'the arm {name!r}' if name else 'data.questions'} asks for {request.name} "
+                    f"with a prompt of {length} tokens ({id}), more than fit ({limit}): add a "
+                    "larger bucket to edits.prompt_buckets, lower edits.max_new_tokens"
+                    f"{', or leave it out of evaluation.arms' if name else ''}."
                 )
         return dict(request.prompts)
+    if isinstance(request, Teach) and request.prompts is not None:
+        if not settings.teacher.file:
+            return dict(request.prompts)
+        texts = teacher.read_completions(settings.teacher.file, request.prompts).texts
+        return {name: text for name, [text, *_] in texts.items()}
     if isinstance(request, Teach):
         if not settings.teacher.file:
             return [[context.text] for context in contexts]
@@ -309,7 +373,7 @@ def _stages(
             steps = sft.epochs * math.ceil(count / sft.batch_size)
             found[f"{stage}: M-step"] = ("step", steps)
     asked = len(contexts_lib.asked(session, held_out))
-    for name, arm in {} if reward.kind == "pattern" else rows.items():
+    for name, arm in rows.items() if contexts_lib.measures_arms(session, held_out) else ():
         if arm.editor:
             editor = Stage(kind="edits", split="eval", what=arm.editor)
             found[f"{editor}: sample"] = ("prompt", len(held_out))
@@ -337,11 +401,13 @@ def _plan(
     held, tuning, reward = settings.evaluation, settings.tuning, settings.reward
     longest = settings.edits.max_new_tokens
     loops = reward.replicates * reward.needs_inner_loop
-    learning = [arm for arm in rows.values() if arm.learns]
+    measured = contexts_lib.measures_arms(session, held_out)
+    learning = [arm for arm in rows.values() if arm.learns and measured]
     lines = [
         f"plan: {len(rounds)} rounds of {len(rounds[0]) if rounds else 0} {word}s x "
         f"{settings.edits.samples} self-edits{f' x {loops} inner loops' if loops else ''}, then "
-        f"{len(held_out)} evaluation {word}s in {len(rows)} arms"
+        f"{len(held_out)} evaluation {word}s in "
+        + (f"{len(rows)} arms" if measured else "no arms: the reward of self-edits alone")
     ]
     if reward.kind != "pattern" and held.form == "single" and not task.directs:
         parts = [(of, settings.edits.samples * loops, longest) for of in rounds]
@@ -354,9 +420,9 @@ def _plan(
             own = [s for c in contexts for s in task.context_sequences(c) if isinstance(s, str)]
             each = sum(len(session.encode(text)) for text in own) + length * len(contexts)
             total += settings.inner.epochs * edits * each
-        lines.append(
+        lines += [
             f"plan: about {total:,} inner-loop tokens, if every self-edit is {longest} tokens long"
-        )
+        ] * bool(total)
     if tuning.epochs:
         lines.append(
             f"plan: before that {len(learning)} arms try {len(tuning.learning_rates)} learning "

@@ -233,8 +233,8 @@ def report(
     if "planted_reward" in found:
         gain = found["planted_reward"]
         run.say(
-            f"planted reward on held-out contexts: {gain['before']:.4f} before RL, "
-            f"{gain['after']:.4f} after; difference {shown(gain)}"
+            f"reward {run.session.settings.reward.kind!r} of self-edits about held-out contexts: "
+            f"{gain['before']:.4f} before RL, {gain['after']:.4f} after; difference {shown(gain)}"
         )
     for name, described in found.get("directives", {}).items():
         run.say(f"directives of {name!r}: {directives.said(described)}")

@@ -1,14 +1,17 @@
 """Rewards of self-edits: from the marks of adapted models, or read off the texts."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seal_jax.loop.run import Run
+from seal_jax.loop.stage import Stage
 from seal_jax.settings import Reward, SettingsError
 from seal_jax.stats.intervals import mean
 from seal_jax.tasks.base import Task
-from seal_jax.tasks.protocol import GOLD_LOG_LIKELIHOOD, Metric
+from seal_jax.tasks.protocol import GOLD_LOG_LIKELIHOOD, Context, Metric
 
 Record = dict[str, Any]
 READ_OFF = ("rubric", "length", "pattern")
@@ -20,8 +23,15 @@ def kinds(task: Task) -> list[str]:
 
 
 def metrics(task: Task) -> list[Metric]:
-    """What a task's marks hold: its own metrics, and the gold answers' log-likelihood."""
-    return [*task.metrics, GOLD_LOG_LIKELIHOOD]
+    """What a task's marks hold: its own metrics, and the gold answers' log-likelihood.
+
+    Their labels say so where the questions are not those of the data.
+    """
+    every = [*task.metrics, GOLD_LOG_LIKELIHOOD]
+    if not task.questioner:
+        return every
+    by = f" on the {task.questioner}'s questions"
+    return [dataclasses.replace(metric, label=metric.label + by) for metric in every]
 
 
 def needs_verdicts(reward: Reward) -> bool:
@@ -102,11 +112,45 @@ def forgetting(records: Sequence[Record], before: Sequence[float | None]) -> flo
     )
 
 
-def of_texts(reward: Reward, texts: Sequence[Sequence[str]]) -> list[list[float]]:
-    """Rewards "pattern" and "length" of self-edits [C][M]."""
+def of_texts(
+    run: Run, contexts: Sequence[Context], texts: Sequence[Sequence[str]], stage: Stage
+) -> Sequence[Sequence[float | None]]:
+    """Rewards that need no inner loop, of self-edits [C][M]; None where the rubric gave none."""
+    reward = run.session.settings.reward
+    if reward.kind == "rubric":
+        return _by_rubric(run, contexts, texts, stage)
     if reward.kind == "length":
         return [[float(len(text)) for text in of] for of in texts]
     return [[pattern_score(reward.pattern, text) for text in of] for of in texts]
+
+
+def _by_rubric(
+    run: Run, contexts: Sequence[Context], texts: Sequence[Sequence[str]], stage: Stage
+) -> list[list[float | None]]:
+    """The rubric's scores of self-edits [C][M]; None where the judge gave none.
+
+    Raises:
+      SettingsError: the judge failed, or gave none at all; nothing is recorded then.
+    """
+
+    def work() -> Record:
+        pairs = [(c, text) for c, of in zip(contexts, texts, strict=True) for text in of]
+        every = run.session.rubric.score(pairs)
+        failed = [one for one in every if one.score is None]
+        if len(failed) == len(every) or any(one.retry for one in failed):
+            raise SettingsError(
+                f"{stage}: {len(failed)} of {len(every)} self-edits could not be scored for want "
+                f"of a judge ({failed[0].reason}). Mend what the judge needs; the same command "
+                "continues the run."
+            )
+        found = iter(every)
+        scored = [[next(found) for _ in of] for of in texts]
+        return {
+            "scores": [[one.score for one in of] for of in scored],
+            "reasons": [[one.reason for one in of] for of in scored],
+        }
+
+    return run.once("rubric", stage.name, work, stage=stage)["scores"]
 
 
 def pattern_score(pattern: str, text: str) -> float:

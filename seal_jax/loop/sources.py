@@ -68,7 +68,7 @@ class Sources:
         if name not in self.lessons and arm.source:
             count = self.run.session.settings.evaluation.edits
             asking = task.sources[arm.source].lessons(self.contexts, count)
-            self.lessons[name] = self._answered(asking, arm.source)
+            self.lessons[name] = self.answered(asking, arm.source)
         elif name not in self.lessons:
             self.lessons[name] = [
                 [task.read(context, edit.text, m) for m, edit in enumerate(of)]
@@ -82,7 +82,7 @@ class Sources:
         passage, count = settings.corpus.passage, settings.evaluation.edits
         if arm.source:
             asking = task.sources[arm.source].together(self.contexts, count, passage)
-            return self._answered(asking, arm.source)
+            return self.answered(asking, arm.source)
         return [
             one
             for context, of in zip(self.contexts, self.edits(arm.editor), strict=True)
@@ -101,7 +101,7 @@ class Sources:
             automaton=session.automaton,
         )
 
-    def _answered(self, asking: Asking[_Found], source: str) -> _Found:
+    def answered(self, asking: Asking[_Found], source: str) -> _Found:
         """What a source returns, its requests answered."""
         return answered(asking, functools.partial(self._answer, source=source))
 
@@ -109,15 +109,15 @@ class Sources:
         if isinstance(request, BaseEdits):
             return [[edit.text for edit in of] for of in self.edits("base")]
         if isinstance(request, Teach):
-            return self._taught()
+            return self._taught() if request.prompts is None else self._told(request)
         if isinstance(request, Write):
-            return self._write(request)
+            return self._written(request)
         if isinstance(request, Tell):
             return self.run.say(f"{source}: {request.line}")
         assert isinstance(request, Best), f"an unknown request: {request}"
         return self._best(request, source)
 
-    def _write(self, request: Write) -> dict[str, str]:
+    def _written(self, request: Write) -> dict[str, str]:
         """One text of the base model for each prompt."""
         session = self.run.session
         style = session.settings.edits.prompt_style
@@ -131,10 +131,24 @@ class Sources:
         return {prompt.id: of[0].text for prompt, of in zip(prompts, found, strict=True)}
 
     def _taught(self) -> list[list[str]]:
-        """The teacher's texts: `evaluation.edits` of each context; "" where one is missing."""
+        """The teacher's texts: `evaluation.edits` of each context."""
+        task, count = self.run.session.task, self.run.session.settings.evaluation.edits
+        prompts = {context.id: task.edit_prompt(context) for context in self.contexts}
+        found = self._by_teacher(prompts, count, "teacher", self.split)
+        return [found[context.id] for context in self.contexts]
+
+    def _told(self, request: Teach) -> dict[str, str]:
+        """A text of the teacher's for each prompt."""
+        assert request.prompts is not None
+        key = f"{self.split} {request.name}"
+        found = self._by_teacher(request.prompts, 1, request.name, key)
+        return {name: text for name, [text] in found.items()}
+
+    def _by_teacher(
+        self, prompts: Mapping[str, str], count: int, what: str, key: str
+    ) -> dict[str, list[str]]:
+        """`count` of the teacher's texts for each prompt; "" where one is missing."""
         run, settings = self.run, self.run.session.settings
-        prompts = {c.id: run.session.task.edit_prompt(c) for c in self.contexts}
-        count = settings.evaluation.edits
 
         def work() -> Record:
             if settings.teacher.file:
@@ -144,13 +158,14 @@ class Sources:
             always = ("texts", "failed")
             return {name: of for name, of in vars(found).items() if of or name in always}
 
-        stage = Stage(kind="written", split=self.split, what="teacher")
-        record = run.once("teacher", self.split, work, stage=stage)
-        texts = [record["texts"][context.id][:count] for context in self.contexts]
-        missing = sum(count - len(of) for of in texts)
+        stage = Stage(kind="written", split=self.split, what=what)
+        texts = run.once("teacher", key, work, stage=stage)["texts"]
+        missing = sum(count - len(texts[name][:count]) for name in prompts)
         if missing:
-            run.say(f"{self.split}: {missing} of the teacher's texts are missing")
-        return [[*of, *[""] * (count - len(of))] for of in texts]
+            run.say(f"{key}: {missing} of the teacher's texts are missing")
+        return {
+            name: [*texts[name][:count], *[""] * (count - len(texts[name]))] for name in prompts
+        }
 
     def _best(self, request: Best, source: str) -> int:
         """The option with the best mean reward of the base model on the training contexts."""

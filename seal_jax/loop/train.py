@@ -19,7 +19,7 @@ from seal_jax.loop.policies import Policy
 from seal_jax.loop.run import Run
 from seal_jax.loop.select import select
 from seal_jax.loop.stage import Line, Stage
-from seal_jax.settings import Settings, SettingsError
+from seal_jax.settings import Settings
 from seal_jax.tasks.protocol import Context, Lesson, Refusal
 
 Record = dict[str, Any]
@@ -101,10 +101,8 @@ def e_step(
         scored: Sequence[Sequence[float | None]]
         if stage.line:
             scored, rule = [[0.0] * len(of) for of in texts], restem.SelectionRule(stage.line)
-        elif settings.reward.kind == "rubric":
-            scored = _by_rubric(run, contexts, texts, stage)
         else:
-            scored = rewards.of_texts(settings.reward, texts)
+            scored = rewards.of_texts(run, contexts, texts, stage)
         teaches = [  # a self-edit that gives no lesson has no reward
             [isinstance(session.task.read(context, text, 0), Lesson) for text in of]
             for context, of in zip(contexts, texts, strict=True)
@@ -164,32 +162,3 @@ def _tried(
 
     found = [[earned(c) for _ in of] for c, of in enumerate(texts)]
     return np.array(found, float), baselines, [of[:: reward.replicates] for of in lessons]
-
-
-def _by_rubric(
-    run: Run, contexts: Sequence[Context], texts: Sequence[Sequence[str]], stage: Stage
-) -> list[list[float | None]]:
-    """The rubric's scores of self-edits [C][M]; None where the judge gave none.
-
-    Raises:
-      SettingsError: the judge failed, or gave none at all; nothing is recorded then.
-    """
-
-    def work() -> Record:
-        pairs = [(c, text) for c, of in zip(contexts, texts, strict=True) for text in of]
-        every = run.session.rubric.score(pairs)
-        failed = [one for one in every if one.score is None]
-        if len(failed) == len(every) or any(one.retry for one in failed):
-            raise SettingsError(
-                f"{stage}: {len(failed)} of {len(every)} self-edits could not be scored for want "
-                f"of a judge ({failed[0].reason}). Mend what the judge needs; the same command "
-                "continues the run."
-            )
-        found = iter(every)
-        scored = [[next(found) for _ in of] for of in texts]
-        return {
-            "scores": [[one.score for one in of] for of in scored],
-            "reasons": [[one.reason for one in of] for of in scored],
-        }
-
-    return run.once("rubric", stage.name, work, stage=stage)["scores"]

@@ -49,7 +49,7 @@ def draw(workdir: str, id: str, out: str, *, stage: str = "", edit: int = 0) -> 
             + (f": it was tried in {', '.join(names)}." if names else ": it was never tried.")
         )
     of, record = found[-1]
-    context = records.contexts_of(task).get(id)
+    context = records.contexts_of(task, f"{workdir}/ledger").get(id)
     if context is None:
         raise SettingsError(f"the data that {workdir} names does not hold {id!r} any more.")
     task.draw(context, record["answers"], out)

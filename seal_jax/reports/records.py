@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seal_jax.loop.arms import Arm
+from seal_jax.loop.questions import with_questions
 from seal_jax.loop.rewards import with_likelihoods
 from seal_jax.loop.stage import Stage, of_record
 from seal_jax.runs.ledger import Ledger, Segment
@@ -112,9 +113,14 @@ def belonging(
     return {(edit["context"], edit["index"]): edit for edit in edits}, plain
 
 
-def contexts_of(task: Task) -> dict[str, Context]:
-    """The contexts of both splits by id, and those in which each of them is practised."""
+def contexts_of(task: Task, path: str | os.PathLike[str]) -> dict[str, Context]:
+    """The contexts of both splits by id, with questions that were written for the run of a ledger,
+    and those in which each of them is practised."""
     found = [*task.contexts("train"), *task.contexts("eval")]
+    if task.questioner:
+        with Ledger(path, read_only=True) as ledger:
+            for segment in ledger.segments("questions"):
+                found = [with_questions(context, segment.record) for context in found]
     found += [one for context in found for one in task.practice(context)]
     return {context.id: context for context in found}
 

@@ -104,7 +104,7 @@ def read(workdir: str) -> RunRecords:
     task, contexts, note = Task(Settings()), {}, ""
     try:
         task = registry.open_task(policies.run_settings(workdir))
-        contexts = records.contexts_of(task)
+        contexts = records.contexts_of(task, ledger)
     except (ValueError, OSError, ImportError) as error:
         note = f"The texts of contexts are not shown, since they were not found: {error}"
     return RunRecords.read(workdir, stages=stages, task=task, contexts=contexts, note=note)

@@ -23,10 +23,15 @@ _MARKS = {  # UTF-32's marks begin with UTF-16's
 _OTHERS = {
     b"%PDF-": "a PDF: save its text as a .txt file",
     b"PK\x03\x04": "a zip archive (or an office document): unpack it, or save its text",
+    b"{\\rtf": "rich text: save it as plain text",
     b"PAR1": "a Parquet file: export it as JSON, such as with to_json of datasets or pandas",
     b"\x1f\x8b": "compressed with gzip: unpack it",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself: run git lfs pull",
 }
+_BINARY = (
+    "{}: not text: it holds null bytes, as binary files and UTF-16 without a byte-order mark do; "
+    "save it as UTF-8."
+)
 
 
 class FileError(ValueError):
@@ -96,14 +101,13 @@ def decode(data: bytes, where: str, *, error: type[ValueError] = FileError) -> s
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as why:
+        if b"\0" in data:
+            raise error(_BINARY.format(where)) from None
         line = data.count(b"\n", 0, why.start) + 1
         raise error(
             f"{where}: not {encoding.upper().removesuffix('-SIG')} text ({why.reason}, line "
             f"{line}); save it as UTF-8. (From Latin-1: iconv -f LATIN1 -t UTF-8.)"
         ) from None
     if "\0" in text:
-        raise error(
-            f"{where}: not text: it holds null bytes, as binary files and UTF-16 without a "
-            "byte-order mark do; save it as UTF-8."
-        )
+        raise error(_BINARY.format(where))
     return text.replace("\r\n", "\n").replace("\r", "\n")

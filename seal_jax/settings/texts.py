@@ -11,23 +11,31 @@ from seal_jax.tasks import splits
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data(Checked):
-    """Contexts and their questions, in JSON files of SQuAD's form and others (docs/data.md).
+    """Contexts and their questions: texts, Markdown, and JSON of several forms (docs/data.md).
 
     Attributes:
-      train_path, eval_path: files, or TFDS names that begin with "tfds:" (docs/data.md); "" is the
-        demo's own passages.
+      train_path, eval_path: files, directories of files, or TFDS names that begin with "tfds:"; ""
+        is the demo's own passages. Where train_path is a directory and eval_path is "", some of its
+        documents are held out for the evaluation.
+      held_out: the share of the documents that are, at least one.
+      questions: "file", those of the data; or they are written, with their answers, by the "policy"
+        that the run starts from or by the `teacher`, and labelled so in every table.
       dir: where TFDS datasets are kept; "" is TFDS's own choice.
       train_part, eval_part: which contexts of a file are used: "all"; the "development" or "test"
         half of its articles; "paper", the 200 passages of the paper's evaluation, from SQuAD's
         official development file; "like_paper", the same choice on any file.
       max_train_contexts, max_eval_contexts: how many contexts of a file are used, in file order
         after the length limits; 0 is all of them.
-      min_words, max_words: passages of other lengths are left out; 0 is no limit.
-      max_questions: questions of a context that are asked (the first ones); 0 is all of them.
+      min_words, max_words: passages of other lengths are left out; 0 is no limit. Texts and
+        Markdown are split into passages of at most max_words (0: 150).
+      max_questions: questions of a context that are asked (the first ones); 0 is all of them, or 5
+        where they are written.
     """
 
     train_path: Place = ""
     eval_path: Place = ""
+    held_out: float = 0.2
+    questions: Literal["file", "policy", "teacher"] = "file"
     dir: Place = ""
     train_part: splits.Part = "all"
     eval_part: splits.Part = "all"
@@ -42,6 +50,7 @@ class Data(Checked):
             not self.max_words or self.min_words <= self.max_words,
             f"min_words ({self.min_words}) must not exceed max_words ({self.max_words}).",
         )
+        require(0 < self.held_out < 1, f"held_out must be between 0 and 1, not {self.held_out}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

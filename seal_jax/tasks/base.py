@@ -11,6 +11,7 @@ from seal_jax.tasks import sources
 from seal_jax.tasks.protocol import (
     Answered,
     Asked,
+    Asking,
     Bounds,
     Context,
     Directives,
@@ -51,6 +52,7 @@ class Task:
         what they are. The gold answers' log-likelihood is measured besides.
       labels: of arms that are called otherwise here.
       writes: whether there is a self-edit to sample.
+      questioner: who writes the questions, "policy" or "teacher"; "" where the data has them.
       takes_all: whether the settings name the contexts: every round and the evaluation take all of
         a split. Otherwise rounds take fresh ones, and `evaluation.contexts` says how many are held
         out.
@@ -63,6 +65,7 @@ class Task:
     metrics: Sequence[Metric] = (Metric(name="accuracy", label="accuracy", share=True),)
     labels: Mapping[str, str] = {}
     writes = True
+    questioner = ""
     takes_all = False
     typical_lengths: Mapping[str, Any] | None = None
 
@@ -110,6 +113,10 @@ class Task:
           ValueError: this domain has no pictures.
         """
         raise ValueError(f"there are no pictures of {self.name or type(self).__name__}.")
+
+    def ask(self, contexts: Sequence[Context]) -> Asking[Sequence[Context]]:
+        """The contexts with the questions that the `questioner` writes."""
+        return contexts
 
     # From a self-edit to a lesson.
 
@@ -270,7 +277,8 @@ class Task:
 
     def graded_by(self, grader: Grader) -> str:
         """What says which answers are right, for records: those of others are not compared."""
-        return grader.name
+        by = f"; questions and answers written by the {self.questioner}" if self.questioner else ""
+        return f"{grader.name}{by}"
 
     def more_scores(
         self, context: Context, answers: Sequence[Mapping[str, Any]]

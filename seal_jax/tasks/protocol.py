@@ -38,17 +38,19 @@ class Context:
       title: what it is about, such as the article that a passage is from.
       text: the passage.
       questions: that test it.
+      article: what it is a part of, where that is not its title.
     """
 
     id: str
     title: str
     text: str
     questions: tuple[Question, ...] = ()
+    article: str = ""
 
     @property
     def group(self) -> str:
         """What it has in common with others (article, task family); splits never share one."""
-        return self.title
+        return self.article or self.title
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +229,16 @@ class Write:
 
 @dataclasses.dataclass(frozen=True)
 class Teach:
-    """A request of a source: a teacher's texts about each context; the answer is texts [C][M]."""
+    """A request of a source: a teacher's texts about each context; the answer is texts [C][M].
+
+    Attributes:
+      name: of what is written, in the ledger.
+      prompts: users' turns by name, each answered once; the answer is a mapping with the same
+        names. None is the prompts for self-edits.
+    """
+
+    name: str = "teacher"
+    prompts: Mapping[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -113,7 +113,7 @@ def article_halves(
     """
     sizes: dict[str, int] = {}
     for context in contexts:
-        title = same_key(context.title)
+        title = same_key(context.group)
         sizes[title] = sizes.get(title, 0) + 1
     if len(sizes) < 2:
         raise DataError(
@@ -127,7 +127,7 @@ def article_halves(
             development.add(title)
     halves: tuple[list[Context], list[Context]] = ([], [])
     for context in contexts:
-        halves[same_key(context.title) not in development].append(context)
+        halves[same_key(context.group) not in development].append(context)
     return halves
 
 
@@ -180,8 +180,8 @@ def check_disjoint(train: Iterable[Context], evaluation: Iterable[Context]) -> N
       DataError: names the shared articles or the two ids of a shared passage.
     """
     train, evaluation = list(train), list(evaluation)
-    train_titles = {same_key(context.title) for context in train}
-    shared = sorted({c.title for c in evaluation if same_key(c.title) in train_titles})
+    train_titles = {same_key(context.group) for context in train}
+    shared = sorted({c.group for c in evaluation if same_key(c.group) in train_titles})
     if shared:
         names = ", ".join(repr(title) for title in shared[:5])
         more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""

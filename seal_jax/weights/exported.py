@@ -22,6 +22,7 @@ from seal_jax.core.delta import Delta
 from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.runs import directory_lock, json_file
+from seal_jax.weights import hub
 from seal_jax.weights.files import json_object, model_config
 from seal_jax.weights.names import WeightsError
 
@@ -120,28 +121,37 @@ def base_name(given: str, *, model_path: str, config: ModelConfig, merged: tuple
     """
     name = os.path.expanduser(given or model_path)
     is_directory = os.path.isdir(name)
+    is_file = os.path.exists(name) or name.endswith(".gguf")
+    if not is_directory and (is_file or hub.split(name) is None):
+        raise ExportError(
+            f"{name} is nothing that PEFT and transformers can open as the base of an adapter (a "
+            "directory with config.json and safetensors, or a repository of the hub): name one "
+            "with --base-model=NAME_OR_DIR, or have it written beside the adapter with --with-base."
+        )
     if not given and merged != (merged_into(name) if is_directory else ()):
         raise ExportError(
             f"this delta was trained on a policy, not on {name}: export that policy (without "
-            "--what=adapter) and give its directory as --base=DIR, or write the adapter with "
+            "--what=adapter) and give its directory as --base-model=DIR, or write the adapter with "
             "--onto=original."
         )
     if not is_directory:
-        return os.path.abspath(name) if os.path.exists(name) else name
+        return name
     if merged_into(name) != merged:
         raise ExportError(
-            f"--base={given} is not the policy that this adapter is for: export that one (without "
-            "--what=adapter) and name its directory, or write the adapter with --onto=original."
+            f"--base-model={given} is not the policy that this adapter is for: export that one "
+            "(without --what=adapter) and name its directory, or write the adapter with "
+            "--onto=original."
         )
     try:
         fits = decoder.param_shapes(model_config(name)[0]) == decoder.param_shapes(config)
     except (OSError, ValueError) as error:
         raise ExportError(
-            f"--base={name} is no model directory ({error}): name one with a config.json."
+            f"--base-model={name} is no model directory ({error}): name one with a config.json."
         ) from None
     if not fits:
         raise ExportError(
-            f"--base={name} is a model of other shapes than {model_path}, which the delta changes."
+            f"--base-model={name} is a model of other shapes than {model_path}, which the delta "
+            "changes."
         )
     return os.path.abspath(name)
 

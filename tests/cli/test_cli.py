@@ -94,7 +94,7 @@ def test_curate_needs_an_oracle(tmp_path, capsys):
         (["select", "--scored=x", "--config.seed=1"], "config.seed"),
         (["adapt", "--passage=no-such-file", "--question=q"], "no-such-file"),
         (["export", "--workdir=w"], "export needs --workdir=RUN, a run's directory, and --out"),
-        (["export", "--workdir=w", "--out=o", "--base=b"], "add --what=adapter"),
+        (["export", "--workdir=w", "--out=o", "--base-model=b"], "add --what=adapter"),
         (["export", "--workdir=w", "--out=o", "--onto=policy"], "add --what=adapter"),
         (["export", "--workdir=w", "--out=o", "--what=adapter", "--dtype=float32"], "--dtype is"),
         (["export", "--workdir=w", "--out=o", "--what=delta"], "policy|adapter"),
@@ -148,25 +148,32 @@ def test_export_flags_reach_the_program(monkeypatch, capsys):
         return "policy 1 of w: an adapter"
 
     monkeypatch.setattr(export, "export", fake)
-    flags = ["--workdir=w", "--out=o", "--what=adapter", "--version=1", "--onto=policy", "--base=b"]
+    flags = [
+        "--workdir=w",
+        "--out=o",
+        "--what=adapter",
+        "--version=1",
+        "--onto=policy",
+        "--base-model=b",
+    ]
     assert cli.main(["export", *flags, "--overwrite"]) == 0
     assert given == {
-        "workdir": "w", "out": "o", "what": "adapter", "version": 1, "onto": "policy", "base": "b",
-        "dtype": "", "overwrite": True,
+        "workdir": "w", "out": "o", "what": "adapter", "version": 1, "onto": "policy",
+        "base_model": "b", "with_base": False, "dtype": "", "overwrite": True,
     }  # fmt: skip
     assert capsys.readouterr().out == "policy 1 of w: an adapter\nwritten to o\n"
 
 
 def test_adapt_passes_on_where_its_adapter_goes(monkeypatch, tmp_path, capsys):
     def fake(*_, target, **__):
-        expected = export.AdapterTarget(out="o", onto="policy", base="b", overwrite=True)
+        expected = export.AdapterTarget(out="o", onto="policy", base_model="b", overwrite=True)
         assert target == expected
         return adapt.Adapted("", ["a"], ["b"], adapter="an adapter of rank 2")
 
     monkeypatch.setattr(adapt, "adapt", fake)
     file = tmp_path / "text.txt"
     file.write_text("Text.")
-    flags = [f"--passage={file}", "--question=q", "--out=o", "--onto=policy", "--base=b"]
+    flags = [f"--passage={file}", "--question=q", "--out=o", "--onto=policy", "--base-model=b"]
     assert cli.main(["adapt", *flags, "--overwrite"]) == 0
     assert "an adapter of rank 2\nwritten to o" in capsys.readouterr().out
 

@@ -125,19 +125,36 @@ def test_the_policy_as_one_adapter_on_the_original(workdir, merged, logits, chec
 def test_the_last_delta_alone_names_the_policy_before(workdir, deltas, merged, tmp_path):
     first, out = tmp_path / "first", tmp_path / "out"
     export.export(workdir, str(first), version=1)
-    with pytest.raises(ExportError, match=r"was trained on a policy.*--base=DIR"):
+    with pytest.raises(ExportError, match=r"was trained on a policy.*--base-model=DIR"):
         export.export(workdir, str(out), what="adapter", onto="policy")
-    export.export(workdir, str(out), what="adapter", onto="policy", base=str(first))
+    export.export(workdir, str(out), what="adapter", onto="policy", base_model=str(first))
     config = json.loads((out / peft.CONFIG).read_text())
     assert (config["r"], config["base_model_name_or_path"]) == (4, str(first))
     assert exported.read(out).on == (exported.digest(deltas[0]),)
     assert_same(with_adapter(load_model(first, np.float32), out).params, merged[3])
 
 
+@pytest.mark.parametrize(("onto", "number"), [("original", 0), ("policy", 1)])
+def test_the_base_is_written_beside(onto, number, workdir, merged, tmp_path):
+    out = str(tmp_path / "out")
+    export.export(workdir, out, what="adapter", onto=onto, with_base=True)
+    base = json.loads((tmp_path / "out" / peft.CONFIG).read_text())["base_model_name_or_path"]
+    assert base == f"{out}-base"
+    model = load_model(base, np.float32)
+    assert_same(model.params, merged[number])
+    assert exported.merged_into(base) == exported.read(out).on
+    # An export that is there stays, unless told otherwise.
+    with pytest.raises(ExportError, match="--overwrite"):
+        export.export(workdir, out, what="adapter", onto=onto, with_base=True)
+    export.export(workdir, out, what="adapter", onto=onto, with_base=True, overwrite=True)
+    with pytest.raises(ExportError, match="leave --base-model out"):
+        export.AdapterTarget(out=out, with_base=True, base_model="owner/name")
+
+
 def test_an_adapter_is_refused_on_another_policy(workdir, checkpoint, tmp_path):
     first, last = tmp_path / "first", tmp_path / "last"
     export.export(workdir, str(first), version=1)
-    export.export(workdir, str(last), what="adapter", onto="policy", base=str(first))
+    export.export(workdir, str(last), what="adapter", onto="policy", base_model=str(first))
     with pytest.raises(
         WeightsError, match=r"adapter for another model \(policy 3 of made, on .*1 "
     ):
@@ -148,7 +165,7 @@ def test_an_adapter_is_refused_on_another_policy(workdir, checkpoint, tmp_path):
     export.export(workdir, str(tmp_path / "third"))
     with pytest.raises(ExportError, match="is not the policy that this adapter is for"):
         export.export(
-            workdir, str(last), what="adapter", onto="policy", base=str(tmp_path / "third"),
+            workdir, str(last), what="adapter", onto="policy", base_model=str(tmp_path / "third"),
             overwrite=True,
         )  # fmt: skip
 
@@ -259,7 +276,7 @@ def test_exports_of_a_run_that_started_from_an_adapter(
     export.export(run, outs[0], version=0)
     export.export(run, outs[1])
     export.export(run, outs[2], what="adapter")
-    export.export(run, outs[3], what="adapter", onto="policy", base=outs[0])
+    export.export(run, outs[3], what="adapter", onto="policy", base_model=outs[0])
     original = load_model(checkpoint, np.float32)
     expected = delta_lib.merge(original.params, [DELTA, deltas[0]])
     assert_same(load_model(outs[1], np.float32).params, expected)
@@ -297,7 +314,7 @@ def test_adapt_writes_what_it_learned(with_own, change, checkpoint, logits, tmp_
     ask = dict(title="Ullen", edit=False)
     passage, questions = "Ullen is a town.", ["What is it?"]
     target = export.AdapterTarget(out=str(tmp_path / "refused"), onto="policy")
-    with pytest.raises(ExportError, match="--base=DIR"):
+    with pytest.raises(ExportError, match="--base-model=DIR"):
         adapt.adapt(settings, passage, questions, **ask, target=target)
     whole = export.AdapterTarget(out=str(tmp_path / "whole"))
     adapted = adapt.adapt(settings, passage, questions, **ask, target=whole)
@@ -307,8 +324,13 @@ def test_adapt_writes_what_it_learned(with_own, change, checkpoint, logits, tmp_
     model = load_model(checkpoint, np.float32)
     start = with_adapter(model, settings.model.adapter)
     export.write_policy(str(tmp_path / "start"), start, [], dtype=np.float32, origin="start")
+    beside = export.AdapterTarget(out=str(tmp_path / "beside"), with_base=True)
+    assert adapt.adapt(settings, passage, questions, **ask, target=beside).adapter.endswith(
+        f"on {beside.out}-base"
+    )
+    assert_same(load_model(f"{beside.out}-base", np.float32).params, model.params)
     last = export.AdapterTarget(
-        out=str(tmp_path / "last"), onto="policy", base=str(tmp_path / "start")
+        out=str(tmp_path / "last"), onto="policy", base_model=str(tmp_path / "start")
     )
     assert adapt.adapt(settings, passage, questions, **ask, target=last).after == adapted.after
     spec = peft.load(tmp_path / "last", model.config).spec

@@ -7,12 +7,12 @@ import pytest
 
 from seal_jax.judges import graders
 from seal_jax.judges.rubric import Scored
-from seal_jax.loop import answering, attempt, inner_loop, m_step, sample, train
+from seal_jax.loop import answering, attempt, inner_loop, m_step, rewards, sample, train
 from seal_jax.loop.run import Run
 from seal_jax.loop.stage import Stage
 from seal_jax.reports import records
 from seal_jax.runs.ledger import Ledger
-from seal_jax.settings import SettingsError
+from seal_jax.settings import Reward, SettingsError
 from seal_jax.tasks.protocol import Verdict
 
 
@@ -194,6 +194,8 @@ def test_a_judge_that_cannot_judge_is_seen_before_the_work(
 
 @pytest.mark.fault("S2")
 def test_a_rubric_that_fails_is_no_record(settings, change, tmp_path, without_model):
+    judged = {"grading.kind": "policy", "reward": Reward(kind="rubric", replicates=1)}
+    settings = change(settings, judged)
     run = _run(without_model(settings), tmp_path)
     contexts, stage = run.session.task.contexts("eval")[:2], Stage(kind="round", round=1)
     texts = [["red", "blue"]] * 2
@@ -208,8 +210,8 @@ def test_a_rubric_that_fails_is_no_record(settings, change, tmp_path, without_mo
 
     object.__setattr__(run.session, "rubric", Rubric())
     with pytest.raises(SettingsError, match=r"1 of 4 self-edits could not .* \(status 500\)"):
-        train._by_rubric(run, contexts, texts, stage)
-    assert train._by_rubric(run, contexts, texts, stage) == [[5.0, 5.0], [5.0, 5.0]]
+        rewards.of_texts(run, contexts, texts, stage)
+    assert rewards.of_texts(run, contexts, texts, stage) == [[5.0, 5.0], [5.0, 5.0]]
 
 
 @pytest.mark.fault("8")

@@ -35,8 +35,11 @@ def logits(name: str, sequences, *, delta=None, params=None, config=None) -> lis
     return [rows[: len(sequence)] for rows, sequence in zip(logits_BxTxV, sequences, strict=True)]
 
 
-def cached_greedy(name: str, prompts, stop_ids=(), *, delta=None) -> list[list[int]]:
-    """New tokens of each prompt by `sampling.generate`: all in one right-aligned batch."""
+def cached_greedy(name: str, prompts, stop_ids=(), *, delta=None, params=None) -> list[list[int]]:
+    """New tokens of each prompt by `sampling.generate`: all in one right-aligned batch.
+
+    `params` take the place of the checkpoint's.
+    """
     settings = sampling.SampleSettings(
         max_new_tokens=MAX_NEW_TOKENS, temperature=0.0, stop_ids=tuple(stop_ids)
     )
@@ -46,7 +49,7 @@ def cached_greedy(name: str, prompts, stop_ids=(), *, delta=None) -> list[list[i
     )
     samples = sampling.generate_jit(
         (checkpoints.model_config(name), settings),
-        checkpoints.params(name),
+        checkpoints.params(name) if params is None else params,
         tokens_PxT,
         lengths_P,
         jax.random.split(jax.random.key(0), len(lengths_P)),

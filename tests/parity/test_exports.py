@@ -87,8 +87,22 @@ def test_peft_reads_a_policy_on_its_original(name, run, deltas, witness, tmp_pat
 def test_peft_reads_a_delta_on_the_policy_before(name, run, deltas, witness, tmp_path):
     first, out = tmp_path / "first", tmp_path / "out"
     export.export(run, str(first), version=1)
-    export.export(run, str(out), what="adapter", onto="policy", base=str(first))
+    export.export(run, str(out), what="adapter", onto="policy", base_model=str(first))
     assert_logits(name, witness, witness.read_adapter_and_base(out), deltas)
+
+
+@pytest.mark.parametrize("onto", ["original", "policy"])
+def test_peft_opens_an_adapter_with_the_base_beside_it(name, onto, run, deltas, witness, tmp_path):
+    """Where the model at model.path is gone: our logits and greedy tokens."""
+    out = tmp_path / "out"
+    export.export(run, str(out), what="adapter", onto=onto, with_base=True)
+    theirs = witness.read_adapter_and_base(out)
+    assert_logits(name, witness, theirs, deltas)
+    prompts = checkpoints.prompts(name)
+    tokens = [witness.greedy(theirs, prompt, forward.MAX_NEW_TOKENS, (0,)) for prompt in prompts]
+    params = delta_lib.merge(checkpoints.params(name), deltas)
+    assert forward.cached_greedy(name, prompts, (0,), params=params) == tokens
+    assert forward.cached_greedy(name, prompts, (0,)) != tokens
 
 
 def test_peft_reads_an_inner_delta_of_other_rank_and_modules(

@@ -157,15 +157,20 @@ def base_name(model, given, merged):
 
 def test_the_base_is_model_path_where_nothing_was_merged(model):
     assert base_name(model, "", ()) == str(model[0])
-    assert (
-        base_name((model[0].name, model[1]), "", ()) == model[0].name
-    )  # not a directory from here
+
+
+@pytest.mark.parametrize("path", ["smollm2-135m", "models/some.gguf", "gs://bucket/model"])
+def test_a_base_that_peft_cannot_open_is_refused(model, path):
+    with pytest.raises(ExportError, match=r"can open as the base.*--base-model=.*--with-base"):
+        base_name((path, model[1]), "", ())
+    assert base_name((path, model[1]), "owner/name", ()) == "owner/name"
+    assert base_name((path, model[1]), model[0], ()) == str(model[0])
 
 
 def test_a_delta_on_a_policy_names_the_exported_policy(model, policy, hf_settings):
     assert base_name(model, policy, ("d1", "d2")) == str(policy)
     assert base_name(model, "hub/name", ("d1", "d2")) == "hub/name"
-    with pytest.raises(ExportError, match=r"trained on a policy, not on .*--base=DIR.*original"):
+    with pytest.raises(ExportError, match=r"trained on a policy, not on .*--base-model=.*original"):
         base_name(model, "", ("d1", "d2"))
     for given, merged in ((policy, ("d1",)), (policy, ()), (model[0], ("d1",))):
         with pytest.raises(ExportError, match="is not the policy that this adapter is for"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax.loop import contexts, memory, policies, preflight, rewards
+from seal_jax.loop import contexts, memory, policies, preflight, questions, rewards
 from seal_jax.loop.arms import without_self_edit
 from seal_jax.loop.continual import bounds, outcomes, updates
 from seal_jax.loop.continual.mitigations import Mitigation
@@ -101,8 +101,9 @@ def draw_sequences(
 
 def _experiment(run: Run, params) -> dict[str, Any]:
     settings, own = run.session.settings, run.session.settings.continual
+    found = questions.written(run, contexts.available(run.session, "eval").contexts, "eval")
     drawn = draw_sequences(
-        contexts.asked(run.session, contexts.available(run.session, "eval").contexts),
+        contexts.asked(run.session, [c for c in found if not run.session.unfit(c)]),
         sequences=own.sequences,
         passages=own.passages,
         seed=settings.seed,

@@ -243,6 +243,11 @@ def _first_string(item: Any) -> str | None:
     return next((value for value in values if isinstance(value, str)), None)
 
 
+def stands_in(phrase: str, text: str) -> bool:
+    """Whether the words of a phrase stand together in a text, spelt this way or another."""
+    return _bounded(phrase) in _bounded(text)
+
+
 def _bounded(text: str) -> str:
     """The words that count, each between spaces, so that "Ada" is not found in "Adam"."""
     return f" {' '.join(words(text))} "

@@ -3,22 +3,25 @@
 - SQuAD v1.1 and v2.0: {"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question",
   "answers": [{"text"}], "is_impossible"}]}]}]} (Rajpurkar et al., arXiv 1606.05250 and 1806.03822);
 - rows, as Hugging Face exports them: {"id", "title", "context", "question", "answers": {"text":
-  [...]}}, in a list or as JSON lines;
-- SEAL's own: a list of {"title", "context", "questions": [{"question", "answer"}]}.
+  [...]}}, in a list, as JSON lines, or as its viewer has them, {"rows": [{"row": ...}]};
+- SEAL's own: a list of {"title", "context", "questions": [{"question", "answer"}]};
+- texts without questions: {"title", "text"} in a list or as JSON lines, split like documents.
 
 Other keys are not read.
 """
 
 import collections
+import dataclasses
 import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources.abc import Traversable
 from typing import Any
 
 from seal_jax.runs import json_file
+from seal_jax.tasks import documents
 from seal_jax.tasks.protocol import Context, Question, Skipped
 from seal_jax.tasks.splits import DataError, same_key
 from seal_jax.tasks.texts import is_blank
@@ -26,16 +29,49 @@ from seal_jax.tasks.texts import is_blank
 _SIGNS = "#%&*/@\\§†‡"  # Unicode counts these as punctuation
 _NAMES: dict[type, str] = {list: "a list", str: "a string"}
 _EXPECTED = (
-    'passages in the form of SQuAD: {"data": [{"title", "paragraphs": [...]}]} (docs/data.md)'
+    'passages in the form of SQuAD: {"data": [{"title", "paragraphs": [...]}]}, or another form of '
+    "docs/data.md (.txt and .md files hold texts)"
 )
 _TITLE_WORDS = 8  # of a passage without a title
+_PART_WORDS = 150  # of a document, at most, where the settings do not say
+_EMPTY = "the passage is empty"
+_NO_QUESTION = "the paragraph has no question that can be graded"
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """What files that are read together share: passages of each title so far, and question ids."""
+
+    numbers: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    ids: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
 def load(path: str | os.PathLike | Traversable) -> tuple[list[Context], list[Skipped]]:
-    """Reads a file of passages and questions.
+    """Reads a file of passages and questions; see `read`.
+
+    Raises:
+      DataError: the file cannot be read, is not in one of the forms, or has no passage with a
+        question.
+    """
+    contexts, skipped = read(path)
+    check_some(path, contexts, skipped)
+    return contexts, skipped
+
+
+def read(
+    path: str | os.PathLike | Traversable,
+    *,
+    silent: bool = False,
+    max_words: int = 0,
+    taken: Taken | None = None,
+) -> tuple[list[Context], list[Skipped]]:
+    """Reads a file of passages.
 
     Args:
       path: the JSON file, of one of the forms above.
+      silent: whether passages without a question are kept.
+      max_words: see `parts`.
+      taken: of the files that were read before.
 
     Returns:
       The contexts in file order, and what was skipped: empty passages, paragraphs without
@@ -47,35 +83,73 @@ def load(path: str | os.PathLike | Traversable) -> tuple[list[Context], list[Ski
       was there before gets "-2", "-3" and so on; a missing one is made from the context's.
 
     Raises:
-      DataError: the file cannot be read, is not in one of the forms, or has no passage with a
-        question.
+      DataError: the file cannot be read, or is not in one of the forms.
     """
     document = json_file.read(path, error=DataError, expected=_EXPECTED, unique=True, lines=True)
     items, at = document if isinstance(document, list) else [document], f"{path}: "
-    if isinstance(document, dict) and "context" not in document:
+    if isinstance(document, dict) and "rows" in document:
+        rows = _field(document, "rows", list, f"{path}: the file")
+        items, at = [of.get("row", of) if isinstance(of, dict) else of for of in rows], at + "rows"
+    elif isinstance(document, dict) and not {"context", "text"} & document.keys():
         items, at = _field(document, "data", list, f"{path}: the file"), f"{path}: data"
     contexts, skipped = [], []
     # Paragraphs seen of each title: articles may be listed in parts.
-    numbers: collections.Counter[str] = collections.Counter()
-    ids: collections.Counter[str] = collections.Counter()
+    taken = taken or Taken()
     for place, title, paragraph in _paragraphs(items, at):
-        number = numbers[title]
-        numbers[title] += 1
+        if isinstance(paragraph, dict) and "text" in paragraph and "context" not in paragraph:
+            found = parts(title, _text(paragraph, "text", place), max_words, taken)
+            contexts += found if silent else []
+            if not (found and silent):
+                skipped.append(Skipped(place, _NO_QUESTION if found else _EMPTY))
+            continue
+        number = taken.numbers[title]
+        taken.numbers[title] += 1
         text = _text(paragraph, "context", place)
         context_id = _context_id(title, number, text)
         qas = _field(paragraph, "questions" if "questions" in paragraph else "qas", list, place)
         if is_blank(text):
-            skipped.append(Skipped(place, "the passage is empty"))
+            skipped.append(Skipped(place, _EMPTY))
             continue
-        questions = _questions(qas, context_id, place, skipped, ids)
-        if not questions:
-            skipped.append(Skipped(place, "the paragraph has no question that can be graded"))
+        questions = _questions(qas, context_id, place, skipped, taken.ids)
+        if not questions and not silent:
+            skipped.append(Skipped(place, _NO_QUESTION))
             continue
         contexts.append(Context(context_id, title, text, questions))
-    if not contexts:
-        why = f" The first part left out: {skipped[0].reason}." if skipped else ""
-        raise DataError(f"{path}: no passage with a question and an answer in the file.{why}")
     return contexts, skipped
+
+
+def parts(title: str, text: str, max_words: int, taken: Taken) -> list[Context]:
+    """The parts of a document as contexts without questions, the document their group.
+
+    Args:
+      max_words: of a part; 0 is 150, about a passage of SQuAD's.
+    """
+    found = []
+    for part in documents.split(text, title, max_words or _PART_WORDS):
+        number = taken.numbers[title]
+        taken.numbers[title] += 1
+        context_id = _context_id(title, number, f"{part.title}\n{part.text}")
+        found.append(Context(context_id, part.title, part.text, article=title))
+    return found
+
+
+def check_some(
+    path: object, contexts: Sequence[Context], skipped: Sequence[Skipped], *, silent: bool = False
+) -> None:
+    """Refuses data without a context that can be used.
+
+    Raises:
+      DataError: says why the first part was left out, and what to do.
+    """
+    if contexts:
+        return
+    why = f" The first part left out: {skipped[0].reason}." if skipped else ""
+    if silent:
+        raise DataError(f"{path}: no passage with some text.{why}")
+    raise DataError(
+        f"{path}: no passage with a question and an answer in the file.{why} Where there are none, "
+        "data.questions='policy' or 'teacher' has them written."
+    )
 
 
 def distinct(contexts: Iterable[Context]) -> tuple[list[Context], list[Skipped]]:
@@ -105,7 +179,10 @@ def _paragraphs(items: list, at: str) -> list[tuple[str, str, dict]]:
     for i, item in enumerate(items):
         where = f"{at}[{i}]"
         title = _title(item, where)
-        if "context" not in item:
+        if "text" in item and not {"context", "paragraphs"} & item.keys():
+            asked = {"question", "questions", "qas"} & item.keys()
+            item = {**item, "context": item["text"]} if asked else item
+        if {"context", "text"}.isdisjoint(item):
             where += f" ({title!r})"
             for j, paragraph in enumerate(_field(item, "paragraphs", list, where)):
                 found.append((f"{where}, paragraphs[{j}]", title, paragraph))
@@ -129,7 +206,7 @@ def _title(item: Any, where: str) -> str:
         return title
     parts = item.get("paragraphs")
     first = parts[0] if isinstance(parts, list) and parts else item
-    text = first.get("context") if isinstance(first, dict) else ""
+    text = first.get("context", first.get("text")) if isinstance(first, dict) else ""
     return " ".join(str(text).split()[:_TITLE_WORDS]) or "untitled"
 
 

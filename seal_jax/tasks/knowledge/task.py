@@ -5,16 +5,27 @@ import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from seal_jax.settings import Data, Settings
+from seal_jax.settings import Data, Reward, Settings
 from seal_jax.tasks import splits
 from seal_jax.tasks.base import Task
-from seal_jax.tasks.knowledge import parse, prompt, squad
+from seal_jax.tasks.knowledge import asking, files, parse, prompt, squad
 from seal_jax.tasks.knowledge.entity_graph import EntityGraph
-from seal_jax.tasks.protocol import Context, Passage, Question, Skipped, Source, Split
+from seal_jax.tasks.protocol import (
+    Asking,
+    Context,
+    Passage,
+    Question,
+    Skipped,
+    Source,
+    Split,
+    Teach,
+    Write,
+)
 from seal_jax.tasks.splits import DataError
 
 _NAMES: dict[Split, str] = {"train": "training", "eval": "evaluation"}
 _PACKAGED = importlib.resources.files("seal_jax.tasks.knowledge") / "data"
+_MOST_WRITTEN = 5  # questions of a passage, about as many as SQuAD has
 _READING_PLACEHOLDERS = frozenset({"title", "passage", "question"})
 
 
@@ -47,7 +58,10 @@ class KnowledgeTask(Task):
             topic_prefix=settings.answers.topic_prefix,
         )
         self._reading = prompt.load_template("reading", _READING_PLACEHOLDERS, folder, style=style)
-        self._splits = _read(settings.data)
+        self._splits = _read(settings.data, settings.reward)
+        if self.questioner:
+            style, wanted = settings.edits.prompt_style, _READING_PLACEHOLDERS - {"question"}
+            self._ask = prompt.load_template("ask", wanted, folder, style=style)
 
     def contexts(self, split: Split) -> list[Context]:
         """All contexts of a split, in file order, within the limits."""
@@ -67,9 +81,26 @@ class KnowledgeTask(Task):
 
     def development(self) -> list[Context]:
         """The half of the evaluation file's articles that the evaluation leaves out."""
-        return _read(dataclasses.replace(self.settings.data, eval_part="development"))[
-            "eval"
-        ].contexts
+        data = dataclasses.replace(self.settings.data, eval_part="development")
+        return _read(data, self.settings.reward)["eval"].contexts
+
+    @property
+    def questioner(self) -> str:  # type: ignore[override]
+        """As data.questions says."""
+        by = self.settings.data.questions
+        return "" if by == "file" else by
+
+    def ask(self, contexts: Sequence[Context]) -> Asking[Sequence[Context]]:
+        """The contexts with questions that were read in what the policy or a teacher wrote."""
+        values = {c.id: {"title": c.title, "passage": c.text} for c in contexts}
+        prompts = {id: prompt.render(self._ask, of) for id, of in values.items()}
+        taught = self.questioner == "teacher"
+        texts = yield (Teach if taught else Write)("questions", prompts)
+        most = self.settings.data.max_questions or _MOST_WRITTEN
+        return [
+            dataclasses.replace(c, questions=asking.questions(c, texts[c.id])[:most])
+            for c in contexts
+        ]
 
     @property
     def writes(self) -> bool:  # type: ignore[override]
@@ -153,22 +184,59 @@ class _Loaded(NamedTuple):
     difference: str
 
 
-def _read(data: Data) -> dict[Split, _Loaded]:
+def _read(data: Data, reward: Reward) -> dict[Split, _Loaded]:
     """Both splits, which share nothing, within their limits."""
-    loaded = {split: _load(split, data) for split in _NAMES}
+    loaded = {split: _part(split, data, *found) for split, found in _load(data, reward).items()}
     splits.check_disjoint(*(one.contexts for one in loaded.values()))
     return {split: _limit(one, split, data) for split, one in loaded.items()}
 
 
-def _load(split: Split, data: Data) -> _Loaded:
-    """A part of a file or of a TFDS dataset, without repeated passages."""
+def _load(data: Data, reward: Reward) -> dict[Split, tuple[list[Context], list[Skipped]]]:
+    """What the files of both splits have; where one holds both, some of its documents each.
+
+    Where the reward asks nothing, contexts may have no questions, if those of a split all have
+    none.
+    """
+    silent = data.questions != "file" or not reward.needs_inner_loop
+    found: dict[Split, tuple[list[Context], list[Skipped]]] = {"train": _of("train", data, silent)}
+    if data.train_path and not data.eval_path and files.is_own(data.train_path):
+        contexts, repeated = squad.distinct(found["train"][0])
+        skipped = found["train"][1] + repeated
+        try:
+            training, held_out = files.hold_out(contexts, data.held_out)
+        except DataError as error:
+            raise DataError(
+                f"data.train_path={data.train_path}: {error}. Give data.eval_path, or a directory "
+                "of several."
+            ) from None
+        found = {"train": (training, skipped), "eval": (held_out, [])}
+    else:
+        found["eval"] = _of("eval", data, silent)
+    if data.questions == "file":
+        contexts, skipped = found["eval"]
+        found["eval"] = [c for c in contexts if c.questions] or contexts, skipped
+        return found
+    return {
+        split: ([dataclasses.replace(c, questions=()) for c in contexts], skipped)
+        for split, (contexts, skipped) in found.items()
+    }
+
+
+def _of(split: Split, data: Data, silent: bool) -> tuple[list[Context], list[Skipped]]:
+    """What a file, a directory or a TFDS dataset has."""
     source = getattr(data, f"{split}_path")
     if source.startswith("tfds:"):
         from seal_jax.tasks.knowledge.tfds import reader  # TFDS takes its time to import
 
-        contexts, skipped = reader.load(source, data_dir=data.dir or None)
-    else:
-        contexts, skipped = squad.load(source or _PACKAGED / f"demo_{split}.json")
+        return reader.load(source, data_dir=data.dir or None)
+    if not source:
+        return squad.load(_PACKAGED / f"demo_{split}.json")
+    return files.load(source, silent=silent, max_words=data.max_words)
+
+
+def _part(split: Split, data: Data, contexts: list[Context], skipped: list[Skipped]) -> _Loaded:
+    """The part of a split that the settings name, without repeated passages."""
+    source = getattr(data, f"{split}_path")
     try:
         chosen = splits.part_of(contexts, getattr(data, f"{split}_part"))
     except DataError as error:
