@@ -94,13 +94,15 @@ def of_run(workdir: str) -> list[Entry]:
       ScoredError: there is no run, no round of it has rewarded its self-edits yet, or its data are
         others now.
     """
-    if not storage.is_folder(storage.locate(workdir) / "ledger"):
+    ledger = storage.locate(workdir) / "ledger"
+    if not storage.is_folder(ledger):
         raise ScoredError(f"{workdir} is not the directory of a run.")
     settings = policies.run_settings(workdir)
     task = registry.open_task(settings)
     with run_files.as_written(workdir):
-        stages = records.read(storage.locate(workdir) / "ledger")
-    contexts, main = records.contexts_of(task), task.metrics[0].name
+        stages = records.read(ledger)
+        contexts = records.contexts_of(task, ledger)
+    main = task.metrics[0].name
     found: dict[tuple[str, str], list[Completion]] = {}
     for name, of in stages.items():
         selected = of.selected if of.stage.kind == "round" and not of.stage.line else {}
