@@ -60,15 +60,23 @@ def demo(config):
 
 
 def adapt(config):
-    """The demo's model on one's own text: more epochs than the demo's budget allows.
+    """The demo's model on one's own text, of any length: docs/adapt.md has the tries it is from.
 
-        seal adapt --passage=FILE --title='…' --question='…'
-
-    About a minute for a 60-word passage and two questions on 2 CPU cores, compilation included.
+    seal adapt FILE --question='…'
     """
     demo(config)
-    config.inner.epochs = 10
-    config.inner.learning_rate = 1e-3
+    config.prompts.edit_format = "rewrite"
+    config.edits.samples = 1
+    config.edits.temperature = 0.3
+    config.edits.max_new_tokens = 32
+    config.edits.gaps = 9
+    config.inner.epochs = 6
+    config.inner.learning_rate = 2e-3
+    config.inner.batch_size = 8
+    config.answers.max_new_tokens = 12
+    config.answers.topic_prefix = False
+    config.answers.prompt_buckets = (1024,)  # of a text that is read: more is chosen from
+    config.continual.unrelated = 8
 
 
 def smollm2(config):

@@ -11,7 +11,9 @@ __version__ = "0.1.0"
 
 with epy.lazy_api_imports(globals()):
     from seal_jax.api import (
+        Adapted,
         Learned,
+        adapt,
         answers,
         configure,
         learn,
@@ -24,7 +26,9 @@ with epy.lazy_api_imports(globals()):
     )
 
 __all__ = [
+    "Adapted",
     "Learned",
+    "adapt",
     "answers",
     "configure",
     "learn",

@@ -13,8 +13,10 @@ import jax
 
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import Delta
+from seal_jax.loop import adapt as adapt_lib
 from seal_jax.loop import answering, export, inner_loop, opened_model, rewards, sample
 from seal_jax.loop import session as session_lib
+from seal_jax.loop.adapt import Adapted
 from seal_jax.loop.session import EncodedLesson, Session
 from seal_jax.settings import Settings, SettingsError, config_dict, config_files
 from seal_jax.stats.intervals import mean
@@ -207,6 +209,21 @@ def _check_fit(model: Session, contexts: Sequence[Context], *, edits: bool = Tru
     for context in contexts:
         if reason := model.unfit(context, () if edits else ("adapted",), edits=edits):
             raise SettingsError(f"{context.title!r} is too long: {reason}.")
+
+
+def adapt(model: Session, whole: Context, *, max_words: int = adapt_lib.MAX_WORDS) -> Adapted:
+    """Learns a text of any length, passage by passage, in one delta, and answers its questions.
+
+    It is what `seal adapt` does; the config for it is "knowledge.py:adapt".
+
+    Args:
+      whole: the text with its questions; see `passage`.
+      max_words: of a passage.
+
+    Raises:
+      SettingsError: nothing can be learned, or something does not fit the model.
+    """
+    return adapt_lib.adapt(model, whole, adapt_lib.passages_of(model, whole, max_words), quiet=True)
 
 
 def merged(model: Session, delta: Delta) -> Any:

@@ -13,7 +13,7 @@ import ml_collections
 
 from seal_jax.cli.base import Command, Configured, UsageError
 from seal_jax.core import specs
-from seal_jax.runs import json_file, text_file
+from seal_jax.runs import json_file
 from seal_jax.runtime import terminal
 from seal_jax.settings import Settings, config_dict, sweeps
 from seal_jax.settings.checks import AT_LEAST_0, Count, Limit, Place, Places, did_you_mean
@@ -192,57 +192,80 @@ class _Adapter(Command):
 
 
 @command
-class Adapt(_Adapter, Configured):
-    """One text: answers before and after adapting (--passage=FILE --question='...').
+class _Json(Command):
+    """A result that can be written as JSON.
 
     Attributes:
-      passage: Text file with the passage.
+      json: File to write all figures to, as JSON; - prints them.
+    """
+
+    json: Place = ""
+
+    def show(self, found: dict[str, Any], text: str) -> None:
+        """Prints what was found, and writes it where that is wanted."""
+        _tell(found, text, self.json)
+
+
+def _tell(found: dict[str, Any], text: str, json: str) -> None:
+    terminal.say(json_file.encode(found, indent=1) if json == "-" else text)
+    if json not in ("", "-"):
+        json_file.write_json(json, found)
+
+
+@command
+class Adapt(_Json, _Adapter, Configured):
+    """One's own text: what is known of it before and after (adapt FILE --question='...').
+
+    Attributes:
+      passage: Text or Markdown file, of any length; needs no name.
       question: A question; may be repeated.
-      title: What it is about (default: the file's name).
-      edit: Write a self-edit; else train on the passage.
+      gold: The answer to the question of the same place; may be left out, or repeated.
+      questions: JSON file of further questions: a list of texts and of [question, answer] pairs.
+      title: What it is about (default: its heading, or the file's name).
+      model: A checkpoint, as --config.model.path.
+      edit: Write self-edits; else train on the text alone.
       out: Directory to write what it learned to, as an adapter.
     """
 
     passage: Place = ""
     question: tuple[str, ...] = ()
+    gold: tuple[str, ...] = ()
+    questions: Place = ""
     title: str = ""
+    model: Place = ""
     edit: bool = True
     out: Place = ""
 
     file = "knowledge.py:adapt"
-    needs = "--passage=FILE (a text file) and --question='...'"
+    unnamed = "passage"
+    needs = "a text or Markdown file, and questions: adapt FILE --question '...'"
 
     def execute(self) -> None:
         from seal_jax.cli import adapt
         from seal_jax.loop import export
+        from seal_jax.tasks import documents
 
-        passage = text_file.read(self.passage, error=UsageError)
+        asked = adapt.questions(self.question, self.gold, self.questions)
+        text = documents.read(self.passage)
         target = None
         if self.out:
             target = export.AdapterTarget(
                 **self.given("out", "onto", "base_model", "with_base", "overwrite")
             )
-        adapted = adapt.adapt(
+        if self.model:
+            self.values.model.path = self.model
+        quiet = self.json == "-"
+        report = adapt.adapt(
             self.settings,
-            passage,
-            list(self.question),
-            title=self.title or pathlib.Path(self.passage).stem.replace("_", " "),
+            text,
+            asked,
+            title=self.title or documents.title_of(text, self.passage),
             edit=self.edit,
             target=target,
+            say=(lambda line: None) if quiet else terminal.say,
+            quiet=quiet,
         )
-        if adapted.self_edit:
-            terminal.say(f"self-edit:\n{adapted.self_edit}\n")
-        if adapted.dropped_tokens or adapted.dropped_sequences:
-            terminal.say(
-                f"not trained on, for lack of room: {adapted.dropped_sequences} lines and "
-                f"{adapted.dropped_tokens} tokens of others (raise --config.inner.max_sequences, "
-                "or add a larger bucket to --config.inner.buckets)\n"
-            )
-        for question, *answers in zip(self.question, adapted.before, adapted.after, strict=True):
-            before, after = (answer or "(empty)" for answer in answers)
-            terminal.say(f"question: {question}\n  before: {before}\n  after:  {after}")
-        if adapted.adapter:
-            terminal.say(f"\n{adapted.adapter}\nwritten to {self.out}")
+        self.show(report.record | {"text": self.passage}, f"\n{report.text}")
 
 
 @command
@@ -263,27 +286,6 @@ class Curate(Recorded):
         from seal_jax.loop import curate
 
         self.start(curate.curate, "split", "on")
-
-
-@command
-class _Json(Command):
-    """A result that can be written as JSON.
-
-    Attributes:
-      json: File to write all figures to, as JSON; - prints them.
-    """
-
-    json: Place = ""
-
-    def show(self, found: dict[str, Any], text: str) -> None:
-        """Prints what was found, and writes it where that is wanted."""
-        _tell(found, text, self.json)
-
-
-def _tell(found: dict[str, Any], text: str, json: str) -> None:
-    terminal.say(json_file.encode(found, indent=1) if json == "-" else text)
-    if json not in ("", "-"):
-        json_file.write_json(json, found)
 
 
 @command

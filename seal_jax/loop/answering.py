@@ -200,6 +200,40 @@ def gold_log_likelihoods(
     return found
 
 
+def text_losses(
+    session: Session,
+    params,
+    deltas_K: Delta | None,
+    texts: Sequence[Sequence[int]],
+    *,
+    models: int,
+    count: int,
+) -> list[float | None]:
+    """The mean loss of some models on the same texts, in nats a token.
+
+    None where one is not finite, or where no text has a second token.
+
+    Args:
+      texts: token ids; the first of each is given.
+      models: how many, at most `count`.
+    """
+    found = gold_log_likelihoods(
+        session,
+        params,
+        deltas_K,
+        [[tokens[:1] for tokens in texts]] * models,
+        [[tokens[1:] for tokens in texts]] * models,
+        count=count,
+        width=1,
+        max_gold_tokens=max(map(len, texts)) - 1,
+    )
+    tokens = sum(len(text[1:]) for text in texts)
+    return [
+        None if None in of or not tokens else -float(np.sum(np.array(of, float))) / tokens
+        for of in found
+    ]
+
+
 def finite(value) -> float | None:
     """The value as a number for the records; None where it is NaN or infinite."""
     return float(value) if math.isfinite(value) else None

@@ -17,11 +17,25 @@ from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks import generated, registry
 from seal_jax.tasks.base import Task
 from seal_jax.tasks.generated import Said
-from seal_jax.tasks.protocol import Chat, Context, Exam, Grader, Lesson, Refusal, View
+from seal_jax.tasks.protocol import (
+    Chat,
+    Context,
+    Exam,
+    Grader,
+    Lesson,
+    Refusal,
+    Reply,
+    Sequence_,
+    View,
+)
 from seal_jax.weights import encoding, exported, tokenizer
 
 Tokens = tuple[int, ...]
 _TAIL = 16  # tokens of a prompt that show whether it begins a thought
+
+
+class NoChatTemplate(SettingsError):
+    """Prompts shall be turns of a chat, which the model's tokenizer cannot write."""
 
 
 class EncodedExam(NamedTuple):
@@ -119,6 +133,10 @@ class Session:
     )
     _sequences: dict[Any, list] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
+    def changed(self, settings: Settings) -> "Session":
+        """The same model and task under other settings of texts and of the inner loop."""
+        return dataclasses.replace(self, settings=settings, _exams={}, _sequences={})
+
     @property
     def bounds(self) -> Bounds:
         """What the inner program is made for."""
@@ -192,15 +210,11 @@ class Session:
         key = (context, view)
         if key not in self._exams:
             exam, style = self.task.exam(context, view), self.settings.answers.prompt_style
-            space = "" if style == "chat" else " "
             prompts = {
                 text: tuple(self.prompt(text, style))
                 for text in dict.fromkeys(one.prompt for one in exam.asked)
             }
-            scored = [
-                encoding.encode_continuation(self.tokenizer, one.prompt, style, space + one.gold)
-                for one in exam.scored
-            ]
+            scored = [self._answered(one.prompt, one.gold) for one in exam.scored]
             self._exams[key] = EncodedExam(
                 exam,
                 tuple(prompts[one.prompt] for one in exam.asked),
@@ -214,8 +228,8 @@ class Session:
     ) -> EncodedLesson | Refusal:
         """A lesson as tokens, or why it cannot be followed.
 
-        Texts are cut at the largest bucket, chats beyond it are left out; of too many sequences the
-        first and the last are kept.
+        Texts are cut at the largest bucket, chats and replies beyond it are left out; of too many
+        sequences the first and the last are kept.
 
         Args:
           learning_rate, epochs: where it has no directives; 0 is as `inner` says.
@@ -260,8 +274,18 @@ class Session:
             self._sequences[sequences] = [self._encode(one) for one in sequences]
         return self._sequences[sequences]
 
-    def _encode(self, sequence: str | Chat) -> tuple[Tokens, tuple[bool, ...] | None, bool]:
+    def _answered(self, prompt: str, answer: str) -> encoding.Continued:
+        """A prompt of an exam, and an answer to it."""
+        style = self.settings.answers.prompt_style
+        space = "" if style == "chat" else " "
+        return encoding.encode_continuation(self.tokenizer, prompt, style, space + answer)
+
+    def _encode(self, sequence: Sequence_) -> tuple[Tokens, tuple[bool, ...] | None, bool]:
         inner = self.settings.inner
+        if isinstance(sequence, Reply):
+            put, answer, _ = self._answered(sequence.prompt, sequence.answer)
+            whole = (*put, *answer, self.tokenizer.eos_token_id)
+            return whole, None, len(whole) <= inner.buckets[-1]
         if isinstance(sequence, Chat):
             found = encoding.encode_chat(self.tokenizer, sequence, self.stop_ids)
             return found.tokens, found.loss_mask, len(found.tokens) <= inner.buckets[-1]
@@ -377,7 +401,7 @@ def open_session(settings: Settings) -> Session:
     loaded = opened_model.load_base(settings, devices.param_sharding)
     chats = "chat" in (settings.edits.prompt_style, settings.answers.prompt_style)
     if chats and not loaded.tokenizer.chat_template:
-        raise SettingsError(
+        raise NoChatTemplate(
             f"the tokenizer of {settings.model.path} has no chat template: set edits.prompt_style "
             "and answers.prompt_style to 'plain'."
         )

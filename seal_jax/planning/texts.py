@@ -17,7 +17,7 @@ from seal_jax.planning.workload import Workload
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks import registry
 from seal_jax.tasks.base import Task
-from seal_jax.tasks.protocol import Chat, Context, Lesson, Request, Sequence_, Split
+from seal_jax.tasks.protocol import Chat, Context, Lesson, Reply, Request, Sequence_, Split
 from seal_jax.tasks.sources import answered
 
 _TOKEN = re.compile(r" ?[A-Za-z]+|[0-9]|\n+|[^\w\s]+|\s|\w")
@@ -66,7 +66,7 @@ def expected(task: Task) -> tuple[Workload, list[str]]:
     lengths = [[(_length(one), one) for one in lesson.sequences] for lesson in lessons]
     # A run cuts texts that are longer, and leaves out chats.
     fitting = [
-        [min(size, limit) for size, one in sizes if size <= limit or not isinstance(one, Chat)]
+        [min(size, limit) for size, one in sizes if size <= limit or isinstance(one, str)]
         for sizes in lengths
     ]
     if not any(fitting):
@@ -141,6 +141,8 @@ def _written(lesson: Lesson) -> int:
 def _length(sequence: Sequence_) -> int:
     if isinstance(sequence, Chat):
         return tokens("".join(text for _, text in sequence.turns)) + _CHAT
+    if isinstance(sequence, Reply):
+        return tokens(f"{sequence.prompt} {sequence.answer}") + _CHAT
     return tokens(sequence)
 
 

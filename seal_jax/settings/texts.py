@@ -84,6 +84,8 @@ class Edits(Checked):
       contexts_per_batch: contexts sampled together.
       prompt_buckets: lengths that prompts may be padded to, in tokens.
       append_passage: the passage itself is the last training sequence.
+      gaps: at most so many questions with answers are made of each passage and learned: its
+        sentences with a gap, "The tower was built by what in 1902."
       title_prefix: every sequence begins with the article's title.
       directives: what a self-edit says of its own inner update, in a line of JSON before its text:
         "learning_rate", "epochs" or both; () is nothing. The group `directives` has the limits.
@@ -100,6 +102,7 @@ class Edits(Checked):
     contexts_per_batch: Count = 10
     prompt_buckets: Buckets = (128, 192, 256, 384, 512, 1024, 2048)
     append_passage: bool = True
+    gaps: Limit = 0
     title_prefix: bool = True
     directives: tuple[str, ...] = ()
     from_run: Place = ""

@@ -14,6 +14,7 @@ from seal_jax.tasks.texts import is_blank
 _HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.+?)[ \t]*#*[ \t]*\n?")
 _UNDERLINE = re.compile(r" {0,3}(={2,}|-{2,})[ \t]*\n?")  # of a heading, which is the line before
 _FRONT_TITLE = re.compile(r"---\n(?:(?!---).*\n)*?title:[ \t]*([\"']?)(.+?)\1[ \t]*\n")
+_TITLE_LINE = re.compile(r"\s*([^\n]{1,70}[^\s.!?:;,…])[ \t]*\n[ \t]*\n")  # of a plain text
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _LINE = re.compile(r"^", re.M)
 _ITEM = re.compile(r"^(?=[ \t]*(?:\||(?:[-*+•>]|\d+[.)])[ \t]))", re.M)  # of a list, a table
@@ -54,15 +55,21 @@ def read(path: str | os.PathLike[str]) -> str:
 def title_of(text: str, path: str | os.PathLike[str]) -> str:
     """What a document is about: its heading that all others are below, or the file's name.
 
+    Of a text without headings it is the first line, where that is short and stands alone.
+
     >>> title_of("# The red tower\\n\\nAda built it.\\n\\n## Later\\n\\nIt fell.", "notes.md")
     'The red tower'
     >>> title_of("Ada built it.", "texts/red_tower.txt")
     'red tower'
+    >>> title_of("Ada Bell\\n\\nShe built it.", "texts/red_tower.txt")
+    'Ada Bell'
     """
     if front := _FRONT_TITLE.match(text):
         return front[2]
     (_, _, before), *sections = _sections(text)
     level, heading, _ = sections[0] if sections else (7, "", [])
+    if not sections and (line := _TITLE_LINE.match(text)):
+        return line[1]
     alone = all(other > level for other, _, _ in sections[1:])
     opens = is_blank("".join(before)) or before[0].startswith("---\n")
     if heading and alone and opens:
@@ -100,6 +107,15 @@ Part(title='Oslo: Port', text='Few stay.')]
         pieces = [piece for block in blocks for piece in _pieces(block, max_words)]
         parts += [Part(": ".join(path.values()), text) for text in _packed(pieces, max_words)]
     return parts
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, without white space around them.
+
+    >>> sentences("Ada built it, says Dr. Bell. It is red.")
+    ['Ada built it, says Dr. Bell.', 'It is red.']
+    """
+    return [one.strip() for one in _cut(text, [end.end() for end in _SENTENCE_END.finditer(text)])]
 
 
 def count(text: str) -> int:

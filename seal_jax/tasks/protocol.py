@@ -79,7 +79,18 @@ class Chat:
             raise ValueError("a chat needs turns to answer, and ends with the assistant's.")
 
 
-Sequence_ = str | Chat  # a training sequence: a text, all of whose tokens count, or a chat
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reply:
+    """A training sequence that is put as an exam's prompts are, answered and ended.
+
+    All its tokens count: what is asked says what the answer belongs to.
+    """
+
+    prompt: str
+    answer: str
+
+
+Sequence_ = str | Chat | Reply  # a training sequence: a text, all of whose tokens count, or these
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

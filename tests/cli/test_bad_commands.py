@@ -115,7 +115,7 @@ PLACES = {
     "evaluate": ("workdir", "reuse", "policy_from"),
     "continual": ("workdir", "policy_from"),
     "curate": ("workdir",),
-    "adapt": ("passage", "out", "base_model"),
+    "adapt": ("passage", "questions", "model", "out", "base_model", "json"),
     "plan": ("json",),
     "draw": ("workdir", "out"),
     "export": ("workdir", "out", "base_model"),

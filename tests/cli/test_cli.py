@@ -87,7 +87,7 @@ def test_curate_needs_an_oracle(tmp_path, capsys):
         (["train", "--workdir=w", "knowledge:demo", "stray"], "unexpected argument 'stray'"),
         (["train"], "train needs --workdir=DIR"),
         (["trian"], "unknown command 'trian': did you mean 'train'?"),
-        (["adapt"], "adapt needs --passage=FILE"),
+        (["adapt"], "adapt needs a text or Markdown file, and questions"),
         (["select"], "select needs --scored=RUN"),
         (["select", "--scored=no-such.json"], "no-such.json: cannot read the file"),
         (["select", "--scored=x", "--rule=best"], "one of <best_of_m|top_k"),
@@ -125,19 +125,19 @@ def test_traceback_shows_where(called):
         cli.main(["train", "--workdir=w", "--config.inner.lora.rank=0", "--traceback"])
 
 
-def test_adapt_prints_both_answers(monkeypatch, tmp_path, capsys):
-    def fake(settings, passage, questions, *, title, edit, target):
-        assert (passage, title, edit, target) == ("Text.", "T", True, None)
-        return adapt.Adapted("an edit", ["red", ""], ["blue", "green"])
+def test_adapt_prints_its_table(monkeypatch, tmp_path, capsys):
+    def fake(settings, text, questions, *, title, edit, target, say, quiet):
+        assert (text, title, edit, target, quiet) == ("Text.", "T", True, None, False)
+        assert questions == [("One?", ""), ("Two?", "")]
+        say("1 passage")
+        return adapt.Report(text="a table", record={"questions": []})
 
     monkeypatch.setattr(adapt, "adapt", fake)
     file = tmp_path / "text.txt"
     file.write_text("Text.")
-    flags = [f"--passage={file}", "--title=T", "--question=One?", "--question=Two?"]
-    assert cli.main(["adapt", *flags]) == 0
-    printed = capsys.readouterr().out
-    for part in ("an edit", "One?", "red", "blue", "(empty)", "green"):
-        assert part in printed
+    flags = ["--title=T", "--question=One?", "--question=Two?"]
+    assert cli.main(["adapt", str(file), *flags]) == 0
+    assert capsys.readouterr().out == "1 passage\n\na table\n"
 
 
 def test_export_flags_reach_the_program(monkeypatch, capsys):
@@ -168,7 +168,7 @@ def test_adapt_passes_on_where_its_adapter_goes(monkeypatch, tmp_path, capsys):
     def fake(*_, target, **__):
         expected = export.AdapterTarget(out="o", onto="policy", base_model="b", overwrite=True)
         assert target == expected
-        return adapt.Adapted("", ["a"], ["b"], adapter="an adapter of rank 2")
+        return adapt.Report(text="an adapter of rank 2\nwritten to o", record={})
 
     monkeypatch.setattr(adapt, "adapt", fake)
     file = tmp_path / "text.txt"
@@ -205,7 +205,7 @@ def test_a_signal_ends_a_command_that_nothing_continues_as_ever(monkeypatch, tmp
 
     def fake(*_, **__):
         handlers.append(signal.getsignal(signal.SIGTERM))
-        return adapt.Adapted("", ["a"], ["b"])
+        return adapt.Report(text="", record={})
 
     monkeypatch.setattr(adapt, "adapt", fake)
     (tmp_path / "text.txt").write_text("Text.")

@@ -312,27 +312,31 @@ def test_adapt_writes_what_it_learned(with_own, change, checkpoint, logits, tmp_
     """On a base with an adapter: both concatenated on the original, or the delta on the policy."""
     settings = change(with_own, {"inner.epochs": 6})
     ask = dict(title="Ullen", edit=False)
-    passage, questions = "Ullen is a town.", ["What is it?"]
+    passage, questions = "Ullen is a town.", [("What is it?", "")]
     target = export.AdapterTarget(out=str(tmp_path / "refused"), onto="policy")
     with pytest.raises(ExportError, match="--base-model=DIR"):
         adapt.adapt(settings, passage, questions, **ask, target=target)
     whole = export.AdapterTarget(out=str(tmp_path / "whole"))
     adapted = adapt.adapt(settings, passage, questions, **ask, target=whole)
-    assert adapted.adapter == (
-        f"'Ullen' with seed 0: an adapter of rank 3 and alpha 3 on {checkpoint}"
+    assert adapted.text.endswith(
+        f"'Ullen' with seed 0: an adapter of rank 3 and alpha 3 on {checkpoint}\n"
+        f"written to {tmp_path / 'whole'}"
     )
     model = load_model(checkpoint, np.float32)
     start = with_adapter(model, settings.model.adapter)
     export.write_policy(str(tmp_path / "start"), start, [], dtype=np.float32, origin="start")
     beside = export.AdapterTarget(out=str(tmp_path / "beside"), with_base=True)
-    assert adapt.adapt(settings, passage, questions, **ask, target=beside).adapter.endswith(
-        f"on {beside.out}-base"
+    assert (
+        adapt.adapt(settings, passage, questions, **ask, target=beside)
+        .text.partition("\nwritten to")[0]
+        .endswith(f"on {beside.out}-base")
     )
     assert_same(load_model(f"{beside.out}-base", np.float32).params, model.params)
     last = export.AdapterTarget(
         out=str(tmp_path / "last"), onto="policy", base_model=str(tmp_path / "start")
     )
-    assert adapt.adapt(settings, passage, questions, **ask, target=last).after == adapted.after
+    again = adapt.adapt(settings, passage, questions, **ask, target=last)
+    assert again.record["questions"] == adapted.record["questions"]
     spec = peft.load(tmp_path / "last", model.config).spec
     assert (spec.rank, spec.alpha) == (2, 4.0)
     expected = logits(with_adapter(load_model(tmp_path / "start", np.float32), last.out).params)

@@ -132,4 +132,4 @@ def test_a_model_axis_that_does_not_divide_is_refused_before_the_weights_are_rea
     with pytest.raises(SettingsError, match=message):
         train.train(settings, str(tmp_path), quiet=True)
     with pytest.raises(SettingsError, match=message):
-        adapt.adapt(settings, "A mill.", ["What?"], title="Mills")
+        adapt.adapt(settings, "A mill.", [("What?", "")], title="Mills")

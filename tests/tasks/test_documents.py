@@ -67,6 +67,9 @@ def test_a_missing_file_is_named(tmp_path):
         ("---\ndate: 2024\ntitle: 'My tower'\n---\n# A\n", "My tower"),
         ("---\ndate: 2024\n---\n\n# A\n", "A"),
         ("#hashtag\n", "red tower"),
+        ("Ada Bell\n\nShe built it.\n", "Ada Bell"),
+        ("Dear Ada,\n\nThe tower is red.\n", "red tower"),
+        ("Ada Bell\nbuilt it.\n", "red tower"),
     ],
 )
 def test_titles_come_from_headings_or_names(text, title):

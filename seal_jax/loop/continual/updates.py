@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from seal_jax.core import inner, retention
 from seal_jax.core.delta import Delta
@@ -390,19 +389,11 @@ def unrelated_losses(group: Group, total_K: Delta | None) -> list[float | None]:
 
     None where one is not finite, or where no text has a second token.
     """
-    count, texts = len(group.sequences), group.unrelated
-    found = answering.gold_log_likelihoods(
+    return answering.text_losses(
         group.run.session,
         group.params,
         total_K,
-        [[tokens[:1] for tokens in texts]] * count,
-        [[tokens[1:] for tokens in texts]] * count,
+        group.unrelated,
+        models=len(group.sequences),
         count=group.count,
-        width=1,
-        max_gold_tokens=max(map(len, texts)) - 1,
     )
-    tokens = sum(len(text[1:]) for text in texts)
-    return [
-        None if None in of or not tokens else -float(np.sum(np.array(of, float))) / tokens
-        for of in found
-    ]

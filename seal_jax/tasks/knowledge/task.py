@@ -8,13 +8,15 @@ from typing import NamedTuple
 from seal_jax.settings import Data, Reward, Settings
 from seal_jax.tasks import splits
 from seal_jax.tasks.base import Task
-from seal_jax.tasks.knowledge import asking, files, parse, prompt, squad
+from seal_jax.tasks.knowledge import asking, files, gaps, parse, prompt, squad
 from seal_jax.tasks.knowledge.entity_graph import EntityGraph
 from seal_jax.tasks.protocol import (
     Asking,
     Context,
     Passage,
     Question,
+    Reply,
+    Sequence_,
     Skipped,
     Source,
     Split,
@@ -126,7 +128,7 @@ class KnowledgeTask(Task):
         values = {"title": context.title, "passage": context.text}
         return prompt.render(self._prompts.edit, values)
 
-    def sequences(self, context: Context, body: str) -> list[str]:
+    def sequences(self, context: Context, body: str) -> Sequence[Sequence_]:
         """The training sequences of a self-edit, the passage last.
 
         Empty, without the passage, where nothing visible is in the self-edit: such a candidate
@@ -135,7 +137,7 @@ class KnowledgeTask(Task):
         if not self.writes:
             return self.context_sequences(context)
         edits = self.settings.edits
-        return parse.training_sequences(
+        found = parse.training_sequences(
             context.title,
             context.text,
             body,
@@ -144,11 +146,19 @@ class KnowledgeTask(Task):
             append_passage=edits.append_passage,
             title_prefix=edits.title_prefix,
         )
+        if not found or not edits.append_passage:
+            return found
+        return [*found[:-1], *self.context_sequences(context)]
 
-    def context_sequences(self, context: Context) -> list[str]:
-        """The passage as one training sequence."""
-        prefix = self.settings.edits.title_prefix
-        return [parse.sequence(context.title, context.text, title_prefix=prefix)]
+    def context_sequences(self, context: Context) -> list[Sequence_]:
+        """The passage, after its questions with a gap where they are wanted."""
+        edits = self.settings.edits
+        asked = [
+            Reply(prompt=self.query(context, Question("", question, "")), answer=answer)
+            for question, answer in gaps.gaps(context.text, edits.gaps, context.title)
+        ]
+        prefix = edits.title_prefix
+        return [*asked, parse.sequence(context.title, context.text, title_prefix=prefix)]
 
     def read_many(self, context: Context, bodies: Sequence[str], passage: Passage) -> list[str]:
         """The sequences of one passage in continued pretraining over many passages.
