@@ -1,7 +1,7 @@
 """Self-edits that no model wrote, for the arm "teacher": what perfect editing would be worth.
 
     python -m benchmarks.perfect_edits --eval_path=dev-v1.1.json --form=sentences --out=texts.jsonl
-    python -m seal_jax evaluate ... --config.evaluation.arms="('base','passage','teacher')" \
+    seal evaluate ... --config.evaluation.arms=base,passage,teacher \
         --config.teacher.file=texts.jsonl
 
 Forms: "sentences", the passage's own sentences, one a line: nothing false, and as many optimizer

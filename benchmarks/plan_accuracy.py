@@ -1,6 +1,6 @@
 """How near a plan comes to a run on this machine: memory and time of each program of a round.
 
-    python -m benchmarks.plan_accuracy --config=configs/knowledge.py:smoke --out=accuracy.json
+    python -m benchmarks.plan_accuracy --config=knowledge:smoke --out=accuracy.json
 
 runs one round of the config four times, with other seeds, on one CPU device in a fresh process,
 with every program of it timed and its largest resident set taken (Linux), and then plans the same
@@ -188,7 +188,7 @@ def table(found: dict) -> str:
 def main() -> None:
     """Measures in another process, whose allocator gives back what is freed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="configs/knowledge.py:demo")
+    parser.add_argument("--config", default="knowledge:demo")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON")
     parser.add_argument("--out", required=True, help="file for plan and measurements, as JSON")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)

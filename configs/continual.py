@@ -1,6 +1,6 @@
 """Continual self-edits: sequences of passages learned one after another in the same weights.
 
-    python -m seal_jax continual --config=configs/continual.py:demo --workdir=runs/continual
+    seal continual continual:demo --workdir=runs/continual
 
 Variants: `demo` (the default), `squad`, `smoke`, and `qwen2.5-7b`. See their functions, and
 docs/continual.md.
@@ -27,7 +27,7 @@ _EVERY_MITIGATION = (
 def demo(config):
     """SmolLM2-135M on the demo's own passages: two sequences of four, unmitigated and averaged.
 
-    python -m seal_jax continual --config=configs/continual.py:demo --workdir=runs/continual
+    seal continual continual:demo --workdir=runs/continual
     """
     config.model.path = "smollm2-135m"
     config.data.max_questions = 5
@@ -58,7 +58,7 @@ def demo(config):
 def squad(config):
     """SmolLM2-135M on SQuAD: four sequences of eight passages under every mitigation.
 
-        python -m seal_jax continual --config=configs/continual.py:squad --workdir=runs/continual \\
+        seal continual continual:squad --workdir=runs/continual \\
             --config.data.train_path=squad-v1.1-train.json \\
             --config.data.eval_path=squad-v1.1-validation.json
 
@@ -86,7 +86,7 @@ def squad(config):
 def qwen(config):
     """Qwen2.5-7B as in the paper's continual experiment (arXiv 2506.10943, figure 6). Not run.
 
-        python -m seal_jax continual --config=configs/continual.py:qwen2.5-7b \\
+        seal continual continual:qwen2.5-7b \\
             --policy_from=RUN --config.model.path=DIRECTORY --workdir=runs/continual \\
             --config.data.train_path=train-v1.1.json --config.data.eval_path=dev-v1.1.json
 

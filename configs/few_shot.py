@@ -1,6 +1,6 @@
 """Few-shot learning on ARC: the policy writes recipes for training on a task's demonstrations.
 
-    python -m seal_jax train --config=configs/few_shot.py:demo --workdir=runs/arc
+    seal train few_shot:demo --workdir=runs/arc
 
 Variants: `demo` (the default), `smollm2-135m`, `other-tasks` (for evaluate), `curate` (for that
 command), `smoke`, and `llama3.2-1b`. See their functions, and docs/arc.md.
@@ -39,7 +39,7 @@ def _recipe(families: str, rate: float, epochs: int, *, outputs_only: bool = Tru
 def smollm2(config):
     """SmolLM2-135M on six small tasks of ARC-AGI-1: two rounds of 3 tasks x 4 recipes.
 
-        python -m seal_jax train --config=configs/few_shot.py:smollm2-135m --workdir=runs/arc
+        seal train few_shot:smollm2-135m --workdir=runs/arc
 
     The tasks are the six that `curate` found solved by their tests among the first 16 of the
     variant `curate` (so they are oracle-filtered, as in the paper), in turns for training and for
@@ -89,7 +89,7 @@ def smollm2(config):
 def other_tasks(config):
     """Every arm on eight tasks that `smollm2-135m` does not train on, with two recipes each.
 
-        python -m seal_jax evaluate --config=configs/few_shot.py:other-tasks \\
+        seal evaluate few_shot:other-tasks \\
             --policy_from=runs/arc --workdir=runs/arc-other
 
     They are the eight shortest of the variant `curate`, whether or not they can be solved.
@@ -106,7 +106,7 @@ def other_tasks(config):
 def demo(config):
     """A shorter `smollm2-135m`: one round of 3 tasks x 3 recipes, then one recipe in each arm.
 
-        python -m seal_jax train --config=configs/few_shot.py:demo --workdir=runs/arc-demo
+        seal train few_shot:demo --workdir=runs/arc-demo
 
     548 s on 2 CPU cores that were shared with other work. Of 3 evaluation tasks in-context learning
     solves none, the oracle recipe all, and the self-edit none before and after RL (gold
@@ -123,7 +123,7 @@ def demo(config):
 def curate(config):
     """Which of the 22 smallest tasks SmolLM2-135M solves under a basic recipe: a search.
 
-        python -m seal_jax curate --config=configs/few_shot.py:curate --on=tests \\
+        seal curate few_shot:curate --on=tests \\
             --workdir=runs/curate
 
     The tasks are those of ARC-AGI-1's training set whose longest prompt takes at most 232 tokens.
@@ -170,7 +170,7 @@ def smoke(config):
 def llama(config):
     """Llama-3.2-1B-Instruct with the paper's values (arXiv 2506.10943, appendix A). Not run.
 
-        python -m seal_jax train --config=configs/few_shot.py:llama3.2-1b --workdir=runs/llama \\
+        seal train few_shot:llama3.2-1b --workdir=runs/llama \\
             --config.model.path=DIRECTORY
 
     11 training and 8 evaluation tasks, 15 and 5 recipes each; recipes are sampled freely. It

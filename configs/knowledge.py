@@ -1,6 +1,6 @@
 """Knowledge incorporation: the policy writes self-edits about passages of SQuAD's form.
 
-    python -m seal_jax train --config=configs/knowledge.py:demo --workdir=runs/demo
+    seal train knowledge:demo --workdir=runs/demo
 
 Variants: `demo` (the default), `adapt` (the default of that command), `directives`, `smollm2-135m`,
 `squad`, `qwen2.5-7b`, `smoke` and `squad-smoke`; many passages learned together: `cpt-200-v1`,
@@ -29,7 +29,7 @@ _CPT_ARMS = ("base", "passage", "edit_before", "edit_after")
 def demo(config):
     """SmolLM2-135M on the demo's own passages: two rounds of 6 contexts x 3 self-edits.
 
-        python -m seal_jax train --config=configs/knowledge.py:demo --workdir=runs/demo
+        seal train knowledge:demo --workdir=runs/demo
 
     400 s on 2 CPU cores. Gold log-likelihood on 12 passages: base -17.1, passage only -11.6,
     self-edit before RL -14.0, after RL -14.2 (docs/results.md).
@@ -62,7 +62,7 @@ def demo(config):
 def adapt(config):
     """The demo's model on one's own text, of any length: docs/adapt.md has the tries it is from.
 
-    python -m seal_jax adapt FILE --question='…'
+    seal adapt FILE --question='…'
     """
     demo(config)
     config.prompts.edit_format = "rewrite"
@@ -93,7 +93,7 @@ def smollm2(config):
 def squad(config):
     """SmolLM2-135M on SQuAD: the experiment of docs/results.md, with every arm.
 
-        python -m seal_jax train --config=configs/knowledge.py:squad --workdir=runs/squad-0 \\
+        seal train knowledge:squad --workdir=runs/squad-0 \\
             --config.data.train_path=squad-v1.1-train.json \\
             --config.data.eval_path=squad-v1.1-validation.json --config.seed=0
 
@@ -125,7 +125,7 @@ def squad_smoke(config):
 def directives(config):
     """The demo with self-edits that say how they are learned: learning rate and epochs.
 
-        python -m seal_jax train --config=configs/knowledge.py:directives --workdir=runs/directives
+        seal train knowledge:directives --workdir=runs/directives
 
     A self-edit begins with one line of JSON, sampled under a grammar; the update obeys it. Arms:
     editors x learners, the base's self-edits under random, the best fixed and oracle directives,
@@ -162,7 +162,7 @@ def directives(config):
 def qwen(config):
     """Qwen2.5-7B with the paper's values (arXiv 2506.10943, appendix B). Not run.
 
-        python -m seal_jax train --config=configs/knowledge.py:qwen2.5-7b --workdir=runs/qwen \\
+        seal train knowledge:qwen2.5-7b --workdir=runs/qwen \\
             --config.model.path=DIRECTORY \\
             --config.data.train_path=train-v1.1.json --config.data.eval_path=dev-v1.1.json
 
@@ -197,7 +197,7 @@ def smoke(config):
 def cpt_200_v1(config):
     """Continued pretraining, LoRA: 200 passages x 5 self-edits, learned together. Not run.
 
-        python -m seal_jax evaluate --config=configs/knowledge.py:cpt-200-v1 --workdir=runs/cpt \\
+        seal evaluate knowledge:cpt-200-v1 --workdir=runs/cpt \\
             --policy_from=RUN --config.model.path=DIRECTORY --config.data.eval_path=dev-v1.1.json
 
     RUN is a finished run of qwen2.5-7b: its policy writes the texts of the arm "edit_after", which

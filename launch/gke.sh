@@ -4,7 +4,7 @@
 #
 #   bash launch/gke.sh --name=seal --image=REGION-docker.pkg.dev/PROJECT/REPOSITORY/seal_jax:TAG \
 #     --accelerator=tpu-v5-lite-podslice --topology=2x4 --service-account=seal \
-#     --workdir=gs://BUCKET/runs/seal -- train --config=configs/knowledge.py:qwen2.5-7b
+#     --workdir=gs://BUCKET/runs/seal -- train knowledge:qwen2.5-7b
 #   kubectl logs --follow job/seal
 #   bash launch/gke.sh --name=seal --delete
 #

@@ -2,7 +2,7 @@
 # A run on all GPUs of this machine, in one process: makes an environment with JAX for CUDA in .venv
 # and gives the command to `python -m seal_jax` in it. The same line continues an interrupted run.
 #
-#   bash launch/gpu.sh -- train --config=configs/knowledge.py:qwen2.5-7b --workdir=runs/seal
+#   bash launch/gpu.sh -- train knowledge:qwen2.5-7b --workdir=runs/seal
 #
 #   --cuda=12|13  the CUDA that is installed with JAX (12); 13 needs a driver of 580 or newer
 #   --dry-run     prints what would be done

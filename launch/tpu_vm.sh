@@ -5,7 +5,7 @@
 # command, which continues the run from its directory on gs://.
 #
 #   bash launch/tpu_vm.sh --name=seal --project=PROJECT --zone=us-west4-a --type=v5litepod-8 --spot \
-#     --workdir=gs://BUCKET/runs/seal -- train --config=configs/knowledge.py:qwen2.5-7b
+#     --workdir=gs://BUCKET/runs/seal -- train knowledge:qwen2.5-7b
 #   bash launch/tpu_vm.sh --name=seal --project=PROJECT --zone=us-west4-a --delete
 #
 # What stands after -- goes to `python -m seal_jax` with its quoting kept, and --workdir with it. The

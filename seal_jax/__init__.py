@@ -1,11 +1,13 @@
 """Self-adapting language models (SEAL) in JAX.
 
 The public interface is `seal_jax.api`, whose functions are offered here and are imported when they
-are first used: docs/tutorial.md shows them. Runs, records and reports are started by
+are first used: docs/tutorial.md shows them. Runs, records and reports are started by `seal`, or
 `python -m seal_jax`.
 """
 
 from etils import epy
+
+__version__ = "0.1.0"
 
 with epy.lazy_api_imports(globals()):
     from seal_jax.api import (

@@ -26,23 +26,17 @@ from seal_jax.weights.exported import Addition
 
 
 def configure(config: str, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """The settings of a config file.
+    """The settings of a config.
 
     Args:
-      config: FILE[:VARIANT], such as "knowledge.py:adapt"; FILE without a folder is the project's.
+      config: NAME[:VARIANT], such as "knowledge:adapt", as `seal configs` lists them; or the path
+        of a config file, FILE.py[:VARIANT].
       overrides: values by dotted key, such as {"inner.candidates": 4}.
 
     Raises:
       SettingsError: an unknown file, variant or key, or an impossible value.
     """
-    file, _, variant = config.partition(":")
-    module = config_files.load(config_files.default(file) if "/" not in file else file)
-    found = module.get_config(*[variant] if variant else [])
-    if unknown := (overrides or {}).keys() - set(config_dict.all_keys()):
-        raise SettingsError(config_dict.unknown_key(min(unknown)))
-    with found.ignore_type():
-        found.update_from_flattened_dict(overrides or {})
-    return config_dict.from_config(found)
+    return config_dict.from_config(config_files.made(config, overrides))
 
 
 def load(settings: Settings) -> Session:

@@ -12,33 +12,49 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+LONGEST_S = 300  # a test that says nothing for so long hangs, and has failed
+MEMORY_BYTES = 12 << 30
 PLUGIN = """
-import json, os
+import json, os, resource
 import pytest
 
+resource.setrlimit(resource.RLIMIT_DATA, (int(os.environ["FAULTS_MEMORY"]),) * 2)
+
+def write(row):
+    with open(os.environ["FAULTS"], "a") as file:
+        file.write(json.dumps(row) + "\\n")
+
 def pytest_collection_modifyitems(config, items):
-    kept = [item for item in items if item.get_closest_marker("fault")]
+    with open(os.environ["FAULTS"]) as file:
+        known = {json.loads(line)["test"] for line in file}
+    kept = [i for i in items if i.get_closest_marker("fault") and i.nodeid not in known]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
+
+def row(item, outcome):
+    marks = list(item.iter_markers("fault"))
+    return {
+        "rows": [str(mark.args[0]) for mark in marks],
+        "control": any(mark.kwargs.get("control") for mark in marks),
+        "test": item.nodeid,
+        "outcome": outcome,
+    }
+
+def pytest_runtest_setup(item):
+    write(row(item, "failed"))  # what holds if it never ends
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
-    marks = list(item.iter_markers("fault"))
-    row = {
-        "rows": [str(mark.args[0]) for mark in marks],
-        "control": any(mark.kwargs.get("control") for mark in marks),
-        "test": item.nodeid,
-        "outcome": report.outcome,
-    }
     if report.when == "call" or report.outcome != "passed":
-        with open(os.environ["FAULTS"], "a") as file:
-            file.write(json.dumps(row) + "\\n")
+        write(row(item, report.outcome))
 """
 
 
@@ -69,35 +85,53 @@ def main() -> int:
 
 
 def outcomes(tree: pathlib.Path, folder: pathlib.Path, tests: list[str]) -> dict[str, dict]:
-    """What each marked test did with the package of one checkout."""
-    # A module that cannot be imported on the old commit has no test there that passes.
+    """What each marked test did with the package of one checkout.
+
+    A module that cannot be imported on the old commit has no test there that passes, and a test
+    that hangs there is killed; the others go on.
+    """
     found = folder / f"{tree.name}.jsonl"
     found.touch()
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "marked_faults",
-            "--no-header",
-            "--tb=no",
-            "--continue-on-collection-errors",
-            "-m",
-            "fault",
-            *tests,
-        ],
-        cwd=tree,
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{tree}{os.pathsep}{folder / 'plugin'}",
-            "FAULTS": str(found),
-        },
-        check=False,
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "marked_faults", "--no-header"]
+    command += [
+        "--tb=no",
+        "--continue-on-collection-errors",
+        "-n",
+        "0",
+        "-m",
+        "fault and not long",
+        *tests,
+    ]
+    while True:
+        known = found.stat().st_size
+        process = subprocess.Popen(
+            command,
+            cwd=tree,
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{tree}{os.pathsep}{folder / 'plugin'}",
+                "FAULTS": str(found),
+                "FAULTS_MEMORY": str(MEMORY_BYTES),
+            },
+            start_new_session=True,  # so that its children end with it
+        )
+        if _ends(process, found) or found.stat().st_size == known:
+            break
     rows = map(json.loads, found.read_text().splitlines())
     return {row["test"]: row for row in rows}
+
+
+def _ends(process: subprocess.Popen, found: pathlib.Path) -> bool:
+    """Whether the tests came to their end: False where one had to be killed."""
+    started = time.time()
+    while process.poll() is None:
+        time.sleep(1)
+        silent = time.time() - found.stat().st_mtime
+        if silent > LONGEST_S and found.stat().st_mtime > started:  # not while it collects
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return False
+    return process.returncode >= 0  # a test that brought the process down is known by now
 
 
 def show(before: dict[str, dict], now: dict[str, dict]) -> int:

@@ -101,7 +101,8 @@ def by_name(results: dict) -> dict:
         one, other = (RENAMED.get(name, name) for name in pair.pop("names"))
         if other < one:  # the other way round
             one, other, low_high = other, one, pair.pop("interval")
-            pair |= {"difference": -pair["difference"], "interval": [-x for x in low_high[::-1]]}
+            turned = low_high and [-x for x in low_high[::-1]]
+            pair |= {"difference": -pair["difference"], "interval": turned}
         pairs[f"{one} to {other}: {pair.pop('metric')}"] = pair
     tasks = results.pop("tasks", {})
     if not isinstance(tasks, dict):
@@ -186,8 +187,21 @@ def of_ledger(segments: list[dict]) -> dict:
                 said = said if kind == "answers" else {"answers": said}
                 found |= dict(flat(_trial(said), f"unadapted {key.split('/')[0]}/{id}"))
         else:
+            if kind in ("retest", "learned"):
+                record = _continual(record)
             found |= dict(flat(record, f"{kind} {key}"))
     return found
+
+
+def _continual(record: dict) -> dict:
+    """What a step of the continual experiment learned, or what was asked after it."""
+    if "updates" in record:
+        updates = [{k: v for k, v in of.items() if k != "head"} for of in record["updates"]]
+        return record | {"updates": updates}
+    rows = record["rows"]
+    if rows and rows[0] and isinstance(rows[0][0], dict):
+        rows = [[of["answers"] for of in row] for row in rows]
+    return record | {"rows": rows}
 
 
 def _likelihoods(mark: dict, said: dict) -> dict:

@@ -1,7 +1,8 @@
 """What a command is: a frozen dataclass of its flags, whose docstring is its help."""
 
 import dataclasses
-import inspect
+import functools
+import pathlib
 import re
 import types
 import typing
@@ -10,9 +11,8 @@ from typing import Any, ClassVar, Literal, Union
 
 import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
-from seal_jax.settings import Settings, config_dict, config_files
+from seal_jax.settings import Settings, config_dict, config_files, reference
 from seal_jax.settings.checks import Checked
 
 
@@ -26,7 +26,8 @@ class Command(Checked):
 
     Its fields are its flags: of the types str, bool, int, float, Literal of texts (the values that
     are taken), tuple[str, ...] (may be repeated), and any of these or None. The first line of its
-    docstring is its summary, and what stands there under "Attributes" its flags' help.
+    docstring is its summary, and what stands there under "Attributes" its flags' help. A field
+    with metadata "name" and "read" holds what is given as --NAME.KEY=VALUE, by KEY.
 
     Attributes:
       traceback: Show where an error was raised.
@@ -39,7 +40,7 @@ class Command(Checked):
     )
     unnamed: ClassVar[str] = ""  # the flag that arguments without a name are values of
     resumes: ClassVar[bool] = False  # whether the same command continues what was interrupted
-    file: ClassVar[str] = ""  # the default config, FILE:VARIANT, of those that take --config
+    file: ClassVar[str] = ""  # the default config, NAME:VARIANT, of those that take one
 
     def execute(self) -> None:
         """Does it."""
@@ -58,32 +59,35 @@ class Command(Checked):
     @classmethod
     def summary(cls) -> str:
         """One line for the list of commands."""
-        return (inspect.getdoc(cls) or "").partition("\n")[0].rstrip(".")
+        return reference.about(cls).partition("\n")[0].rstrip(".")
 
     @classmethod
     def help(cls) -> dict[str, str]:
         """What each flag is for."""
-        found: dict[str, str] = {}
-        for part in reversed(cls.__mro__):
-            described = re.findall(r"^  (\w+): (.+(?:\n   .+)*)", inspect.getdoc(part) or "", re.M)
-            found |= {name: " ".join(text.split()) for name, text in described}
+        found = reference.attributes(cls)
         return {field.name: found.get(field.name, "") for field in dataclasses.fields(cls)}
 
     @classmethod
+    def keyed(cls) -> dict[str, tuple[str, Callable[[str, str], Any]]]:
+        """The fields of flags --NAME.KEY=VALUE, by NAME, and what reads KEY and VALUE."""
+        fields = dataclasses.fields(cls)
+        return {of.metadata["name"]: (of.name, of.metadata["read"]) for of in fields if of.metadata}
+
+    @classmethod
     def define(cls) -> flags.FlagValues:
-        """Its flags, to be parsed."""
+        """Its other flags, to be parsed."""
         values = flags.FlagValues()
         if cls.unnamed:
             values.set_gnu_getopt()  # flags may follow arguments without a name
         hints = typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
+            if field.metadata:
+                continue
             name, kind, text = field.name, hints[field.name], cls.help()[field.name]
             default: Any = field.default
             if typing.get_origin(kind) in (Union, types.UnionType):
                 kind, _ = typing.get_args(kind)
-            if kind is flags.Flag:
-                config_flags.DEFINE_config_file(name, None, text, values)
-            elif typing.get_origin(kind) is Literal:
+            if typing.get_origin(kind) is Literal:
                 flags.DEFINE_enum(name, default, list(typing.get_args(kind)), text, values)
             else:
                 _DEFINE[kind](name, default, text, flag_values=values)
@@ -104,27 +108,37 @@ class Configured(Command):
     """A command with settings.
 
     Attributes:
-      config: Config file, FILE[:VARIANT].
+      config: NAME:VARIANT of a packaged config, or a config file, FILE.py[:VARIANT]; needs no name.
       print_config: Show every setting and where it is from, and stop.
+      overrides: Changes one setting.
     """
 
-    config: flags.Flag
+    config: str | None = None
     print_config: bool = False
+    overrides: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"name": "config", "read": config_dict.parsed}
+    )
+
+    unnamed = "config"
 
     @property
+    def named(self) -> str:
+        """The config that is named, or the command's own."""
+        return self.file if self.config is None else self.config
+
+    def preset(self) -> tuple[str, ml_collections.ConfigDict]:
+        """What the overrides change, and what to call it."""
+        return self.named, config_files.made(self.named)
+
+    @functools.cached_property
     def values(self) -> ml_collections.ConfigDict:
-        """What --config and its overrides make."""
-        values: Any = self.config.value
-        if not isinstance(values, ml_collections.ConfigDict):
-            file = config_flags.get_config_filename(self.config)
-            raise UsageError(f"--config={file}: expected a get_config that returns a ConfigDict.")
-        return values
+        """The settings with their overrides."""
+        return config_dict.changed(self.preset()[1], self.overrides)
 
     @property
     def module(self) -> types.ModuleType:
         """The config file."""
-        file, _, _ = config_flags.get_config_filename(self.config).partition(":")
-        return config_files.load(file)
+        return config_files.load(config_files.find(self.named)[0])
 
     @property
     def settings(self) -> Settings:
@@ -134,6 +148,6 @@ class Configured(Command):
     def resolved(self) -> str:
         """The checked config with the origin of each value."""
         config_dict.from_config(self.values)
-        file = config_flags.get_config_filename(self.config)
-        overrides = list(config_flags.get_override_values(self.config))
-        return config_files.shown(self.values.to_dict(), file, overrides)
+        name, preset = self.preset()
+        name = pathlib.PurePath(name).name
+        return config_files.shown(self.values.to_dict(), preset.to_dict(), name, self.overrides)

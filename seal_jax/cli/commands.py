@@ -5,16 +5,18 @@ start at once.
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
+
+import ml_collections
 
 from seal_jax.cli.base import Command, Configured, UsageError
-from seal_jax.core import restem
+from seal_jax.core import specs
 from seal_jax.runs import json_file
 from seal_jax.runtime import terminal
-from seal_jax.settings.checks import AT_LEAST_0, Count, Limit, Place, Places
+from seal_jax.settings import Settings, config_dict, sweeps
+from seal_jax.settings.checks import AT_LEAST_0, Count, Limit, Place, Places, did_you_mean
 
 command = dataclasses.dataclass(frozen=True, kw_only=True)
 
@@ -27,13 +29,17 @@ class Recorded(Configured):
       workdir: Directory of the run.
       overwrite: Delete a finished or other run in --workdir.
       quiet: Print nothing but errors.
-      sweep: A sweep of the config file: a run for each point.
+      sweep: A sweep that the config file declares: a run for each point.
+      grid: Runs each of the values, which commas separate; several make a grid.
     """
 
     workdir: Place = ""
     overwrite: bool = False
     quiet: bool = False
     sweep: str = ""
+    grid: dict[str, tuple[Any, ...]] = dataclasses.field(
+        default_factory=dict, metadata={"name": "sweep", "read": sweeps.parsed}
+    )
 
     needs = "--workdir=DIR, a directory for this run"
     resumes = True
@@ -45,29 +51,55 @@ class Recorded(Configured):
           program: runs or continues one in a directory and returns its results.
           *names: the flags that it takes beside overwrite and quiet.
         """
-        program = functools.partial(program, **self.given("overwrite", "quiet", *names))
-        if not self.sweep:
-            program(self.settings, self.workdir)
-            return
+        from seal_jax.cli import ending
         from seal_jax.runtime import hosts
-        from seal_jax.settings import sweeps
+
+        flags = self.given("overwrite", "quiet", *names)
+
+        def whole(settings: Settings, workdir: str) -> dict[str, Any]:
+            results = program(settings, workdir, **flags)
+            ending.tell(workdir, quiet=self.quiet)
+            return results
+
+        if not (self.sweep or self.grid):
+            whole(self.settings, self.workdir)
+            return
 
         if not hosts.join().alone:
             raise UsageError("--sweep is for one host: start its runs one by one.")
-        declared = getattr(self.module, "SWEEPS", {})
-        if not isinstance(declared, dict):
-            raise UsageError(f"{self.module.__file__}: SWEEPS must be a dict of sweeps.")
-        if self.sweep not in declared:
-            of = f"{self.module.__file__} declares {', '.join(declared) or 'no sweeps'}"
-            raise UsageError(f"--sweep={self.sweep}: {of}.")
+        grid = self.points()
+        if both := sorted(sweeps.points(grid)[0].keys() & self.overrides.keys()):
+            raise UsageError(
+                f"{both[0]} is set by --config.{both[0]} and by the sweep: leave one of them out."
+            )
         sweeps.run(
-            declared[self.sweep],
+            grid,
             self.values,
             self.workdir,
-            program,
+            whole,
             overwrite=self.overwrite,
             say=(lambda line: None) if self.quiet else terminal.say,
         )
+
+    def points(self) -> dict[str, Any]:
+        """The values of a sweep's settings.
+
+        Raises:
+          UsageError: the config file does not declare it, or there are two.
+        """
+        if not self.sweep:
+            return self.grid
+        if self.grid:
+            raise UsageError("--sweep=NAME and --sweep.KEY=VALUES are two sweeps: give one.")
+        file = self.module.__file__
+        declared = getattr(self.module, "SWEEPS", {})
+        if not isinstance(declared, dict):
+            raise UsageError(f"{file}: SWEEPS must be a dict of sweeps.")
+        if self.sweep not in declared:
+            near = did_you_mean(self.sweep, declared)
+            of = f"{file} declares {', '.join(declared) or 'no sweeps'}"
+            raise UsageError(f"--sweep={self.sweep}{near} {of}.")
+        return declared[self.sweep]
 
 
 @command
@@ -80,7 +112,7 @@ class Train(Recorded):
 
     reuse: Places = ()
 
-    file = "knowledge.py:demo"
+    file = "knowledge:demo"
 
     def execute(self) -> None:
         from seal_jax.loop import train
@@ -105,13 +137,24 @@ class _OfPolicy(Recorded):
 class Evaluate(_OfPolicy):
     """The evaluation alone, of the base model or of a run's policy (--policy_from=RUN).
 
+    With --policy_from and no config it has the run's settings; --config.KEY=VALUE changes one of
+    them. A config that is named is taken as it is, with nothing of the run's.
+
     Attributes:
       reuse: Directory of a run whose records to use again; may be repeated.
     """
 
     reuse: Places = ()
 
-    file = "knowledge.py:demo"
+    file = "knowledge:demo"
+
+    def preset(self) -> tuple[str, ml_collections.ConfigDict]:
+        """The settings of the run whose policy is tested, unless a config is named."""
+        if not self.policy_from or self.config is not None:
+            return super().preset()
+        from seal_jax.loop import policies
+
+        return self.policy_from, config_dict.to_config(policies.settings_of(self.policy_from))
 
     def execute(self) -> None:
         from seal_jax.loop import evaluate
@@ -123,7 +166,7 @@ class Evaluate(_OfPolicy):
 class Continual(_OfPolicy):
     """One passage after another into the same weights, and what is kept of them."""
 
-    file = "continual.py:demo"
+    file = "continual:demo"
 
     def execute(self) -> None:
         from seal_jax.loop.continual import run
@@ -160,9 +203,13 @@ class _Json(Command):
 
     def show(self, found: dict[str, Any], text: str) -> None:
         """Prints what was found, and writes it where that is wanted."""
-        terminal.say(json_file.encode(found, indent=1) if self.json == "-" else text)
-        if self.json not in ("", "-"):
-            json_file.write_json(self.json, found)
+        _tell(found, text, self.json)
+
+
+def _tell(found: dict[str, Any], text: str, json: str) -> None:
+    terminal.say(json_file.encode(found, indent=1) if json == "-" else text)
+    if json not in ("", "-"):
+        json_file.write_json(json, found)
 
 
 @command
@@ -233,7 +280,7 @@ class Curate(Recorded):
     split: Literal["train", "eval"] = "train"
     on: Literal["leave_one_out", "tests"] = "leave_one_out"
 
-    file = "few_shot.py:demo"
+    file = "few_shot:demo"
 
     def execute(self) -> None:
         from seal_jax.loop import curate
@@ -273,7 +320,7 @@ class Plan(_Json, Configured):
     question_tokens: int | None = None
     questions: int | None = None
 
-    file = "knowledge.py:demo"
+    file = "knowledge:demo"
 
     def execute(self) -> None:
         from seal_jax.loop import opened_model
@@ -366,10 +413,10 @@ class Export(_Adapter):
 
 @command
 class Configs(Command):
-    """The config files and their variants: configs, or configs FILE:VARIANT.
+    """The configs: all of them, or configs NAME:VARIANT.
 
     Attributes:
-      only: FILE or FILE:VARIANT to show; needs no name.
+      only: NAME or NAME:VARIANT to show; needs no name.
       dir: Folder of config files (default: the project's).
     """
 
@@ -381,7 +428,7 @@ class Configs(Command):
     def execute(self) -> None:
         from seal_jax.settings import config_files
 
-        where = pathlib.Path(self.dir) if self.dir else config_files.folder()
+        where = pathlib.Path(self.dir) if self.dir else None
         terminal.say(config_files.listing(where, self.only))
 
 
@@ -464,31 +511,35 @@ class Analyze(_Bootstrap):
 
 @command
 class Grade(Command):
-    """The local grader on a file of answers (--rows=FILE.jsonl).
+    """The local grader on a file of answers: grade FILE.jsonl.
 
     Attributes:
-      rows: JSON lines {question, gold, prediction, correct}.
-      show: Also print the rows that differ, one a line.
+      rows: JSON lines {question, gold, prediction, correct}; needs no name.
+      show: Also the rows that differ, one a line.
+      json: File to write all figures to, as JSON; - prints them.
     """
 
     rows: Place = ""
     show: bool = False
+    json: Place = ""
 
+    unnamed = "rows"
     needs = "--rows=FILE.jsonl, lines {question, gold, prediction}"
 
     def execute(self) -> None:
         from seal_jax.reports import grade
 
-        grade.grade_rows(self.rows, show=self.show)
+        found = grade.grade_rows(self.rows, show=self.show)
+        _tell(found, grade.table(found), self.json)
 
 
 @command
 class Select(Command):
-    """The best self-edits of a file of scored ones, as lines of JSON (--scored=FILE).
+    """The best self-edits of a run or of a file of scored ones, as lines of JSON.
 
     Attributes:
-      scored: JSON file of scored self-edits.
-      rule: Which are kept; see restem.SelectionRule.
+      scored: A run's directory or a JSON file of scored self-edits; needs no name.
+      rule: Which are kept; restem.rule in docs/settings.md says how.
       top_k: How many of a context, for the rule top_k.
       threshold: Gain over base, for the rule threshold.
       temperature: In units of the reward, for the rule weighted.
@@ -497,20 +548,20 @@ class Select(Command):
     """
 
     scored: Place = ""
-    rule: str = "best_of_m"
+    rule: specs.Rule = "best_of_m"
     top_k: int = 1
     threshold: float = 0.0
     temperature: float = 0.1
     seed: Limit = 0
     out: Place = ""
 
-    needs = "--scored=FILE, a file of scored self-edits"
+    unnamed = "scored"
+    needs = "--scored=RUN, a run's directory or a file of scored self-edits"
 
     def execute(self) -> None:
         from seal_jax.reports import select
 
-        name = cast(restem.Rule, self.rule)
-        rule = restem.SelectionRule(name, self.top_k, self.threshold, self.temperature)
+        rule = specs.SelectionRule(self.rule, self.top_k, self.threshold, self.temperature)
         select.select(self.scored, rule, seed=self.seed, out=self.out)
 
 

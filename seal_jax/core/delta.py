@@ -9,53 +9,19 @@ A low-rank delta (LoRA; Hu et al., 2021) of two projections, and a dense one, ov
 K stacked deltas carry a leading axis K on every leaf.
 """
 
-import dataclasses
-import math
 import re
 import zlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import flax.struct
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
+from seal_jax.core.specs import DeltaSpec
+
 Tree = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class DeltaSpec:
-    """Which parameters a delta changes, and how.
-
-    Attributes:
-      targets: ordered regular expressions, searched in parameter paths such as
-        "layers/attn/q_proj/kernel"; each must match something.
-      kind: "low_rank" (kernels of the layers only) or "dense" (any parameter).
-      rank, alpha: of a low-rank delta, which is scaled by alpha / rank.
-    """
-
-    targets: tuple[str, ...]
-    kind: Literal["low_rank", "dense"] = "low_rank"
-    rank: int = 32
-    alpha: float = 64.0
-
-    def __post_init__(self):
-        if self.kind not in ("low_rank", "dense"):
-            raise ValueError(f"delta kind must be 'low_rank' or 'dense', not {self.kind!r}.")
-        if self.rank < 1:
-            raise ValueError(f"delta rank must be at least 1, not {self.rank}.")
-        if not 0 < self.alpha < math.inf:
-            raise ValueError(
-                f"delta alpha must be a finite number above 0, not {self.alpha}: alpha / rank "
-                "scales what is learned."
-            )
-        if not self.targets:
-            raise ValueError("delta targets are empty: name at least one, such as 'q_proj'.")
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.rank
 
 
 class Delta(flax.struct.PyTreeNode):

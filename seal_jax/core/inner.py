@@ -295,7 +295,7 @@ def _untrained(optimizer: optim.AdamW, num_steps: int, tree) -> _Training:
     """A candidate before its first step."""
     return _Training(
         tree=tree,
-        opt_state=optimizer.init(tree),
+        opt_state=optim.init(optimizer, tree),
         losses_S=jnp.zeros(num_steps, jnp.float32),
         taken_S=jnp.zeros(num_steps, bool),
         finite=jnp.bool_(True),
@@ -322,7 +322,9 @@ def optimizer_step(
         warmup=hparams.warmup_steps,
         decay=hparams.decay,
     )
-    tree, opt_state = optimizer.apply(gradient, training.opt_state, training.tree, rate, decayed)
+    tree, opt_state = optim.apply(
+        optimizer, gradient, training.opt_state, training.tree, rate, decayed
+    )
     keep = functools.partial(jnp.where, active)
     return _Training(
         tree=jax.tree.map(keep, tree, training.tree),

@@ -1,60 +1,38 @@
 """The optimizer that the inner and the outer update share: AdamW with a traced learning rate."""
 
-import dataclasses
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from seal_jax.core.specs import DECAYS, AdamW
+
 State = Any  # of an optax transformation
 
-DECAYS = ("constant", "linear", "cosine")
+
+def transform(constants: AdamW) -> optax.GradientTransformation:
+    """Gradients to descent directions; multiply by -learning_rate and add."""
+    return optax.chain(
+        optax.clip_by_global_norm(constants.max_grad_norm),
+        optax.scale_by_adam(constants.b1, constants.b2, constants.eps),
+        optax.add_decayed_weights(constants.weight_decay),
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class AdamW:
-    """AdamW (Loshchilov and Hutter, 2019) after clipping to a global gradient norm.
+def init(constants: AdamW, tree) -> State:
+    """The state before the first step."""
+    return transform(constants).init(tree)
 
-    The learning rate is left out, so that it can be an array that differs between candidates.
+
+def apply(constants: AdamW, gradient, state: State, tree, rate, decayed):
+    """One step: the new tree and the new state.
+
+    Args:
+      decayed: what weight decay draws to 0, a tree like `tree` (see `delta.decayed`).
     """
-
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-
-    def __post_init__(self):
-        if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1):
-            raise ValueError(f"b1 and b2 must be in [0, 1), not {self.b1} and {self.b2}.")
-        for name in ("eps", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be 0 or more, not {self.weight_decay}.")
-
-    def transform(self) -> optax.GradientTransformation:
-        """Gradients to descent directions; multiply by -learning_rate and add."""
-        return optax.chain(
-            optax.clip_by_global_norm(self.max_grad_norm),
-            optax.scale_by_adam(self.b1, self.b2, self.eps),
-            optax.add_decayed_weights(self.weight_decay),
-        )
-
-    def init(self, tree) -> State:
-        """The state before the first step."""
-        return self.transform().init(tree)
-
-    def apply(self, gradient, state: State, tree, rate, decayed):
-        """One step: the new tree and the new state.
-
-        Args:
-          decayed: what weight decay draws to 0, a tree like `tree` (see `delta.decayed`).
-        """
-        direction, state = self.transform().update(gradient, state, decayed)
-        return jax.tree.map(lambda leaf, change: leaf - rate * change, tree, direction), state
+    direction, state = transform(constants).update(gradient, state, decayed)
+    return jax.tree.map(lambda leaf, change: leaf - rate * change, tree, direction), state
 
 
 def learning_rate(peak, step, *, total, warmup, decay):

@@ -2,8 +2,9 @@
 
 They form a mesh with two axes. Candidates, sampled rows and rows of evaluation are spread over
 "data"; the weights over "model" (`sharding` says how), or replicated where that axis has size 1.
-The inner update and the M-step are mapped over "data" with `jax.shard_map` and leave "model" to the
-compiler's partitioner. The programs over rows are ordinary jitted ones whose arguments are sharded.
+The inner update is mapped over "data" with `jax.shard_map`, the M-step with `jax.pmap` where the
+policy is replicated and otherwise with `jax.shard_map` too; both leave "model" to the compiler's
+partitioner. The programs over rows are ordinary jitted ones whose arguments are sharded.
 """
 
 import dataclasses
@@ -56,8 +57,11 @@ class DeviceMesh:
 
     @functools.cached_property
     def mesh(self) -> Mesh:
-        """The mesh, without "model" where that has size 1; a copy of the weights is on devices that
-        lie close together."""
+        """The mesh; a copy of the weights is on devices that lie close together.
+
+        Without "model" where that has size 1: so it is the mesh that `jax.pmap` makes, and what
+        goes in and out of the M-step lies on the same one.
+        """
         if self.model_axis == 1:
             return Mesh(np.asarray(self.devices), (DATA,), axis_types=(AxisType.Auto,))
         shape = (self.data_shards, self.model_axis)
@@ -227,6 +231,15 @@ def m_step(devices: DeviceMesh, static):
       devices: what it runs on.
       static: (ModelConfig, MStepSettings), as `restem.update` takes it.
     """
+    if devices.model_axis == 1:
+        return jax.pmap(
+            functools.partial(restem.update, static, axis_name=DATA),
+            axis_name=DATA,
+            in_axes=(None, None, 0, None),
+            out_axes=None,
+            devices=devices.devices,
+            donate_argnums=1,
+        )
     alone = devices.data_shards == 1  # the partitioner refuses a sum over one shard
 
     def update(params, state, batch_D, total_steps):

@@ -16,8 +16,7 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
 
 import chex
 import flax.struct
@@ -30,66 +29,12 @@ from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import Delta, DeltaSpec
 from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
-
-Rule = Literal[
-    "best_of_m",
-    "top_k",
-    "threshold",
-    "positive_only",
-    "weighted",
-    "random",
-    "longest",
-    "all",
-]
-RULES: tuple[Rule, ...] = get_args(Rule)
+from seal_jax.core.specs import MStepSettings, SelectionRule, Selector
 
 # Rewards this close are equal: means of the same accuracies in another order differ by 1e-16.
 _ROUNDING = 1e-9
 
 METRICS = ("loss", "grad_norm", "learning_rate")  # of an M-step's steps
-
-
-@dataclasses.dataclass(frozen=True)
-class SelectionRule:
-    """Which self-edits the M-step is trained on.
-
-    Attributes:
-      name: "best_of_m" keeps the best of each context; "top_k" its k best; "threshold" every one
-        whose reward exceeds its context's baseline by more than `threshold`, "positive_only" every
-        one that exceeds it at all; "weighted" all, each with its share of the softmax of the
-        context's rewards over `temperature`; "random" one of each context, whatever its reward,
-        and "longest" the longest, whatever its reward (controls); "all" every one that has a
-        reward.
-      k: for "top_k".
-      threshold: for "threshold", in units of the reward.
-      temperature: for "weighted", in units of the reward: one that is better by `temperature`
-        weighs e times as much.
-    """
-
-    name: Rule = "best_of_m"
-    k: int = 1
-    threshold: float = 0.0
-    temperature: float = 0.1
-
-    def __post_init__(self):
-        if self.name not in RULES:
-            raise ValueError(
-                f"selection rule must be one of {', '.join(RULES)}, not {self.name!r}."
-            )
-        if self.k < 1:
-            raise ValueError(f"selection k must be at least 1, not {self.k}.")
-        if not math.isfinite(self.threshold):
-            raise ValueError(f"selection threshold must be a finite number, not {self.threshold}.")
-        if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise ValueError(
-                f"selection temperature must be a finite number above 0, not {self.temperature}."
-            )
-
-
-# (rewards_CxM, baselines_C, lengths_CxM) -> weights [C, M]: a selection rule as a function. Each is
-# an array of its own, float64; see `select` for what they hold. Weights are finite, 0 or more, and
-# 0 where the reward is NaN.
-Selector = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
 
 def select(
@@ -228,28 +173,10 @@ class MStepState(flax.struct.PyTreeNode):
     step: jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
-class MStepSettings:
-    """What is compiled into the M-step.
-
-    Attributes:
-      learning_rate, warmup_steps, decay, optimizer: as in `optim`; decay is a name of optim.DECAYS.
-      microbatch: rows of one shard that go through the model at once; gradients are summed.
-      remat: what the backward pass computes anew; see `decoder.hidden_states`.
-    """
-
-    learning_rate: float = 3e-4
-    warmup_steps: int = 0
-    decay: str = "linear"
-    optimizer: optim.AdamW = optim.AdamW()
-    microbatch: int = 1
-    remat: decoder.Remat = "none"
-
-
 def init(key, params, spec: DeltaSpec, settings: MStepSettings) -> MStepState:
     """A fresh state whose delta changes nothing."""
     delta = delta_lib.init(key, params, spec)
-    opt_state = settings.optimizer.init(delta.tree)
+    opt_state = optim.init(settings.optimizer, delta.tree)
     return MStepState(delta=delta, opt_state=opt_state, step=jnp.int32(0))
 
 
@@ -343,8 +270,13 @@ def update(
         warmup=settings.warmup_steps,
         decay=optim.DECAYS.index(settings.decay),
     )
-    tree, opt_state = settings.optimizer.apply(
-        grad, state.opt_state, state.delta.tree, rate, delta_lib.decayed(params, state.delta)
+    tree, opt_state = optim.apply(
+        settings.optimizer,
+        grad,
+        state.opt_state,
+        state.delta.tree,
+        rate,
+        delta_lib.decayed(params, state.delta),
     )
     norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(grad)))
     metrics = dict(zip(METRICS, (loss, norm, rate), strict=True))

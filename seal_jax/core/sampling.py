@@ -9,9 +9,7 @@ Dims: P prompts, B rows (P times samples per prompt), T prompt tokens, N new tok
 A allowed tokens of an automaton's state.
 """
 
-import dataclasses
 import functools
-import math
 
 import chex
 import flax.struct
@@ -21,36 +19,7 @@ import jax.numpy as jnp
 from seal_jax.core import constrained
 from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class SampleSettings:
-    """How to decode.
-
-    Attributes:
-      max_new_tokens: N.
-      temperature: 0 is greedy.
-      top_p: nucleus mass (Holtzman et al., 2020), over the whole vocabulary, or over the allowed
-        tokens where there is an automaton; 1 keeps everything.
-      top_k: number of tokens kept before top_p; 0 keeps everything.
-      stop_ids: tokens that end a row; they count into its length.
-    """
-
-    max_new_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    stop_ids: tuple[int, ...] = ()
-
-    def __post_init__(self):
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}.")
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be 0 (greedy) or more, not {self.temperature}.")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], not {self.top_p}.")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be 0 (off) or more, not {self.top_k}.")
+from seal_jax.core.specs import SampleSettings
 
 
 class Samples(flax.struct.PyTreeNode):

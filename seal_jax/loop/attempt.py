@@ -133,8 +133,7 @@ def attempt(
         known = mean(earned)
         return {} if known is None else {"reward": known}
 
-    with run.stage(f"{stage}: adapt", len(tried), "edit") as progress:
-        progress.update(len(tried) - sum(map(len, groups)))
+    with run.stage(stage, "adapt", sum(map(len, groups)), "edit") as progress:
         for key in run.missing("trials", units, stage, content, progress, so_far):
             members = units[key]
             while True:
@@ -215,7 +214,7 @@ def answer(
 
     if any(run.ledger.find("answers", key) is None for key in units):
         params()  # by all hosts, also by those that answer nothing
-    with run.stage(f"{stage}: answers", len(contexts), session.task.context_word) as progress:
+    with run.stage(stage, "answers", len(contexts), session.task.context_word) as progress:
         for key in run.missing("answers", units, stage, follows_from, progress):
             exams = [session.exam(context, view) for context in units[key]]
             while True:

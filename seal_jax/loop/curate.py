@@ -48,7 +48,7 @@ def curate(
     if "oracle" not in registry.open_task(settings).sources:
         raise SettingsError(
             f"curate tries the lesson 'oracle', which task={settings.task} does not have here: "
-            "--config=configs/few_shot.py has one, and so have self-edits with directives."
+            "the config few_shot:demo has one, and so have self-edits with directives."
         )
 
     def work(run: Run) -> dict[str, Any]:

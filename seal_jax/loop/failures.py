@@ -31,7 +31,8 @@ def explained(workdir: str) -> Iterator[None]:
             yield
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
-        if number in _FULL or (number is None and _FULL_IN_WORDS.search(str(error))):
+        in_words = not isinstance(error, OSError) and _FULL_IN_WORDS.search(str(error))
+        if number in _FULL or in_words:
             place = getattr(error, "filename", None)
             if place is None and number is not None and output.fails():
                 raise  # that is where the room is missing, which the command says
@@ -42,6 +43,27 @@ def explained(workdir: str) -> Iterator[None]:
                 f"another. {_CONTINUES}, if there is one."
             ) from error
         raise
+
+
+def check_room(workdir: str | os.PathLike[str], needed: int, what: str, lower: str) -> None:
+    """Refuses to begin what will not fit on the disk.
+
+    Args:
+      workdir: a local directory that is there.
+      needed: bytes; about.
+      what: that takes them.
+      lower: the settings to lower.
+
+    Raises:
+      OSError: less is free.
+    """
+    free = shutil.disk_usage(workdir).free
+    if needed > free:
+        raise OSError(
+            f"--workdir={workdir}: {what} take about {needed / 2**30:.1f} GiB, and "
+            f"{free / 2**30:.1f} GiB are free at {_mount_point(Path(workdir).absolute())}: make "
+            f"room, give another --workdir, or lower {lower}."
+        )
 
 
 def _full(workdir: str, place: object) -> str:

@@ -74,7 +74,8 @@ def run_job(
         with Run(opened, records, path / "checkpoints", quiet, writers, joined, reuse) as run:
             start = time.perf_counter()
             if directory and directory.resumed:
-                run.say(f"continuing the run in {workdir}: {len(records)} units of work are done")
+                done = f"{len(records)} units of work are done, and replayed from its ledger"
+                run.say(f"continuing the run in {workdir}: {done}")
             on = "" if joined.alone else f" of each of {joined.count} hosts"
             run.say(f"model: {opened.source}, on {opened.devices}{on}")
             results = work(run)

@@ -60,8 +60,14 @@ def m_step(
     if steps:  # trained now: otherwise the state may be a later round's
         run.forget_steps()
     losses = [step["loss"] for step in done["steps"]]
-    for number, loss in enumerate(losses):
-        run.measure(f"{stage}: M-step", {"loss": loss}, step=number)
+    before = sum(
+        len(segment.record["steps"])
+        for segment in run.ledger.segments("policy")
+        if segment.record["stage"].get("line", "") == stage.line
+        and segment.record["version"] < version
+    )
+    for number, loss in enumerate(losses, start=before):
+        run.measure(stage, {"loss": loss}, what="M-step", step=number)
     run.say(
         f"{stage}: policy {version} trained on {len(examples)} self-edits in {len(losses)} steps; "
         f"loss {losses[0]:.3f} to {losses[-1]:.3f} nats a token"
@@ -102,7 +108,7 @@ def train(
     opened, total = run.session, recipe.epochs * math.ceil(len(examples) / recipe.batch_size)
     lower = (f"{key}.microbatch", f"the largest of {key}.buckets", f"{key}.lora.rank")
     with (
-        run.stage(f"{stage}: {name}", total, "step") as progress,
+        run.stage(stage, name, total, "step") as progress,
         memory.needed_by(f"{stage}: the {name}", *lower),
     ):
         static = (opened.model, recipe.m_step_settings(opened.settings.model.remat))
@@ -121,7 +127,8 @@ def train(
                 state, step = update(params, state, devices.split(batch), np.int32(total))
                 metrics.append(step)
             if number > 1:  # one step late, so that the device does not wait for the terminal
-                progress.update(1, loss=float(metrics[number - 2]["loss"]))
+                loss = float(metrics[number - 2]["loss"])
+                progress.update(1, replayed=number - 1 <= done, loss=loss)
             if number > done and kept:
                 kept.after_step(state, metrics)
             if number < total:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from seal_jax.core import parallel
-from seal_jax.planning import architectures, arithmetic, machines
+from seal_jax.planning import architectures, arithmetic, local, machines
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.weights import finite, load, placement
 
@@ -24,25 +24,29 @@ def open_devices(settings: Settings) -> parallel.DeviceMesh:
 
 
 def check_memory(settings: Settings, devices: parallel.DeviceMesh) -> None:
-    """Refuses a run that cannot fit on accelerators which say how much memory they have.
+    """Refuses a run that cannot fit on devices which say how much memory they have; a CPU has what
+    is free of the host's.
 
     Raises:
       SettingsError: with what to lower, and the smallest machine that can.
     """
     device = devices.devices[0]
+    count, beside = len(devices.devices), ""
     limit = (device.memory_stats() or {}).get("bytes_limit", 0)
-    if device.platform == "cpu" or not limit:
+    if device.platform == "cpu":
+        limit, beside = local.available() // count, ", by the memory that is free now"
+    if not limit:
         return
     try:
         config = architectures.architecture(settings.model.path)
     except (ValueError, OSError):
         return  # what is wrong with the path is said where the weights are read
     machine = machines.Machine(
-        name=f"{len(devices.devices)} x {device.device_kind}",
-        devices=len(devices.devices),
+        name=f"{count} x {device.device_kind}{beside}",
+        devices=count,
         memory=limit,
         rates=machines.GPU.rates,
-        chips=len(devices.devices),
+        chips=count,
     )
     arithmetic.check_fits(settings, config, machine, machines.slices(""))
 

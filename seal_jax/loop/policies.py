@@ -62,9 +62,7 @@ def restore_policy(run: Run, workdir: str, version: int = 0) -> Policy:
     Raises:
       SettingsError: that run has no such policy, or its model differs.
     """
-    if not storage.is_folder(storage.locate(f"{workdir}/ledger")):
-        raise SettingsError(f"--policy_from={workdir} is not the directory of a run.")
-    settings, own = run_settings(workdir), run.session.settings.model
+    settings, own = settings_of(workdir), run.session.settings.model
     if (settings.model.path, settings.model.adapter) != (own.path, own.adapter):
         raise SettingsError(
             f"the policy of {workdir} was trained on model.path={settings.model.name!r}, not on "
@@ -73,6 +71,17 @@ def restore_policy(run: Run, workdir: str, version: int = 0) -> Policy:
     like = run.session.delta_shapes(settings.restem.sft.spec())
     number, deltas = stored_deltas(workdir, settings, like, version or None)
     return Policy(run, number, deltas)
+
+
+def settings_of(policy_from: str) -> Settings:
+    """The settings of the run that --policy_from names.
+
+    Raises:
+      SettingsError: it names no run.
+    """
+    if not storage.is_folder(storage.locate(f"{policy_from}/ledger")):
+        raise SettingsError(f"--policy_from={policy_from} is not the directory of a run.")
+    return run_settings(policy_from)
 
 
 def run_settings(workdir: str) -> Settings:

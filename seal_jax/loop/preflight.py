@@ -5,17 +5,23 @@ What cannot work is refused here, with what to change: nothing that was computed
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import jax
 
 from seal_jax.judges import teacher
 from seal_jax.loop import arms as arms_lib
 from seal_jax.loop import contexts as contexts_lib
+from seal_jax.loop import failures, rewards
 from seal_jax.loop import questions as questions_lib
-from seal_jax.loop import rewards
+from seal_jax.loop.arms import Arm
 from seal_jax.loop.contexts import Available
 from seal_jax.loop.run import Run
 from seal_jax.loop.session import Session
+from seal_jax.loop.stage import Stage
 from seal_jax.settings import SettingsError, object_reference
 from seal_jax.tasks import splits
 from seal_jax.tasks.protocol import (
@@ -67,13 +73,14 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     held = settings.evaluation
     _check_reward(session)
     arms_lib.check(task, held.arms, held.form)
+    planted = settings.reward.kind == "pattern" and "policy" not in known
+    rows = arms_lib.rows(task, held.arms, known)
     nothing = (
         "there is nothing to evaluate without a trained policy: set restem.rounds to train one or "
         "give evaluate --policy_from=RUN, or name another of evaluation.arms (and no planted "
         "reward)."
     )
-    planted = settings.reward.kind == "pattern" and "policy" not in known
-    if planted or not arms_lib.rows(task, held.arms, known):
+    if planted or not rows:
         raise SettingsError(nothing)
     if rounds and not task.writes:
         without = arms_lib.without_self_edit(task)
@@ -99,7 +106,10 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     for contexts in filter(None, (held_out, development)):
         _check_sources(session, contexts)
     ask_judge(run, (contexts_lib.asked(session, held_out) or held_out)[0])
-    run.say(_plan(session, chosen, held_out))
+    if rounds:
+        _check_disk(run, rounds * (1 + len(arms_lib.controls(held.arms))))
+    run.whole.planned = _stages(session, chosen, held_out, rows)
+    run.say(_plan(session, chosen, held_out, rows))
     if session.merged_golds:
         run.say(
             f"{session.merged_golds} gold answers share a token with the end of their prompt: what "
@@ -109,6 +119,23 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
         if of.skipped:
             run.say(f"{split}: {len(of.skipped)} left out.{of.explain()}")
     return Ready(chosen, training, held_out, available)
+
+
+def _check_disk(run: Run, policies: int) -> None:
+    """The disk must have room for the deltas of policies, and for the states of a training."""
+    sft, workdir = run.session.settings.restem.sft, run.steps.path.parent
+    if run.hosts.rank > 0 or not isinstance(workdir, pathlib.Path):
+        return
+    leaves = jax.tree.leaves(run.session.delta_shapes(sft.spec()))
+    delta = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    left = policies - len(run.ledger.segments("policy"))
+    states = sft.keep_checkpoints if sft.checkpoint_steps else 0  # each with two moments
+    failures.check_room(
+        workdir,
+        (left + 3 * states) * delta,
+        f"{left} checkpoints of policies and {states} states of a training",
+        "restem.sft.lora.rank or restem.sft.keep_checkpoints",
+    )
 
 
 def _check_reward(session: Session) -> None:
@@ -321,22 +348,66 @@ def _check_positions(session: Session, name: str, sequences: Sequence[Sequence_]
         )
 
 
+def _stages(
+    session: Session,
+    rounds: Sequence[Sequence[Context]],
+    held_out: Sequence[Context],
+    rows: Mapping[str, Arm],
+) -> dict[str, tuple[str, int]]:
+    """The stages before a run that take the most time, with their units; see `progress.Whole`.
+
+    As many self-edits are taken to be kept as there are contexts, and a source to give one lesson.
+    """
+    settings, word = session.settings, session.task.context_word
+    held, reward, sft = settings.evaluation, settings.reward, settings.restem.sft
+    found: dict[str, tuple[str, int]] = {}
+    for line in ("", *(arms_lib.controls(held.arms) if rounds else ())):
+        for number, contexts in enumerate(rounds, start=1):
+            stage, count = Stage(kind="round", round=number, line=line), len(contexts)
+            if not line or number > 1:
+                found[f"{stage}: sample"] = ("prompt", count)
+            if reward.needs_inner_loop and not line:
+                found[f"{stage}: answers"] = (word, count)
+                tried = count * settings.edits.samples * reward.replicates
+                found[f"{stage}: adapt"] = ("edit", tried)
+            steps = sft.epochs * math.ceil(count / sft.batch_size)
+            found[f"{stage}: M-step"] = ("step", steps)
+    asked = len(contexts_lib.asked(session, held_out))
+    for name, arm in rows.items() if contexts_lib.measures_arms(session, held_out) else ():
+        if arm.editor:
+            editor = Stage(kind="edits", split="eval", what=arm.editor)
+            found[f"{editor}: sample"] = ("prompt", len(held_out))
+        if not arm.learns:
+            what = "prompt" if arm.view == "reading" else arm.learner
+            found[f"eval {what}: answers"] = (word, asked)
+        elif held.form == "corpus":
+            found[f"eval {name}: answers"] = (word, asked)
+        else:
+            found[f"eval {name}: adapt"] = (
+                "edit",
+                len(held_out) * (held.edits if arm.editor else 1),
+            )
+    return found
+
+
 def _plan(
-    session: Session, rounds: Sequence[Sequence[Context]], held_out: Sequence[Context]
+    session: Session,
+    rounds: Sequence[Sequence[Context]],
+    held_out: Sequence[Context],
+    rows: Mapping[str, Arm],
 ) -> str:
     """What the run will do, in a few lines, with about how many tokens its inner loops train on."""
     settings, task, word = session.settings, session.task, session.task.context_word
     held, tuning, reward = settings.evaluation, settings.tuning, settings.reward
     longest = settings.edits.max_new_tokens
     loops = reward.replicates * reward.needs_inner_loop
-    arms = arms_lib.table(task)
     measured = contexts_lib.measures_arms(session, held_out)
-    learning = [arms[name] for name in held.arms if arms[name].learns and measured]
+    learning = [arm for arm in rows.values() if arm.learns and measured]
     lines = [
         f"plan: {len(rounds)} rounds of {len(rounds[0]) if rounds else 0} {word}s x "
         f"{settings.edits.samples} self-edits{f' x {loops} inner loops' if loops else ''}, then "
         f"{len(held_out)} evaluation {word}s in "
-        + (f"{len(held.arms)} arms" if measured else "no arms: the reward of self-edits alone")
+        + (f"{len(rows)} arms" if measured else "no arms: the reward of self-edits alone")
     ]
     if reward.kind != "pattern" and held.form == "single" and not task.directs:
         parts = [(of, settings.edits.samples * loops, longest) for of in rounds]
@@ -349,9 +420,9 @@ def _plan(
             own = [s for c in contexts for s in task.context_sequences(c) if isinstance(s, str)]
             each = sum(len(session.encode(text)) for text in own) + length * len(contexts)
             total += settings.inner.epochs * edits * each
-        lines.append(
+        lines += [
             f"plan: about {total:,} inner-loop tokens, if every self-edit is {longest} tokens long"
-        )
+        ] * bool(total)
     if tuning.epochs:
         lines.append(
             f"plan: before that {len(learning)} arms try {len(tuning.learning_rates)} learning "

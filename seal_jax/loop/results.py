@@ -9,6 +9,7 @@ from seal_jax.loop import rewards
 from seal_jax.loop.arms import Arm, derangement
 from seal_jax.loop.run import Run
 from seal_jax.loop.sample import Edit
+from seal_jax.loop.stage import Stage
 from seal_jax.stats import intervals
 from seal_jax.stats.intervals import mean
 from seal_jax.tasks import directives
@@ -221,6 +222,10 @@ def report(
     """The table, differences that are no arm's, and a self-edit to read, for the terminal."""
     if "arms" in found:
         run.say("\n" + table(found))
+        names, last = [of["name"] for of in found["metrics"]], run.session.settings.restem.rounds
+        for name, of in found["arms"].items():
+            arm = Stage(kind="arm", split="eval", what=name)
+            run.measure(arm, {metric: of[metric] for metric in names}, step=last)
     for name, gain in found.get("matched_minus_mismatched", {}).items():
         if gain:
             label = found["arms"][name]["label"]

@@ -19,7 +19,7 @@ from seal_jax.runs.storage import Location
 from seal_jax.runtime import interruption, terminal
 from seal_jax.runtime.hosts import Hosts
 from seal_jax.runtime.metrics import Compiles, Writers
-from seal_jax.runtime.progress import Progress
+from seal_jax.runtime.progress import Progress, Whole
 
 Record = dict[str, Any]
 _Item = TypeVar("_Item")
@@ -57,6 +57,7 @@ class Run(AbstractContextManager):
       steps: the state of the training that is under way.
       known: what is recorded here and in the runs to reuse, by its content.
       ungraded: by unit, what could not be marked for want of a judge.
+      whole: what the run has before it.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Run(AbstractContextManager):
         self._kept: Any = None
         self.known = Known(session, ledger, reuse)
         self.ungraded: dict[str, Ungraded] = {}
+        self.whole = Whole()
 
     def checkpoints(self, line: str) -> Checkpoints:
         """The checkpoints of a line of policies: "" is SEAL's own, others are controls."""
@@ -172,6 +174,7 @@ class Run(AbstractContextManager):
           Interrupted: some are not done, and a signal asked for the end of the run.
         """
         keys = list(units)
+        replayed = {key for key in keys if self.ledger.find(kind, key) is not None}
         for first, key in enumerate(keys):
             if self.ledger.find(kind, key) is None:
                 interruption.check()
@@ -183,8 +186,9 @@ class Run(AbstractContextManager):
                         yield mine
                     else:
                         self.ledger.append(kind, mine, {**found, "stage": stage.record()})
+                        replayed.add(mine)
                 self._recorded(kind, key)
-            progress.update(len(units[key]), **show())
+            progress.update(len(units[key]), replayed=key in replayed, **show())
 
     def records(self, kind: str, keys: Iterable[str]) -> list[Record]:
         """The records of units that are done."""
@@ -226,33 +230,52 @@ class Run(AbstractContextManager):
             self.steps.clear()
 
     def measure(
-        self, stage: Stage | str, values: Mapping[str, float | None], *, step: int | None = None
+        self,
+        stage: Stage,
+        values: Mapping[str, float | None],
+        *,
+        what: str = "",
+        step: int | None = None,
     ) -> None:
-        """Writes figures for charts, under "stage/name".
+        """Writes figures for charts: those of rounds under one name, with the round as the step.
 
         Args:
-          step: place on the horizontal axis; None is the number of units of work that are done.
+          stage: a round of a control, and any other stage, also names its figures.
+          what: the part of the stage that they are of.
+          step: another place on the horizontal axis.
         """
-        named = {f"{stage}/{name}": value for name, value in values.items()}
-        self._metrics.write(len(self.ledger) if step is None else step, named)
+        parts = (stage.line if stage.kind == "round" else stage.name, what)
+        prefix = "".join(f"{part}/" for part in parts if part)
+        named = {f"{prefix}{name}": value for name, value in values.items()}
+        self._metrics.write(stage.round if step is None else step, named)
 
     @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Progress]:
-        """Times a stage, shows its progress, and measures its speed, compiles and memory."""
+    def stage(self, stage: Stage, what: str, total: int, unit: str) -> Iterator[Progress]:
+        """Times a part of a stage, shows its progress, and measures its speed, compiles and memory.
+
+        Args:
+          what: the part; "" for all of it.
+          total: units of work in it.
+          unit: what they are.
+        """
+        name = f"{stage}: {what}" if what else str(stage)
         start, compiles, units = time.perf_counter(), self._compiles.count, len(self.ledger)
-        with Progress(total, name, unit=unit, quiet=self.quiet, beat=self.hosts.beat) as progress:
+        with Progress(
+            total, name, unit=unit, whole=self.whole, quiet=self.quiet, beat=self.hosts.beat
+        ) as progress:
             yield progress
         seconds = time.perf_counter() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         if len(self.ledger) > units:  # otherwise all of it was done before
             self.measure(
-                name,
+                stage,
                 {
                     "seconds": seconds,
-                    f"{unit}s an hour": 3600 * total / max(seconds, 1e-9),
+                    f"{unit}s an hour": 3600 * (total - progress.replayed) / max(seconds, 1e-9),
                     "compiles": self._compiles.count - compiles,
                     "peak bytes of a device": parallel.peak_memory(),
                 },
+                what=what,
             )
 
     @property

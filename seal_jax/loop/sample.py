@@ -80,7 +80,7 @@ def sample(
     def content(batch: Sequence[Prompt]) -> tuple:
         return (policy.digest, settings, automaton is not None, draw, samples, batch)
 
-    with run.stage(f"{stage}: sample", len(prompts), "prompt") as progress:
+    with run.stage(stage, "sample", len(prompts), "prompt") as progress:
         for key in run.missing("edits", batches, stage, content, progress):
             batch = batches[key]
             if settings.from_run:

@@ -30,13 +30,14 @@ def train(settings: Settings, workdir: str, **how: Unpack[How]) -> dict[str, Any
 
     def work(run: Run) -> dict[str, Any]:
         rounds = settings.restem.rounds
-        known = ["base", "policy"] if rounds else ["base"]
+        controls = arms.controls(settings.evaluation.arms) if rounds else []
+        known = ["base", "policy", *controls] if rounds else ["base"]
         ready = preflight.check(run, rounds=rounds, known=known)
         policies = {"base": Policy(run, 0)}
         learned: list[Record] = []
         if rounds:
             policies["policy"], learned = restem_rounds(run, ready.rounds)
-            for control in arms.controls(settings.evaluation.arms):
+            for control in controls:
                 policies[control], _ = restem_rounds(run, ready.rounds, control)
         return evaluate.compare(run, policies, ready) | {"rounds": learned}
 

@@ -235,8 +235,8 @@ def check_fits(
         return
     fits = smallest(settings, config, choices)
     raise SettingsError(
-        f"the run does not fit on {machine.name}: {name} takes over {most / GIB:.0f} GiB of a "
-        f"device's {machine.memory / GIB:.0f}. Lower {LOWER[name]}, raise devices.model_axis "
+        f"the run does not fit on {machine.name}: {name} takes over {most / GIB:.1f} GiB of a "
+        f"device's {machine.memory / GIB:.1f}. Lower {LOWER[name]}, raise devices.model_axis "
         f"({settings.devices.model_axis}), or take "
         + (f"a larger machine: the smallest that does is {fits}." if fits else "a larger machine.")
     )

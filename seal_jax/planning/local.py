@@ -1,7 +1,10 @@
 """The devices that are here: their memory, and their rates as measured now."""
 
+import contextlib
 import functools
 import os
+import pathlib
+import re
 import time
 from collections.abc import Callable
 
@@ -31,6 +34,19 @@ def memory_of(device: jax.Device, count: int = 1) -> int:
     if "bytes_limit" in stats:
         return stats["bytes_limit"]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // count
+
+
+def available() -> int:
+    """Bytes of the host's memory that are free for programs now; where it does not say, all."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path, pattern, unit in (
+        ("/proc/meminfo", r"MemAvailable:\s+(\d+) kB", 1024),
+        ("/sys/fs/cgroup/memory.max", r"(\d+)", 1),  # what a container may have; or "max"
+    ):
+        with contextlib.suppress(OSError):
+            said = re.search(pattern, pathlib.Path(path).read_text())
+            found += [unit * int(said[1])] if said else []
+    return min(found)
 
 
 def measure(device: jax.Device) -> Rates:

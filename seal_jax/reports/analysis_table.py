@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from seal_jax.reports.formats import columns, estimate, number
+from seal_jax.reports.formats import columns, estimate, interval, number
 from seal_jax.tasks.protocol import Metric
 
 Record = dict[str, Any]
@@ -56,7 +56,8 @@ def _stage(stage: Record) -> list[str]:
         f"Reliability of the mean of {replicates}, 0 (noise) to 1 (exact); 95 % intervals over "
         "contexts.\n"
         "Within contexts, unless it says POOLED: pooled over contexts it says mostly that passages "
-        "differ.\n" + columns(reliabilities(stage)),
+        "differ. Not estimable: the noise is so large that the figure would be below -1.\n"
+        + columns(reliabilities(stage)),
         *([_agreement(stage["agreement"])] if stage["agreement"] else []),
         "Best of M: what the self-edit that a reward chooses scores on what it was not chosen by, "
         "and (gain over the mean of all).\nIN SAMPLE it is measured on the very answers that chose "
@@ -89,12 +90,25 @@ def reliabilities(stage: Record, known: Known = str, label: Label = str) -> list
         of = known(name)
         row = [label(name), *(number(of, reward[key], **_FULL) for key in ("mean", "unadapted"))]
         if found := reward["reliability"]:
-            row += [estimate("share", found[form]) for form in _RELIABILITIES]
-            row.append(number("share", found["pooled_over_contexts"]))
+            row += [_reliability(found[form]) for form in _RELIABILITIES]
+            pooled = found["pooled_over_contexts"]
+            row.append(_reliability(None if pooled is None else {"value": pooled}))
         else:
             row.append(f"not applicable ({reward['not_applicable']})")
         rows.append(row)
     return rows
+
+
+def _reliability(found: Record | None) -> str:
+    """A reliability with its interval; what lies below -1 says nothing but that there is noise."""
+    if found is None:
+        return "-"
+    value, low, high = found["value"], found.get("low"), found.get("high")
+    if value < -1:
+        return "not estimable"
+    if low is not None and low < -1:
+        return f"{number('share', value)} [< -1, {number('share', high)}]"
+    return f"{number('share', value)} {interval('share', (low, high))}".strip()
 
 
 def gains(stage: Record, known: Known = str, label: Label = str) -> list[list[str]]:

@@ -25,6 +25,7 @@ from seal_jax.stats.reliability import Array
 
 Record = dict[str, Any]
 
+BOOTSTRAP = {"seed": 0, "draws": 10_000}  # as the command has it, so that reports show the same
 FORMS: tuple[reliability.Over, ...] = ("replicates", "questions", "both")
 
 
@@ -45,7 +46,13 @@ class Scores:
     unadapted: float | None = None
 
 
-def analyze(source: str, *, seed: int = 0, draws: int = 10_000, mix: float | None = None) -> Record:
+def analyze(
+    source: str,
+    *,
+    seed: int = BOOTSTRAP["seed"],
+    draws: int = BOOTSTRAP["draws"],
+    mix: float | None = None,
+) -> Record:
     """Analyses the rewards of a run, or of a file of scored self-edits.
 
     Args:

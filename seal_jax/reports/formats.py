@@ -25,7 +25,8 @@ def form(of: str | Metric) -> Form:
     """
     name = of if isinstance(of, str) else of.name
     if name in FORMS:
-        return FORMS[name]
+        label, scale, digits, unit = FORMS[name]
+        return (label if isinstance(of, str) else of.label, scale, digits, unit)
     if isinstance(of, Metric):
         return (of.label, 100, 1, " %") if of.share else (of.label, 1, 3, "")
     return name.rpartition(":")[2].replace("_", " "), 1, 3, ""

@@ -1,6 +1,7 @@
-"""`seal_jax select`: the E-step's choice alone, on a file of scored self-edits."""
+"""`seal select`: the E-step's choice alone, on a run or on a file of scored self-edits."""
 
 import itertools
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -9,30 +10,36 @@ import numpy as np
 
 from seal_jax.core import restem
 from seal_jax.core.restem import SelectionRule
-from seal_jax.reports import out_file, scored
-from seal_jax.reports.scored import ScoredError
+from seal_jax.loop import policies, rewards
+from seal_jax.reports import out_file, records, run_files, scored
+from seal_jax.reports.scored import Completion, Entry, ScoredError
+from seal_jax.runs import storage
 from seal_jax.runtime import terminal
+from seal_jax.tasks import registry
 
 
 def select(path: str, rule: SelectionRule, *, seed: int = 0, out: str = "") -> list[dict[str, Any]]:
-    """Picks self-edits of a scored file, and writes them as lines of JSON.
+    """Picks self-edits of a run or of a scored file, and writes them as lines of JSON.
 
     What could not be picked is counted on standard error.
 
     Args:
-      path: the scored file; see `scored`.
+      path: the run's directory, or the scored file; see `scored`.
       rule: which self-edits are kept.
       seed: for the rule "random".
       out: file for the picks; standard output if empty.
 
     Returns:
-      The picks in the file's order: {"prompt", "completion"}, and "weight" for the rule "weighted".
+      The picks in the order of the run or the file: {"prompt", "completion"}, and "weight" for the
+      rule "weighted".
 
     Raises:
-      ScoredError: the file is not in the form, or nothing in it can be picked.
+      ScoredError: the file is not in the form, or nothing in it can be picked; no round of the run
+        has rewarded its self-edits.
       OutError: there is a file at `out` that is not empty: it is left as it is.
     """
-    entries = scored.load(path)
+    is_run = storage.is_folder(storage.locate(path))
+    entries = of_run(path) if is_run else scored.load(path)
     for line in scored.problems(entries):
         terminal.say(line, error=True)
     rewards_CxM = _padded([[c.reward for c in entry.completions] for entry in entries])
@@ -76,6 +83,51 @@ def select(path: str, rule: SelectionRule, *, seed: int = 0, out: str = "") -> l
     kept = f"{len(picks)} self-edits kept of {len(entries)} contexts, by {rule.name}"
     terminal.say(kept, error=True)
     return picks
+
+
+def of_run(workdir: str) -> list[Entry]:
+    """The rewarded self-edits of a run's rounds, an entry for each context of each of them.
+
+    An entry's prompt is the text that asks for the self-edit, without the chat template.
+
+    Raises:
+      ScoredError: there is no run, no round of it has rewarded its self-edits yet, or its data are
+        others now.
+    """
+    ledger = storage.locate(workdir) / "ledger"
+    if not storage.is_folder(ledger):
+        raise ScoredError(f"{workdir} is not the directory of a run.")
+    settings = policies.run_settings(workdir)
+    task = registry.open_task(settings)
+    with run_files.as_written(workdir):
+        stages = records.read(ledger)
+        contexts = records.contexts_of(task, ledger)
+    main = task.metrics[0].name
+    found: dict[tuple[str, str], list[Completion]] = {}
+    for name, of in stages.items():
+        selected = of.selected if of.stage.kind == "round" and not of.stage.line else {}
+        for edit in of.edits if selected else ():
+            id = edit["context"]
+            reward, _ = selected[id, edit["index"]]
+            plain = of.answers.get(id)
+            baseline = rewards.value(plain, settings.reward, main) if plain else None
+            completion = Completion(
+                text=edit["text"],
+                reward=math.nan if reward is None else reward,
+                baseline=math.nan if baseline is None else baseline,
+                verdicts=(),
+                problem="the run gave none" if reward is None else "",
+            )
+            found.setdefault((name, id), []).append(completion)
+    if not found:
+        raise ScoredError(f"{workdir}: no round of this run has rewarded its self-edits yet.")
+    for _, id in found:
+        if id not in contexts:
+            raise ScoredError(f"the data that {workdir} names does not hold {id!r} any more.")
+    return [
+        Entry(f"{name}, {id!r}", task.preface + task.edit_prompt(contexts[id]), tuple(completions))
+        for (name, id), completions in found.items()
+    ]
 
 
 def _padded(rows: Sequence[Sequence[float]]) -> np.ndarray:

@@ -59,8 +59,12 @@ class DirectoryLock(Closing):
                 "processes might write there at once. Give a directory on a local disk or at "
                 "gs://, or mount it with locks (NFS with its lock service, Lustre with -o flock)."
             ) from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()} {socket.gethostname()}\n".encode())
+        try:
+            self._file.truncate(0)
+            self._file.write(f"{os.getpid()} {socket.gethostname()}\n".encode())
+        except BaseException:  # a full disk, say: nobody holds the directory
+            self.close()
+            raise
 
     def check(self) -> None:
         """Checks that the directory is still the one that was locked.

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import fsspec
 from etils import epath
 
 SCHEME = "gs://"
@@ -165,6 +164,8 @@ def _store(path: str | os.PathLike[str]) -> Iterator[Any]:
 
     Its many kinds of errors come as one that says what to check.
     """
+    import fsspec  # here, so that commands that need no store start sooner
+
     try:
         # As epath makes it, so that both see one cache.
         store = fsspec.filesystem("gcs", finalize_on_close=True)

@@ -29,12 +29,15 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from etils import epy
 
 from seal_jax.runtime import terminal
 from seal_jax.runtime.interruption import EXIT_CODE
+
+with epy.lazy_imports():  # what only reads files starts without it
+    import jax
+    from jax.experimental import multihost_utils
 
 _PLACES, _ALIVE, _ENDED = "seal_jax/at", "seal_jax/alive/", "seal_jax/ended/"
 _PERIOD = 2.0  # seconds between two signs of life

@@ -31,7 +31,7 @@ class Writer(NamedTuple):
 
     Attributes:
       write: takes a step, the place on the horizontal axis, which of one name never falls, also in
-        a run that goes on; and figures by their names, such as "round 1/mean reward".
+        a run that goes on, such as the round; and figures by their names, such as "mean reward".
       close: finishes what is being written.
     """
 
@@ -106,6 +106,7 @@ def weights_and_biases(project: str, workdir: pathlib.Path, config: Mapping[str,
             f"metrics.wandb={project!r}: W&B could not be started ({error}). Log in (`wandb "
             "login`, or WANDB_API_KEY), or set WANDB_MODE=offline, or metrics.wandb=''."
         ) from error
+    run.define_metric("*", step_metric="step")
     json_file.write_json(marker, {"id": run.id})
     return Writer(lambda step, values: run.log({**values, "step": step}), run.finish)
 
@@ -116,7 +117,7 @@ class Writers(Closing):
     Example:
 
         with Writers([json_lines("metrics.jsonl")]) as metrics:
-            metrics.write(3, {"round 1/mean reward": 0.4, "round 1/loss": None})
+            metrics.write(3, {"mean reward": 0.4, "loss": None})
     """
 
     def __init__(self, writers: Sequence[Writer | RemoteJsonLines]):

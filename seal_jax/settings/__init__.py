@@ -32,13 +32,14 @@ from seal_jax.settings.texts import Answers, Data, Edits, Prompts
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(Checked):
-    """All settings of a run. `seed` is the only source of randomness.
+    """All settings of a run.
 
     Attributes:
       task: the task domain: "knowledge" incorporation, or "few_shot" learning on ARC, which uses
         `few_shot` and does not use `data`, `prompts`, `grading`, `corpus` and `teacher`; or
         "module:Class", another package's tasks.base.Task, which is made with these settings
         (docs/extending.md).
+      seed: the only source of randomness, in [0, 2**32).
     """
 
     task: Literal["knowledge", "few_shot"] | str = "knowledge"

@@ -1,12 +1,13 @@
 """What the settings share: their error, and the ranges that their types declare."""
 
+import difflib
 import functools
 import itertools
 import math
 import os
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, NamedTuple
 
 
@@ -26,6 +27,16 @@ def regular_expression(text: str, name: str) -> None:
         re.compile(text)
     except re.error as error:
         raise ValueError(f"{name} {text!r} is not a regular expression: {error}.") from None
+
+
+def did_you_mean(given: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of a sentence about a name that there is not: the nearest one, where one is near.
+
+    >>> did_you_mean("trian", ["train", "plan"]), did_you_mean("x", ["train"])
+    (": did you mean 'train'?", '.')
+    """
+    near = difflib.get_close_matches(given, list(names), n=1, cutoff=cutoff)
+    return f": did you mean {near[0]!r}?" if near else "."
 
 
 class Rule(NamedTuple):

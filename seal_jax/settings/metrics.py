@@ -7,6 +7,8 @@ import dataclasses
 class Metrics:
     """Charts of a running job; metrics.jsonl in its directory is always written.
 
+    A quantity of rounds has one name, with the round as the step; those of arms follow at the end.
+
     A run may go on with other values of these settings.
 
     Attributes:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
-from seal_jax.core import restem
+from seal_jax.core import specs
 from seal_jax.settings import object_reference
 from seal_jax.settings.checks import (
     Buckets,
@@ -28,16 +28,16 @@ class Reward(Checked):
       kind: a score of the task ("accuracy"; of few-shot learning "solved", 0 or 1, or "graded",
         cell accuracy as a gain over answers that need no rule) or "gold_log_likelihood" (mean nats
         an answer) of the adapted model on the context's questions, or the "mix" of both; without an
-        inner loop: "rubric", a score by the judge
-        of `grading` that sees passage and self-edit only; "length", the self-edit's characters (a
-        control); "pattern", the share of its characters that `pattern` matches (planted, to check
-        that the outer loop learns). Or "module:function", another package's function of an adapted
-        model's answers (docs/extending.md).
+        inner loop: "rubric", a score by the judge of `grading` that sees passage and self-edit
+        only; "length", the self-edit's characters (a control); "pattern", the share of its
+        characters that `pattern` matches (planted, to check that the outer loop learns). Or
+        "module:function", another package's function of an adapted model's answers
+        (docs/extending.md).
       mix: what a nat counts in the mix: main score + mix * gold log-likelihood.
       retention: what is taken off for each nat by which the self-edit makes a gold answer about
         another context of the round less likely (mean over its questions); 0 does not ask.
       replicates: inner loops with different seeds that a reward is the mean of.
-      pattern: a regular expression, for "pattern".
+      pattern: a regular expression, for the kind "pattern".
     """
 
     kind: str = "accuracy"
@@ -85,9 +85,9 @@ class Grading(Checked):
       kind: "local", rules without a model (docs/grading.md); or a judge that is asked yes or no:
         "policy", the run's base model; "model", another one in JAX; "endpoint", any
         OpenAI-compatible one (docs/judges.md).
-      model: for "model": see model.path.
-      batch_size, buckets: of a judge in JAX: prompts at once, and lengths in tokens that they may
-        be padded to.
+      model: the judge of the kind "model", as model.path names models.
+      batch_size: of a judge in JAX: prompts that it is asked at once.
+      buckets: of a judge in JAX: lengths that prompts may be padded to, in tokens.
       endpoint: for "endpoint".
     """
 
@@ -129,8 +129,16 @@ class Restem(Checked):
     Attributes:
       rounds: E-steps, each followed by an M-step.
       contexts_per_round: fresh contexts of a round; rounds share none.
-      rule, top_k, threshold, temperature: the E-step's selection; see `restem.SelectionRule`. Or
-        rule is "module:function", another package's `restem.Selector`.
+      rule: which self-edits the M-step is trained on: "best_of_m", the best of each context;
+        "top_k", its best few; "threshold", those whose reward exceeds the context's without a
+        self-edit by more than `threshold`, "positive_only", by anything; "weighted", all, each with
+        its share of the softmax of the context's rewards; "random", one of each context, and
+        "longest", the longest (controls); "all" that have a reward. Or "module:function", another
+        package's `restem.Selector`.
+      top_k: for the rule "top_k": how many of each context.
+      threshold: for the rule "threshold", in units of the reward.
+      temperature: for the rule "weighted", in units of the reward: a self-edit that is better by
+        this weighs e times as much.
       start_from: what an M-step trains: the "previous" policy, or the "base" model anew.
       keep_data: an M-step's data: this "round"'s kept self-edits, or those of "all" rounds so far.
       sft: the M-step.
@@ -138,7 +146,7 @@ class Restem(Checked):
 
     rounds: Limit = 2
     contexts_per_round: Count = 50
-    rule: restem.Rule | str = "best_of_m"
+    rule: specs.Rule | str = "best_of_m"
     top_k: int = 1
     threshold: float = 0.0
     temperature: float = 0.1
@@ -154,7 +162,7 @@ class Restem(Checked):
             usual = self.rule == rule or getattr(self, name) == getattr(type(self), name)
             require(usual, f"{name} is for the rule {rule!r}: set that too.")
 
-    def selection_rule(self) -> restem.SelectionRule | restem.Selector:
+    def selection_rule(self) -> specs.SelectionRule | specs.Selector:
         """What the E-step selects by.
 
         Raises:
@@ -163,8 +171,8 @@ class Restem(Checked):
         if object_reference.is_one(self.rule):
             of = ("rewards_CxM", "baselines_C", "lengths_CxM")
             return object_reference.load(self.rule, "restem.rule", *of)
-        name = cast(restem.Rule, self.rule)
-        return restem.SelectionRule(name, self.top_k, self.threshold, self.temperature)
+        name = cast(specs.Rule, self.rule)
+        return specs.SelectionRule(name, self.top_k, self.threshold, self.temperature)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,9 +182,11 @@ class Evaluation(Checked):
     Attributes:
       form: "single" trains a delta for each passage and self-edit; "corpus" one delta for all
         passages (continued pretraining, see `corpus`).
-      contexts: how many of the evaluation split; 0 is all.
-      seed: chooses them; not the run's seed, so that runs of several seeds are asked the same.
-      questions: how many are asked in all (chosen by `seed`), in the form "corpus"; 0 is all.
+      contexts: how many contexts of the evaluation split are used; 0 is all.
+      seed: chooses the contexts; not the run's seed, so that runs of several seeds are asked the
+        same.
+      questions: how many questions are asked in all (chosen by `seed`), in the form "corpus"; 0 is
+        all.
       edits: self-edits of a context in the self-edit arms.
       arms: what is compared; see loop/arms.py. "base" is the untouched model, "prompt" has the
         context in the question's prompt (a ceiling); "edit_before" learns its own self-edits,
@@ -187,8 +197,8 @@ class Evaluation(Checked):
         few-shot learning, and where self-edits have directives, "random" ones, the best "fixed" one
         of some, and the "oracle".
       bootstrap_draws: resamples of the intervals.
-      entity_pairs, entity_triples: passages that the arm "entity_graph" writes about pairs and
-        triples of a passage's entities.
+      entity_pairs: texts that the arm "entity_graph" writes about pairs of a passage's entities.
+      entity_triples: texts that the arm "entity_graph" writes about three entities each.
     """
 
     form: Literal["single", "corpus"] = "single"
@@ -223,8 +233,9 @@ class Tuning(Checked):
     lists are empty.
 
     Attributes:
-      learning_rates, epochs: of the inner loop (of `corpus` in that form).
-      contexts: how many of the development half.
+      learning_rates: those that are tried in the inner loop (in `corpus` in that form).
+      epochs: numbers of epochs that are tried with each of them.
+      contexts: how many contexts of the development half are used.
       metric: "gold_log_likelihood", or a score of the task such as "accuracy".
     """
 

@@ -1,13 +1,15 @@
 """Sweeps: a config file's grids of settings, each point a run of its own under one directory.
 
 A config file declares them as `SWEEPS = {"dose": {"inner.epochs": (1, 3), "inner.learning_rate":
-(1e-3, 3e-3)}}`; `--sweep=dose` then runs all four combinations.
+(1e-3, 3e-3)}}`; `--sweep=dose` then runs all four combinations. The same on a command line:
+`--sweep.inner.epochs=1,3 --sweep.inner.learning_rate=1e-3,3e-3`.
 """
 
 import itertools
 import json
 import os
 import pathlib
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,11 +34,29 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
     values = grid.values() if isinstance(grid, Mapping) else []
     if not values or not all(of and isinstance(of, list | tuple) for of in values):
         raise SettingsError("a sweep needs settings, and a tuple of values for each of them.")
-    known = set(config_dict.all_keys())
     for key in grid:
-        if key not in known:
-            raise SettingsError(config_dict.unknown_key(key))
+        config_dict.type_of(key)
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def parsed(key: str, text: str) -> tuple[Any, ...]:
+    """A setting's values as they are spelled on a command line, with commas between them.
+
+    Raises:
+      SettingsError: the key does not exist, a text is no value of its type, or the setting is a
+        tuple and the values are not tuples as Python writes them.
+
+    >>> parsed("inner.learning_rate", "1e-3,3e-3"), parsed("inner.buckets", "(16,32),(64,)")
+    ((0.001, 0.003), ((16, 32), (64,)))
+    """
+    if typing.get_origin(config_dict.type_of(key)) is not tuple:
+        return tuple(config_dict.parsed(key, part) for part in text.split(","))
+    values = config_dict.as_tuple(text, key) if text.startswith(("(", "[")) else ()
+    if not all(isinstance(value, tuple | list) for value in values or [None]):
+        raise SettingsError(
+            f"{key} is a tuple itself: write its values as --sweep.{key}='(A, B), (C, D)'."
+        )
+    return values
 
 
 def directory(point: Point) -> str:
@@ -63,10 +83,8 @@ def settings_of(config: ml_collections.ConfigDict, found: Sequence[Point]) -> li
         raise SettingsError("two points of the sweep have one directory: their values look alike.")
     settings = []
     for point in found:
-        changed = ml_collections.ConfigDict(config.to_dict(), type_safe=False)
-        changed.update_from_flattened_dict(point)
         try:
-            settings.append(config_dict.from_config(changed))
+            settings.append(config_dict.from_config(config_dict.changed(config, point)))
         except SettingsError as error:
             raise SettingsError(f"the sweep's point {directory(point)}: {error}") from None
     return settings

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from seal_jax.core import sampling
+from seal_jax.core.specs import SampleSettings
 from seal_jax.settings.checks import Buckets, Checked, Count, Limit, Place, require
 from seal_jax.tasks import directives as directives_lib
 from seal_jax.tasks import splits
@@ -76,7 +76,10 @@ class Edits(Checked):
       prompt_style: "chat" asks in the words of a user and the tokenizer's chat template; "plain"
         gives the model a text to continue (base models).
       samples: M, self-edits a context.
-      temperature, top_p, top_k: of the sampling (top_k 0 is off).
+      temperature: of the sampling, above 0; self-edits differ more where it is higher.
+      top_p: tokens are drawn from the likeliest ones that hold this share of the probability; 1 is
+        all of them.
+      top_k: tokens are drawn from so many of the likeliest ones; 0 is all of them.
       max_new_tokens: length limit of a self-edit.
       contexts_per_batch: contexts sampled together.
       prompt_buckets: lengths that prompts may be padded to, in tokens.
@@ -113,8 +116,8 @@ class Edits(Checked):
         )
         self.sample_settings(())
 
-    def sample_settings(self, stop_ids: tuple[int, ...]) -> sampling.SampleSettings:
-        return sampling.SampleSettings(
+    def sample_settings(self, stop_ids: tuple[int, ...]) -> SampleSettings:
+        return SampleSettings(
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
@@ -128,9 +131,10 @@ class Answers(Checked):
     """What the adapted model is asked, and how it answers.
 
     Attributes:
-      prompt_style: see Edits; how the questions are put.
+      prompt_style: how the questions are put: "chat" in the tokenizer's chat template; "plain" as
+        a text to continue (base models).
       max_new_tokens: length limit of an answer.
-      temperature: 0 decodes greedily.
+      temperature: of the answers' sampling; 0 decodes greedily.
       max_gold_tokens: gold answers are cut there for their log-likelihood.
       prompt_buckets: lengths that questions may be padded to, in tokens.
       topic_prefix: every question comes under the article's title.
@@ -148,7 +152,7 @@ class Answers(Checked):
     def validate(self):
         self.sample_settings(())
 
-    def sample_settings(self, stop_ids: tuple[int, ...]) -> sampling.SampleSettings:
-        return sampling.SampleSettings(
+    def sample_settings(self, stop_ids: tuple[int, ...]) -> SampleSettings:
+        return SampleSettings(
             max_new_tokens=self.max_new_tokens, temperature=self.temperature, stop_ids=stop_ids
         )

@@ -131,6 +131,35 @@ def paired_bootstrap(
     return family.single[0]
 
 
+def detectable(
+    second: Values, first: Values, *, level: float = 0.95, power: float = 0.8
+) -> float | None:
+    """The least true difference between two arms that these contexts would mostly show.
+
+    Of arms with this paired spread between contexts: the difference of which Student's two-sided
+    test at 1 - level finds the given share. From the noncentral t distribution (Cohen, "Statistical
+    Power Analysis", 1988, ch. 2), for the standard error that the interval has. It says how much
+    could have been overlooked; it does not depend on the difference that was found.
+
+    Args:
+      second, first: as in `paired`.
+
+    Returns:
+      A difference above 0, in the values' unit; None where there is no interval either.
+
+    >>> found = detectable([[1.0], [2.0], [3.0], [4.0]], [[0.0]] * 4)
+    >>> round(found, 2)  # a standard error of 0.6455; 3 degrees of freedom
+    2.75
+    """
+    sums_a, sums_b, weight_C = _pairwise([second], [first])
+    [difference_C] = (sums_a - sums_b) / np.maximum(weight_C, 1)
+    sample = _of_contexts(difference_C, weight_C)
+    if math.isnan(sample.error):
+        return None
+    critical = special.stdtrit(sample.freedom, (1 + level) / 2)
+    return float(special.nctdtrinc(sample.freedom, 1 - power, critical) * sample.error)
+
+
 def paired_bootstraps(
     comparisons: Sequence[tuple[Sequence[Values], Sequence[Values]]],
     articles: Sequence[Hashable] | None = None,
@@ -286,8 +315,8 @@ def _t_statistics(shift_B: Array, error_B: Array, error: float) -> Array:
     return shift_B / np.maximum(error_B, _LEAST_ERROR * error)
 
 
-def _over_contexts(difference_C: Array, weight_C: Array, seed: int, draws: int) -> _Studentized:
-    """A weighted mean of differences, contexts being resampled; weights of 0 are left out."""
+def _of_contexts(difference_C: Array, weight_C: Array) -> _Studentized:
+    """A weighted mean of differences without resamples; weights of 0 are left out."""
     used = int((weight_C > 0).sum())
     if not used:
         return _Studentized(None)
@@ -296,10 +325,20 @@ def _over_contexts(difference_C: Array, weight_C: Array, seed: int, draws: int) 
     if used < 2:
         return _Studentized(difference)
     residual_C = weight_C * (difference_C - difference)
-    spread = used / (used - 1)
-    error = math.sqrt(spread * (residual_C**2).sum()) / total
+    error = math.sqrt(used / (used - 1) * (residual_C**2).sum()) / total
     if error <= _ROUNDING * np.abs(difference_C[weight_C > 0]).max():
         return _Studentized(difference)
+    return _Studentized(difference, error, used - 1)
+
+
+def _over_contexts(difference_C: Array, weight_C: Array, seed: int, draws: int) -> _Studentized:
+    """The same, contexts being resampled."""
+    sample = _of_contexts(difference_C, weight_C)
+    error = sample.error
+    if sample.difference is None or math.isnan(error):
+        return sample
+    residual_C = weight_C * (difference_C - sample.difference)
+    spread = (sample.freedom + 1) / sample.freedom
     columns = np.stack(
         [weight_C, residual_C, residual_C**2, residual_C * weight_C, weight_C**2], axis=1
     )
@@ -313,7 +352,7 @@ def _over_contexts(difference_C: Array, weight_C: Array, seed: int, draws: int) 
         return _t_statistics(shift_B, np.sqrt(spread * np.maximum(squares_B, 0)) / weight_B, error)
 
     drawn = [statistic(chosen) for chosen in _resamples(len(weight_C), draws, seed)]
-    return _Studentized(difference, error, used - 1, np.concatenate(drawn))
+    return sample._replace(t_draws=np.concatenate(drawn))
 
 
 def _over_levels(

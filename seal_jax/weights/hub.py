@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import huggingface_hub
 from etils import epath
 from huggingface_hub import errors
+from huggingface_hub.utils import logging
 
 from seal_jax.weights import safetensors
 from seal_jax.weights.names import WeightsError
@@ -77,6 +78,7 @@ def fetch(path: str) -> pathlib.Path:
 
 def _download(repository: str, revision: str, patterns: Sequence[str]) -> pathlib.Path:
     """The directory with the files that match; fetches those that the cache lacks."""
+    logging.set_verbosity_error()  # each of its tries warns, and the last one is told below
     try:
         folder = huggingface_hub.snapshot_download(
             repository,

@@ -8,9 +8,9 @@ import pytest
 from seal_jax import cli
 from seal_jax.cli.commands import COMMANDS
 from seal_jax.loop import train
-from seal_jax.settings import Data, Model, Prompts, config_files
+from seal_jax.settings import Data, Model, Prompts
 
-SMOKE = f"--config={config_files.default('knowledge.py:smoke')}"
+SMOKE = "knowledge:smoke"
 FILES = {
     "broken.py": "def get_config(:\n",
     "raises.py": "1 / 0\n",
@@ -41,15 +41,15 @@ def _error(arguments, capsys):
 
 @pytest.mark.fault("S15")
 @pytest.mark.parametrize("config, message", [
-    ("/etc/passwd", "--config=/etc/passwd fails with SyntaxError"),
-    ("broken.py", "--config=broken.py fails with SyntaxError"),
-    ("raises.py", "--config=raises.py fails with ZeroDivisionError: division by zero"),
-    ("without.py", "--config=without.py fails with AttributeError: .* 'get_config'"),
-    ("nothing.py", "--config=nothing.py: expected a get_config that returns a ConfigDict"),
-    ("fails.py", "--config=fails.py fails with KeyError: 'seed'"),
-    ("http://host/c.py", "--config=http://host/c.py: there is no such file"),
-    ("/etc", "--config=/etc: there is no such file"),
-    ("", "--config=: there is no such file"),
+    ("/etc/passwd", "there is no config '/etc/passwd'"),
+    ("broken.py", "config 'broken.py' fails with SyntaxError"),
+    ("raises.py", "config 'raises.py' fails with ZeroDivisionError: division by zero"),
+    ("without.py", "config 'without.py' fails with AttributeError: .* 'get_config'"),
+    ("nothing.py", "config 'nothing.py': expected a get_config that returns a ConfigDict"),
+    ("fails.py", "config 'fails.py' fails with KeyError: 'seed'"),
+    ("http://host/c.py", "there is no config 'http://host/c.py'"),
+    ("/etc", "there is no config '/etc'"),
+    ("", "there is no config ''"),
 ])  # fmt: skip
 def test_config_files_that_are_none(config, message, files, capsys):
     assert re.search(message, _error(["train", f"--config={config}", "--workdir=w"], capsys))
@@ -107,7 +107,7 @@ def test_plans_that_cannot_be(arguments, message, capsys):
 
 @pytest.mark.fault("S15")
 def test_config_files_of_a_folder_that_cannot_be_listed(files, capsys):
-    assert "broken.py fails with SyntaxError" in _error(["configs", "--dir=."], capsys)
+    assert "broken.py' fails with SyntaxError" in _error(["configs", "--dir=."], capsys)
 
 
 PLACES = {
@@ -123,7 +123,7 @@ PLACES = {
     "report": ("workdir", "out"),
     "compare": ("run", "json"),
     "analyze": ("source", "json"),
-    "grade": ("rows",),
+    "grade": ("rows", "json"),
     "select": ("scored", "out"),
 }
 
@@ -132,12 +132,11 @@ PLACES = {
 def test_a_tilde_is_the_home_directory_in_every_path(name, monkeypatch):
     monkeypatch.setenv("HOME", "/home/ida")
     kind = COMMANDS[name]
-    others = {"config": None} if kind.file else {}
     for field in dataclasses.fields(kind):
-        if isinstance(field.default, bool | int | float | None) or field.name == "config":
+        if not isinstance(field.default, str | tuple):
             continue
         given = ("~/a", "~/b,~/c") if isinstance(field.default, tuple) else "~/a"
-        found = getattr(kind(**{field.name: given}, **others), field.name)
+        found = getattr(kind(**{field.name: given}), field.name)
         written = ("/home/ida/a", "/home/ida/b,/home/ida/c") if given != "~/a" else "/home/ida/a"
         assert found == (written if field.name in PLACES[name] else given), field.name
 

@@ -87,7 +87,7 @@ def test_five_steps_of_adamw(constants):
         for scale in (0.1, 10.0, 1.0, 0.3, 3.0)
     ]
     expected = _adamw(leaves, steps, constants, rate=0.05)
-    transform = constants.transform()
+    transform = optim.transform(constants)
     tree = [jnp.asarray(leaf, jnp.float32) for leaf in leaves]
     state = transform.init(tree)
 

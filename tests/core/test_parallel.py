@@ -1,4 +1,4 @@
-"""The eight forced host devices: placement, sharded candidates, and the mapped M-step."""
+"""The eight forced host devices: placement, sharded candidates, and the pmapped M-step."""
 
 import functools
 

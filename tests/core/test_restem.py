@@ -338,10 +338,10 @@ def test_weight_decay_draws_dense_weights_to_0(tiny_llama, targets):
     spec = DeltaSpec(targets, kind="dense")
     optimizer, params = optim.AdamW(weight_decay=0.5), tiny_llama.params
     delta = delta_lib.init(jax.random.key(0), params, spec)
-    state, still = optimizer.init(delta.tree), jax.tree.map(jnp.zeros_like, delta.tree)
+    state, still = optim.init(optimizer, delta.tree), jax.tree.map(jnp.zeros_like, delta.tree)
     for _ in range(3):
-        tree, state = optimizer.apply(
-            still, state, delta.tree, 0.1, delta_lib.decayed(params, delta)
+        tree, state = optim.apply(
+            optimizer, still, state, delta.tree, 0.1, delta_lib.decayed(params, delta)
         )
         delta = delta.replace(tree=tree)
     before, after = (

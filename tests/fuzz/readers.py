@@ -238,7 +238,7 @@ def _arc(folder):
 def _rows(folder):
     from seal_jax.reports import grade
 
-    return grade.grade_rows(str(folder / "rows.jsonl"), show=True, write=len)
+    return grade.table(grade.grade_rows(str(folder / "rows.jsonl"), show=True))
 
 
 def _scored(folder):

@@ -94,15 +94,15 @@ def test_every_public_name_is_documented():
 
 
 def test_configure_changes_settings_and_refuses_unknown_ones():
-    settings = seal_jax.configure("knowledge.py:smoke", {"inner.lora.rank": 3, "seed": 4})
+    settings = seal_jax.configure("knowledge:smoke", {"inner.lora.rank": 3, "seed": 4})
     assert (settings.inner.lora.rank, settings.seed, settings.inner.epochs) == (3, 4, 1)
     with pytest.raises(SettingsError, match=r"did you mean 'inner.lora.rank'"):
-        seal_jax.configure("knowledge.py:smoke", {"inner.lora.rnk": 3})
+        seal_jax.configure("knowledge:smoke", {"inner.lora.rnk": 3})
     with pytest.raises(SettingsError, match="group of settings"):
-        seal_jax.configure("knowledge.py:smoke", {"inner": 3})
+        seal_jax.configure("knowledge:smoke", {"inner": 3})
     with pytest.raises(ValueError, match="no variant 'small'"):
-        seal_jax.configure("knowledge.py:small")
-    with pytest.raises(SettingsError, match="expected a Python file"):
+        seal_jax.configure("knowledge:small")
+    with pytest.raises(SettingsError, match="there is no config 'absent"):
         seal_jax.configure("absent.py")
 
 

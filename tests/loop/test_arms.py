@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from seal_jax.loop import evaluate, m_step, train
+from seal_jax.loop import evaluate, m_step, preflight, train
 from seal_jax.runs import ledger, run_dir
 from seal_jax.settings import Tuning
 from seal_jax.tasks import registry
@@ -76,7 +76,19 @@ def settings(tiny_settings, change, teacher_file):
 @pytest.fixture(scope="module")
 def finished(settings, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("arms") / "run"
-    return workdir, train.train(settings, str(workdir), quiet=True)
+    check = preflight.check
+
+    def checked(run, **how):
+        ready = check(run, **how)
+        _PLANNED.update(run.whole.planned)
+        return ready
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preflight, "check", checked)
+        return workdir, train.train(settings, str(workdir), quiet=True)
+
+
+_PLANNED = {}  # of that run, by preflight
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +114,16 @@ def test_every_arm_and_each_learners_unadapted_row_is_reported(finished):
     assert results["grader"].startswith("local")
     beliefs = {name: arm["gold_log_likelihood"] for name, arm in results["arms"].items()}
     assert beliefs["prompt"] != beliefs["base"], "the passage stands in the prompt"
+
+
+def test_the_stages_are_those_that_were_planned(finished, records):
+    seconds = json.loads((finished[0] / "timing.json").read_text())["seconds"]
+    ran = [name for name in seconds if name != "total"]
+    # What sources ask for is not known before.
+    assert set(ran) - set(_PLANNED) == {"eval entities: sample"} and set(_PLANNED) <= set(ran)
+    for name, (unit, count) in _PLANNED.items():
+        if unit == "edit":
+            assert len(_trials(records, name.removesuffix(": adapt"))) == count, name
 
 
 def test_editors_and_learners_are_told_apart(finished, records):

@@ -19,7 +19,8 @@ from seal_jax.judges import graders
 from seal_jax.loop import answering
 from seal_jax.loop.continual import mitigations, run, updates
 from seal_jax.loop.run import Run
-from seal_jax.reports.html import explorer, report, run_records
+from seal_jax.reports import run_records, words
+from seal_jax.reports.html import explorer, report
 from seal_jax.runs import ledger, run_dir
 from seal_jax.settings import Continual, SettingsError
 from seal_jax.tasks.protocol import Context, Question, Verdict
@@ -253,6 +254,14 @@ def test_the_report_shows_who_wrote_what(finished, tmp_path):
     tokens = sum(one["real_tokens"] for key, one in learned if key.startswith("none/"))
     assert re.search(rf"continual none</th>.*?>{tokens:,}<", page)
     read = run_records.read(str(workdir))
+    said = words.of_run(read)
+    for name, of in read.results["continual"].items():
+        [text] = [
+            text for text in said if text.startswith(f"Learning a passage (mitigation {name})")
+        ]
+        gain = of["summary"]["gold_log_likelihood"]["own_gain"]["value"]
+        assert f": {gain:+.2f} nats, " in text and "at the end of the sequence" in text
+    assert said[-1].startswith("Next: compare mitigations: ")
     shown = explorer.data(read)
     stages = {stage["name"]: stage for stage in shown["stages"]}
     assert {"continual none", "continual start", f"continual {MIXED}"} <= set(stages)

@@ -56,6 +56,11 @@ def test_the_retained_share():
     """Start -8 and -9, own -2 and -2.5, end -3.5 and -5: (8.5 - 4.25) / (8.5 - 2.25)."""
     summary = outcomes.summary(np.array(MATRICES, float), **DRAWS)
     assert (summary["start"], summary["own"], summary["end"]) == (-8.5, -2.25, -4.25)
+    # Gains of 6 and 6.5: Student's t with one degree of freedom is 12.706 standard errors of 0.25.
+    assert summary["own_gain"]["value"] == 6.25
+    assert summary["own_gain"]["interval"] == pytest.approx(
+        [6.25 - 3.1766, 6.25 + 3.1766], abs=1e-3
+    )
     assert summary["retained_share"]["value"] == pytest.approx(4.25 / 6.25)
     low, high = summary["retained_share"]["interval"]
     assert low <= 4 / 6.5 and high >= 4.5 / 6  # the two sequences' own shares

@@ -181,7 +181,7 @@ def test_contexts_that_cannot_be_told_apart_are_refused(module):
 
 def test_the_projects_own_tasks_are_tasks():
     for name in registry.KNOWN:
-        config = {"few_shot": "few_shot.py:smoke", "knowledge": "knowledge.py:smoke"}[name]
+        config = {"few_shot": "few_shot:smoke", "knowledge": "knowledge:smoke"}[name]
         registry.check(registry.open_task(seal_jax.configure(config)), name)
 
 

@@ -159,3 +159,20 @@ def test_a_passage_longer_than_the_models_positions(
 )
 def test_names_that_the_task_does_not_have(changes, message, refused):
     refused(changes, message)
+
+
+def test_the_plan_counts_every_arm_that_is_run(
+    tiny_settings, change, tmp_path, capsys, monkeypatch
+):
+    class Begun(Exception):
+        pass
+
+    def begin(*arguments):
+        raise Begun
+
+    monkeypatch.setattr(train, "restem_rounds", begin)
+    named = {"evaluation.arms": ("base", "passage", "edit_before", "edit_after")}
+    with pytest.raises(Begun):
+        train.train(change(tiny_settings, named), str(tmp_path / "run"))
+    # The learner after RL brings its unadapted row.
+    assert " evaluation contexts in 5 arms" in capsys.readouterr().out

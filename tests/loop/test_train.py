@@ -365,15 +365,20 @@ def test_metrics_follow_the_run(finished):
     for line in lines:
         for name in line.keys() - {"time", "step"}:
             found.setdefault(name, []).append((line["step"], line[name]))
-    for number, summary in enumerate(results["rounds"], start=1):
-        stage = f"round {number}"
-        ((step, value),) = found[f"{stage}/mean reward"]
-        assert value == pytest.approx(summary["mean_reward"]) and step > 0
-        assert [at for at, _ in found[f"{stage}: M-step/loss"]] == [0, 1]
-        ((_, an_hour),) = found[f"{stage}: adapt/edits an hour"]
-        assert an_hour > 0
-        assert found[f"{stage}/tokens of a text"][0][1] > 0
-    assert found["round 2: adapt/compiles"][0][1] == 0  # the first round compiled everything
+    rounds = [1, 2]
+    assert found["mean reward"] == [
+        (number, pytest.approx(summary["mean_reward"]))
+        for number, summary in zip(rounds, results["rounds"], strict=True)
+    ]
+    for name in ("adapt/edits an hour", "tokens of a text"):
+        assert [step for step, value in found[name] if value > 0] == rounds
+    assert [step for step, _ in found["M-step/loss"]] == [0, 1, 2, 3]  # of both rounds
+    assert found["adapt/compiles"][1] == (2, 0)  # the first round compiled everything
+    for arm, of in results["arms"].items():
+        for metric in ("accuracy", "gold_log_likelihood"):
+            assert found[f"eval {arm}/{metric}"] == [(2, pytest.approx(of[metric]))]
+    arms = [line for line in lines if any(name.endswith("/accuracy") for name in line)]
+    assert lines[-len(arms) :] == arms
 
 
 def test_metrics_may_change_when_a_run_goes_on(finished):

@@ -6,7 +6,7 @@ import pytest
 
 from seal_jax.core.delta import DeltaSpec
 from seal_jax.loop import opened_model
-from seal_jax.planning import architectures, arithmetic, machines, planner, roofline
+from seal_jax.planning import architectures, arithmetic, local, machines, planner, roofline
 from seal_jax.planning.workload import Workload, counts
 from seal_jax.settings import Corpus, Edits, Evaluation, Model, Reward, Settings, SettingsError
 from seal_jax.tasks.base import Task
@@ -97,16 +97,20 @@ class _Device:
 
 
 @pytest.mark.parametrize("limit, platform, refused", [
-    (24, "gpu", True), (80, "gpu", False), (0, "gpu", False), (24, "cpu", False),
+    (24, "gpu", True), (80, "gpu", False), (0, "gpu", False),
+    (24, "cpu", True), (80, "cpu", False),
 ])  # fmt: skip
-def test_an_accelerator_that_says_it_is_too_small_is_refused(limit, platform, refused):
+def test_a_device_that_says_it_is_too_small_is_refused(limit, platform, refused, monkeypatch):
+    monkeypatch.setattr(local, "available", lambda: limit * GIB)
     device = _Device(limit * GIB)
     device.platform = platform
     devices = opened_model.parallel.DeviceMesh((device,))
     if not refused:
         opened_model.check_memory(SETTINGS, devices)
         return
-    with pytest.raises(SettingsError, match=r"does not fit on 1 x gpu: .*the smallest that does"):
+    with pytest.raises(
+        SettingsError, match=r"does not fit on 1 x gpu.*24\.0\. .*the smallest that does"
+    ):
         opened_model.check_memory(SETTINGS, devices)
 
 

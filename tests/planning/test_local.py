@@ -1,5 +1,6 @@
 """Rates of the devices that are here."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -37,3 +38,21 @@ def test_a_time_is_the_median_of_calls_on_what_the_last_one_returned(monkeypatch
 
     assert local._seconds(count, jnp.zeros(())) == 2.5
     assert states == list(range(8))  # the first compiles and is not counted
+
+
+def test_what_is_free_is_what_the_host_and_a_container_leave(monkeypatch):
+    said = {"/proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    5000 kB\n"}
+
+    def read_text(path):
+        if str(path) not in said:
+            raise FileNotFoundError
+        return said[str(path)]
+
+    monkeypatch.setattr(local.pathlib.Path, "read_text", read_text)
+    assert local.available() == 5000 * 1024
+    said["/sys/fs/cgroup/memory.max"] = "4096\n"
+    assert local.available() == 4096
+    said["/sys/fs/cgroup/memory.max"] = "max\n"
+    assert local.available() == 5000 * 1024
+    said.clear()
+    assert local.available() == local.memory_of(jax.devices()[0])

@@ -138,7 +138,7 @@ def test_the_largest_number_of_candidates_fits_and_the_next_does_not(
 def test_the_command_prints_json(settings, capsys):
     path = settings.model.path
     flags = ["--config.model.path=" + path, "--topology=gpu:80gb", "--json=-"]
-    assert cli.main(["plan", "--config=configs/knowledge.py:smoke", *flags]) == 0
+    assert cli.main(["plan", "knowledge:smoke", *flags]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["machine"] == "gpu:80gb" and found["fits"]
     assert [program["name"] for program in found["programs"]] == NAMES

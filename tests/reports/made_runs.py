@@ -239,8 +239,12 @@ def knowledge(
     return folder
 
 
-def few_shot(folder, *, curated=False):
-    """A run of two ARC tasks: one round of two recipes, of which one solves its task; or curate."""
+def few_shot(folder, *, curated=False, adapted=None):
+    """A run of two ARC tasks: one round of two recipes, of which one solves its task; or curate.
+
+    Args:
+      adapted: what the arm edit_before answers to every evaluation task; None is without that arm.
+    """
     tasks = {split: folder.parent / f"{folder.name}-{split}" for split in ("train", "eval")}
     pair = {"input": [[0, 1], [2, 3]], "output": [[3, 2], [1, 0]]}
     for path, ids in zip(tasks.values(), (("aa", "bb"), ("ee", "ff")), strict=True):
@@ -299,12 +303,19 @@ def few_shot(folder, *, curated=False):
             ]  # fmt: skip
             records.trials(trials, stage, tokens=(9, 9))
             records.answers({id: attempts(None) for id in ("aa", "bb")}, stage)
+            if adapted:
+                plain = {id: attempts(None) for id in ("ee", "ff")}
+                records.answers(plain, Stage(kind="unadapted", split="eval", what="base"))
+                arm = Stage(kind="arm", split="eval", what="edit_before")
+                records.add("plan", {"groups": [[0, 1]]}, arm)
+                records.trials([trial(id, 0, adapted) for id in plain], arm)
         held_out = task.contexts("eval")
         every, lesson = arms.table(task), task.read(task.contexts("eval")[0], recipe, 0)
-        found = results.of(
-            [Outcome("base", every["base"], [[attempts(None)] for _ in held_out])],
-            task, held_out, seed=0, draws=200,
-        )  # fmt: skip
+        outcomes = [Outcome("base", every["base"], [[attempts(None)] for _ in held_out])]
+        if adapted:
+            one = [attempts(adapted)]
+            outcomes.append(Outcome("edit_before", every["edit_before"], [one for _ in held_out]))
+        found = results.of(outcomes, task, held_out, seed=0, draws=200)
         found |= {
             "left_out": {"train": {"it takes 900 tokens": 1}, "eval": {}},
             "directives": {"edits base": task.describe([[lesson]])},

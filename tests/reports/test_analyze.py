@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from seal_jax import cli
 from seal_jax.loop.stage import Stage
-from seal_jax.reports import analysis_table, analyze, scores
+from seal_jax.reports import analysis_table, analyze, run_records, scores
+from seal_jax.reports.html import learning
 from seal_jax.runs import ledger
 from seal_jax.stats import reliability
 
+from . import made_runs
 from .made_runs import Recorder, marked
 
 CONTEXTS, EDITS, QUESTIONS, REPLICATES = 4, 3, 2, 2
@@ -86,6 +88,36 @@ def test_the_self_edits_of_an_evaluation_are_those_of_its_arms(tmp_path):
     assert own["mean"] == pytest.approx(np.mean(every))
     assert own["unadapted"] is not None
     assert found["eval edit_before"]["rewards"]["length"]["mean"] == 8.0
+
+
+def test_what_noise_swamps_is_not_estimable():
+    def figure(value, low=None, high=None):
+        return {"value": value, "low": low, "high": high}
+
+    found = {
+        "within_contexts": figure(-1.01, -9.0, 0.2),
+        "other_replicates": figure(0.25, -3.0, 0.75),
+        "other_questions": figure(0.0, -1.0, 0.5),
+        "other_both": None,
+        "pooled_over_contexts": -2.0,
+    }
+    reward = {"mean": 0.5, "unadapted": None, "reliability": found}
+    [_, row] = analysis_table.reliabilities({"rewards": {"own": reward}})
+    assert row[3:] == [
+        "not estimable", "0.25 [< -1, 0.75]", "0.00 [-1.00, 0.50]", "-", "not estimable",
+    ]  # fmt: skip
+    found["pooled_over_contexts"] = 0.0
+    assert analysis_table.reliabilities({"rewards": {"own": reward}})[1][-1] == "0.00"
+
+
+def test_the_report_has_the_commands_figures(tmp_path, capsys):
+    folder = made_runs.knowledge(tmp_path / "run", contexts=4, edits=3, replicates=2)
+    assert cli.main(["analyze", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    [stage] = learning.reliability(run_records.read(str(folder)))["stages"]
+    for table in stage["tables"]:
+        for [_, *cells] in table[1:]:
+            assert all(cell in printed for cell in cells[1:]), cells
 
 
 def test_the_mix_is_the_runs_own_or_the_one_asked_for(tmp_path):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from seal_jax import cli
-from seal_jax.reports import analyze
-from seal_jax.reports.html import continual, run_records
+from seal_jax.reports import analyze, run_records
+from seal_jax.reports.html import continual
 from seal_jax.runs import ledger, results_file
 from seal_jax.stats import intervals
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from seal_jax import cli
+from seal_jax.reports import run_records, words
 from seal_jax.reports.html import report
 from seal_jax.runs import results_file, run_dir
 
@@ -66,12 +67,28 @@ def test_a_finished_run(tmp_path):
     assert _row(page, "self-edit before RL − base model", "gold log-likelihood", "+0.50 nats")
     assert _row(page, "self-edit before RL", "+1.25", "[+0.50, +2.00]", "2")
     titles = [a.get("aria-label") for a in page.named("svg") if a.get("role") == "img"]
-    assert titles[:2] == ["Reward by round", "M-step loss"]
-    assert titles[2].startswith("Rewards of round 1; mean ")
+    gain = "Gain over base model in"
+    assert titles[:2] == [f"{gain} accuracy (%)", f"{gain} gold log-likelihood (nats)"]
+    assert titles[2:4] == ["Reward by round", "M-step loss"]
+    assert titles[4].startswith("Rewards of round 1; mean ")
     assert "Reliability, with 95 % intervals" in page.text
     assert _row(page, "round 1", "6", "3", "12", "2,700", "3,600", "1 min 20 s", "adapt 1 min 15 s")
     assert "inner loops an hour" in page.text
     assert "Continual self-edits" not in page.text
+
+
+def test_it_opens_with_what_came_of_the_run_and_ends_with_the_settings(tmp_path):
+    folder = made_runs.knowledge(tmp_path / "run")
+    page = _report(folder)
+    said = words.of_run(run_records.read(str(folder)))
+    opening = page.text.partition("What came of it")[2].partition("Gain over base model")[0]
+    printed = opening.replace("\u00a0", " ").replace("−", "-")
+    assert printed.split() == " ".join(said).split() and "interval [−5.0" in opening
+    assert "+12.5 [−5.0, +31.2]" in page.text.partition("Gain over base model in accuracy")[2]
+    links = [a["href"] for a in page.named("a")[1:]]
+    assert links[:2] == ["#outcome", "#arms"] and links[-2:] == ["#explorer", "#about"]
+    ticks = page.text.partition("Gain over base model in gold")[0]
+    assert ticks.split()[-4:] == ["0", "10", "20", "30"]
 
 
 def test_the_explorer_holds_what_was_recorded(tmp_path):
@@ -144,10 +161,10 @@ def test_an_unfinished_run(tmp_path):
     assert _row(page, "round 1", "6", "2 of 3", "4", "1,800", "2,400")
     assert "Times are written when the run is finished" in page.text
     assert [a["href"] for a in page.named("a")[1:]] == [
-        "#about",
         "#reliability",
         "#cost",
         "#explorer",
+        "#about",
     ]
     [stage] = page.data["stages"]
     tried = [len(edit["trials"]) for context in stage["contexts"] for edit in context["edits"]]

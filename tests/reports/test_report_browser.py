@@ -140,6 +140,21 @@ def test_phone_width(browser, page, few_shot, tmp_path):
     assert browser.run(f"{boxes}.length") > 0  # so there was something to keep in its box
 
 
+@pytest.mark.parametrize("width", [390, 700, 1200])
+def test_the_header_at_every_width(browser, page, width):
+    browser.open(page, width=width)
+    box = "getBoundingClientRect()"
+    assert browser.run(f"document.querySelector('header').{box}.height") < 135
+    heights = browser.run(f"[...document.querySelectorAll('nav a')].map(a => a.{box}.height)")
+    assert len(heights) == 7 and max(heights) < 30  # none is broken in two
+    right = browser.run(f"document.querySelector('h1').{box}.right")
+    assert right <= browser.run(f"document.getElementById('theme').{box}.left")
+    inside = "[...document.querySelectorAll('header *')].map(e => e.getBoundingClientRect().right)"
+    assert max(browser.run(inside)) <= width
+    plot = "[...document.querySelectorAll('.forests svg')].map(e => e.getBoundingClientRect())"
+    assert browser.run(f"{plot}.every(b => b.width > 250 && b.right <= {width})")
+
+
 def _contrast(browser, selector):
     """The contrast of an element's text with the page, by WCAG's formula."""
     return browser.run(

@@ -5,8 +5,13 @@ import math
 
 import pytest
 
+from seal_jax import cli
 from seal_jax.core.restem import SelectionRule
-from seal_jax.reports import analyze, out_file, scored, select
+from seal_jax.loop import policies
+from seal_jax.reports import analyze, out_file, records, scored, select
+from seal_jax.tasks import registry
+
+from . import made_runs
 
 
 def completion(text, reward=None, baseline=0.25, **other):
@@ -219,3 +224,44 @@ def test_real_reliability(shared_data):
     assert round(100 * by_accuracy["in_sample"]["chosen"], 1) == 54.3
     # On other questions and seeds little is left of it.
     assert round(100 * by_accuracy["other_both"]["chosen"], 1) == 40.4
+
+
+def test_a_run_has_its_own_selection(tmp_path, capsys):
+    """Of two rounds of three contexts; each context's better self-edit is what the run kept."""
+    folder = made_runs.knowledge(tmp_path / "run", rounds=2)
+    stages = records.read(folder / "ledger")
+    rounds = [stages["round 1"], stages["round 2"]]
+    weights = [(place, weight) for of in rounds for place, (_, weight) in of.selected.items()]
+    texts = {(e["context"], e["index"]): e["text"] for of in rounds for e in of.edits}
+    kept = [texts[place] for place, weight in weights if weight]
+    assert cli.main(["select", str(folder)]) == 0
+    printed = capsys.readouterr()
+    picks = [json.loads(line) for line in printed.out.splitlines()]
+    assert [pick["completion"] for pick in picks] == kept and len(kept) == 6
+    assert printed.err == "6 self-edits kept of 6 contexts, by best_of_m\n"
+    task = registry.open_task(policies.run_settings(str(folder)))
+    assert picks[0]["prompt"] == task.edit_prompt(task.contexts("train")[0])
+    # What beats the context's accuracy without a self-edit, by the records of the round.
+    better = [
+        texts[place]
+        for of in rounds
+        for place, (reward, _) in of.selected.items()
+        if reward > of.answers[place[0]]["scores"]["accuracy"]
+    ]
+    assert cli.main(["select", str(folder), "--rule=positive_only"]) == 0
+    picks = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [pick["completion"] for pick in picks] == better and 0 < len(better) < 12
+
+
+def test_runs_that_nothing_can_be_selected_of(tmp_path):
+    folder = made_runs.knowledge(tmp_path / "run", batches=1)
+    for path, message in (
+        (folder, "run: no round of this run has rewarded its self-edits yet"),
+        (tmp_path, "is not the directory of a run"),
+    ):
+        with pytest.raises(scored.ScoredError, match=message):
+            select.select(str(path), SelectionRule())
+    folder = made_runs.knowledge(tmp_path / "other")
+    made_runs.squad_file(tmp_path / "other-train.json", "another", 3)
+    with pytest.raises(scored.ScoredError, match="does not hold 'train"):
+        select.select(str(folder), SelectionRule())

@@ -56,6 +56,9 @@ class WandB(types.ModuleType):
         self.started.append(named)
         return self
 
+    def define_metric(self, name, step_metric):
+        self.defined = (name, step_metric)
+
     def log(self, values):
         self.logged.append(values)
 
@@ -72,7 +75,7 @@ def test_weights_and_biases_continues_its_run(tmp_path, monkeypatch):
     assert [named["id"] for named in wandb.started] == [None, "abc"]
     assert wandb.started[0]["project"] == "seal" and wandb.started[0]["config"] == {"seed": 3}
     assert wandb.logged == [{"loss": 0.5, "step": 1}, {"loss": 0.5, "step": 2}]
-    assert wandb.finished == 2
+    assert wandb.finished == 2 and wandb.defined == ("*", "step")
 
 
 @pytest.mark.parametrize(

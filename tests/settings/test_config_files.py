@@ -40,8 +40,8 @@ def folder(tmp_path):
 
 def test_the_listing_has_first_lines(folder):
     assert config_files.listing(folder).splitlines() == [
-        "mine.py: Mine.",
-        "  small  Small and quick.",
+        "mine: Mine.",
+        f"  {folder}/mine.py:small  Small and quick.",
         "  sweeps (--sweep=NAME): seeds",
     ]
     assert config_files.listing(folder, "mine.py:small") == "Small and quick.\n\nIn more detail."
@@ -56,10 +56,11 @@ def test_what_is_not_there_is_an_error(folder, only):
 def test_every_variant_of_the_project_is_documented(capsys):
     assert cli.main(["configs"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert {"demo", "squad", "cpt-200-v1", "llama3.2-1b"} <= {line.split()[0] for line in lines}
+    offered = {line.split()[0] for line in lines}
+    assert {"knowledge:demo", "knowledge:cpt-200-v1", "few_shot:llama3.2-1b"} <= offered
     assert all(len(line.split()) > 2 for line in lines)
-    assert cli.main(["configs", "few_shot.py:demo"]) == 0
-    assert "--config=configs/few_shot.py:demo" in capsys.readouterr().out
+    assert cli.main(["configs", "few_shot:demo"]) == 0
+    assert "seal train few_shot:demo --workdir=runs/arc-demo" in capsys.readouterr().out
 
 
 def test_values_say_where_they_are_from(folder, capsys):

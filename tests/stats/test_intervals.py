@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from benchmarks import coverage
 from seal_jax.stats import intervals
@@ -216,6 +217,33 @@ def test_width_agrees_with_the_normal_theory():
     assert interval.high - interval.low == pytest.approx(width, rel=0.03)
     narrower = of_means(a, b, seed=0, level=0.5)
     assert narrower.high - narrower.low == pytest.approx(width * 0.6745 / 1.96, rel=0.04)
+
+
+@pytest.mark.parametrize("contexts", [4, 12])
+def test_what_is_detectable_is_found_four_times_in_five(contexts):
+    # Of contexts whose differences have a standard deviation of 2.
+    z = np.arange(contexts) - (contexts - 1) / 2
+    spread = 2 * z / z.std(ddof=1)
+    least = intervals.detectable(spread[:, None].tolist(), [[7.0]] * contexts)
+    drawn = np.random.default_rng(0).normal(least, 2, (20_000, contexts))
+    found = stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_what_is_detectable_by_hand():
+    # Tables of Student's t at 0.975 and 0.8 for 11 degrees of freedom: 2.201 and 0.876, of which
+    # the sum is the usual approximation; a standard error of 1 / sqrt(12).
+    values = [[1.0], [-1.0]] * 6
+    error = math.sqrt(12 / 11) / math.sqrt(12)
+    found = intervals.detectable(values, [[0.0]] * 12)
+    assert found == pytest.approx((2.201 + 0.876) * error, rel=0.005)
+    thirty = [[30 * value] for [value] in values]
+    assert intervals.detectable(thirty, [[0.0]] * 12) == pytest.approx(30 * found)
+
+
+@pytest.mark.parametrize("values", [[], [[1.0]], [[1.0], [None]], [[1.0], [1.0]]])
+def test_without_an_interval_nothing_says_what_is_detectable(values):
+    assert intervals.detectable(values, [[0.0] for _ in values]) is None
 
 
 @pytest.mark.fault("18")

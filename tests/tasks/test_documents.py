@@ -79,7 +79,8 @@ def test_titles_come_from_headings_or_names(text, title):
 def test_headings_lead_to_their_parts():
     text = (
         "before\n\n# Harbour\n\nIt is old.\n\n## Ships ##\n\nTen.\n\n### Sails\n\nRed.\n\n"
-        "## Empty\n\n## Tides\n\nLow\nand high.\n\nPeople\n------\n\nFew.\n"
+        "## Empty\n\n## Outer\n\n### Inner\n\nx\n\n## Tides\n\n"
+        "Low\nand high.\n\nPeople\n------\n\nFew.\n"
     )
     assert documents.split(text, "Harbour", 50) == [
         Part("Harbour", "before"),
@@ -87,6 +88,7 @@ def test_headings_lead_to_their_parts():
         Part("Harbour: Ships", "Ten."),
         Part("Harbour: Ships: Sails", "Red."),
         Part("Harbour", "Empty"),
+        Part("Harbour: Outer: Inner", "x"),
         Part("Harbour: Tides", "Low\nand high."),
         Part("Harbour: People", "Few."),
     ]

@@ -12,7 +12,7 @@ paths. Training and prefill scan over the stacked layers; decoding loops over sp
 """
 
 import functools
-from typing import Any, Literal
+from typing import Any
 
 import flax.struct
 import jax
@@ -23,6 +23,7 @@ from seal_jax.core.model import token_loss
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.core.model.layers import Block, Embed, Head, RMSNorm, rope_angles
 from seal_jax.core.model.packing import Packing
+from seal_jax.core.specs import Remat
 
 Params = dict[str, Any]
 
@@ -66,9 +67,6 @@ def param_shapes(config: ModelConfig) -> Params:
     """The parameter tree with the shape of each leaf in its place."""
     shapes = jax.eval_shape(functools.partial(init, config), jax.random.key(0))
     return jax.tree.map(lambda leaf: leaf.shape, shapes)
-
-
-Remat = Literal["none", "dots", "full"]
 
 
 def hidden_states(

@@ -1,6 +1,6 @@
 """How far the local grader agrees with a judge, and how its weights were found.
 
-`report` is what `python -m seal_jax grade` prints. The fit is a logistic regression with a ridge
+`report` is what `seal grade` prints. The fit is a logistic regression with a ridge
 penalty; cross-validation fits it anew for every fold, on the other folds' questions.
 """
 

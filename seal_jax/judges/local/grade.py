@@ -25,7 +25,7 @@ from seal_jax.tasks.texts import is_blank
 GRADER = "local-3"
 THRESHOLD = 0.5  # an answer is correct from this probability on
 
-# Of the features; printed as `fit` by `python -m seal_jax grade`, on the rows that docs/grading.md
+# Of the features; printed as `fit` by `seal grade`, on the rows that docs/grading.md
 # names.
 WEIGHTS: Mapping[str, float] = {
     "bias": -2.34,

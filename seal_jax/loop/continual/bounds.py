@@ -21,12 +21,13 @@ def bound(name: str, groups: Sequence[Group]) -> Arm:
         from the start, that answers for its own passage alone.
     """
     run, stage, records = groups[0].run, Stage(kind="continual", what=name), []
-    with run.stage(f"continual {name}", len(groups), "group") as progress:
+    with run.stage(stage, "", len(groups), "group") as progress:
         for group in groups:
             key = f"{name}/{group.number}"
+            replayed = run.ledger.find("retest", key) is not None
             work = functools.partial(_of_group, name, group, key)
             records.append(updates.retested(run, key, work, stage))
-            progress.update(1)
+            progress.update(1, replayed=replayed)
     return Arm(
         name=name,
         end=[row for record in records for row in record["rows"]],

@@ -144,9 +144,9 @@ def summary(
     own update, 0 where the gain is gone, below 0 where the start knew more.
 
     Returns:
-      {"start", "own", "end", "retained_share"}; beside a run without a mitigation, on the same
-      sequences, also "own_gain_of_unmitigated", the own gain as a share of that run's, and
-      "share_over_unmitigated", the retained share minus that run's.
+      {"start", "own", "end", "own_gain" (own - start), "retained_share"}; beside a run without a
+      mitigation, on the same sequences, also "own_gain_of_unmitigated", the own gain as a share of
+      that run's, and "share_over_unmitigated", the retained share minus that run's.
     """
     start_S, own_S, end_S = ends(found)
     gains = [end_S - start_S, own_S - start_S]
@@ -155,6 +155,7 @@ def summary(
         "start": mean(start_S),
         "own": mean(own_S),
         "end": mean(end_S),
+        "own_gain": _difference(own_S, start_S, seed=seed, draws=draws),
         "retained_share": share(_ratio, *gains),
     }
     if unmitigated is not None:
@@ -199,17 +200,18 @@ def _unrelated(arm: Arm, start: Arm, *, seed: int, draws: int) -> Record | None:
     if not arm.unrelated_S:
         return None
     end_S, start_S = (np.array(of.unrelated_S, float) for of in (arm, start))
-    rise = intervals.paired(
-        end_S[:, None].tolist(), start_S[:, None].tolist(), seed=seed, draws=draws
-    )
-    if rise["difference"] is None:
+    rise = _difference(end_S, start_S, seed=seed, draws=draws)
+    if rise["value"] is None:
         return None
     known = end_S[~np.isnan(end_S - start_S)]
-    return {
-        "loss": mean(known),
-        "rise": {"value": rise["difference"], "interval": rise["interval"]},
-        "sequences": len(known),
-    }
+    return {"loss": mean(known), "rise": rise, "sequences": len(known)}
+
+
+def _difference(second_S: NDArray, first_S: NDArray, *, seed: int, draws: int) -> Record:
+    """The mean of second - first with its interval."""
+    rows = (of_S[:, None].tolist() for of_S in (second_S, first_S))
+    found = intervals.paired(*rows, seed=seed, draws=draws)
+    return {"value": found["difference"], "interval": found["interval"]}
 
 
 def _of_gains(

@@ -115,6 +115,10 @@ def _experiment(run: Run, params) -> dict[str, Any]:
         f"{own.sequences} sequences of {own.passages} passages; "
         f"mitigations: {', '.join(own.mitigations)}; bounds: {', '.join(own.bounds) or 'none'}"
     )
+    counts = dict.fromkeys(own.mitigations, ("update", own.sequences * own.passages))
+    counts = {"start": ("group", len(groups))} | counts
+    counts |= {name: ("group", len(groups)) for name in own.bounds}
+    run.whole.planned = {f"continual {name}": of for name, of in counts.items()}
     names = [metric.name for metric in rewards.metrics(run.session.task)]
     start = bounds.bound("start", groups)
     arms = [_mitigated(run, groups, Mitigation(name, own)) for name in own.mitigations]
@@ -155,9 +159,12 @@ def _groups(run: Run, params, drawn: Sequence[list[Context]]) -> list[Group]:
 
 def _mitigated(run: Run, groups: Sequence[Group], mitigation: Mitigation) -> Arm:
     """The sequences under a mitigation."""
-    stage, steps = f"continual {mitigation.name}", range(groups[0].steps)
+    stage, steps = mitigation.stage, range(groups[0].steps)
     total = len(steps) * sum(len(group.sequences) for group in groups)
-    with run.stage(stage, total, "update") as progress, memory.needed_by(stage, *_OF_GROUPS):
+    with (
+        run.stage(stage, "", total, "update") as progress,
+        memory.needed_by(str(stage), *_OF_GROUPS),
+    ):
         records = [updates.run_group(group, mitigation, progress) for group in groups]
     keys = [f"{mitigation.name}/{group.number}/{step}" for group in groups for step in steps]
     learned = run.records("learned", keys)

@@ -96,7 +96,7 @@ def run_group(group: Group, mitigation: Mitigation, progress: Progress) -> list[
     line = f"continual-{mitigation.name}-{group.number}"
     found = run.records("retest", keys)
     if len(found) == group.steps:
-        progress.update(len(group.sequences) * group.steps)
+        progress.update(len(group.sequences) * group.steps, replayed=True)
         run.discard_checkpoints(line)  # where a run ended just before
         return found
     checkpoints, total_K = run.checkpoints(line), nothing(group)
@@ -107,7 +107,7 @@ def run_group(group: Group, mitigation: Mitigation, progress: Progress) -> list[
         total_K = _update(group, mitigation, total_K, written, key, checkpoints)
         retest = functools.partial(_retest, group, total_K, step, key)
         records.append(retested(run, key, retest, mitigation.stage))
-        progress.update(len(group.sequences))
+        progress.update(len(group.sequences), replayed=step < len(found))
     if len(run.records("retest", keys)) == group.steps:
         run.discard_checkpoints(line)
     return records

@@ -1,7 +1,7 @@
 """What a run was, and what its stages took."""
 
-from seal_jax.reports.html.run_records import Record, RunRecords
 from seal_jax.reports.records import StageRecords
+from seal_jax.reports.run_records import Record, RunRecords
 
 _HIGHLIGHTS = """
 task model.path model.adapter model.dtype prompts.edit_format edits.samples edits.temperature
@@ -42,7 +42,7 @@ def about(run: RunRecords) -> Record:
     left_out = [(split, *pair) for split, of in found.items() for pair in of.items()]
     settings = [(key, {"code": value}) for key, value in run.settings.items()]
     return {
-        "title": "The run", "highlights": highlights, "settings": settings, "facts": facts,
+        "title": "Settings", "highlights": highlights, "settings": settings, "facts": facts,
         "left_out": left_out,
     }  # fmt: skip
 

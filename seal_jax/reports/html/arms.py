@@ -6,7 +6,7 @@ from seal_jax.loop.arms import Arm
 from seal_jax.loop.results import Outcome
 from seal_jax.reports.formats import interval, metric, number
 from seal_jax.reports.html import charts
-from seal_jax.reports.html.run_records import Record, RunRecords
+from seal_jax.reports.run_records import Record, RunRecords
 from seal_jax.stats import intervals
 from seal_jax.tasks import directives
 from seal_jax.tasks.protocol import Metric

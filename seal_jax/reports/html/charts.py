@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax.reports.html.run_records import Record
+from seal_jax.reports.run_records import Record
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 370, 10, 186  # the plane within the axes
 _BINS = 20
@@ -66,6 +66,33 @@ def interval(edges: Sequence[float], value: float, over: Sequence[float]) -> Rec
     """An estimate with its interval on a line of 140 that marks zero and is of the span `over`."""
     x = _scale(min(over), max(over), 4, 136)
     return {"zero": x(0), "low": x(edges[0]), "value": x(value), "high": x(edges[1])}
+
+
+def forest(
+    title: str, rows: Sequence[tuple[str, str, float | None, Sequence[float] | None]]
+) -> Record:
+    """Differences with their intervals, one below the other, over an axis that marks zero.
+
+    Args:
+      rows: a label, the figure as text, the difference and the ends of its interval; None where
+        there is none.
+    """
+    known = [
+        edge for _, _, value, ends in rows if value is not None for edge in (value, *(ends or ()))
+    ]
+    low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
+    x = _scale(low, high, 10, 220)  # figures stand to the right
+    drawn = [
+        {
+            "label": label,
+            "text": text,
+            "value": None if value is None else x(value),
+            "ends": ends and [x(edge) for edge in ends],
+        }
+        for label, text, value, ends in rows
+    ]
+    ticks = [tick for tick in _ticks(low, high) if low <= tick <= high]
+    return {"title": title, "rows": drawn, "zero": x(0), "ticks": _placed(ticks, x)}
 
 
 def _plane(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from seal_jax.reports.formats import interval, metric, number
-from seal_jax.reports.html.run_records import Record, RunRecords
+from seal_jax.reports.run_records import Record, RunRecords
 from seal_jax.tasks.protocol import Metric
 
 

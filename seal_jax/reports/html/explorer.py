@@ -12,8 +12,8 @@ from seal_jax.loop.arms import Arm
 from seal_jax.loop.stage import Stage
 from seal_jax.reports import records
 from seal_jax.reports.formats import FORMS, form
-from seal_jax.reports.html.run_records import Record, RunRecords
 from seal_jax.reports.records import Place, StageRecords
+from seal_jax.reports.run_records import Record, RunRecords
 from seal_jax.settings import Reward
 from seal_jax.tasks.protocol import Chat, Lesson, Refusal
 from seal_jax.tasks.sources import ContextAlone

@@ -3,7 +3,7 @@
 from seal_jax.reports import analysis_table, analyze, scores
 from seal_jax.reports.formats import metric, number
 from seal_jax.reports.html import charts
-from seal_jax.reports.html.run_records import Record, RunRecords
+from seal_jax.reports.run_records import Record, RunRecords
 from seal_jax.runs.ledger import LedgerError
 from seal_jax.settings import Reward
 from seal_jax.stats.intervals import mean
@@ -78,7 +78,7 @@ def reliability(run: RunRecords) -> Record | None:
         found, _ = scores.of_stages(run.stages, run.timing.get("seconds", {}))
     except LedgerError:  # scores that are not of these self-edits
         return None
-    stages = [analyze.of_stage(stage, mix, {"seed": 0, "draws": 1000}) for stage in found]
+    stages = [analyze.of_stage(stage, mix, analyze.BOOTSTRAP) for stage in found]
     for stage in stages:
         tables = (analysis_table.reliabilities, analysis_table.gains)
         stage["tables"] = [of(stage, run.metric, run.metric_label) for of in tables]

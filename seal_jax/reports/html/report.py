@@ -8,20 +8,21 @@ from typing import Any
 
 import jinja2
 
-from seal_jax.reports import out_file, run_files
-from seal_jax.reports.html import about, arms, continual, explorer, learning, run_records
-from seal_jax.reports.html.run_records import RunRecords
+from seal_jax.reports import out_file, run_files, run_records
+from seal_jax.reports.html import about, arms, continual, explorer, learning, outcome
+from seal_jax.reports.run_records import RunRecords
+from seal_jax.runs import storage
+from seal_jax.runs.storage import Location
 
 MARK = "<!-- seal_jax report -->"  # as page.html begins
 
 
-def write(workdir: str, out: str = "") -> pathlib.Path:
+def write(workdir: str, out: str = "") -> Location:
     """Writes the report of a run, finished or not; nothing of the run is changed.
 
     Args:
       workdir: the run's directory.
-      out: the HTML file; "" for report.html in the run's directory. An earlier report there is
-        replaced, another file is not.
+      out: see `save`.
 
     Returns:
       The file's path.
@@ -31,27 +32,43 @@ def write(workdir: str, out: str = "") -> pathlib.Path:
       OutError: `out` is in the way.
       OSError: the file cannot be written.
     """
-    path = pathlib.Path(out or pathlib.Path(workdir) / "report.html")
     with run_files.as_written(workdir):
         run = run_records.read(workdir)
-    out_file.check(path, lambda content: MARK.encode() in content[:200], "no report")
-    with run_files.as_written(workdir):
+    return save(run, out)
+
+
+def save(run: RunRecords, out: str = "") -> Location:
+    """The same of a run that was read.
+
+    Args:
+      out: the HTML file; "" for report.html in the run's directory. An earlier report there is
+        replaced, another file is not.
+    """
+    path = pathlib.Path(out) if out else run.path / "report.html"
+    if isinstance(path, pathlib.Path):
+        out_file.check(path, lambda content: MARK.encode() in content[:200], "no report")
+    with run_files.as_written(run.path):
         text = page(run)
     # A text that a model cut inside a character may hold what UTF-8 cannot.
-    out_file.write(path, text.encode("utf-8", errors="replace"))
+    content = text.encode("utf-8", errors="replace")
+    if isinstance(path, pathlib.Path):
+        out_file.write(path, content)
+    else:
+        storage.put(path, content)
     return path
 
 
 def page(run: RunRecords) -> str:
     """The whole page of a run: a template for each section, which escapes what the run says."""
     sections = [
-        ("about", "Run", about.about(run)),
+        ("outcome", "Outcome", outcome.outcome(run)),
         ("arms", "Arms", arms.arms(run)),
         ("learning", "Learning", learning.learning(run)),
         ("reliability", "Reward", learning.reliability(run)),
         ("continual", "Continual", continual.continual(run)),
         ("cost", "Cost", about.cost(run)),
         ("explorer", "Explorer", {"title": "Explorer"}),
+        ("about", "Settings", about.about(run)),
     ]
     files = importlib.resources.files(__package__)
     script, style = ((files / name).read_text("utf-8") for name in ("explorer.js", "page.css"))

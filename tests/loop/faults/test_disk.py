@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import shutil
+import socket
 import sys
 import tempfile
 import types
@@ -16,6 +17,7 @@ import pytest
 from seal_jax import cli
 from seal_jax.loop import failures
 from seal_jax.runs.checkpoints import Checkpoints
+from seal_jax.runs.directory_lock import DirectoryLock, in_use
 
 _NOBODY = 65534
 
@@ -71,6 +73,7 @@ def test_a_failed_checkpoint_is_told_once(monkeypatch):
         FileNotFoundError(errno.ENOENT, "No such file", "model"),
         PermissionError(errno.EACCES, "Permission denied", "/somewhere/else"),
         PermissionError(errno.EACCES, "Permission denied"),
+        in_use("/runs/ENOSPC", "process 1"),  # the words are a name's
     ],
 )
 def test_other_errors_stay_as_they_are(error, tmp_path):
@@ -129,6 +132,17 @@ def test_a_full_disk_elsewhere_is_the_one_that_is_named(tmp_path, place):
 
 
 @pytest.mark.fault("S9")
+def test_a_lock_that_cannot_be_written_is_not_held(tmp_path, monkeypatch):
+    """By a program that goes on, such as a notebook."""
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "gethostname", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as kept:  # and with it the frame of the lock
+            DirectoryLock(tmp_path)
+    DirectoryLock(tmp_path).close()
+    assert kept
+
+
+@pytest.mark.fault("S9")
 def test_a_full_standard_output_is_not_taken_for_the_disk(tmp_path, monkeypatch):
     with (
         monkeypatch.context() as patched,
@@ -169,3 +183,27 @@ def test_a_failed_checkpoint_is_told_once_by_the_threads_of_its_library(monkeypa
     sys.unraisablehook(closed)
     sys.unraisablehook(another)
     assert told == [another]
+
+
+def test_checkpoints_that_will_not_fit_are_refused_before_the_work(
+    command, tmp_path, capsys, monkeypatch
+):
+    workdir, free = tmp_path / "run", 10_000
+    monkeypatch.setattr(
+        failures.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=free)
+    )
+    assert cli.main(command(workdir)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --workdir={workdir}: ") and "checkpoints of policies" in error
+    assert "lower restem.sft.lora.rank or restem.sft.keep_checkpoints." in error
+    assert not list((workdir / "ledger").glob("[!.]*"))
+
+
+def test_room_is_what_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        failures.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=2**30)
+    )
+    failures.check_room(tmp_path, 2**30, "two checkpoints", "the rank")
+    message = r"two checkpoints take about 1\.5 GiB, and 1\.0 GiB are free at .*, or lower the rank"
+    with pytest.raises(OSError, match=message):
+        failures.check_room(tmp_path, 3 * 2**29, "two checkpoints", "the rank")

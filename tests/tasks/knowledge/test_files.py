@@ -1,12 +1,15 @@
 """Directories of texts, Markdown and JSON: what becomes a context, and which are held out."""
 
 import json
+import pathlib
+import re
 
 import pytest
 from knowledge_tasks import knowledge_task
 
 from seal_jax.settings import config_dict
 from seal_jax.tasks import splits
+from seal_jax.tasks.knowledge import files
 from seal_jax.tasks.knowledge.task import KnowledgeTask
 
 SQUAD = {
@@ -153,9 +156,13 @@ def test_a_reward_without_questions_needs_none(folder):
     reward = {"kind": "length", "replicates": 1}
     task = KnowledgeTask(config_dict.from_config({"data": data, "reward": reward}))
     assert {"Harbour", "red tower", "Rome"} <= {c.group for c in _every(task)}
+
     # Of what is held out, those with questions are asked, if any has one.
-    held = task.contexts("eval")
-    assert all(c.questions for c in held) or not any(c.questions for c in held)
+    notes = (folder / "notes").rename(folder.parent / "notes")
+    for path, titles in (("texts.jsonl", {"Lake"}), ("", {"Bergen", "Oslo", "Riga", "Rome"})):
+        data = {"train_path": str(notes), "eval_path": str(folder / path)}
+        task = KnowledgeTask(config_dict.from_config({"data": data, "reward": reward}))
+        assert {context.group for context in task.contexts("eval")} == titles
 
 
 def test_ids_do_not_depend_on_other_files(folder):
@@ -164,3 +171,18 @@ def test_ids_do_not_depend_on_other_files(folder):
     (folder / "b_copy.md").write_text("A new text.")  # is left out
     after = {c.id for c in _every(_task(train_path=folder, questions="policy"))}
     assert before < after and len(after) == len(before) + 1
+
+
+def test_the_forms_in_the_docs_are_read(tmp_path):
+    docs = pathlib.Path(__file__).parents[3] / "docs" / "data.md"
+    forms = docs.read_text().partition("\n## Forms")[2].partition("\n## The TFDS")[0]
+    blocks = re.findall(r"```(\w+)\n(.*?)```", forms, re.S)
+    endings = {"text": "txt", "markdown": "md", "json": "jsonl"}
+    found = []
+    for number, (language, block) in enumerate(blocks):
+        path = tmp_path / f"{number}.{endings[language]}"
+        path.write_text(block)
+        contexts, skipped = files.load(str(path), silent=True)
+        found.append((len(contexts), sum(len(c.questions) for c in contexts), len(skipped)))
+        assert block.count("\n") >= 5
+    assert found == [(1, 0, 0), (2, 0, 0), (5, 0, 0), (3, 4, 1), (1, 1, 1), (1, 2, 0)]
