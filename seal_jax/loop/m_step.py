@@ -136,7 +136,7 @@ def train(
         steps = [
             {of: float(value) for of, value in step.items()} for step in jax.device_get(metrics)
         ]
-        progress.update(1, loss=steps[-1]["loss"])
+        progress.update(1, replayed=total <= done, loss=steps[-1]["loss"])
     if not (delta_lib.is_finite(state.delta) and all(np.isfinite(s["loss"]) for s in steps)):
         raise SettingsError(
             f"{stage}: the {name} became non-finite; lower {key}.learning_rate and start again "

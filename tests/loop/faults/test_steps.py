@@ -68,7 +68,9 @@ def learn(opened, rows, recipe, tmp_path, monkeypatch):
         said = []
         kept = StepCheckpoints(tmp_path / "steps", said.append)
         shown = [] if reported is None else reported
-        progress = types.SimpleNamespace(update=lambda count, loss: shown.append((count, loss)))
+        progress = types.SimpleNamespace(
+            update=lambda count, *, replayed, loss: shown.append((count, loss))
+        )
         of_run = types.SimpleNamespace(
             session=opened, steps=kept, stage=lambda *_: contextlib.nullcontext(progress)
         )
