@@ -1,0 +1,76 @@
+"""A wheel in an environment of its own, away from the checkout: what its users start with."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import venv
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TEXTS = ("library_faq.md", "biography.txt", "pump_manual.md")
+
+
+@pytest.fixture(scope="module")
+def seal(tmp_path_factory):
+    """(arguments) -> what `seal` prints, in a directory with texts and nothing else of ours."""
+    folder = tmp_path_factory.mktemp("user")
+    wheels, environment = folder / "wheels", folder / "environment"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, ROOT], check=True)
+    venv.create(environment, with_pip=True)
+    [wheel] = wheels.glob("seal_jax-*.whl")
+    pip[0] = str(environment / "bin" / "python")
+    subprocess.run([*pip, "install", wheel], check=True)
+    shutil.copytree(ROOT / "docs" / "own_texts", folder / "texts")
+    clean = {name: of for name, of in os.environ.items() if not name.startswith("PYTHON")}
+
+    def run(*arguments):
+        return subprocess.run(
+            [environment / "bin" / "seal", *map(str, arguments)],
+            cwd=folder,
+            env=clean,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    run.folder = folder
+    return run
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", TEXTS)
+def test_own_texts_are_learned(seal, name):
+    pairs = json.loads((ROOT / "docs" / "own_questions.json").read_text())[name]
+    (seal.folder / "questions.json").write_text(json.dumps(pairs))
+    said = seal("adapt", f"texts/{name}", "--questions=questions.json", "--json=adapted.json")
+    found = json.loads((seal.folder / "adapted.json").read_text())
+    assert [one["question"] for one in found["questions"]] == [question for question, _ in pairs]
+    assert all(one["after"] != one["before"] for one in found["questions"])
+    assert f"facts learned: {found['learned']} of {len(pairs)}" in said
+    assert found["learned"] > found["correct"]["before"]
+
+
+@pytest.mark.long
+def test_the_demo_its_report_and_its_exports(seal):
+    said = seal("train", "knowledge:demo", "--workdir=demo")
+    assert "What came of it" in said and "report: " in said
+    seal("report", "--workdir=demo", "--out=again.html")
+    assert (seal.folder / "again.html").stat().st_size > 10_000
+    seal("export", "--workdir=demo", "--out=policy")
+    seal("export", "--workdir=demo", "--out=adapter", "--what=adapter", "--with-base")
+    base = json.loads((seal.folder / "adapter" / "adapter_config.json").read_text())
+    assert (pathlib.Path(seal.folder, base["base_model_name_or_path"]) / "config.json").exists()
+
+
+@pytest.mark.long
+def test_a_directory_of_texts_is_trained_on(seal):
+    flags = ["--config.data.train_path=texts", "--config.data.max_words=60"]
+    said = seal("train", "knowledge:smoke", "--workdir=own", *flags, "--config.reward.kind=length")
+    assert "before RL" in said
+    results = json.loads((seal.folder / "own" / "results.json").read_text())
+    assert results["planted_reward"]
