@@ -178,7 +178,7 @@ def _answers(
         width=asker.settings.answers.prompt_buckets[-1],
         draws=[[("answer", "adapt", one.id) for exam in exams for one in exam.exam.asked]],
     )
-    progress.update(len(said))
+    progress.update(sum(len(context.questions) for context in contexts))
     left = iter(said)
     texts = [{one.id: next(left) for one in exam.exam.asked} for exam in exams]
     marks = asker.task.mark(
@@ -189,9 +189,15 @@ def _answers(
         asker.grader,
     )
     return [
-        Answer(answer["text"], answer["correct"], of[one.id].cut_off)
+        Answer(
+            answer["text"],
+            answer["correct"],
+            any(
+                of[one.id].cut_off for one in exam.exam.asked if one.question == answer["question"]
+            ),
+        )
         for mark, exam, of in zip(marks, exams, texts, strict=True)
-        for answer, one in zip(mark.answers, exam.exam.asked, strict=True)
+        for answer in mark.answers
     ]
 
 

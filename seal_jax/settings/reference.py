@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Union
 
+from seal_jax.runtime import terminal
 from seal_jax.settings import Settings
 
 _PAGE = """# Settings
@@ -138,4 +139,4 @@ def _table(settings: Sequence[Setting]) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(page())
+    terminal.say(page())

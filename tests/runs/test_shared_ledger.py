@@ -123,7 +123,10 @@ def test_units_of_work_are_divided_and_recorded_in_their_order(tiny_settings, tm
         with ledger.Ledger(tmp_path, hosts=here) as records:
             run = Run(opened, records, tmp_path, True, hosts=here)
             units = {f"round 1/{n}": [n] for n in range(7)}
-            stage, progress = Stage(kind="curate"), types.SimpleNamespace(update=lambda done: None)
+            stage, progress = (
+                Stage(kind="curate"),
+                types.SimpleNamespace(update=lambda done, **_: None),
+            )
             for key in run.missing("batch", units, stage, lambda unit: unit, progress):
                 done += units[key]
                 run.record("batch", key, {"by": here.rank}, None)
