@@ -49,10 +49,9 @@ def find(name: str) -> tuple[pathlib.Path, str]:
     names = [f"{name}:{of}" for name, module in every.items() for of in module.VARIANTS]
     wanted = f"{path.stem}:{variant}" if variant else path.stem
     near = did_you_mean(wanted, [*every, *names])
-    if whole := [
-        known for known in names if known.endswith(f":{wanted}")
-    ]:  # it is a variant's name
-        near = f": did you mean {' or '.join(map(repr, whole))}?"
+    of_variant = [known for known in names if known.endswith(f":{wanted}")]
+    if of_variant:  # a variant's name alone was given
+        near = f": did you mean {' or '.join(map(repr, of_variant))}?"
     raise SettingsError(
         f"there is no config {name!r}{near} Give NAME:VARIANT, as `seal configs` lists them, or "
         "the path of a config file, FILE.py or FILE.py:VARIANT."
