@@ -14,10 +14,12 @@ import pytest
 import seal_jax
 from seal_jax import cli
 from seal_jax.cli import adapt
+from seal_jax.loop.adapt import Answer
 from seal_jax.loop.run import Run
 from seal_jax.reports import analysis_table, compare_table, draw
 from seal_jax.runtime import hosts, interruption, terminal
 from seal_jax.runtime.progress import Progress
+from seal_jax.tasks.protocol import Context, Question
 
 # Turns the screen red, renames the window, clears the screen by 8-bit codes, hides what follows.
 EVIL = "\x1b[31mred\x1b]0;title\x07 \x9b2J\r over\b\x7f \u202etxt"
@@ -77,16 +79,20 @@ def test_only_one_place_prints():
 
 @pytest.mark.fault("S13")
 def test_what_adapt_says(tmp_path, monkeypatch, capsys):
+    answers = {name: [Answer(EVIL, True, False)] for name in ("before", "after", "reading")}
+    found = types.SimpleNamespace(**answers)
+    whole = Context("c", "t", "x", (Question("q", EVIL, EVIL),))
+
     def adapted(*_, say, **named):
         say(EVIL)
-        return adapt.Report(text=EVIL, record={})
+        return adapt.Report(text=adapt._table(found, whole), record={})
 
     monkeypatch.setattr(adapt, "adapt", adapted)
     (tmp_path / "passage.txt").write_text("A passage.")
     arguments = [f"--passage={tmp_path}/passage.txt", f"--question={EVIL}", f"--out={tmp_path}/x"]
     assert cli.main(["adapt", *arguments]) == 0
     printed = capsys.readouterr().out
-    assert _clean(printed) and printed.count(r"\u001b[31mred") == 2
+    assert _clean(printed) and printed.count(r"\u001b[31mred") == 6
 
 
 @pytest.mark.fault("S13")
