@@ -23,10 +23,11 @@ def seal(tmp_path_factory):
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, ROOT], check=True)
     venv.create(environment, with_pip=True)
     [wheel] = wheels.glob("seal_jax-*.whl")
-    pip[0] = str(environment / "bin" / "python")
-    subprocess.run([*pip, "install", wheel], check=True)
-    shutil.copytree(ROOT / "docs" / "own_texts", folder / "texts")
+    # With the checkout on PYTHONPATH, pip would take its metadata for an installed package.
     clean = {name: of for name, of in os.environ.items() if not name.startswith("PYTHON")}
+    pip[0] = str(environment / "bin" / "python")
+    subprocess.run([*pip, "install", wheel], check=True, env=clean)
+    shutil.copytree(ROOT / "docs" / "own_texts", folder / "texts")
 
     def run(*arguments):
         return subprocess.run(

@@ -7,6 +7,7 @@ floats keep every bit, keys are strings, and anything that JSON would change or 
 refused where it was written, not where it is read.
 """
 
+import contextlib
 import errno
 import json
 import math
@@ -271,7 +272,9 @@ def _write(
             os.fsync(file.fileno())
         put(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        # What was put in place stays so; `remove_temporaries` deletes what is left.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 

@@ -175,9 +175,8 @@ def _check(place, fault, start, undisturbed, workdir, capsys):
     case = f"{fault} at call {place}, {disk.calls[place] if place < len(disk.calls) else 'none'}"
     assert "Traceback" not in said, f"{case}: {said}"
     assert code in (None, 0) or len(re.findall("^error: ", said, re.M)) == 1, f"{case}: {said}"
-    # Once there are results the run is finished; what follows is its report.
-    ended = code == 0 or (code is None and run_dir.is_finished(workdir))
-    again = 0 if ended else start(workdir)
+    # Once there are results the run is finished; what follows is their way to the disk, a report.
+    again = 0 if run_dir.is_finished(workdir) else start(workdir)
     assert again == 0, f"{case}: {said}\n{capsys.readouterr().err}"
     assert _outcome(workdir) == undisturbed[0], case
 
