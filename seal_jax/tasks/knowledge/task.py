@@ -27,6 +27,7 @@ from seal_jax.tasks.splits import DataError
 
 _NAMES: dict[Split, str] = {"train": "training", "eval": "evaluation"}
 _PACKAGED = importlib.resources.files("seal_jax.tasks.knowledge") / "data"
+_HELD_BACK = ("demo:confirm", "demo:reserve")  # evaluation passages that no design may look at
 _MOST_WRITTEN = 5  # questions of a passage, about as many as SQuAD has
 _READING_PLACEHOLDERS = frozenset({"title", "passage", "question"})
 
@@ -239,8 +240,13 @@ def _of(split: Split, data: Data, silent: bool) -> tuple[list[Context], list[Ski
         from seal_jax.tasks.knowledge.tfds import reader  # TFDS takes its time to import
 
         return reader.load(source, data_dir=data.dir or None)
-    if not source:
-        return squad.load(_PACKAGED / f"demo_{split}.json")
+    if source.startswith("demo:") and (split == "train" or source not in _HELD_BACK):
+        raise DataError(
+            f"data.{split}_path={source}: the demo's passages that are held back are "
+            f"data.eval_path={' or '.join(_HELD_BACK)}."
+        )
+    if not source or source in _HELD_BACK:
+        return squad.load(_PACKAGED / f"demo_{source.removeprefix('demo:') or split}.json")
     return files.load(source, silent=silent, max_words=data.max_words)
 
 
