@@ -62,7 +62,7 @@ class Prompts(Checked):
       dir: a directory with templates that go before the package's own; "" is none.
       edit_format: which self-edit the policy is asked for: the name of a template in dir or in the
         package ("implications", "implications_long", "implications_very_long", "rewrite",
-        "self_qa", "chain_of_thought", or "none": the passage only). See docs/formats.md.
+        "self_qa", "chain_of_thought", "study", or "none": the passage only). See docs/formats.md.
     """
 
     dir: Place = ""

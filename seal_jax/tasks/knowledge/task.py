@@ -10,6 +10,8 @@ from seal_jax.tasks import splits
 from seal_jax.tasks.base import Task
 from seal_jax.tasks.knowledge import asking, files, gaps, parse, prompt, squad
 from seal_jax.tasks.knowledge.entity_graph import EntityGraph
+from seal_jax.tasks.knowledge.instructed import Instructed
+from seal_jax.tasks.knowledge.sentences import Sentences
 from seal_jax.tasks.protocol import (
     Asking,
     Context,
@@ -112,8 +114,18 @@ class KnowledgeTask(Task):
 
     @property
     def sources(self) -> dict[str, Source]:
-        """Those of every task, and the entity graph."""
-        return {**super().sources, "entity_graph": EntityGraph(self)}
+        """Those of every task, the passage's sentences, and texts that the base model writes."""
+        found = [
+            Instructed(self, "several_prompts", "several prompts a passage"),
+            Instructed(self, "study_strategies", "study strategies", "strategies"),
+            Instructed(self, "own_prompts", "prompts of its own", "instructions", frozenset()),
+        ]
+        return {
+            **super().sources,
+            "sentences": Sentences(self),
+            "entity_graph": EntityGraph(self),
+            **{source.name: source for source in found},
+        }
 
     def edit_prompt(self, context: Context) -> str:
         """The user's turn that asks for a self-edit: the template with title and passage.
@@ -137,13 +149,25 @@ class KnowledgeTask(Task):
         """
         if not self.writes:
             return self.context_sequences(context)
+        return self.pieces(context, body, rule=self._prompts.split, after=self._prompts.after)
+
+    def pieces(
+        self, context: Context, text: str, *, rule: str = "lines", after: str | None = None
+    ) -> Sequence[Sequence_]:
+        """The training sequences of a text that somebody wrote about a passage, the passage last.
+
+        Empty where nothing visible is in the text.
+
+        Args:
+          rule, after: how it is split; see `parse.training_sequences`.
+        """
         edits = self.settings.edits
         found = parse.training_sequences(
             context.title,
             context.text,
-            body,
-            rule=self._prompts.split,
-            after=self._prompts.after,
+            text,
+            rule=rule,
+            after=after,
             append_passage=edits.append_passage,
             title_prefix=edits.title_prefix,
         )
