@@ -266,8 +266,8 @@ def _of(split: Split, data: Data, silent: bool) -> tuple[list[Context], list[Ski
         return reader.load(source, data_dir=data.dir or None)
     if source.startswith("demo:") and (split == "train" or source not in _HELD_BACK):
         raise DataError(
-            f"data.{split}_path={source}: the demo's passages that are held back are "
-            f"data.eval_path={' or '.join(_HELD_BACK)}."
+            f"data.{split}_path={source}: only the demo's passages that are held back have such "
+            f"names, and only data.eval_path takes them: {' or '.join(_HELD_BACK)}."
         )
     if not source or source in _HELD_BACK:
         return squad.load(_PACKAGED / f"demo_{source.removeprefix('demo:') or split}.json")

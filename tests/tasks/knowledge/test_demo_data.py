@@ -20,8 +20,8 @@ from seal_jax.tasks.splits import DataError
 CONTEXTS = {"train": 24, "eval": 12, "confirm": 12, "reserve": 12}
 # A passage that is changed after it was run, or because of a run, confirms nothing.
 SHA256 = {
-    "confirm": "08268630d56b35feec265ceb43a5ff440874e7e93e4883e65770611cf63a71c9",
-    "reserve": "827a6ab3bd56241ce14829bbe745b02ec6ac4684a69d0f9c01fe7c9441a3b48c",
+    "confirm": "3f825473ee6c186135c003e049b252a28817d61a382bede6af4002c4ed8ed6ac",
+    "reserve": "a25a188affa1d639132402e32b8fc80b9a35251e5af4455d4ce1074f4b5a1594",
 }
 # Capitalised words that two passages may share, because they name nothing invented.
 MONTHS_AND_DAYS = {name.lower() for name in [*calendar.month_name, *calendar.day_name]}
@@ -206,5 +206,5 @@ def test_what_is_held_back_is_asked_for_by_name(split, opened):
     [("eval_path", "demo:"), ("eval_path", "demo:comfirm"), ("train_path", "demo:confirm")],
 )
 def test_other_names_of_demo_passages_are_refused(key, path):
-    with pytest.raises(DataError, match=rf"data\.{key}={path}: .*data\.eval_path=demo:confirm or"):
+    with pytest.raises(DataError, match=rf"data\.{key}={path}: .*only data\.eval_path takes"):
         knowledge_task(**{key: path})
