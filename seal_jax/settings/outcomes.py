@@ -193,9 +193,10 @@ class Evaluation(Checked):
         "edit_after" is SEAL; "edit_after_base" and "edit_before_policy" swap editor and learner;
         "edit_random" and "edit_longest" are SEAL with an M-step on one random self-edit of a
         context, or on the longest. And the task's own: "passage" trains on the passage alone,
-        "passage_steps" with as many optimizer steps as "edit_before", "teacher", "entity_graph"; of
-        few-shot learning, and where self-edits have directives, "random" ones, the best "fixed" one
-        of some, and the "oracle".
+        "passage_steps" with as many optimizer steps as "edit_before", "sentences" on the passage's
+        own, "teacher"; what the base model writes otherwise: "entity_graph", "several_prompts",
+        "study_strategies" and "own_prompts" (docs/formats.md); of few-shot learning, and where
+        self-edits have directives, "random" ones, the best "fixed" one of some, and the "oracle".
       bootstrap_draws: resamples of the intervals.
       entity_pairs: texts that the arm "entity_graph" writes about pairs of a passage's entities.
       entity_triples: texts that the arm "entity_graph" writes about three entities each.

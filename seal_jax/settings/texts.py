@@ -16,7 +16,8 @@ class Data(Checked):
     Attributes:
       train_path, eval_path: files, directories of files, or TFDS names that begin with "tfds:"; ""
         is the demo's own passages. Where train_path is a directory and eval_path is "", some of its
-        documents are held out for the evaluation.
+        documents are held out for the evaluation. eval_path may also be "demo:confirm" or
+        "demo:reserve": passages that are held back from all design (docs/data.md).
       held_out: the share of the documents that are, at least one.
       questions: "file", those of the data; or they are written, with their answers, by the "policy"
         that the run starts from or by the `teacher`, and labelled so in every table.
@@ -61,7 +62,7 @@ class Prompts(Checked):
       dir: a directory with templates that go before the package's own; "" is none.
       edit_format: which self-edit the policy is asked for: the name of a template in dir or in the
         package ("implications", "implications_long", "implications_very_long", "rewrite",
-        "self_qa", "chain_of_thought", or "none": the passage only). See docs/formats.md.
+        "self_qa", "chain_of_thought", "study", or "none": the passage only). See docs/formats.md.
     """
 
     dir: Place = ""

@@ -10,7 +10,7 @@ from seal_jax.loop import evaluate, m_step, preflight, train
 from seal_jax.runs import ledger, run_dir
 from seal_jax.settings import Tuning
 from seal_jax.tasks import registry
-from seal_jax.tasks.knowledge import entity_graph
+from seal_jax.tasks.knowledge import entity_graph, instructed
 
 ARMS = (
     "base",
@@ -271,6 +271,37 @@ def test_the_entity_graph_writes_about_pairs_and_triples(settings, change, tmp_p
     assert sum("river, mills and red tower" in one for one in written) == 2
     # Three texts and the passage; a text of white space only is none.
     assert [trial["sequences"] for trial in trials.values()] == [4, 4]
+
+
+def test_texts_are_written_to_instructions(settings, change, tmp_path, monkeypatch):
+    """With instructions that the tiny model cannot give."""
+    listed = ["Ask about the mills.", "Tell it backwards."]
+    monkeypatch.setattr(instructed, "instructions", lambda _: listed)
+    arms = ("sentences", "several_prompts", "study_strategies", "own_prompts")
+    few = {
+        "evaluation.arms": arms,
+        "evaluation.edits": 3,
+        "edits.prompt_buckets": (768,),
+        "restem.rounds": 0,
+    }
+    results = train.train(change(settings, few), str(tmp_path), quiet=True)
+    with ledger.Ledger(tmp_path / "ledger", read_only=True) as found:
+        texts = {}
+        for segment in found.segments("edits"):
+            stage = segment.key.partition("/")[0]
+            texts.setdefault(stage, []).extend(e["context"] for e in segment.record["edits"])
+        trials = {arm: _trials(found, f"eval {arm}") for arm in arms}
+    assert {stage: len(of) for stage, of in texts.items()} == {
+        "eval several_prompts": 2 * 3,
+        "eval strategies": 2,
+        "eval study_strategies": 2 * 3,
+        "eval instructions": 1,
+        "eval own_prompts": 2 * 3,
+    }
+    assert {arm: len(of) for arm, of in trials.items()} == dict.fromkeys(arms[1:], 6) | {
+        "sentences": 2
+    }
+    assert all(results["arms"][arm]["accuracy"] is not None for arm in arms)
 
 
 def test_each_arm_is_tuned_on_development_articles(settings, change, tmp_path):

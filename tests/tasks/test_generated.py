@@ -5,7 +5,7 @@ import time
 import pytest
 
 from seal_jax.tasks import directives, generated
-from seal_jax.tasks.knowledge import entity_graph, parse
+from seal_jax.tasks.knowledge import entity_graph, instructed, parse
 from seal_jax.tasks.protocol import Context
 
 _FINAL = "<|channel|>analysis<|message|>21?<|end|><|start|>assistant<|channel|>final<|message|>Yes"
@@ -78,6 +78,7 @@ _READERS = {
     "dashes": parse.split_dashes,
     "marker": lambda text: parse.after_marker(text, "Statements:"),
     "entities": lambda text: entity_graph.parse_entities(text, _ADA),
+    "instructions": instructed.instructions,
     "directives": lambda text: _refused(text),
 }
 
@@ -96,6 +97,7 @@ def _refused(text):
         *[(reader, "", "\n", 80_000) for reader in _READERS],
         ("marker", "", "_", 20_000),
         ("marker", "1.", "_", 20_000),
+        ("instructions", "", "1. ", 20_000),
         ("entities", '["', '\\"', 20_000),
     ],
 )

@@ -10,6 +10,8 @@ from seal_jax.tasks import splits
 from seal_jax.tasks.base import Task
 from seal_jax.tasks.knowledge import asking, files, gaps, parse, prompt, squad
 from seal_jax.tasks.knowledge.entity_graph import EntityGraph
+from seal_jax.tasks.knowledge.instructed import Instructed
+from seal_jax.tasks.knowledge.sentences import Sentences
 from seal_jax.tasks.protocol import (
     Asking,
     Context,
@@ -27,6 +29,7 @@ from seal_jax.tasks.splits import DataError
 
 _NAMES: dict[Split, str] = {"train": "training", "eval": "evaluation"}
 _PACKAGED = importlib.resources.files("seal_jax.tasks.knowledge") / "data"
+_HELD_BACK = ("demo:confirm", "demo:reserve")  # evaluation passages that no design may look at
 _MOST_WRITTEN = 5  # questions of a passage, about as many as SQuAD has
 _READING_PLACEHOLDERS = frozenset({"title", "passage", "question"})
 
@@ -111,8 +114,18 @@ class KnowledgeTask(Task):
 
     @property
     def sources(self) -> dict[str, Source]:
-        """Those of every task, and the entity graph."""
-        return {**super().sources, "entity_graph": EntityGraph(self)}
+        """Those of every task, the passage's sentences, and texts that the base model writes."""
+        found = [
+            Instructed(self, "several_prompts", "several prompts a passage"),
+            Instructed(self, "study_strategies", "study strategies", "strategies"),
+            Instructed(self, "own_prompts", "prompts of its own", "instructions", frozenset()),
+        ]
+        return {
+            **super().sources,
+            "sentences": Sentences(self),
+            "entity_graph": EntityGraph(self),
+            **{source.name: source for source in found},
+        }
 
     def edit_prompt(self, context: Context) -> str:
         """The user's turn that asks for a self-edit: the template with title and passage.
@@ -136,13 +149,25 @@ class KnowledgeTask(Task):
         """
         if not self.writes:
             return self.context_sequences(context)
+        return self.pieces(context, body, rule=self._prompts.split, after=self._prompts.after)
+
+    def pieces(
+        self, context: Context, text: str, *, rule: str = "lines", after: str | None = None
+    ) -> Sequence[Sequence_]:
+        """The training sequences of a text that somebody wrote about a passage, the passage last.
+
+        Empty where nothing visible is in the text.
+
+        Args:
+          rule, after: how it is split; see `parse.training_sequences`.
+        """
         edits = self.settings.edits
         found = parse.training_sequences(
             context.title,
             context.text,
-            body,
-            rule=self._prompts.split,
-            after=self._prompts.after,
+            text,
+            rule=rule,
+            after=after,
             append_passage=edits.append_passage,
             title_prefix=edits.title_prefix,
         )
@@ -239,8 +264,13 @@ def _of(split: Split, data: Data, silent: bool) -> tuple[list[Context], list[Ski
         from seal_jax.tasks.knowledge.tfds import reader  # TFDS takes its time to import
 
         return reader.load(source, data_dir=data.dir or None)
-    if not source:
-        return squad.load(_PACKAGED / f"demo_{split}.json")
+    if source.startswith("demo:") and (split == "train" or source not in _HELD_BACK):
+        raise DataError(
+            f"data.{split}_path={source}: only the demo's passages that are held back have such "
+            f"names, and only data.eval_path takes them: {' or '.join(_HELD_BACK)}."
+        )
+    if not source or source in _HELD_BACK:
+        return squad.load(_PACKAGED / f"demo_{source.removeprefix('demo:') or split}.json")
     return files.load(source, silent=silent, max_words=data.max_words)
 
 

@@ -1,14 +1,28 @@
-"""The demo passages: form, size, questions that stand alone, and two files that share nothing."""
+"""The demo passages: form, size, questions that stand alone, and files that share nothing."""
 
 import calendar
+import contextlib
+import hashlib
 import importlib.resources
 import itertools
 import json
 import re
 
 import pytest
+from knowledge_tasks import knowledge_task
 
-CONTEXTS = {"train": 24, "eval": 12}
+from configs import continual, knowledge
+from seal_jax.settings import config_dict
+from seal_jax.tasks.knowledge import squad
+from seal_jax.tasks.knowledge.task import KnowledgeTask
+from seal_jax.tasks.splits import DataError
+
+CONTEXTS = {"train": 24, "eval": 12, "confirm": 12, "reserve": 12}
+# A passage that is changed after it was run, or because of a run, confirms nothing.
+SHA256 = {
+    "confirm": "3f825473ee6c186135c003e049b252a28817d61a382bede6af4002c4ed8ed6ac",
+    "reserve": "a25a188affa1d639132402e32b8fc80b9a35251e5af4455d4ce1074f4b5a1594",
+}
 # Capitalised words that two passages may share, because they name nothing invented.
 MONTHS_AND_DAYS = {name.lower() for name in [*calendar.month_name, *calendar.day_name]}
 
@@ -114,24 +128,25 @@ def test_titles_are_distinct_within_and_between_the_files():
     assert len(set(titles)) == len(titles)
 
 
-@pytest.mark.parametrize(("here", "there"), [("train", "eval"), ("eval", "train")])
+@pytest.mark.parametrize(("here", "there"), [*itertools.permutations(CONTEXTS, 2)])
 def test_no_title_name_crosses_the_split(here, there):
     names = set().union(*(title_names(article["title"]) for article in ARTICLES[here]))
     text = json.dumps(ARTICLES[there], ensure_ascii=False).lower()
     assert [name for name in sorted(names) if re.search(rf"\b{name}\b", text)] == []
 
 
-def test_no_answer_is_in_both_files():
-    train, held_out = (
+@pytest.mark.parametrize(("here", "there"), [*itertools.combinations(CONTEXTS, 2)])
+def test_no_answer_is_in_two_files(here, there):
+    one, other = (
         {
             qa["answers"][0]["text"].lower()
             for article in ARTICLES[split]
             for passage in article["paragraphs"]
             for qa in passage["qas"]
         }
-        for split in ("train", "eval")
+        for split in (here, there)
     )
-    assert not train & held_out
+    assert not one & other
 
 
 def test_no_two_passages_share_an_invented_name():
@@ -143,3 +158,53 @@ def test_no_two_passages_share_an_invented_name():
     assert all(names for _, names in named)
     for (title, names), (other_title, other_names) in itertools.combinations(named, 2):
         assert not names & other_names, f"{title} and {other_title}"
+
+
+@pytest.mark.parametrize(("split", "expected"), SHA256.items())
+def test_the_passages_that_are_held_back_are_as_they_were_written(split, expected):
+    data = importlib.resources.files("seal_jax") / "tasks" / "knowledge" / "data"
+    assert hashlib.sha256((data / f"demo_{split}.json").read_bytes()).hexdigest() == expected
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The names of the packaged files that have been read, in order."""
+    names, load = [], squad.load
+
+    def recorded(file, *args, **kwargs):
+        names.append(file.name)
+        return load(file, *args, **kwargs)
+
+    monkeypatch.setattr(squad, "load", recorded)
+    return names
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(module.get_config(variant), id=f"{module.__name__}:{variant}")
+        for module in (knowledge, continual)
+        for variant in module.VARIANTS
+    ],
+)
+def test_no_config_opens_what_is_held_back(config, opened):
+    with contextlib.suppress(DataError):  # "paper" is a part of another file
+        KnowledgeTask(config_dict.from_config(config)).development()
+    assert set(opened) == {"demo_train.json", "demo_eval.json"}
+
+
+@pytest.mark.parametrize("split", SHA256)
+def test_what_is_held_back_is_asked_for_by_name(split, opened):
+    task = knowledge_task(eval_path=f"demo:{split}")
+    assert opened == ["demo_train.json", f"demo_{split}.json"]
+    titles = [article["title"] for article in ARTICLES[split]]
+    assert [context.title for context in task.contexts("eval")] == titles
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [("eval_path", "demo:"), ("eval_path", "demo:comfirm"), ("train_path", "demo:confirm")],
+)
+def test_other_names_of_demo_passages_are_refused(key, path):
+    with pytest.raises(DataError, match=rf"data\.{key}={path}: .*only data\.eval_path takes"):
+        knowledge_task(**{key: path})

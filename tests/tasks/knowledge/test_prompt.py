@@ -19,6 +19,7 @@ FORMATS = {
     "rewrite": ("lines", None),
     "self_qa": ("questions", None),
     "chain_of_thought": ("lines", "Statements:"),
+    "study": ("lines", "Notes:"),
     "none": ("none", None),
 }
 
