@@ -370,5 +370,7 @@ if __name__ == "__main__":
     import os
 
     os.environ["JAX_PLATFORMS"] = "cpu"
-
+    # What native code prints (tokenizers does, of keys that it ignores) goes to stderr.
+    sys.stdout = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     main(sys.argv[1], sys.argv[2].split(","), int(sys.argv[3]), int(sys.argv[4]))
