@@ -151,6 +151,7 @@ def _learned(session: Session, whole: Context, lesson: EncodedLesson) -> Delta:
         order=("adapt", 0),
         count=1,
         bounds=session.bounds._replace(epochs=lesson.epochs),
+        shapes=fit.step_shapes(list(map(len, lesson.sequences)), session.settings.inner.batch_size),
     )
     if not jax.device_get(trained.results_K.finite)[0]:
         raise SettingsError("the update became non-finite: lower --config.inner.learning_rate.")

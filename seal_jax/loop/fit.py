@@ -77,7 +77,7 @@ def to_lessons(
     """
     given = [lesson for lesson in lessons if isinstance(lesson, Lesson)]
     sequences = list(dict.fromkeys(itertools.chain(*(lesson.sequences for lesson in given))))
-    own, positions = session.settings.inner, session.model.max_positions
+    positions = session.model.max_positions
     roomy = {"inner.buckets": (positions,), "inner.max_sequences": max(len(sequences), 2)}
     whole = Lesson(sequences=tuple(sequences), directives=given[0].directives) if given else None
     found = whole and _with(session, roomy).lesson(whole)
@@ -89,27 +89,38 @@ def to_lessons(
             "positions: lower data.max_words."
         )
     lengths = list(map(len, found.sequences))
-    common, longest = _common(lengths, own.batch_size), _rounded(max(lengths), 2 * _TRAINED)
     return _with(
         session,
         {
-            "inner.buckets": tuple({common: 0, longest: 0}),
-            "inner.spread": longest / common,
+            "inner.buckets": (_rounded(max(lengths), 2 * _TRAINED),),
             "inner.max_sequences": _rounded(len(lengths), _SEQUENCES),
             "inner.candidates": 1,
         },
     ), found
 
 
-def _common(lengths: Sequence[int], batch_size: int) -> int:
-    """The bucket of most steps: beside one with room for all, it computes least on padding."""
+def step_shapes(lengths: Sequence[int], batch_size: int) -> tuple[tuple[int, int], ...]:
+    """Shapes (P, T) of the steps that learn sequences of these lengths; see `inner.InnerSettings`.
+
+    The largest has room for the longest sequences together. Below it are up to two more, by which
+    least is computed on padding: each takes seconds to compile.
+
+    >>> step_shapes([20] * 30 + [60, 61], batch_size=4)
+    ((96, 64), (128, 64), (192, 64))
+    """
+    longest_first = sorted(lengths, reverse=True)
     draw = np.random.default_rng(0).permutation
-    steps = [draw(lengths)[:batch_size].sum() / batch_size for _ in range(_DRAWS)]
-    longest = _rounded(max(lengths), 2 * _TRAINED)
-    return min(
-        range(_TRAINED, longest + 1, _TRAINED),
-        key=lambda bucket: sum(bucket if mean <= bucket else longest for mean in steps),
-    )
+    steps_D = np.array([draw(lengths)[:batch_size].sum() for _ in range(_DRAWS)])
+    size = batch_size * _TRAINED
+    offered = range(size, _rounded(sum(longest_first[:batch_size]), size) + 1, size)
+
+    def computed(rooms: tuple[int, ...]) -> int:
+        return int(np.take(rooms, np.searchsorted(rooms, steps_D)).sum())
+
+    choices = itertools.combinations_with_replacement(offered[:-1] or offered, 2)
+    rooms = min(((*lower, offered[-1]) for lower in choices), key=computed)
+    padded = _rounded(longest_first[0], 2 * _TRAINED)
+    return tuple((room, padded) for room in dict.fromkeys(rooms))
 
 
 def _with(session: Session, changes: dict[str, object]) -> Session:

@@ -39,6 +39,7 @@ def train(
     order: tuple,
     count: int,
     bounds: Bounds,
+    shapes: tuple[tuple[int, int], ...] = (),
     pasts_K: inner.Past | None = None,
 ) -> Trained:
     """Trains the candidates of a group in one program.
@@ -50,12 +51,13 @@ def train(
       order: names the order of training in the keys.
       count: K.
       bounds: what the program is made for.
+      shapes: (P, T) of steps on one shard; none is by the settings' buckets.
       pasts_K: what the K candidates learned before; see `inner.Past`.
     """
     settings, seed = session.settings.inner, session.settings.seed
     shards = session.devices.shards(count)
     share = count // shards
-    shapes = batching.step_shapes(
+    shapes = shapes or batching.step_shapes(
         settings.buckets, rows=share * settings.batch_size, spread=settings.spread
     )
     missing = count - len(lessons)

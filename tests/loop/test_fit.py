@@ -26,9 +26,16 @@ def test_lessons_become_one_without_losing_anything(session):
     assert (lesson.dropped_sequences, lesson.dropped_tokens) == (0, 0)
     inner, longest = learner.settings.inner, max(map(len, lesson.sequences))
     assert longest > 128 and longest <= inner.buckets[-1] < longest + 16
-    assert longest * len(inner.buckets) > sum(inner.buckets)  # a step is shorter than its longest
     assert learner.bounds.sequences >= len(texts)
     assert learner.lesson(Lesson(sequences=tuple(texts))) == lesson
+
+
+def test_steps_have_room_for_the_longest_and_little_padding():
+    lengths = [20] * 30 + [60, 61]
+    shapes = fit.step_shapes(lengths, 4)
+    rooms, padded = [room for room, _ in shapes], {longest for _, longest in shapes}
+    assert rooms == [96, 128, 192] and padded == {64}  # 60 + 61 + 20 + 20 = 161
+    assert fit.step_shapes([20], 4) == ((32, 32),)
 
 
 def test_what_the_model_has_no_positions_for_is_refused(session):

@@ -52,7 +52,7 @@ class Projection(nn.Module):
         kernel = self.param("kernel", _init_kernel, (x.shape[-1], self.features))
         y = x @ _changed(self, "kernel", kernel)
         a, b = self.get_variable("delta", "a"), self.get_variable("delta", "b")
-        if a is not None and packing is None:
+        if a is not None and (packing is None or a.ndim == 2 or a.shape[0] == 1):
             y = y + low_rank(x, a, b).astype(y.dtype)
         elif a is not None:
             change = low_rank(packing_lib.unpack(packing, x), a, b)
