@@ -23,7 +23,7 @@ Rule = Literal[
     "all",
 ]
 RULES: tuple[Rule, ...] = get_args(Rule)
-Update = Literal["rloo", "grpo", "dpo"]
+Update = Literal["restem", "rloo", "grpo", "dpo"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def select(
     baselines_C: Sequence[float | None] | None,
     rule: restem.SelectionRule | restem.Selector,
     *,
-    update: Literal["restem"] | policy_gradient.Update,
+    update: policy_gradient.Update,
     stage: Stage,
     rewarded: bool = True,
 ) -> tuple[list[restem.SftExample], Record]:

@@ -16,7 +16,7 @@ from seal_jax.stats import intervals
 from seal_jax.tasks.protocol import GOLD_LOG_LIKELIHOOD, Metric
 
 _LONGEST = 200  # characters of an answer
-_CONTROLS = {"random": "self-edits preferred by chance", "longest": "the longest self-edits"}
+_CONTROLS = {"random": "self-edits kept by chance", "longest": "the longest self-edits"}
 
 
 class Gain(NamedTuple):

@@ -162,7 +162,7 @@ class Restem(Checked):
     rounds: Limit = 2
     contexts_per_round: Count = 50
     rule: specs.Rule | str = "best_of_m"
-    update: Literal["restem"] | specs.Update = "restem"
+    update: specs.Update = "restem"
     clip_low: Positive = 0.2
     clip_high: Positive = 0.2
     kl: Weight = 0.0
