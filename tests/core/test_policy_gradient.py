@@ -49,11 +49,11 @@ def test_a_context_whose_rewards_are_equal_or_alone_has_no_advantage(update):
 
 
 def test_shuffled_rewards_are_the_contexts_own():
-    rewards = np.array([[1.0, NAN, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], np.arange(8.0)])
+    rewards = np.array([[1.0, NAN, NAN, 3.0, NAN, NAN, 6.0, 7.0], np.arange(8.0)])
     found = policy_gradient.shuffled(rewards, seed=1, names_C=["a", "b"])
     np.testing.assert_array_equal(np.sort(found, axis=1), np.sort(rewards, axis=1))
     np.testing.assert_array_equal(np.isnan(found), np.isnan(rewards))
-    assert (found != rewards)[~np.isnan(rewards)].sum() > 8
+    assert (found != rewards)[~np.isnan(rewards)].sum() > 6
     again = policy_gradient.shuffled(rewards[1:], seed=1, names_C=["b"])
     np.testing.assert_array_equal(again[0], found[1])  # whatever other contexts there are
     assert (policy_gradient.shuffled(rewards, seed=2, names_C=["a", "b"])[1] != found[1]).any()
@@ -268,6 +268,7 @@ def test_at_the_start_it_is_the_plain_policy_gradient(tiny_llama, random_delta):
     static = _static(tiny_llama, PolicyGradient("rloo"))
     examples = _examples(6)
     batch = _batch(examples, 1)
+    batch = batch.replace(weights_B=batch.weights_B / 2)  # of a light batch
     measured, _, _ = _gradient(static, params, delta, batch, None)
     rows = np.asarray(measured["log_likelihoods"])
     known = np.concatenate([np.zeros((len(rows), 1), np.float32), rows], axis=1)
