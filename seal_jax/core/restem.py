@@ -6,7 +6,9 @@ It is line 8 of SEAL's Algorithm 1, LM <- RL update(LM, reward, self-edit), in t
              teach (lines 5 to 7), `select` says with what weight each is kept
     M-step   `update` maximises the log-likelihood of the kept ones, where a reward is a constant
 
-The M-step is written per device shard, with its collectives behind `axis_name`.
+With `MStepSettings.gradient` the weights are advantages instead, of either sign, and the M-step
+minimises `policy_gradient.loss`. It is written per device shard, with its collectives behind
+`axis_name`.
 
 Dims: C contexts, M self-edits of a context, B rows of one shard, T tokens, A allowed
 tokens of a constraint.
@@ -24,17 +26,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seal_jax.core import batching, constrained, optim
+from seal_jax.core import batching, constrained, optim, policy_gradient
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import Delta, DeltaSpec
 from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.core.specs import MStepSettings, SelectionRule, Selector
 
-# Rewards this close are equal: means of the same accuracies in another order differ by 1e-16.
-_ROUNDING = 1e-9
-
-METRICS = ("loss", "grad_norm", "learning_rate")  # of an M-step's steps
+_ROUNDING = policy_gradient.ROUNDING
 
 
 def select(
@@ -150,12 +149,15 @@ class Batch(flax.struct.PyTreeNode):
     Attributes:
       tokens_BxT: token ids.
       mask_BxT: bool; true at the self-edit's tokens and its end of sequence.
-      weights_B: E-step weights relative to the mean of all examples; 0 for padding rows.
+      weights_B: E-step weights, or advantages, relative to the mean size of all examples'; 0 for
+        padding rows.
       allowed_BxTxA: None, or for self-edits that were sampled under a constraint the tokens that
         were allowed in the place of each of theirs, padded with -1: the likelihood is then that of
         the policy under the constraint, from which they were drawn.
       scope: of the constraint. With "head" tokens for which nothing is allowed were drawn freely:
         their likelihood is the policy's own.
+      start_lls_BxT: None, or for a policy gradient each token's log-likelihood at the M-step's
+        start.
     """
 
     tokens_BxT: jax.Array
@@ -163,6 +165,7 @@ class Batch(flax.struct.PyTreeNode):
     weights_B: jax.Array
     allowed_BxTxA: jax.Array | None = None
     scope: constrained.Scope = flax.struct.field(pytree_node=False, default="whole")
+    start_lls_BxT: jax.Array | None = None
 
 
 class MStepState(flax.struct.PyTreeNode):
@@ -186,12 +189,16 @@ def gradient(static, params, delta: Delta, batch: Batch, axis_name: str | None):
     The loss is the weighted mean over all target tokens of all shards. The gradient is that of the
     weighted sum, divided by the number of tokens and not by what they weigh: a heavier batch moves
     the policy further. Sums are taken over the axis before they are divided, so shards may hold
-    unequal weights, or nothing at all.
+    unequal weights, or nothing at all. With `MStepSettings.gradient` both are those of
+    `policy_gradient.loss`, a mean over tokens or pairs.
 
     Returns:
-      (loss in nats a token, gradient tree, mean weight of a token), the same on every shard.
+      (what was measured, gradient tree, mean size of a token's weight), the same on every shard.
+      Measured are "loss" (of ReST-EM in nats a token), and for a policy gradient also what its loss
+      measures and "log_likelihoods", [B, T-1] of the rows of all shards, before the step.
     """
     config, settings = static
+    how = settings.gradient
     chex.assert_rank(batch.tokens_BxT, 2)
     chex.assert_equal_shape([batch.tokens_BxT, batch.mask_BxT])
     rows = batch.weights_B.shape[0]
@@ -212,29 +219,38 @@ def gradient(static, params, delta: Delta, batch: Batch, axis_name: str | None):
             config,
             params,
             part.tokens_BxT,
-            loss_mask_BxT=part.mask_BxT & (part.weights_B > 0)[:, None],
+            loss_mask_BxT=part.mask_BxT & (part.weights_B != 0)[:, None],
             delta=variables,
             remat=settings.remat,
         )
         targets_BxT1 = part.mask_BxT[:, 1:] * part.weights_B[:, None]
-        return -jnp.sum(lls_BxT1 * targets_BxT1), (jnp.sum(targets_BxT1), jnp.sum(targets_BxT1 > 0))
+        weight = jnp.sum(jnp.abs(targets_BxT1))
+        tokens = jnp.sum(targets_BxT1 != 0, dtype=jnp.float32)
+        if how is None:
+            loss = -jnp.sum(lls_BxT1 * targets_BxT1)
+            return loss, ((weight, tokens, tokens, {"loss": (loss, weight)}), None)
+        starts_BxT1 = jnp.asarray(part.start_lls_BxT)[:, 1:]
+        loss, count, measured = policy_gradient.loss(
+            how, lls_BxT1, starts_BxT1, part.mask_BxT[:, 1:], part.weights_B
+        )
+        return loss, ((weight, tokens, count, {"loss": (loss, count), **measured}), lls_BxT1)
 
     def add(sums, part):
-        (loss, counts), grad = jax.value_and_grad(weighted_loss, has_aux=True)(delta.tree, part)
-        return jax.tree.map(jnp.add, sums, (loss, counts, grad)), None
+        grad, (counts, lls_BxT1) = jax.grad(weighted_loss, has_aux=True)(delta.tree, part)
+        return jax.tree.map(jnp.add, sums, (counts, grad)), lls_BxT1
 
-    zeros = (
-        jnp.float32(0),
-        (jnp.float32(0), jnp.int32(0)),
-        jax.tree.map(jnp.zeros_like, delta.tree),
-    )
-    sums, _ = jax.lax.scan(add, zeros, micro)
+    zero = jnp.float32(0)
+    names = ("loss", *(how.measured if how else ()))
+    zeros = (zero, zero, zero, dict.fromkeys(names, (zero, zero)))
+    sums, lls = jax.lax.scan(add, (zeros, jax.tree.map(jnp.zeros_like, delta.tree)), micro)
     if axis_name is not None:
-        sums = jax.lax.psum(sums, axis_name)
-    loss, (weight, tokens), grad = sums
-    tokens = jnp.maximum(tokens, 1).astype(jnp.float32)
-    grad = jax.tree.map(lambda leaf: leaf / tokens, grad)
-    return loss / jnp.maximum(weight, 1e-30), grad, weight / tokens
+        sums, lls = jax.lax.psum(sums, axis_name), jax.lax.all_gather(lls, axis_name)
+    (weight, tokens, count, sums_of), grad = sums
+    grad = jax.tree.map(lambda leaf: leaf / jnp.maximum(count, 1.0), grad)
+    measured = {name: of / jnp.maximum(over, 1e-30) for name, (of, over) in sums_of.items()}
+    if how is not None:
+        measured["log_likelihoods"] = lls.reshape(-1, lls.shape[-1])
+    return measured, grad, weight / jnp.maximum(tokens, 1.0)
 
 
 def update(
@@ -256,11 +272,12 @@ def update(
       axis_name: the mapped axis that the batch is spread over, or None.
 
     Returns:
-      The new state and the metrics METRICS ("loss" in nats a token), equal on every shard.
+      The new state, and the metrics `MStepSettings.metrics` with what else `gradient` measures,
+      equal on every shard.
     """
     _, settings = static
     # M-step, 1: the gradient of the weighted mean log-likelihood over all shards.
-    loss, grad, weight = gradient(static, params, state.delta, batch, axis_name)
+    measured, grad, weight = gradient(static, params, state.delta, batch, axis_name)
     # M-step, 2: one step of the optimizer along it, at this step's learning rate. AdamW's steps may
     # be of full length however small the gradient: those of a light batch are shortened.
     rate = jnp.minimum(weight, 1.0) * optim.learning_rate(
@@ -279,7 +296,7 @@ def update(
         delta_lib.decayed(params, state.delta),
     )
     norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(grad)))
-    metrics = dict(zip(METRICS, (loss, norm, rate), strict=True))
+    metrics = measured | {"grad_norm": norm, "learning_rate": rate}
     delta = Delta(tree, state.delta.spec)
     return MStepState(delta=delta, opt_state=opt_state, step=state.step + 1), metrics
 
@@ -289,10 +306,13 @@ class SftExample:
     """One kept self-edit as tokens: the loss is on those after the prompt.
 
     Attributes:
+      weight: of the E-step; for a policy gradient the advantage, which may be below 0.
       allowed: None, or where the self-edit was sampled under a constraint what its tokens were
         chosen from, as `constrained.allowed_along` gives it: one row for each, or for each of its
         head.
       scope: of that constraint; with "head" the tokens after the first len(allowed) were free.
+      start_lls: for a policy gradient, its tokens' log-likelihoods at the M-step's start; () until
+        they are known.
     """
 
     tokens: tuple[int, ...]
@@ -300,6 +320,7 @@ class SftExample:
     weight: float = 1.0
     allowed: tuple[tuple[int, ...], ...] | None = None
     scope: constrained.Scope = "whole"
+    start_lls: tuple[float, ...] | None = None
 
 
 def epoch_batches(
@@ -312,15 +333,15 @@ def epoch_batches(
 ) -> list[Batch]:
     """One epoch of batches on the host; those of weight 0 are dropped, padding rows weigh 0.
 
-    Weights are taken relative to their mean over the target tokens of all examples, so that only
-    relative ones count, across batches too.
+    Weights are taken relative to their mean size over the target tokens of all examples, so that
+    only relative ones count, across batches too.
 
     Args:
       examples: kept self-edits.
       batch_size: effective batch over all devices.
       multiple: what a batch's rows are padded to a multiple of (devices x microbatch).
       buckets: T is the first that holds the longest example of a batch.
-      order: a permutation of the examples of positive weight.
+      order: a permutation of the examples whose weight is not 0.
 
     Raises:
       TooLong: an example exceeds the last bucket.
@@ -333,10 +354,11 @@ def epoch_batches(
     >>> [batch.weights_B.tolist() for batch in batches]
     [[1.0, 1.0], [1.0, 0.0]]
     """
-    examples = [example for example in examples if example.weight > 0]
+    examples = [example for example in examples if example.weight != 0]
     weights = _relative_weights(examples)
     width = _allowed_width(examples)
     scope = "whole" if width is None else examples[0].scope
+    started = any(example.start_lls is not None for example in examples)
     batches = []
     for first in range(0, len(examples), batch_size):
         places = order[first : first + batch_size]
@@ -348,6 +370,7 @@ def epoch_batches(
         mask_BxT = np.zeros((count, length), bool)
         weights_B = np.zeros(count, np.float32)
         allowed_BxTxA = None if width is None else np.full((count, length, width), -1, np.int32)
+        start_lls_BxT = np.zeros((count, length), np.float32) if started else None
         for i, example in enumerate(chosen):
             tokens_BxT[i, : len(example.tokens)] = example.tokens
             mask_BxT[i, example.prompt_length : len(example.tokens)] = True
@@ -355,16 +378,19 @@ def epoch_batches(
             if allowed_BxTxA is not None and example.allowed:
                 end = example.prompt_length + len(example.allowed)
                 allowed_BxTxA[i, example.prompt_length : end] = example.allowed
-        batches.append(Batch(tokens_BxT, mask_BxT, weights_B, allowed_BxTxA, scope))
+            if start_lls_BxT is not None:
+                end = example.prompt_length + len(example.start_lls or ())
+                start_lls_BxT[i, example.prompt_length : end] = example.start_lls
+        batches.append(Batch(tokens_BxT, mask_BxT, weights_B, allowed_BxTxA, scope, start_lls_BxT))
     return batches
 
 
 def _relative_weights(examples: list[SftExample]) -> np.ndarray:
-    """Weights whose mean over all target tokens is 1; exactly 1 where they are equal."""
+    """Weights whose mean size over all target tokens is 1; exactly 1 where they are equal."""
     weights = np.array([example.weight for example in examples], np.float64)
     targets = [len(example.tokens) - example.prompt_length for example in examples]
-    weights /= weights.max(initial=0.0) or 1.0
-    return weights / (np.average(weights, weights=targets) if sum(targets) else 1.0)
+    weights /= np.abs(weights).max(initial=0.0) or 1.0
+    return weights / (np.average(np.abs(weights), weights=targets) if sum(targets) else 1.0)
 
 
 def _allowed_width(examples: list[SftExample]) -> int | None:

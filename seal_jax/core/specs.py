@@ -23,6 +23,7 @@ Rule = Literal[
     "all",
 ]
 RULES: tuple[Rule, ...] = get_args(Rule)
+Update = Literal["restem", "rloo", "grpo", "dpo"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +164,35 @@ Selector = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
 
 @dataclasses.dataclass(frozen=True)
+class PolicyGradient:
+    """An M-step by advantages; see `policy_gradient.loss`.
+
+    Attributes:
+      update: "rloo", "grpo" or "dpo".
+      clip_low, clip_high: a token is learned while its ratio is from 1 - clip_low to 1 + clip_high;
+        of "rloo" and "grpo".
+      kl: the weight of the KL divergence from the start, in advantages a nat; of "rloo" and "grpo".
+      beta: advantages a nat of log-ratio; of "dpo".
+    """
+
+    update: Update
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl: float = 0.0
+    beta: float = 0.1
+
+    @property
+    def rows(self) -> int:
+        """The rows of a term of the loss, which one device has to hold together."""
+        return 2 if self.update == "dpo" else 1
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The names of what is measured beside the loss."""
+        return ("ratio", "kl", "preferred" if self.update == "dpo" else "clip_fraction")
+
+
+@dataclasses.dataclass(frozen=True)
 class MStepSettings:
     """What is compiled into the M-step.
 
@@ -170,6 +200,7 @@ class MStepSettings:
       learning_rate, warmup_steps, decay, optimizer: as in `optim`; decay is a name of optim.DECAYS.
       microbatch: rows of one shard that go through the model at once; gradients are summed.
       remat: what the backward pass computes anew; see `decoder.hidden_states`.
+      gradient: None maximises the likelihood (ReST-EM).
     """
 
     learning_rate: float = 3e-4
@@ -178,3 +209,10 @@ class MStepSettings:
     optimizer: AdamW = AdamW()
     microbatch: int = 1
     remat: Remat = "none"
+    gradient: PolicyGradient | None = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of a step's metrics."""
+        others = self.gradient.measured if self.gradient else ()
+        return ("loss", "grad_norm", "learning_rate", *others)

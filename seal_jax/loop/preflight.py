@@ -356,10 +356,11 @@ def _stages(
 ) -> dict[str, tuple[str, int]]:
     """The stages before a run that take the most time, with their units; see `progress.Whole`.
 
-    As many self-edits are taken to be kept as there are contexts, and a source to give one lesson.
+    As many self-edits are taken to be kept as may be, and a source to give one lesson.
     """
     settings, word = session.settings, session.task.context_word
     held, reward, sft = settings.evaluation, settings.reward, settings.restem.sft
+    gradient = settings.restem.gradient()
     found: dict[str, tuple[str, int]] = {}
     for line in ("", *(arms_lib.controls(held.arms) if rounds else ())):
         for number, contexts in enumerate(rounds, start=1):
@@ -370,7 +371,10 @@ def _stages(
                 found[f"{stage}: answers"] = (word, count)
                 tried = count * settings.edits.samples * reward.replicates
                 found[f"{stage}: adapt"] = ("edit", tried)
-            steps = sft.epochs * math.ceil(count / sft.batch_size)
+            kept = count * settings.restem.most_kept(settings.edits.samples)
+            if gradient:
+                found[f"{stage}: log-likelihoods"] = ("self-edit", kept * gradient.rows)
+            steps = sft.epochs * math.ceil(kept / sft.batch_size)
             found[f"{stage}: M-step"] = ("step", steps)
     asked = len(contexts_lib.asked(session, held_out))
     for name, arm in rows.items() if contexts_lib.measures_arms(session, held_out) else ():

@@ -1,4 +1,4 @@
-"""Verb: select. Which self-edits the next policy is trained on, and with what weight."""
+"""Verb: select. Which self-edits the next policy is trained on, with what weight or advantage."""
 
 import zlib
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seal_jax.core import constrained, restem
+from seal_jax.core import constrained, policy_gradient, restem
 from seal_jax.loop.run import Run
 from seal_jax.loop.sample import Edit, Prompt
 from seal_jax.loop.stage import Stage
@@ -23,6 +23,7 @@ def select(
     baselines_C: Sequence[float | None] | None,
     rule: restem.SelectionRule | restem.Selector,
     *,
+    update: policy_gradient.Update,
     stage: Stage,
     rewarded: bool = True,
 ) -> tuple[list[restem.SftExample], Record]:
@@ -33,6 +34,8 @@ def select(
       edits: [C][M].
       rewards_CxM: NaN where a self-edit has none.
       baselines_C: rewards of the unadapted model, or None where none is measured.
+      rule, update: settings.restem.rule and .update, or of a control; unless the update is "restem"
+        the weights are advantages.
       rewarded: whether these are rewards; otherwise they only say what may be kept, and are not
         recorded.
 
@@ -40,14 +43,26 @@ def select(
       Examples for the M-step, and the round in figures.
     """
     known = [0.0] * len(prompts) if baselines_C is None else baselines_C
-    weights_CxM = restem.select(
-        rewards_CxM,
-        rule,
-        baselines_C=np.array(known, float),  # NaN for None
-        lengths_CxM=[[len(edit.text) for edit in of_context] for of_context in edits],
-        seed=zlib.crc32(f"{run.session.settings.seed} select {stage}".encode()),
-        names_C=[prompt.id for prompt in prompts],
-    )
+    lengths_CxM = [[len(edit.text) for edit in of_context] for of_context in edits]
+    draw: dict[str, Any] = {
+        "seed": zlib.crc32(f"{run.session.settings.seed} select {stage}".encode()),
+        "names_C": [prompt.id for prompt in prompts],
+    }
+    if update == "restem":
+        weights_CxM = restem.select(
+            rewards_CxM,
+            rule,
+            baselines_C=np.array(known, float),  # NaN for None
+            lengths_CxM=lengths_CxM,
+            **draw,
+        )
+    else:
+        known_CxM = rewards_CxM
+        if rule == restem.SelectionRule("random"):
+            known_CxM = policy_gradient.shuffled(rewards_CxM, **draw)
+        elif rule == restem.SelectionRule("longest"):
+            known_CxM = np.where(np.isnan(rewards_CxM), np.nan, lengths_CxM)
+        weights_CxM = policy_gradient.advantages(known_CxM, update)
     chosen = {
         "contexts": [prompt.id for prompt in prompts],
         "rewards": [
@@ -67,7 +82,7 @@ def select(
         )
         for c, prompt in enumerate(prompts)
         for m, weight in enumerate(selection["weights"][c])
-        if weight > 0
+        if weight != 0
     ]
     return examples, _summary(run, selection, baselines_C, stage)
 
@@ -81,7 +96,7 @@ def _summary(
         for of in zip(selection["rewards"], selection["weights"], strict=True)
         for pair in zip(*of, strict=True)
     ]
-    chosen = [reward for reward, weight in pairs if weight > 0]
+    chosen = [reward for reward, weight in pairs if weight != 0]
     figures = {
         "mean_reward": mean(reward for reward, _ in pairs),
         "mean_kept_reward": mean(chosen),

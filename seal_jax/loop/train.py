@@ -51,7 +51,8 @@ def restem_rounds(
 
     Args:
       control: "random" keeps one self-edit of a context by chance, "longest" the longest: a
-        selection that knows no reward, so that no inner loop is run.
+        selection that knows no reward, so that no inner loop is run. Of a policy gradient the
+        self-edits' rewards are 1 to M, dealt out by chance, or their lengths.
 
     Returns:
       The last policy, and a summary of each round.
@@ -100,7 +101,8 @@ def e_step(
     else:
         scored: Sequence[Sequence[float | None]]
         if stage.line:
-            scored, rule = [[0.0] * len(of) for of in texts], restem.SelectionRule(stage.line)
+            scored = [[float(m + 1) for m in range(len(of))] for of in texts]
+            rule = restem.SelectionRule(stage.line)
         else:
             scored = rewards.of_texts(run, contexts, texts, stage)
         teaches = [  # a self-edit that gives no lesson has no reward
@@ -116,6 +118,7 @@ def e_step(
         rewards_CxM,
         baselines_C,
         rule,
+        update=settings.restem.update,
         stage=stage,
         rewarded=not stage.line,
     )

@@ -136,11 +136,10 @@ def programs(
         found["inner update"] = base + beside + 5 * count * small + logits
         if not least:
             found["inner update"] += _activations(settings, config, rows * longest, rows, longest)
-    for name, recipe, length in _recipes(settings):
+    for name, recipe, length, rows in _recipes(settings):
         state = 4 * _FLOAT * delta_size(config, recipe.spec(), axis)
         found[name] = base + beside + state + logits
         if not least:
-            rows = recipe.microbatch
             found[name] += _activations(settings, config, rows * length, rows, length)
     return found
 
@@ -160,16 +159,18 @@ def split_sampling(settings: Settings, config: ModelConfig, machine: Machine) ->
     return settings
 
 
-def _recipes(settings: Settings) -> list[tuple[str, Sft, int]]:
-    """What is trained data-parallel, with the longest row of each."""
-    found: list[tuple[str, Sft, int]] = []
+def _recipes(settings: Settings) -> list[tuple[str, Sft, int, int]]:
+    """What is trained data-parallel, with the longest row of each and the rows at once."""
+    found: list[tuple[str, Sft, int, int]] = []
     if settings.restem.rounds:
-        sft = settings.restem.sft
+        sft, gradient = settings.restem.sft, settings.restem.gradient()
         wanted = min(512 + settings.edits.max_new_tokens, sft.buckets[-1])
         length = next(bucket for bucket in sft.buckets if bucket >= wanted)
-        found.append(("M-step", sft, length))
+        at_once = sft.m_step_settings(settings.model.remat, gradient).microbatch
+        found.append(("M-step", sft, length, at_once))
     if settings.evaluation.form == "corpus":
-        found.append(("corpus training", settings.corpus, settings.corpus.buckets[-1]))
+        corpus = settings.corpus
+        found.append(("corpus training", corpus, corpus.buckets[-1], corpus.microbatch))
     return found
 
 

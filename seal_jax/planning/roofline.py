@@ -61,5 +61,7 @@ def programs(
         product("log-likelihoods", 2 * numbers * asked * (wide + answers.max_gold_tokens))
     if settings.restem.rounds:
         row = work.longest_prompt + work.longest_edit
-        product("M-step", train * settings.restem.sft.batch_size * row)
+        gradient = settings.restem.gradient()
+        rows = settings.restem.sft.batch_size * (gradient.rows if gradient else 1)
+        product("M-step", train * rows * row)
     return found

@@ -183,9 +183,11 @@ class Round:
     def m_step(self, name: str, length: int) -> Program:
         """One optimizer step on the kept self-edits, padded to `length` tokens."""
         recipe, devices = self.settings.restem.sft, self.devices
-        at_once = devices.data_shards * recipe.microbatch
-        rows = math.ceil(recipe.batch_size / at_once) * at_once
-        static = (self.config, recipe.m_step_settings(self.settings.model.remat))
+        gradient = self.settings.restem.gradient()
+        static = (self.config, recipe.m_step_settings(self.settings.model.remat, gradient))
+        at_once = devices.data_shards * static[1].microbatch
+        wanted = recipe.batch_size * (gradient.rows if gradient else 1)
+        rows = math.ceil(wanted / at_once) * at_once
 
         def lower():
             state = jax.eval_shape(
@@ -200,6 +202,9 @@ class Round:
                     self.rows(*split, length),
                     self.rows(*split, length, dtype=bool),
                     self.rows(*split, dtype=jnp.float32),
+                    start_lls_BxT=self.rows(*split, length, dtype=jnp.float32)
+                    if gradient
+                    else None,
                 ),
                 jax.ShapeDtypeStruct((), jnp.int32),
             )

@@ -114,7 +114,7 @@ def counts(settings: Settings, work: Workload) -> dict[str, Runs]:
         found["inner update"] = Runs(updates, min(steps, work.bounds.steps or steps))
         found["answers"] = Runs(asked, answers.max_new_tokens)
         found["log-likelihoods"] = Runs(known)
-    kept = {"all": edits.samples, "weighted": edits.samples, "top_k": restem.top_k}
-    rows = contexts * kept.get(restem.rule, 1)
-    found["M-step"] = Runs(restem.sft.epochs * math.ceil(rows / restem.sft.batch_size))
+    batches = math.ceil(contexts * restem.most_kept(edits.samples) / restem.sft.batch_size)
+    passes = restem.sft.epochs + (restem.update != "restem")  # the log-likelihoods at the start
+    found["M-step"] = Runs(passes * batches)
     return found

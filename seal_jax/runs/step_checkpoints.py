@@ -44,14 +44,23 @@ class StepCheckpoints:
         self._opened: Checkpoints | None = None
 
     def training(
-        self, recipe: Sft, rows: Sequence[restem.SftExample], stage: str, total: int
+        self,
+        recipe: Sft,
+        rows: Sequence[restem.SftExample],
+        stage: str,
+        total: int,
+        metrics: Sequence[str],
     ) -> "Training":
-        """A training of `total` steps; what is kept of another one is deleted when it starts."""
+        """A training of `total` steps; what is kept of another one is deleted when it starts.
+
+        Args:
+          metrics: the names of a step's.
+        """
         digest = hashlib.sha256(repr((stage, total, recipe)).encode())
         for row in rows:
             digest.update(repr(row).encode())
         fingerprint = np.frombuffer(digest.digest(), np.uint8)
-        return Training(self, recipe, stage, total, fingerprint)
+        return Training(self, recipe, stage, total, metrics, fingerprint)
 
     def open(self, keep: int) -> Checkpoints:
         """The checkpoints, of which the newest `keep` stay."""
@@ -81,6 +90,7 @@ class Training:
     _recipe: Sft
     _stage: str
     _total: int
+    _metrics: Sequence[str]
     _fingerprint: np.ndarray
 
     def resume(self, state: restem.MStepState) -> tuple[restem.MStepState, Metrics]:
@@ -106,7 +116,7 @@ class Training:
             step=tree["step"],
         )
         columns = tree["metrics"][:, :step]
-        return state, [dict(zip(restem.METRICS, column, strict=True)) for column in columns.T]
+        return state, [dict(zip(self._metrics, column, strict=True)) for column in columns.T]
 
     def after_step(self, state: restem.MStepState, metrics: Metrics) -> None:
         """Keeps the state where it is time to, or where the run is about to end."""
@@ -121,8 +131,8 @@ class Training:
 
     def _tree(self, state: restem.MStepState, metrics: Metrics) -> dict[str, Any]:
         """What is written; its shapes are the same at every step."""
-        columns = np.zeros((len(restem.METRICS), self._total), np.float32)
-        for i, name in enumerate(restem.METRICS):
+        columns = np.zeros((len(self._metrics), self._total), np.float32)
+        for i, name in enumerate(self._metrics):
             columns[i, : len(metrics)] = [step[name] for step in metrics]
         return {
             "training": self._fingerprint,

@@ -69,6 +69,18 @@ class Settings(Checked):
             self.restem.rule != "top_k" or self.restem.top_k <= self.edits.samples,
             f"restem.top_k ({self.restem.top_k}) exceeds edits.samples ({self.edits.samples}).",
         )
+        update = self.restem.update
+        require(
+            update == "restem" or self.edits.samples >= 2,
+            f"restem.update={update!r} compares the self-edits of a context: set edits.samples to "
+            "at least 2.",
+        )
+        require(
+            update not in ("rloo", "grpo") or not self.edits.from_run or self.restem.rounds <= 1,
+            f"restem.update={update!r} learns from what its own policy wrote, and "
+            "edits.from_run is another policy's after round 1: set restem.rounds to 1, or "
+            "edits.from_run to ''.",
+        )
         require(
             not self.reward.retention or self.restem.contexts_per_round >= 2,
             "reward.retention asks about other contexts of a round: set "

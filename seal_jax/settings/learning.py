@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from seal_jax.core.specs import AdamW, DeltaSpec, MStepSettings, Remat
+from seal_jax.core.specs import AdamW, DeltaSpec, MStepSettings, PolicyGradient, Remat
 from seal_jax.settings.checks import (
     Buckets,
     Checked,
@@ -173,14 +173,17 @@ class Sft(Recipe):
     def spec(self) -> DeltaSpec:
         return self.lora.spec()
 
-    def m_step_settings(self, remat: Remat) -> MStepSettings:
+    def m_step_settings(
+        self, remat: Remat, gradient: PolicyGradient | None = None
+    ) -> MStepSettings:
         return MStepSettings(
             learning_rate=self.learning_rate,
             warmup_steps=self.warmup_steps,
             decay=self.decay,
             optimizer=self.optimizer,
-            microbatch=self.microbatch,
+            microbatch=self.microbatch * (gradient.rows if gradient else 1),
             remat=remat,
+            gradient=gradient,
         )
 
 

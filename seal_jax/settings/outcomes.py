@@ -12,6 +12,7 @@ from seal_jax.settings.checks import (
     Count,
     Limit,
     Place,
+    Positive,
     Weight,
     regular_expression,
     require,
@@ -135,6 +136,20 @@ class Restem(Checked):
         its share of the softmax of the context's rewards; "random", one of each context, and
         "longest", the longest (controls); "all" that have a reward. Or "module:function", another
         package's `restem.Selector`.
+      update: what an M-step does: "restem" raises the likelihood of the self-edits that `rule`
+        keeps. The others learn from worse ones too, by what each earned beyond the other self-edits
+        of its context, all of which are used: "rloo", beyond their mean, and "grpo", beyond the
+        mean of all in standard deviations, by clipped ratios; "dpo", the best against the worst of
+        each context. `rule` then stays "best_of_m", or makes a control: "random" deals out a
+        context's rewards anew among its self-edits, "longest" takes lengths for rewards. Of "dpo",
+        sft.batch_size and sft.microbatch count pairs. They are exact policy gradients where
+        edits.temperature and edits.top_p are 1 and edits.top_k is 0.
+      clip_low: for "rloo" and "grpo": a token is made less likely down to 1 - clip_low times its
+        probability at the M-step's start.
+      clip_high: likewise, and more likely up to 1 + clip_high times.
+      kl: for "rloo" and "grpo": what a nat a token of KL divergence from the M-step's start costs,
+        in mean sizes of an advantage.
+      beta: for "dpo": how soon a pair counts as learned; the higher, the nearer to the start.
       top_k: for the rule "top_k": how many of each context.
       threshold: for the rule "threshold", in units of the reward.
       temperature: for the rule "weighted", in units of the reward: a self-edit that is better by
@@ -147,6 +162,11 @@ class Restem(Checked):
     rounds: Limit = 2
     contexts_per_round: Count = 50
     rule: specs.Rule | str = "best_of_m"
+    update: specs.Update = "restem"
+    clip_low: Positive = 0.2
+    clip_high: Positive = 0.2
+    kl: Weight = 0.0
+    beta: Positive = 0.1
     top_k: int = 1
     threshold: float = 0.0
     temperature: float = 0.1
@@ -161,6 +181,39 @@ class Restem(Checked):
             rule = "weighted" if name == "temperature" else name
             usual = self.rule == rule or getattr(self, name) == getattr(type(self), name)
             require(usual, f"{name} is for the rule {rule!r}: set that too.")
+        by_ratio = self.update in ("rloo", "grpo")
+        for name in ("clip_low", "clip_high", "kl", "beta"):
+            meant = self.update == "dpo" if name == "beta" else by_ratio
+            usual = meant or getattr(self, name) == getattr(type(self), name)
+            of = "'dpo'" if name == "beta" else "'rloo' or 'grpo'"
+            require(usual, f"{name} is for the update {of}: set that too.")
+        require(
+            self.update == "restem" or self.rule in ("best_of_m", "random", "longest"),
+            f"the update {self.update!r} learns from all rewarded self-edits, so that rule chooses "
+            "none: leave it at 'best_of_m', or set 'random' or 'longest' for a control.",
+        )
+        require(
+            not by_ratio or (self.start_from, self.keep_data) == ("previous", "round"),
+            f"the update {self.update!r} starts from the policy that wrote the self-edits: set "
+            "start_from to 'previous' and keep_data to 'round' (or update to 'dpo').",
+        )
+
+    def gradient(self) -> specs.PolicyGradient | None:
+        """What the M-step minimises; None for ReST-EM."""
+        if self.update == "restem":
+            return None
+        of = self.clip_low, self.clip_high, self.kl, self.beta
+        return specs.PolicyGradient(self.update, *of)
+
+    def most_kept(self, samples: int) -> int:
+        """How many self-edits of a context, or pairs of them, an M-step learns at most.
+
+        Args:
+          samples: M.
+        """
+        if self.update != "restem":
+            return 1 if self.update == "dpo" else samples
+        return {"all": samples, "weighted": samples, "top_k": self.top_k}.get(self.rule, 1)
 
     def selection_rule(self) -> specs.SelectionRule | specs.Selector:
         """What the E-step selects by.

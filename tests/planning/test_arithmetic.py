@@ -8,7 +8,16 @@ from seal_jax.core.delta import DeltaSpec
 from seal_jax.loop import opened_model
 from seal_jax.planning import architectures, arithmetic, local, machines, planner, roofline
 from seal_jax.planning.workload import Workload, counts
-from seal_jax.settings import Corpus, Edits, Evaluation, Model, Reward, Settings, SettingsError
+from seal_jax.settings import (
+    Corpus,
+    Edits,
+    Evaluation,
+    Model,
+    Restem,
+    Reward,
+    Settings,
+    SettingsError,
+)
 from seal_jax.tasks.base import Task
 
 GIB = machines.GIB
@@ -136,6 +145,10 @@ def test_a_round_runs_its_programs_so_often():
     # 9 questions, 8 at once: two parts; 7 groups ask the model without a delta.
     assert found["answers"].calls == 2 * (96 + 7)
     assert found["M-step"].calls == 2 * 5
+    for update, batches in (("rloo", 25), ("dpo", 5)):
+        # The likelihoods at the start, and 2 epochs, of 250 self-edits or 50 pairs, 10 at once.
+        changed = dataclasses.replace(settings, restem=Restem(update=update))
+        assert counts(changed, Workload())["M-step"].calls == 3 * batches
     text_only = Reward(kind="length", replicates=1)
     found = counts(dataclasses.replace(settings, reward=text_only), Workload())
     assert list(found) == ["sampling", "M-step"]

@@ -8,7 +8,9 @@ import jax
 import pytest
 
 from seal_jax import cli
-from seal_jax.planning import compiled, local, machines, planner, report
+from seal_jax.core import parallel
+from seal_jax.planning import architectures, compiled, local, machines, planner, report
+from seal_jax.planning.round_programs import Round
 from seal_jax.planning.workload import Workload
 from seal_jax.settings import SettingsError
 
@@ -54,6 +56,17 @@ def test_every_program_of_a_round_has_memory_flops_and_time(settings):
     assert json.loads(json.dumps(found)) == found
     lines = report.text(found).splitlines()
     assert sum(line.startswith(tuple(NAMES)) for line in lines) == len(found["programs"])
+
+
+def test_an_m_step_of_pairs_has_both_rows_of_each(settings):
+    """And lowers with what a run gives it."""
+    restem = dataclasses.replace(settings.restem, update="dpo")
+    planned = dataclasses.replace(settings, restem=restem)
+    config = architectures.architecture(settings.model.path)
+    mesh = parallel.DeviceMesh(tuple(jax.devices()[:2]))
+    program = Round(planned, config, mesh, WORK).m_step("M-step", 448)
+    assert program.detail == "16 rows x 448 tokens, 4 at once"
+    program.lower()
 
 
 def test_the_inner_update_runs_its_steps(settings, monkeypatch):

@@ -5,10 +5,10 @@ from seal_jax.reports.run_records import Record, RunRecords
 
 _HIGHLIGHTS = """
 task model.path model.adapter model.dtype prompts.edit_format edits.samples edits.temperature
-edits.directives restem.rounds restem.contexts_per_round restem.rule reward.kind reward.replicates
-inner.lora.rank inner.learning_rate inner.epochs continual.sequences continual.passages
-continual.writer continual.mitigations continual.bounds evaluation.contexts evaluation.edits
-data.train_path data.eval_path policy_from seed
+edits.directives restem.rounds restem.contexts_per_round restem.rule restem.update reward.kind
+reward.replicates inner.lora.rank inner.learning_rate inner.epochs continual.sequences
+continual.passages continual.writer continual.mitigations continual.bounds evaluation.contexts
+evaluation.edits data.train_path data.eval_path policy_from seed
 """.split()
 # Settings that are of one kind of run, and say nothing of another.
 _ONLY_ROUNDS = ("restem.", "reward.", "evaluation.", "edits.samples")

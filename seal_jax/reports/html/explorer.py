@@ -82,7 +82,7 @@ class _Explorer:
                 {
                     "number": number,
                     "reward": reward,
-                    "kept": weight > 0,
+                    "kept": weight != 0,
                     "text": edit and edit["text"],
                     "cut": not (edit or {}).get("stopped", True),
                     "head": next((trial["head"] for trial in tried if trial.get("head")), ""),

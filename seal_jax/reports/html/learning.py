@@ -42,7 +42,7 @@ def _rounds(run: RunRecords) -> dict[int, Record]:
         if not selected or of.stage.line:
             continue
         rewards = [reward for reward, _ in selected.values() if reward is not None]
-        kept = [reward for reward, weight in selected.values() if reward is not None and weight > 0]
+        kept = [r for r, weight in selected.values() if r is not None and weight != 0]
         found[n] = {
             "contexts": list(dict.fromkeys(id for id, _ in selected)),
             "rewards": rewards,
@@ -67,7 +67,8 @@ def _losses(run: RunRecords) -> list[Record | None]:
             first = 1 + sum(map(len, series.values()))
             losses = [step.get("loss") for step in policy["steps"]]
             series[f"round {of.stage.round}"] = list(enumerate(losses, start=first))
-    labels = ("step", "nats a token")
+    of_restem = run.settings.get("restem.update", "restem") == "restem"
+    labels = ("step", "nats a token" if of_restem else "loss")
     return [charts.lines(f"M-step loss{of}", lines[of], labels, dots=False) for of in lines]
 
 

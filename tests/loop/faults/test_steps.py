@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from seal_jax.core import parallel, restem
+from seal_jax.core.policy_gradient import PolicyGradient
 from seal_jax.loop import m_step as m_step_lib
 from seal_jax.loop import session, train
 from seal_jax.loop.stage import Stage
@@ -61,7 +62,7 @@ def learn(opened, rows, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "m_step", m_step)
     monkeypatch.setattr(interruption, "_asked", [])
 
-    def run(stop_after=None, round=1, reported=None, **changes):
+    def run(stop_after=None, round=1, reported=None, gradient=None, **changes):
         made.clear()
         interruption._asked.clear()
         m_step.stop_after = stop_after
@@ -69,7 +70,7 @@ def learn(opened, rows, recipe, tmp_path, monkeypatch):
         kept = StepCheckpoints(tmp_path / "steps", said.append)
         shown = [] if reported is None else reported
         progress = types.SimpleNamespace(
-            update=lambda count, *, replayed, loss: shown.append((count, loss))
+            update=lambda count, *, replayed=None, loss=None, **_: shown.append((count, loss))
         )
         of_run = types.SimpleNamespace(
             session=opened, steps=kept, stage=lambda *_: contextlib.nullcontext(progress)
@@ -78,16 +79,25 @@ def learn(opened, rows, recipe, tmp_path, monkeypatch):
             delta, metrics = m_step_lib.train(
                 of_run,
                 opened.base,
-                rows,
+                rows if gradient is None else _signed(rows),
                 dataclasses.replace(recipe, **changes),
                 stage=Stage(kind="round", round=round),
                 name="M-step",
+                gradient=gradient,
             )
         finally:
             kept.close()
         return jax.tree.map(np.asarray, delta.tree), metrics, said, len(made)
 
     return run
+
+
+def _signed(rows):
+    """Advantages in the place of weights, which cancel."""
+    weights = (1.5, -1.0, -0.5)
+    return [
+        dataclasses.replace(row, weight=weight) for row, weight in zip(rows, weights, strict=True)
+    ]
 
 
 def _assert_equal(found, wanted):
@@ -117,6 +127,30 @@ def test_a_training_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(learn,
     again = learn()
     _assert_equal(again, undisturbed)
     assert again[3] == 0
+
+
+def test_a_policy_gradient_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(learn, tmp_path):
+    """The likelihoods at the start are computed anew, in three of twelve calls of the program.
+
+    The first step's ratio is 1 to the last bit, and those of the others are not.
+    """
+    gradient = PolicyGradient("rloo", clip_low=0.001, clip_high=0.001, kl=0.1)
+    undisturbed = learn(checkpoint_steps=0, gradient=gradient)
+    first, *others = undisturbed[1]
+    assert undisturbed[3] == 3 + _TOTAL and len(others) == _TOTAL - 1
+    assert first["ratio"] == 1 and first["kl"] == 0 and first["clip_fraction"] == 0
+    assert all(step["kl"] > 0 and step["ratio"] != 1 for step in others)
+    assert any(step["clip_fraction"] > 0 for step in others)
+    with pytest.raises(interruption.Interrupted):
+        learn(2, gradient=gradient)  # in the likelihoods at the start
+    assert not (tmp_path / "steps").exists()
+    with pytest.raises(interruption.Interrupted):
+        learn(3 + 5, gradient=gradient)
+    assert _steps(tmp_path) == [4, 5]
+    resumed = learn(gradient=gradient)
+    _assert_equal(resumed, undisturbed)
+    assert resumed[2] == ["round 1: goes on after step 5 of 9"]
+    assert resumed[3] == 3 + 4
 
 
 def test_a_damaged_state_gives_way_to_the_one_before(learn, tmp_path, caplog):
