@@ -164,6 +164,12 @@ class Session:
         """Token ids of a training sequence."""
         return encoding.encode_text(self.tokenizer, text)
 
+    def unrelated(self, count: int) -> list[list[int]]:
+        """Token ids of how so many texts begin that have nothing to do with the contexts."""
+        tokens = self.settings.continual.unrelated_tokens
+        texts = self.task.reference_texts("train")[:count]
+        return [self.encode(text)[:tokens] for text in texts]
+
     def read(self, tokens: Sequence[int], prompt: Sequence[int], stopped: bool) -> Said:
         """What sampled tokens say; see `generated.read`.
 
