@@ -7,7 +7,7 @@ beside the model's parameters, which nothing here changes.
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 
@@ -18,6 +18,7 @@ from seal_jax.loop import answering, export, inner_loop, opened_model, rewards, 
 from seal_jax.loop import bench as bench_lib
 from seal_jax.loop import session as session_lib
 from seal_jax.loop.adapt import Adapted
+from seal_jax.loop.job import How
 from seal_jax.loop.session import EncodedLesson, Session
 from seal_jax.settings import Settings, SettingsError, config_dict, config_files
 from seal_jax.stats.intervals import mean
@@ -233,8 +234,7 @@ def bench(
     workdir: str,
     *,
     tune: bool = True,
-    overwrite: bool = False,
-    quiet: bool = False,
+    **how: Unpack[How],
 ) -> dict[str, Any]:
     """Compares the sources of a file of texts about passages; what `seal bench` does.
 
@@ -243,7 +243,7 @@ def bench(
       edits: the file of JSON lines (docs/bench.md).
       workdir: the run's directory; a run that is there already is continued.
       tune: whether the dose is chosen on a part of the articles.
-      overwrite, quiet: see `job.run_job`.
+      **how: overwrite, quiet and reuse; see `job.run_job`.
 
     Returns:
       What is in results.json.
@@ -252,7 +252,7 @@ def bench(
       ValueError, OSError, RuntimeError: with what to change.
     """
     own = config_dict.replaced(settings, {"data.edits": edits})
-    return bench_lib.bench(own, workdir, tune=tune, overwrite=overwrite, quiet=quiet)
+    return bench_lib.bench(own, workdir, tune=tune, **how)
 
 
 def merged(model: Session, delta: Delta) -> Any:

@@ -284,11 +284,13 @@ class Bench(_Json, Recorded):
       edits: The file of JSON lines; needs no name.
       model: A checkpoint, as --config.model.path.
       tune: Choose the dose on a part of the articles; else it is that of --config.inner.
+      reuse: Directory of a run whose records to use again; may be repeated.
     """
 
     edits: Place = ""
     model: Place = ""
     tune: bool = True
+    reuse: Places = ()
 
     file = "knowledge.py:bench"
     unnamed = "edits"
@@ -317,7 +319,7 @@ class Bench(_Json, Recorded):
                 _tell(found, "", self.json)
             return found
 
-        return self.start(program, "tune")
+        return self.start(program, "tune", "reuse")
 
 
 @command

@@ -404,10 +404,14 @@ def _plan(
     loops = reward.replicates * reward.needs_inner_loop
     measured = contexts_lib.measures_arms(session, held_out)
     learning = [arm for arm in rows.values() if arm.learns and measured]
+    training = (
+        f"{len(rounds)} rounds of {len(rounds[0])} {word}s x {settings.edits.samples} self-edits"
+        f"{f' x {loops} inner loops' if loops else ''}, then "
+        if rounds
+        else ""
+    )
     lines = [
-        f"plan: {len(rounds)} rounds of {len(rounds[0]) if rounds else 0} {word}s x "
-        f"{settings.edits.samples} self-edits{f' x {loops} inner loops' if loops else ''}, then "
-        f"{len(held_out)} evaluation {word}s in "
+        f"plan: {training}{len(held_out)} evaluation {word}s in "
         + (f"{len(rows)} arms" if measured else "no arms: the reward of self-edits alone")
     ]
     known = held.form == "single" and not (task.directs or settings.data.edits)
