@@ -137,7 +137,7 @@ def _trials(workdir, stage):
 
 
 def test_the_dose_is_tuned_on_articles_that_are_not_tested(tuned):
-    settings, workdir, results = tuned
+    _, workdir, results = tuned
     tested = set(results["contexts"])
     assert len(tested) == 6 and results["bench"]["development"] == 2
     with ledger.Ledger(workdir / "ledger", read_only=True) as records:

@@ -5,6 +5,7 @@ a list of texts, "source"}; docs/bench.md has them all. Lines about one passage 
 """
 
 import dataclasses
+import json
 from typing import Any
 
 from seal_jax.runs import json_file
@@ -59,6 +60,13 @@ def read(path: str) -> Texts:
     for where, row in json_file.read_lines(path, error=DataError, expected=_EXPECTED):
         if not isinstance(row, dict):
             raise DataError(f"{where}: found {json_file.kind(row)}; expected {_EXPECTED}.")
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{where}: it holds half of a surrogate pair (a \\ud800 to \\udfff escape on its "
+                "own), which is no character; remove it."
+            ) from None
         text = _text(row, "passage", where)
         if is_blank(text):
             raise DataError(f"{where}: the passage is empty; take the line out.")
@@ -108,7 +116,8 @@ def _together(path: str, passages: list[_Passage]) -> Texts:
     sources: dict[str, dict[str, list[str]]] = {name: {} for name in names}
     taken, skipped = squad.Taken(), list[Skipped]()
     for one in passages:
-        paragraph = {"context": one.text, "questions": one.questions or []}
+        asked = [_question(of) for of in one.questions or ()]
+        paragraph = {"context": one.text, "questions": asked}
         before = len(skipped)
         context = squad.context_of(one.title, paragraph, one.where, taken, skipped)
         if not context.questions:
@@ -133,16 +142,18 @@ def _together(path: str, passages: list[_Passage]) -> Texts:
     return Texts(list(contexts.values()), skipped, sources)
 
 
+def _question(entry: Any) -> Any:
+    """A question of SQuAD's form, of one whose answers are texts."""
+    answers = entry.get("answers") if isinstance(entry, dict) else None
+    if not isinstance(answers, list):
+        return entry
+    return {**entry, "answers": [{"text": of} if isinstance(of, str) else of for of in answers]}
+
+
 def _text(row: dict[str, Any], name: str, where: str, default: str | None = None) -> str:
     """A text of a line, without surrounding white space."""
     found = row.get(name, default)
     if not isinstance(found, str):
         given = json_file.kind(found) if name in row else f"missing (found: {sorted(row)})"
         raise DataError(f'{where}: "{name}" is {given}; expected {_EXPECTED}.')
-    try:
-        found.encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f'{where}: "{name}" holds half of a surrogate pair, which is no character; remove it.'
-        ) from None
     return found.strip()

@@ -278,7 +278,7 @@ def _questions(
 
 
 def _golds(entry: dict, place: str) -> list[str]:
-    """The gold answers: SEAL's one, texts, SQuAD's objects, or Hugging Face's object of lists."""
+    """The gold answers: SEAL's one, SQuAD's list of objects, or Hugging Face's object of lists."""
     if "answers" not in entry and "answer" in entry:
         return [_text(entry, "answer", place)]
     answers = entry.get("answers")
@@ -287,7 +287,6 @@ def _golds(entry: dict, place: str) -> list[str]:
         answers = [{"text": text} for text in texts]
     else:
         answers = _field(entry, "answers", list, place)
-        answers = [{"text": of} if isinstance(of, str) else of for of in answers]
     return [_text(gold, "text", f"{place}, answers[{n}]") for n, gold in enumerate(answers)]
 
 
