@@ -88,6 +88,7 @@ def bench(config):
     articles, and every arm trains on as many tokens of a passage as the longest text about it.
     """
     demo(config)
+    config.edits.prompt_style = "plain"  # nothing is sampled: base models will do
     config.data.max_questions = 0
     config.data.eval_part = "test"
     config.data.development = 0.25

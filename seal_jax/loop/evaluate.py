@@ -196,7 +196,7 @@ def _unrelated_loss(
         [loss] = answering.text_losses(run.session, learner.params, None, texts, **how)
         return {"loss": loss}
 
-    return run.once("unrelated", arm.learner, work)["loss"]
+    return run.once("unrelated", arm.learner, work, together=True)["loss"]
 
 
 def _rise(after: float | None, before: float | None) -> float | None:

@@ -8,7 +8,6 @@ from seal_jax import api, cli
 
 pytestmark = pytest.mark.usefixtures("few_devices")
 SMALL = {
-    "edits.prompt_style": "plain",
     "inner.lora.rank": 2,
     "inner.epochs": 1,
     "inner.candidates": 4,
