@@ -16,7 +16,7 @@ from seal_jax.loop import answering, inner_loop, memory, rewards
 from seal_jax.loop import run as run_lib
 from seal_jax.loop.policies import Policy
 from seal_jax.loop.run import Run, Ungraded
-from seal_jax.loop.session import Bounds, EncodedLesson, Session
+from seal_jax.loop.session import EQUAL_ROOM, Bounds, EncodedLesson, Session
 from seal_jax.loop.stage import Stage
 from seal_jax.settings import SettingsError
 from seal_jax.stats.intervals import mean
@@ -362,12 +362,12 @@ def _groups(run: Run, tried: Sequence[Candidate], stage: Stage) -> list[list[int
 
 
 def _bounds(session: Session, tried: Sequence[Candidate]) -> Bounds:
-    """The session's, with room for lessons of more epochs: a power of 2, to compile less."""
-    own = session.bounds
-    most = max(
-        (of.lesson.epochs for of in tried if isinstance(of.lesson, EncodedLesson)), default=1
-    )
-    return own if most <= own.epochs else own._replace(epochs=1 << (most - 1).bit_length())
+    """The session's, with room for lessons of more epochs: in large steps, to compile less."""
+    bounds, lessons = session.bounds, [one.lesson for one in tried]
+    most = max((of.epochs for of in lessons if isinstance(of, EncodedLesson)), default=1)
+    while bounds.epochs < most:
+        bounds = bounds._replace(epochs=EQUAL_ROOM * bounds.epochs)
+    return bounds
 
 
 def _examine(

@@ -31,6 +31,9 @@ from seal_jax.tasks.protocol import (
 from seal_jax.weights import encoding, exported, tokenizer
 
 Tokens = tuple[int, ...]
+EQUAL_ROOM = (
+    16  # how much longer than the largest lesson of equal compute small ones may be learned
+)
 _TAIL = 16  # tokens of a prompt that show whether it begins a thought
 
 
@@ -144,6 +147,7 @@ class Session:
         epochs = own.epochs or 1
         if own.steps is None:  # nothing else bounds what the settings ask for
             epochs = max(self.settings.max_epochs, epochs)
+            epochs *= 1 if self.settings.evaluation.equal == "none" else EQUAL_ROOM
         return Bounds(own.sequences or inner.max_sequences, epochs, own.steps or 0)
 
     @property

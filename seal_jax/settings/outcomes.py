@@ -199,7 +199,7 @@ class Evaluation(Checked):
       equal: what every arm that learns spends on a context as much of: "tokens" trained on, or
         optimizer "steps". The largest lesson about it takes the epochs that are set, smaller ones
         so many more that they come nearest; "none" gives all the same epochs.
-      unrelated: texts of the training split, of continual.unrelated_tokens tokens each, whose loss is
+      unrelated: texts of the training split, continual.unrelated_tokens of each, whose loss is
         measured before and after each update: what it harms. 0 does not ask.
       bootstrap_draws: resamples of the intervals.
       entity_pairs: texts that the arm "entity_graph" writes about pairs of a passage's entities.
