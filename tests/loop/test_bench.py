@@ -2,11 +2,12 @@
 
 import json
 import pathlib
+import types
 
 import pytest
 
 from seal_jax import api
-from seal_jax.loop import bench, comparison, evaluate
+from seal_jax.loop import bench, comparison, evaluate, tuning
 from seal_jax.runs import ledger
 from seal_jax.runs.run_dir import RunDirError
 from seal_jax.settings import SettingsError, Tuning
@@ -154,16 +155,28 @@ def test_the_dose_is_tuned_on_articles_that_are_not_tested(tuned):
         assert max(chosen, key=lambda t: t["score"])["learning_rate"] == arm["learning_rate"]
 
 
-def test_arms_at_equal_compute_share_the_epochs_that_are_best_on_average(tuned):
-    _, workdir, results = tuned
-    with ledger.Ledger(workdir / "ledger", read_only=True) as records:
-        every = [s.record["tried"] for s in records.segments("tuning")]
-    worth = {
-        epochs: sum(max(t["score"] for t in tried if t["epochs"] == epochs) for tried in every)
-        for epochs in _DOSE.epochs
+def test_arms_at_equal_compute_share_the_epochs_that_are_best_on_average(own, change, monkeypatch):
+    """Alone "a" is best at 1 epoch; the sums are -1 - 9 at 1 epoch and -1.5 - 5 at 2."""
+    tries = {
+        "a": {(1e-4, 1): -1.0, (3e-2, 1): -4.0, (1e-4, 2): -2.0, (3e-2, 2): -1.5},
+        "b": {(1e-4, 1): -9.0, (3e-2, 1): None, (1e-4, 2): -5.0, (3e-2, 2): -6.0},
     }
-    found = {results["arms"][name]["epochs"] for name in ("passage", "short", "long")}
-    assert found == {max(worth, key=worth.get)}
+    monkeypatch.setattr(
+        tuning.Recipes,
+        "_inner_tries",
+        lambda self, name, arm: [
+            {"learning_rate": rate, "epochs": epochs, "score": score}
+            for (rate, epochs), score in tries[name].items()
+        ],
+    )
+    chosen = {}
+    for equal in ("tokens", "none"):
+        changes = {"data.eval_part": "test", "tuning": _DOSE, "evaluation.equal": equal}
+        session = types.SimpleNamespace(settings=change(own, changes))
+        run = types.SimpleNamespace(session=session, say=lambda line: None)
+        recipes = tuning.Recipes(run, {}, dict.fromkeys(tries))
+        chosen[equal] = [recipes.inner(name, None) for name in tries]
+    assert chosen == {"tokens": [(3e-2, 2), (1e-4, 2)], "none": [(1e-4, 1), (1e-4, 2)]}
 
 
 def test_every_arm_spends_as_many_tokens_on_a_passage(tuned):
