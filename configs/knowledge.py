@@ -2,10 +2,10 @@
 
     seal train knowledge:demo --workdir=runs/demo
 
-Variants: `demo` (the default), `adapt` (the default of that command), `directives`, `smollm2-135m`,
-`squad`, `qwen2.5-7b`, `smoke` and `squad-smoke`; many passages learned together: `cpt-200-v1`,
-`cpt-200-v2` and `cpt-2067-v2`, named after the number of passages and the version of the paper
-whose recipe they follow, and `cpt-smoke`. See their functions.
+Variants: `demo` (the default), `adapt` and `bench` (the defaults of those commands), `directives`,
+`smollm2-135m`, `squad`, `qwen2.5-7b`, `smoke` and `squad-smoke`; many passages learned together:
+`cpt-200-v1`, `cpt-200-v2` and `cpt-2067-v2`, named after the number of passages and the version of
+the paper whose recipe they follow, and `cpt-smoke`. See their functions.
 """
 
 import ml_collections
@@ -77,6 +77,32 @@ def adapt(config):
     config.answers.topic_prefix = False
     config.answers.prompt_buckets = (1024,)  # of a text that is read: more is chosen from
     config.continual.unrelated = 8
+
+
+def bench(config):
+    """The demo's model on texts by anybody about passages: docs/bench.md has an example.
+
+        seal bench FILE.jsonl --workdir=runs/bench
+
+    Two learning rates and two numbers of epochs are tried on a quarter of the passages, by whole
+    articles, and every arm trains on as many tokens of a passage as the longest text about it.
+    """
+    demo(config)
+    config.edits.prompt_style = "plain"  # nothing is sampled: base models will do
+    config.data.max_questions = 0
+    config.data.eval_part = "test"
+    config.data.development = 0.25
+    config.inner.max_sequences = 64
+    config.inner.buckets = (16, 32, 64, 128, 256, 512)
+    config.answers.prompt_buckets = (64, 128, 256, 512, 1024)
+    config.tuning.learning_rates = (1e-3, 3e-3)
+    config.tuning.epochs = (3, 6)
+    config.tuning.contexts = 0
+    config.evaluation.contexts = 0
+    config.evaluation.edits = 8
+    config.evaluation.equal = "tokens"
+    config.evaluation.unrelated = 8
+    config.evaluation.arms = ("base", "prompt", "passage")
 
 
 def smollm2(config):
@@ -253,6 +279,7 @@ def cpt_smoke(config):
 VARIANTS = {
     "demo": demo,
     "adapt": adapt,
+    "bench": bench,
     "smollm2-135m": smollm2,
     "squad": squad,
     "squad-smoke": squad_smoke,

@@ -7,7 +7,7 @@ beside the model's parameters, which nothing here changes.
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 
@@ -15,8 +15,10 @@ from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import Delta
 from seal_jax.loop import adapt as adapt_lib
 from seal_jax.loop import answering, export, inner_loop, opened_model, rewards, sample
+from seal_jax.loop import bench as bench_lib
 from seal_jax.loop import session as session_lib
 from seal_jax.loop.adapt import Adapted
+from seal_jax.loop.job import How
 from seal_jax.loop.session import EncodedLesson, Session
 from seal_jax.settings import Settings, SettingsError, config_dict, config_files
 from seal_jax.stats.intervals import mean
@@ -224,6 +226,33 @@ def adapt(model: Session, whole: Context, *, max_words: int = adapt_lib.MAX_WORD
       SettingsError: nothing can be learned, or something does not fit the model.
     """
     return adapt_lib.adapt(model, whole, adapt_lib.passages_of(model, whole, max_words), quiet=True)
+
+
+def bench(
+    settings: Settings,
+    edits: str,
+    workdir: str,
+    *,
+    tune: bool = True,
+    **how: Unpack[How],
+) -> dict[str, Any]:
+    """Compares the sources of a file of texts about passages; what `seal bench` does.
+
+    Args:
+      settings: of the config "knowledge:bench", or of another one of knowledge incorporation.
+      edits: the file of JSON lines (docs/bench.md).
+      workdir: the run's directory; a run that is there already is continued.
+      tune: whether the dose is chosen on a part of the articles.
+      **how: overwrite, quiet and reuse; see `job.run_job`.
+
+    Returns:
+      What is in results.json.
+
+    Raises:
+      ValueError, OSError, RuntimeError: with what to change.
+    """
+    own = config_dict.replaced(settings, {"data.edits": edits})
+    return bench_lib.bench(own, workdir, tune=tune, **how)
 
 
 def merged(model: Session, delta: Delta) -> Any:

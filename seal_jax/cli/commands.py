@@ -5,6 +5,7 @@ start at once.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -266,6 +267,59 @@ class Adapt(_Json, _Adapter, Configured):
             quiet=quiet,
         )
         self.show(report.record | {"text": self.passage}, f"\n{report.text}")
+
+
+@command
+class Bench(_Json, Recorded):
+    """Anybody's texts about passages, compared by what a model learns of them (bench FILE.jsonl).
+
+    A line of the file is {"passage", "title", "questions": [{"question", "answer"}], "edit": a text
+    or a list of texts, "source": a name}; lines about one passage need its questions once. Each
+    source is an arm beside the model as it is, as it reads the passage, and as it learns the
+    passage alone. Every arm tries the same learning rates and epochs on some of the articles
+    (data.development) and is tested on the others; all spend as many tokens on a passage
+    (evaluation.equal). docs/bench.md has an example.
+
+    Attributes:
+      edits: The file of JSON lines; needs no name.
+      model: A checkpoint, as --config.model.path.
+      tune: Choose the dose on a part of the articles; else it is that of --config.inner.
+      reuse: Directory of a run whose records to use again; may be repeated.
+    """
+
+    edits: Place = ""
+    model: Place = ""
+    tune: bool = True
+    reuse: Places = ()
+
+    file = "knowledge.py:bench"
+    unnamed = "edits"
+    needs = "a file of texts, and --workdir=DIR, a directory for this run: bench FILE.jsonl"
+
+    @functools.cached_property
+    def values(self) -> ml_collections.ConfigDict:
+        """The settings with their overrides, the file and the model."""
+        given = {"data.edits": self.edits, "model.path": self.model}
+        return config_dict.changed(super().values, {key: of for key, of in given.items() if of})
+
+    def check_needs(self) -> None:
+        super().check_needs()
+        if not self.edits:
+            raise UsageError(f"bench needs {self.needs}.")
+
+    def execute(self) -> None:
+        from seal_jax.loop import bench
+
+        if self.json == "-" and not self.quiet:
+            return dataclasses.replace(self, quiet=True).execute()  # type: ignore[call-arg]
+
+        def program(settings: Settings, workdir: str, **how: Any) -> dict[str, Any]:
+            found = bench.bench(settings, workdir, **how)
+            if self.json:
+                _tell(found, "", self.json)
+            return found
+
+        return self.start(program, "tune", "reuse")
 
 
 @command
@@ -568,7 +622,7 @@ class Select(Command):
 COMMANDS: dict[str, type[Command]] = {
     of.__name__.lower(): of
     for of in (
-        Train, Evaluate, Continual, Adapt, Curate, Plan, Draw, Export, Configs, Report, Compare,
-        Analyze, Grade, Select,
+        Train, Evaluate, Continual, Adapt, Bench, Curate, Plan, Draw, Export, Configs, Report,
+        Compare, Analyze, Grade, Select,
     )
 }  # fmt: skip

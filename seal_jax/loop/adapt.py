@@ -109,11 +109,9 @@ def adapt(
         after = _answers(session, [whole], delta, progress)
         read, of = _to_read(session, whole, passages)
         reading = _answers(session, of, None, progress)
-    own = session.settings.continual
-    others = session.task.reference_texts("train")[: own.unrelated]
-    unrelated_texts = [session.encode(text)[: own.unrelated_tokens] for text in others]
+    others = session.unrelated(session.settings.continual.unrelated)
     unrelated = [
-        answering.text_losses(session, session.base, one, unrelated_texts, models=1, count=1)[0]
+        answering.text_losses(session, session.base, one, others, models=1, count=1)[0]
         for one in (unadapted, delta)
     ]
     return Adapted(

@@ -16,7 +16,7 @@ from seal_jax.loop import answering, inner_loop, memory, rewards
 from seal_jax.loop import run as run_lib
 from seal_jax.loop.policies import Policy
 from seal_jax.loop.run import Run, Ungraded
-from seal_jax.loop.session import EncodedLesson, Session
+from seal_jax.loop.session import EQUAL_ROOM, Bounds, EncodedLesson, Session
 from seal_jax.loop.stage import Stage
 from seal_jax.settings import SettingsError
 from seal_jax.stats.intervals import mean
@@ -70,6 +70,7 @@ def candidates(
     others: Sequence[Context] | None = None,
     learning_rate: float = 0.0,
     epochs: int = 0,
+    times: Sequence[Sequence[float]] = (),
 ) -> list[Candidate]:
     """Candidates of lessons [C][M]; one that cannot be followed becomes a refusal.
 
@@ -78,13 +79,19 @@ def candidates(
         the lesson's number.
       others: for each context, the one whose gold answers the mismatched control scores.
       learning_rate, epochs: see `Session.lesson`.
+      times: [C][M], by what the epochs of each lesson are multiplied, to whole ones; () is 1.
     """
+    passes = epochs or session.settings.inner.epochs
     return [
         Candidate(
             context=context,
             index=indices[m] if indices else m,
             replicate=replicates[m] if replicates else m,
-            lesson=session.lesson(lesson, learning_rate=learning_rate, epochs=epochs),
+            lesson=session.lesson(
+                lesson,
+                learning_rate=learning_rate,
+                epochs=max(round(passes * times[c][m]), 1) if times else epochs,
+            ),
             other=others[c] if others else None,
         )
         for c, context in enumerate(contexts)
@@ -100,6 +107,7 @@ def attempt(
     stage: Stage,
     width: int,
     draw: str = "",
+    unrelated: Sequence[Sequence[int]] = (),
 ) -> tuple[list[Record], batching.TokenCounts]:
     """Trains every candidate, asks each adapted model its context's exam, and has it marked.
 
@@ -110,24 +118,31 @@ def attempt(
       policy: the model that is adapted.
       stage: names the units in the ledger, and the draws unless `draw` does.
       width: see `Session.width`.
+      unrelated: token ids of texts whose loss under each adapted model is measured.
 
     Returns:
       The records in the candidates' order: those of `Candidate.describe`, and "steps",
       "first_loss", "last_loss", "reason" (None, or why there are no answers), "answers", "scores",
-      and where the candidates have one "mismatched", the other context's gold log-likelihoods; and
-      the tokens of their inner loops.
+      and where the candidates have one "mismatched", the other context's gold log-likelihoods, and
+      "unrelated", the loss on those texts in nats a token; and the tokens of their inner loops.
     """
     session, draw = run.session, draw or stage.name
     reward, main = session.settings.reward, session.task.metrics[0].name
     groups = _groups(run, tried, stage)
     units = {f"{stage}/{n}": [tried[i] for i in group] for n, group in enumerate(groups)}
     earned: list[float | None] = []
+    bounds = _bounds(session, tried)
 
     def content(members: Sequence[Candidate]) -> list:
-        how = (policy.digest, draw, width, session.settings.inner, session.settings.answers)
+        how: tuple = (policy.digest, draw, width, session.settings.inner, session.settings.answers)
+        how = (*how, unrelated) if unrelated else how
         named = [(one.context.id, one.index, one.replicate, one.lesson) for one in members]
         asked = [(one.context, one.other) for one in members]
-        return [how, named, [[c and session.exam(c, "adapted") for c in both] for both in asked]]
+        return [
+            how,
+            named,
+            [[c and session.exam(c, "adapted") for c in both] for both in asked],
+        ]
 
     def so_far() -> dict[str, float]:
         known = mean(earned)
@@ -150,11 +165,10 @@ def attempt(
                             [("init", draw, one.context.id, one.replicate) for one in piece],
                             order=(draw, piece[0].replicate),
                             count=count,
-                            bounds=session.bounds,
+                            bounds=bounds,
                         )
-                        trials += _examine(
-                            session, policy.params, piece, trained, count, width, draw
-                        )
+                        asking = (session, policy.params, piece, trained, count)
+                        trials += _examine(*asking, width, draw, unrelated)
                         counted.append(trained.tokens)
                     break
             tokens = inner_loop.total(counted)
@@ -347,6 +361,15 @@ def _groups(run: Run, tried: Sequence[Candidate], stage: Stage) -> list[list[int
     return run.once("plan", stage.name, lambda: plan, stage=stage)["groups"]
 
 
+def _bounds(session: Session, tried: Sequence[Candidate]) -> Bounds:
+    """The session's, with room for lessons of more epochs: in large steps, to compile less."""
+    bounds, lessons = session.bounds, [one.lesson for one in tried]
+    most = max((of.epochs for of in lessons if isinstance(of, EncodedLesson)), default=1)
+    while bounds.epochs < most:
+        bounds = bounds._replace(epochs=EQUAL_ROOM * bounds.epochs)
+    return bounds
+
+
 def _examine(
     session: Session,
     params,
@@ -355,6 +378,7 @@ def _examine(
     count: int,
     width: int,
     draw: str,
+    unrelated: Sequence[Sequence[int]],
 ) -> list[Record]:
     """Asks each adapted model its context's exam: the records of its trials, without marks."""
     results = jax.device_get(trained.results_K)
@@ -368,6 +392,11 @@ def _examine(
     known: list[dict[str, float | None]] = []
     if others:
         known = answering.score(session, params, trained.deltas_K, others, count=count, width=width)
+    losses_K: list[float | None] = []
+    if unrelated:
+        losses_K = answering.text_losses(
+            session, params, trained.deltas_K, unrelated, models=len(piece), count=count
+        )
     trials = []
     for k, one in enumerate(piece):
         losses = results.losses_S[k][results.taken_S[k]]
@@ -384,6 +413,8 @@ def _examine(
         if others:
             asked = others[k].questions if finite else []
             trial["mismatched"] = [known[k].get(question) for question in asked]
+        if unrelated:
+            trial["unrelated"] = losses_K[k] if finite else None
         trials.append(trial)
     return trials
 

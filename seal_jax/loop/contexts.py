@@ -114,7 +114,7 @@ def development(session: Session) -> list[Context]:
         for context in first_questions(session, session.task.development())
         if not session.unfit(context)
     ]
-    wanted = session.settings.tuning.contexts
+    wanted = session.settings.tuning.contexts or max(len(fitting), 1)
     if len(fitting) < wanted:
         raise SettingsError(
             f"tuning.contexts is {wanted}, but there are {len(fitting)} development contexts: "
@@ -164,6 +164,7 @@ def _all_named(session: Session, available: Available, what: str) -> list[Contex
 def _more(session: Session, key: str) -> str:
     """What gives a run more contexts."""
     task = session.settings.task
+    key = "edits" if session.settings.data.edits and key == "eval_path" else key
     return f"give a larger data.{key}" if task == "knowledge" else f"add contexts to task={task}"
 
 

@@ -1,10 +1,13 @@
 """Verb: evaluate. Every arm on held-out contexts, compared."""
 
+import dataclasses
+import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
+from seal_jax.loop import answering, attempt, comparison, preflight, results, rewards, tuning
 from seal_jax.loop import arms as arms_lib
-from seal_jax.loop import attempt, preflight, results, rewards, tuning
 from seal_jax.loop import policies as policies_lib
 from seal_jax.loop.arms import Arm
 from seal_jax.loop.contexts import asked, measures_arms
@@ -15,6 +18,7 @@ from seal_jax.loop.results import Outcome
 from seal_jax.loop.run import Run
 from seal_jax.loop.sources import Sources
 from seal_jax.loop.stage import Stage
+from seal_jax.runs import storage
 from seal_jax.settings import Settings
 from seal_jax.stats import intervals
 from seal_jax.stats.intervals import mean
@@ -52,7 +56,10 @@ def evaluate(
             policies["policy"] = policies_lib.restore_policy(run, policy_from, policy_version)
         return compare(run, policies, ready)
 
-    given = {"policy_from": policy_from, "policy_version": policy_version}
+    given: Record = {"policy_from": policy_from, "policy_version": policy_version}
+    if settings.data.edits:
+        content = storage.read_bytes(storage.locate(settings.data.edits))
+        given["edits_sha256"] = hashlib.sha256(content).hexdigest()
     return run_job(settings, workdir, work, **how, **given)
 
 
@@ -65,6 +72,7 @@ def compare(run: Run, policies: Mapping[str, Policy], ready: preflight.Ready) ->
     session, settings, contexts = run.session, run.session.settings, ready.held_out
     draws = {"seed": settings.seed, "draws": settings.evaluation.bootstrap_draws}
     sources = Sources(run, policies, contexts, "eval", ready.training)
+    table = results.table
     if not measures_arms(session, contexts):
         before, after = (
             rewards.of_texts(
@@ -88,7 +96,12 @@ def compare(run: Run, policies: Mapping[str, Policy], ready: preflight.Ready) ->
                 name: of for name, of in described.items() if of["valid"] or of["invalid"]
             }
             found["best_fixed"] = sources.best
-    results.report(run, found, sources.written, contexts)
+        if settings.evaluation.unrelated:
+            found["unrelated"] = results.unrelated(outcomes, **draws)
+        if names := comparison.stored(session.task):
+            found["bench"] = comparison.of(found, names, session, **draws)
+            table = functools.partial(comparison.table, seconds=run.seconds)
+    results.report(run, found, sources.written, contexts, table)
     left_out = {split: of.left_out for split, of in ready.available.items()}
     return found | {
         "left_out": left_out,
@@ -100,9 +113,12 @@ def evaluate_arms(run: Run, policies: Mapping[str, Policy], sources: Sources) ->
     """Runs the arms that the settings name, in the order of `arms.table`."""
     session, settings = run.session, run.session.settings.evaluation
     contexts = asked(session, sources.contexts)
-    recipes = tuning.Recipes(run, policies)
+    rows = arms_lib.rows(session.task, settings.arms, list(policies))
+    learning = {name: arm for name, arm in rows.items() if arm.learns}
+    recipes = tuning.Recipes(run, policies, learning)
+    sources = dataclasses.replace(sources, compared=tuple(learning.values()))
     outcomes = []
-    for name, arm in arms_lib.rows(session.task, settings.arms, list(policies)).items():
+    for name, arm in rows.items():
         learner = policies[arm.learner]
         if not arm.learns:
             plain = _unadapted(run, arm, learner, contexts)
@@ -141,12 +157,17 @@ def _adapted(
     lessons = sources.of(arm)
     others = [contexts[i] for i in arms_lib.derangement(contexts)] if len(contexts) > 1 else None
     tried = attempt.candidates(
-        session, contexts, lessons, others=others, learning_rate=rate, epochs=epochs
-    )
+        session, contexts, lessons, others=others, learning_rate=rate, epochs=epochs,
+        times=sources.times(arm),
+    )  # fmt: skip
+    unrelated = session.unrelated(session.settings.evaluation.unrelated)
     stage = Stage(kind="arm", split="eval", what=name)
     width = session.width(contexts)
-    records, tokens = attempt.attempt(run, learner, tried, stage=stage, width=width, draw=DRAW)
+    records, tokens = attempt.attempt(
+        run, learner, tried, stage=stage, width=width, draw=DRAW, unrelated=unrelated
+    )
     trained: Record = {"trained_tokens": tokens.real, "computed_tokens": tokens.computed}
+    trained["steps"] = sum(record.get("steps", 0) for record in records)
     if not any(record.get("head") for record in records):
         inner = session.settings.inner
         trained |= {"learning_rate": rate or inner.learning_rate, "epochs": epochs or inner.epochs}
@@ -157,4 +178,26 @@ def _adapted(
         metric.failed is not None for metric in session.task.metrics
     ):
         plain = _unadapted(run, arm, learner, asked(session, contexts))
-    return results.of_trials(name, arm, contexts, by_context, plain, trained, session.task)
+    found = results.of_trials(name, arm, contexts, by_context, plain, trained, session.task)
+    if not unrelated:
+        return found
+    before = _unrelated_loss(run, arm, learner, unrelated)
+    rises = [[_rise(of.get("unrelated"), before) for of in records] for records in by_context]
+    return dataclasses.replace(found, rises=rises)
+
+
+def _unrelated_loss(
+    run: Run, arm: Arm, learner: Policy, texts: Sequence[Sequence[int]]
+) -> float | None:
+    """The loss of an arm's learner as it is on unrelated texts, nats a token."""
+
+    def work() -> Record:
+        how: Record = {"models": 1, "count": 1}
+        [loss] = answering.text_losses(run.session, learner.params, None, texts, **how)
+        return {"loss": loss}
+
+    return run.once("unrelated", arm.learner, work, together=True)["loss"]
+
+
+def _rise(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before

@@ -109,7 +109,7 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     if rounds:
         _check_disk(run, rounds * (1 + len(arms_lib.controls(held.arms))))
     run.whole.planned = _stages(session, chosen, held_out, rows)
-    run.say(_plan(session, chosen, held_out, rows))
+    run.say(_plan(session, chosen, held_out, rows, len(development)))
     if session.merged_golds:
         run.say(
             f"{session.merged_golds} gold answers share a token with the end of their prompt: what "
@@ -399,6 +399,7 @@ def _plan(
     rounds: Sequence[Sequence[Context]],
     held_out: Sequence[Context],
     rows: Mapping[str, Arm],
+    development: int,
 ) -> str:
     """What the run will do, in a few lines, with about how many tokens its inner loops train on."""
     settings, task, word = session.settings, session.task, session.task.context_word
@@ -407,13 +408,18 @@ def _plan(
     loops = reward.replicates * reward.needs_inner_loop
     measured = contexts_lib.measures_arms(session, held_out)
     learning = [arm for arm in rows.values() if arm.learns and measured]
+    training = (
+        f"{len(rounds)} rounds of {len(rounds[0])} {word}s x {settings.edits.samples} self-edits"
+        f"{f' x {loops} inner loops' if loops else ''}, then "
+        if rounds
+        else ""
+    )
     lines = [
-        f"plan: {len(rounds)} rounds of {len(rounds[0]) if rounds else 0} {word}s x "
-        f"{settings.edits.samples} self-edits{f' x {loops} inner loops' if loops else ''}, then "
-        f"{len(held_out)} evaluation {word}s in "
+        f"plan: {training}{len(held_out)} evaluation {word}s in "
         + (f"{len(rows)} arms" if measured else "no arms: the reward of self-edits alone")
     ]
-    if reward.kind != "pattern" and held.form == "single" and not task.directs:
+    known = held.form == "single" and not (task.directs or settings.data.edits)
+    if reward.kind != "pattern" and known:
         parts = [(of, settings.edits.samples * loops, longest) for of in rounds]
         parts += [
             (held_out, 1, 0) if arm.source == "passage" else (held_out, held.edits, longest)
@@ -430,6 +436,6 @@ def _plan(
     if tuning.epochs:
         lines.append(
             f"plan: before that {len(learning)} arms try {len(tuning.learning_rates)} learning "
-            f"rates x {len(tuning.epochs)} epochs on {tuning.contexts} development contexts"
+            f"rates x {len(tuning.epochs)} epochs on {development} development contexts"
         )
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from seal_jax.loop import rewards
@@ -37,6 +37,7 @@ class Outcome:
         for arms without a delta a context.
       counts: of trials that gave nothing, for arms that learn.
       recipe: learning rate and epochs, and how many tokens it trained on.
+      rises: [C][E], of the loss on unrelated texts in nats a token; empty where it is not measured.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Outcome:
     mismatched: list[list[list[float | None]]] = dataclasses.field(default_factory=list)
     counts: Record = dataclasses.field(default_factory=dict)
     recipe: Record = dataclasses.field(default_factory=dict)
+    rises: list[list[float | None]] = dataclasses.field(default_factory=list)
 
     def values(self, metric: Metric) -> list[list[float | None]]:
         """For each context, the mean over lessons of each question's value, or of its own."""
@@ -167,6 +169,15 @@ def of(
     }
 
 
+def unrelated(outcomes: Sequence[Outcome], *, seed: int, draws: int) -> Record:
+    """By arm that learns, the mean rise of the loss on unrelated texts, with its interval."""
+    found = {one.name: [[mean(of)] for of in one.rises] for one in outcomes if one.rises}
+    return {
+        name: intervals.paired(rises, [[0.0]] * len(rises), seed=seed, draws=draws)
+        for name, rises in found.items()
+    }
+
+
 def _matched(outcome: Outcome, *, seed: int, draws: int) -> Record | None:
     """How much better a context's questions are known by its own delta than by another's.
 
@@ -218,6 +229,7 @@ def report(
     found: Record,
     written: Mapping[str, Sequence[Sequence[Edit]]],
     contexts: Sequence[Context],
+    table: Callable[[Record], str],
 ) -> None:
     """The table, differences that are no arm's, and a self-edit to read, for the terminal."""
     if "arms" in found:

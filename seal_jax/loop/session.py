@@ -31,6 +31,9 @@ from seal_jax.tasks.protocol import (
 from seal_jax.weights import encoding, exported, tokenizer
 
 Tokens = tuple[int, ...]
+EQUAL_ROOM = (
+    16  # how much longer than the largest lesson of equal compute small ones may be learned
+)
 _TAIL = 16  # tokens of a prompt that show whether it begins a thought
 
 
@@ -144,6 +147,7 @@ class Session:
         epochs = own.epochs or 1
         if own.steps is None:  # nothing else bounds what the settings ask for
             epochs = max(self.settings.max_epochs, epochs)
+            epochs *= 1 if self.settings.evaluation.equal == "none" else EQUAL_ROOM
         return Bounds(own.sequences or inner.max_sequences, epochs, own.steps or 0)
 
     @property
@@ -163,6 +167,12 @@ class Session:
     def encode(self, text: str) -> list[int]:
         """Token ids of a training sequence."""
         return encoding.encode_text(self.tokenizer, text)
+
+    def unrelated(self, count: int) -> list[list[int]]:
+        """Token ids of how so many texts begin that have nothing to do with the contexts."""
+        tokens = self.settings.continual.unrelated_tokens
+        texts = self.task.reference_texts("train")[:count]
+        return [self.encode(text)[:tokens] for text in texts]
 
     def read(self, tokens: Sequence[int], prompt: Sequence[int], stopped: bool) -> Said:
         """What sampled tokens say; see `generated.read`.

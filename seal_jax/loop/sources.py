@@ -21,7 +21,9 @@ from seal_jax.tasks.protocol import (
     BaseEdits,
     Best,
     Context,
+    Lesson,
     Lessons,
+    Refusal,
     Request,
     Sequence_,
     Teach,
@@ -42,6 +44,7 @@ class Sources:
       contexts: what they are about.
       split: names the contexts in the ledger and in the keys, "eval" or "dev".
       training: where fixed lessons are compared.
+      compared: the arms that learn, which `evaluation.equal` makes equal.
       written: self-edits [C][M] of each editor that has been asked.
       lessons: of each source and editor that has been asked.
       best: of each source that chose among fixed lessons, the choice and the mean rewards.
@@ -52,6 +55,7 @@ class Sources:
     contexts: Sequence[Context]
     split: str
     training: Sequence[Context] = ()
+    compared: Sequence[Arm] = ()
     written: dict[str, list[list[Edit]]] = dataclasses.field(default_factory=dict)
     lessons: dict[str, Lessons] = dataclasses.field(default_factory=dict)
     best: dict[str, Record] = dataclasses.field(default_factory=dict)
@@ -75,6 +79,33 @@ class Sources:
                 for context, of in zip(self.contexts, self.edits(arm.editor), strict=True)
             ]
         return self.lessons[name]
+
+    def times(self, arm: Arm) -> list[list[float]]:
+        """How often an arm's lessons [C][M] go into the largest that any arm has about a context.
+
+        None at all where `evaluation.equal` asks for nothing.
+        """
+        if self.run.session.settings.evaluation.equal == "none":
+            return []
+        every = [self._sizes(one) for one in self.compared]
+        largest_C = [max(max(of_arm[c]) for of_arm in every) for c in range(len(self.contexts))]
+        return [
+            [largest / size if size else 1.0 for size in of]
+            for largest, of in zip(largest_C, self._sizes(arm), strict=True)
+        ]
+
+    def _sizes(self, arm: Arm) -> list[list[int]]:
+        """Tokens or optimizer steps of an epoch of each of an arm's lessons [C][M]; 0 of none."""
+        session = self.run.session
+        by_tokens = session.settings.evaluation.equal == "tokens"
+
+        def size(lesson: Lesson | Refusal) -> int:
+            found = session.lesson(lesson, epochs=1)
+            if isinstance(found, Refusal):
+                return 0
+            return found.tokens if by_tokens else session.steps(found)
+
+        return [[size(lesson) for lesson in of] for of in self.of(arm)]
 
     def together(self, arm: Arm) -> list[Sequence_]:
         """The training sequences of an arm, for one delta about all contexts."""

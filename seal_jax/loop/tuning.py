@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from seal_jax.loop import attempt, rewards
@@ -22,21 +23,46 @@ Record = dict[str, Any]
 
 @dataclasses.dataclass
 class Recipes:
-    """Each arm's recipe: the run's own, or the best of `tuning` for that arm."""
+    """Each arm's recipe: the run's own, or the best of `tuning` for that arm.
+
+    Attributes:
+      arms: those that learn, by name.
+    """
 
     run: Run
     policies: Mapping[str, Policy]
+    arms: Mapping[str, Arm]
 
     def inner(self, name: str, arm: Arm) -> tuple[float, int]:
         """Learning rate and epochs of an arm with a delta a context; 0 is as `inner` says."""
-        if not self.run.session.settings.tuning.epochs:
+        settings = self.run.session.settings
+        if not settings.tuning.epochs:
             return 0.0, 0
+        epochs = 0 if settings.evaluation.equal == "none" else self._common_epochs
+        return self._best(name, self._inner_tries(name, arm), epochs)
+
+    @functools.cached_property
+    def _common_epochs(self) -> int:
+        """The number of epochs at which the arms, each at its best rate, do best on average."""
+        every = [self._inner_tries(name, arm) for name, arm in self.arms.items()]
+
+        def worth(epochs: int) -> float:
+            return sum(max(_score(of) for of in tries if of["epochs"] == epochs) for tries in every)
+
+        return max(self.run.session.settings.tuning.epochs, key=worth)
+
+    def _inner_tries(self, name: str, arm: Arm) -> list[Record]:
         session = self.run.session
 
         def score(rate: float, epochs: int, stage: Stage) -> float | None:
             dev = self._development
             tried = attempt.candidates(
-                session, dev.contexts, dev.of(arm), learning_rate=rate, epochs=epochs
+                session,
+                dev.contexts,
+                dev.of(arm),
+                learning_rate=rate,
+                epochs=epochs,
+                times=dev.times(arm),
             )
             records, _ = attempt.attempt(
                 self.run,
@@ -49,7 +75,7 @@ class Recipes:
             # A self-edit that holds nothing to train on says nothing about the recipe.
             return self._mean(record for record in records if "steps" in record)
 
-        return self._best(name, score)
+        return self._tries(name, score)
 
     def corpus(self, name: str, arm: Arm) -> Corpus:
         """The recipe of an arm that learns all contexts together; see `inner`."""
@@ -69,13 +95,11 @@ class Recipes:
             )
             return self._mean(marks.values())
 
-        rate, epochs = self._best(name, score)
+        rate, epochs = self._best(name, self._tries(name, score))
         return dataclasses.replace(recipe, learning_rate=rate, epochs=epochs)
 
-    def _best(
-        self, name: str, score: Callable[[float, int, Stage], float | None]
-    ) -> tuple[float, int]:
-        """The first of the best of the grid; the record holds every score."""
+    def _tries(self, name: str, score: Callable[[float, int, Stage], float | None]) -> list[Record]:
+        """The grid with its scores."""
         own = self.run.session.settings.tuning
         grid = list(itertools.product(own.learning_rates, own.epochs))
 
@@ -87,18 +111,22 @@ class Recipes:
                 tried.append({"learning_rate": rate, "epochs": epochs, "score": found})
             return {"metric": own.metric, "tried": tried}
 
-        tried = self.run.once("tuning", name, work, together=True)["tried"]
-        best = max(tried, key=lambda t: float("-inf") if t["score"] is None else t["score"])
+        return self.run.once("tuning", name, work, together=True)["tried"]
+
+    def _best(self, name: str, tried: Sequence[Record], epochs: int = 0) -> tuple[float, int]:
+        """The first of the best tries: of all, or of those with so many epochs."""
+        best = max((of for of in tried if epochs in (0, of["epochs"])), key=_score)
         self.run.say(
             f"tuning {name}: rate {best['learning_rate']:g}, {best['epochs']} epochs "
-            f"({own.metric} {best['score']})"
+            f"({self.run.session.settings.tuning.metric} {best['score']})"
         )
         return best["learning_rate"], best["epochs"]
 
     @functools.cached_property
     def _development(self) -> Sources:
         chosen = contexts_lib.development(self.run.session)
-        return Sources(self.run, self.policies, chosen, "dev")
+        learning = tuple(self.arms.values())
+        return Sources(self.run, self.policies, chosen, "dev", compared=learning)
 
     def _mean(self, marked: Iterable[Record]) -> float | None:
         """The mean of `tuning.metric` over adapted models; None if one of them has none.
@@ -109,3 +137,8 @@ class Recipes:
         reward = Reward(kind=self.run.session.settings.tuning.metric)
         values = [rewards.value(of, reward, main) for of in marked]
         return None if None in values else mean(values)
+
+
+def _score(tried: Record) -> float:
+    """What a try is worth; least where one of its updates failed."""
+    return -math.inf if tried["score"] is None else tried["score"]

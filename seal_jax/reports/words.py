@@ -101,12 +101,18 @@ def of_results(results: Mapping[str, Any]) -> list[str]:
         return [f"RL: {_change(_planted(planted))}."]
     if not results.get("arms"):
         return ["Nothing was evaluated."]
-    return [_adapting(results), *_rl(results)]
+    beyond = _sources(results) if "bench" in results else _rl(results)
+    return [_adapting(results), *beyond]
 
 
 def headline(results: Mapping[str, Any]) -> str:
-    """The adapted arm that speaks for a run: SEAL's own, after RL if there is; "" for none."""
+    """The adapted arm that speaks for a run: SEAL's own, after RL if there is; "" for none.
+
+    Of texts that were compared it is the best source.
+    """
     found = results.get("arms", {})
+    if "bench" in results:
+        return next(iter(results["bench"]["sources"]), "")
     learning = [name for name, of in found.items() if "trained_tokens" in of]
     return next((of for of in ("edit_after", "edit_before", *learning) if of in found), "")
 
@@ -210,6 +216,56 @@ def _rl(results: Mapping[str, Any]) -> Iterator[str]:
         yield "No control was run: training on any of the self-edits might do the same."
 
 
+def _sources(results: Mapping[str, Any]) -> Iterator[str]:
+    """Which source of texts teaches most, also against the passage, and how that was found."""
+    found, of = results["arms"], results["bench"]
+    if not of["sources"]:
+        return
+    best, known = of["sources"][0], _compared(results)
+    label = found[best]["label"]
+    others = [gain for (_, other), gain in known.items() if other in of["sources"]]
+    if others:
+        shown = any(gain.sign == 1 for gain in others)
+        verdict = "teaches most" if shown else "comes out best, and is not shown to teach more"
+        texts = "; ".join(
+            f"against {found[other]['label']!r} {_detected(gain)}"
+            for (_, other), gain in known.items()
+            if other in of["sources"]
+        )
+        yield f"Of {len(of['sources'])} sources {label!r} {verdict} ({others[0].name}: {texts})."
+    if passage := {a: gain for (a, b), gain in known.items() if b not in of["sources"]}:
+        texts = "; ".join(f"{found[a]['label']!r} {_detected(gain)}" for a, gain in passage.items())
+        yield f"Against repeating the passage: {texts}."
+    spent = {"none": "as many epochs", "tokens": "as many tokens", "steps": "as many steps"}
+    dose = f"tuned on {of['development']} other contexts" if of["development"] else "fixed"
+    yield (
+        f"Every arm spent {spent[of['equal']]} on a passage, with its dose {dose}. The intervals "
+        f"hold together for all {len(known)} comparisons of the log-likelihood."
+    )
+
+
+def _compared(results: Mapping[str, Any]) -> dict[tuple[str, str], Gain]:
+    """Of the best source over the others, and of each over the passage: gains in log-likelihood."""
+    of, arms, count = results["bench"], results["arms"], len(results.get("contexts", ()))
+    found = {}
+    for one in of["comparisons"]:
+        (second, first), name = one["names"], one["metric"]
+        if name == GOLD_LOG_LIKELIHOOD.name and (
+            second == of["sources"][0] or first not in of["sources"]
+        ):
+            both = (arms[second][name], arms[first][name], one["difference"], one["corrected"])
+            gain = Gain(GOLD_LOG_LIKELIHOOD, *both, count, one["detectable"])
+            found[second, first] = gain
+    return found
+
+
+def _detected(gain: Gain) -> str:
+    """What a difference says, and what would have been found."""
+    if gain.detectable is None:
+        return gain.said
+    return f"{gain.said}; one of {gain.amount(gain.detectable)} is found in 4 of 5 such runs"
+
+
 def _without_rl(results: Mapping[str, Any]) -> dict[str, str]:
     """The arms that SEAL's own after RL is compared with, and what they are."""
     known = {"edit_before": "no RL"} | {
@@ -299,6 +355,10 @@ def _next(results: Mapping[str, Any]) -> str:
         epochs = found[second].get("epochs")
         longer = f", or --config.inner.epochs={2 * epochs} (it was {epochs})" if fixed else ""
         return f"evaluate on four times as many contexts, which halves the intervals{longer}"
+    if "bench" in results:
+        if any(gain.sign for gain in _compared(results).values()):
+            return "another model or seed in another --workdir, to see whether it holds there"
+        return "four times as many passages, which halves the intervals"
     if "edit_after" not in found:
         return "`seal train` with --config.restem.rounds=2, to see what RL adds"
     if "edit_before" not in found:

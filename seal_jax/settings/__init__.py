@@ -105,6 +105,14 @@ class Settings(Checked):
             not self.edits.directives or self.evaluation.form == "single",
             "edits.directives are those of one context: set evaluation.form to 'single'.",
         )
+        require(
+            not self.edits.directives or self.evaluation.equal == "none",
+            "edits.directives say how many epochs there are: set evaluation.equal to 'none'.",
+        )
+        require(
+            not self.data.edits or self.prompts.edit_format != "none",
+            "data.edits has texts to learn: set prompts.edit_format to one that reads them.",
+        )
 
     @property
     def max_epochs(self) -> int:

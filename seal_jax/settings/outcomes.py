@@ -250,6 +250,11 @@ class Evaluation(Checked):
         own, "teacher"; what the base model writes otherwise: "entity_graph", "several_prompts",
         "study_strategies" and "own_prompts" (docs/formats.md); of few-shot learning, and where
         self-edits have directives, "random" ones, the best "fixed" one of some, and the "oracle".
+      equal: what every arm that learns spends on a context as much of: "tokens" trained on, or
+        optimizer "steps". The largest lesson about it takes the epochs that are set, smaller ones
+        so many more that they come nearest; "none" gives all the same epochs.
+      unrelated: texts of the training split, continual.unrelated_tokens of each, whose loss is
+        measured before and after each update: what it harms. 0 does not ask.
       bootstrap_draws: resamples of the intervals.
       entity_pairs: texts that the arm "entity_graph" writes about pairs of a passage's entities.
       entity_triples: texts that the arm "entity_graph" writes about three entities each.
@@ -261,6 +266,8 @@ class Evaluation(Checked):
     questions: Limit = 0
     edits: Count = 1
     arms: tuple[str, ...] = ("base", "passage", "edit_before", "edit_after")
+    equal: Literal["none", "tokens", "steps"] = "none"
+    unrelated: Limit = 0
     bootstrap_draws: int = 10000
     entity_pairs: Limit = 5
     entity_triples: Limit = 0
@@ -271,6 +278,11 @@ class Evaluation(Checked):
             self.questions == 0 or self.form == "corpus",
             "questions limits the form 'corpus' only: lower contexts instead.",
         )
+        for name in ("equal", "unrelated"):
+            require(
+                self.form == "single" or getattr(self, name) == getattr(type(self), name),
+                f"{name} is for the form 'single'.",
+            )
         require(self.bootstrap_draws >= 100, "bootstrap_draws must be at least 100.")
         require(
             self.entity_pairs + self.entity_triples > 0,
@@ -284,18 +296,19 @@ class Tuning(Checked):
 
     Before the evaluation each arm tries every pair of a learning rate and a number of epochs on
     `contexts` contexts and keeps the pair with the best mean `metric`. Nothing is tuned where both
-    lists are empty.
+    lists are empty. Under evaluation.equal all arms have the number of epochs that is best for them
+    on average, and each its own learning rate.
 
     Attributes:
       learning_rates: those that are tried in the inner loop (in `corpus` in that form).
       epochs: numbers of epochs that are tried with each of them.
-      contexts: how many contexts of the development half are used.
+      contexts: how many contexts of the development half are used; 0 is all.
       metric: "gold_log_likelihood", or a score of the task such as "accuracy".
     """
 
     learning_rates: tuple[float, ...] = ()
     epochs: tuple[int, ...] = ()
-    contexts: Count = 12
+    contexts: Limit = 12
     metric: str = "gold_log_likelihood"
 
     def validate(self):

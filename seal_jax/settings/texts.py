@@ -22,9 +22,12 @@ class Data(Checked):
       questions: "file", those of the data; or they are written, with their answers, by the "policy"
         that the run starts from or by the `teacher`, and labelled so in every table.
       dir: where TFDS datasets are kept; "" is TFDS's own choice.
+      edits: a file of passages with texts about them by named sources (docs/bench.md), in the place
+        of eval_path: each source is an arm. `seal bench` sets it.
       train_part, eval_part: which contexts of a file are used: "all"; the "development" or "test"
         half of its articles; "paper", the 200 passages of the paper's evaluation, from SQuAD's
         official development file; "like_paper", the same choice on any file.
+      development: the share of the passages that the "development" part has; the rest is "test".
       max_train_contexts, max_eval_contexts: how many contexts of a file are used, in file order
         after the length limits; 0 is all of them.
       min_words, max_words: passages of other lengths are left out; 0 is no limit. Texts and
@@ -38,8 +41,10 @@ class Data(Checked):
     held_out: float = 0.2
     questions: Literal["file", "policy", "teacher"] = "file"
     dir: Place = ""
+    edits: Place = ""
     train_part: splits.Part = "all"
     eval_part: splits.Part = "all"
+    development: float = 0.5
     max_train_contexts: Limit = 0
     max_eval_contexts: Limit = 0
     min_words: Limit = 0
@@ -51,7 +56,13 @@ class Data(Checked):
             not self.max_words or self.min_words <= self.max_words,
             f"min_words ({self.min_words}) must not exceed max_words ({self.max_words}).",
         )
-        require(0 < self.held_out < 1, f"held_out must be between 0 and 1, not {self.held_out}.")
+        for name in ("held_out", "development"):
+            share = getattr(self, name)
+            require(0 < share < 1, f"{name} must be between 0 and 1, not {share}.")
+        require(
+            not self.edits or (not self.eval_path and self.questions == "file"),
+            "edits has passages and questions of its own: leave eval_path and questions alone.",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

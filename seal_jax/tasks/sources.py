@@ -6,7 +6,7 @@ they yield a request of `protocol` and go on with the answer.
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from seal_jax.settings import SettingsError
@@ -25,6 +25,7 @@ from seal_jax.tasks.protocol import (
     Sequence_,
     Source,
     Teach,
+    Tell,
 )
 
 if TYPE_CHECKING:
@@ -112,6 +113,44 @@ class Teacher:
         texts = yield Teach()
         found = zip(contexts, texts, strict=True)
         return [one for c, of in found for one in self.task.read_many(c, of, passage)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """Texts that somebody wrote, in the place of self-edits.
+
+    Attributes:
+      label: for tables.
+      texts: about each context, by its id.
+    """
+
+    task: "Task"
+    label: str
+    texts: Mapping[str, Sequence[str]]
+
+    def lessons(self, contexts: Sequence[Context], count: int) -> Generator[Request, Any, Lessons]:
+        chosen = yield from self._chosen(contexts, count)
+        return [
+            [self.task.read(context, text, m) for m, text in enumerate(of)]
+            for context, of in zip(contexts, chosen, strict=True)
+        ]
+
+    def together(
+        self, contexts: Sequence[Context], count: int, passage: Passage
+    ) -> Generator[Request, Any, list[Sequence_]]:
+        chosen = yield from self._chosen(contexts, count)
+        found = zip(contexts, chosen, strict=True)
+        return [one for c, of in found for one in self.task.read_many(c, of, passage)]
+
+    def _chosen(
+        self, contexts: Sequence[Context], count: int
+    ) -> Generator[Request, Any, list[Sequence[str]]]:
+        """Of each context as many as there are of every one, and at most `count`: the first."""
+        every = [self.texts[context.id] for context in contexts]
+        count = min(count, *map(len, every))
+        if more := sum(len(of) - count for of in every):
+            yield Tell(f"the first {count} about each are used, and {more} more left out")
+        return [of[:count] for of in every]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,13 +35,14 @@ class Chosen(NamedTuple):
     difference: str
 
 
-def part_of(contexts: Sequence[Context], part: Part) -> Chosen:
+def part_of(contexts: Sequence[Context], part: Part, share: float = 0.5) -> Chosen:
     """The part of a file that a run uses.
 
     Args:
       contexts: all contexts of the file, in its order.
       part: "all"; "development" or "test", see `article_halves`; "paper", the paper's evaluation
         split, which needs the official development file; "like_paper", the same choice on any file.
+      share: see `article_halves`.
 
     Returns:
       The contexts, and for "like_paper" how they differ from the paper's.
@@ -60,7 +61,7 @@ def part_of(contexts: Sequence[Context], part: Part) -> Chosen:
                 "file."
             )
         return found
-    development, test = article_halves(contexts)
+    development, test = article_halves(contexts, share)
     return Chosen(development if part == "development" else test, "")
 
 
@@ -93,7 +94,7 @@ def paper_split(contexts: Sequence[Context]) -> Chosen:
 
 
 def article_halves(
-    contexts: Sequence[Context], *, seed: int = 0
+    contexts: Sequence[Context], share: float = 0.5, *, seed: int = 0
 ) -> tuple[list[Context], list[Context]]:
     """Splits the articles in two, to choose settings on one half and to report on the other.
 
@@ -103,6 +104,7 @@ def article_halves(
 
     Args:
       contexts: contexts of at least two articles.
+      share: of the passages that are to be development; another one than 0.5 makes no halves.
       seed: another seed gives other halves.
 
     Returns:
@@ -121,7 +123,7 @@ def article_halves(
         )
     development, counts = set(), [0, 0]
     for title in sorted(sizes, key=lambda title: _digest(f"{seed}\n{title}")):
-        half = int(counts[1] < counts[0])
+        half = int(counts[1] * share < counts[0] * (1 - share))
         counts[half] += sizes[title]
         if half == 0:
             development.add(title)

@@ -116,6 +116,7 @@ PLACES = {
     "continual": ("workdir", "policy_from"),
     "curate": ("workdir",),
     "adapt": ("passage", "questions", "model", "out", "base_model", "json"),
+    "bench": ("edits", "workdir", "model", "reuse", "json"),
     "plan": ("json",),
     "draw": ("workdir", "out"),
     "export": ("workdir", "out", "base_model"),

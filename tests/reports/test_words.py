@@ -365,3 +365,72 @@ def test_the_end_writes_the_report_and_fails_nothing(tmp_path, capsys):
     assert "is no report: it was not touched" in printed.err and not printed.out
     assert f"`seal report --workdir={folder}`" in printed.err
     assert (folder / "report.html").read_text() == "mine"
+
+
+def _compared(names, difference, corrected, detectable=0.5):
+    return {
+        "names": list(names), "metric": "gold_log_likelihood", "difference": difference,
+        "interval": corrected, "corrected": corrected, "detectable": detectable,
+    }  # fmt: skip
+
+
+def _benched(best_over_other, **changes):
+    values = {"base": _BASE, "passage": _BEFORE, "gpt": _AFTER, "own": _BEFORE}
+    found = _results(
+        {"base": _BASE, "passage": _BEFORE},
+        {("gpt", "base"): [(0.75, [0.25, 1.0]), (5.0, [4.5, 5.5])]},
+        bench={
+            "sources": ["gpt", "own"],
+            "equal": "tokens",
+            "development": 3,
+            "comparisons": [
+                _compared(("gpt", "own"), *best_over_other),
+                _compared(("gpt", "passage"), 2.125, [1.0, 3.25], 0.75),
+                _compared(("own", "passage"), 0.0, None, None),
+                {**_compared(("gpt", "own"), 9.0, [8.0, 10.0]), "metric": "accuracy"},
+            ],
+        },
+    )
+    labels = _LABELS | {"gpt": "gpt", "own": "own"}
+    for name in ("gpt", "own"):
+        scores = zip(("accuracy", "gold_log_likelihood"), values[name], strict=True)
+        found["arms"][name] = found["arms"]["passage"] | {
+            "label": labels[name], **{metric: sum(of) / 4 for metric, of in scores},
+        }  # fmt: skip
+        for c, of in found["contexts"].items():
+            both = (values[name][0][int(c)], values[name][1][int(c)])
+            of["arms"][name] = {"accuracy": [both[0]], "gold_log_likelihood": [both[1]]}
+    return found | changes
+
+
+def test_sources_of_texts_that_differ():
+    found = _benched((2.125, [1.5, 2.75]))
+    assert words.headline(found) == "gpt"
+    adapting, sources, passage, how = words.of_results(found)
+    assert adapting.startswith("Adapting the model (gpt), on 4 contexts: accuracy rose from 25.0 %")
+    assert sources == (
+        "Of 2 sources 'gpt' teaches most (log-likelihood of the right answers: against 'own' +2.12 "
+        "nats, 95 % interval [+1.50, +2.75], which excludes zero: a gain; one of 0.50 nats is "
+        "found in 4 of 5 such runs)."
+    )
+    assert passage == (
+        "Against repeating the passage: 'gpt' +2.12 nats, 95 % interval [+1.00, +3.25], which "
+        "excludes zero: a gain; one of 0.75 nats is found in 4 of 5 such runs; 'own' +0.00 nats, "
+        "no interval: the same in every context."
+    )
+    assert how == (
+        "Every arm spent as many tokens on a passage, with its dose tuned on 3 other contexts. The "
+        "intervals hold together for all 3 comparisons of the log-likelihood."
+    )
+    assert words.next_step(found) == (
+        "Next: another model or seed in another --workdir, to see whether it holds there."
+    )
+
+
+def test_sources_of_texts_that_do_not_differ():
+    found = _benched((0.125, [-1.5, 1.75]))
+    found["bench"] |= {"equal": "none", "development": 0}
+    _, sources, _, how = words.of_results(found)
+    assert sources.startswith("Of 2 sources 'gpt' comes out best, and is not shown to teach more (")
+    assert "includes zero, so it may be chance; one of 0.50 nats is found in" in sources
+    assert how.startswith("Every arm spent as many epochs on a passage, with its dose fixed.")

@@ -6,6 +6,7 @@ from seal_jax.tasks.knowledge.task import KnowledgeTask
 _SETTINGS = {
     "train_path": "data.train_path",
     "eval_path": "data.eval_path",
+    "edits": "data.edits",
     "data_dir": "data.dir",
     "train_part": "data.train_part",
     "eval_part": "data.eval_part",
@@ -23,7 +24,7 @@ _SETTINGS = {
     "entity_pairs": "evaluation.entity_pairs",
     "entity_triples": "evaluation.entity_triples",
 }
-_PATHS = ("train_path", "eval_path", "data_dir", "prompts_dir")
+_PATHS = ("train_path", "eval_path", "edits", "data_dir", "prompts_dir")
 
 
 def knowledge_task(**options) -> KnowledgeTask:

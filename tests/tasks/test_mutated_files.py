@@ -7,7 +7,7 @@ import random
 import pytest
 
 from seal_jax.tasks.arc import arc
-from seal_jax.tasks.knowledge import squad
+from seal_jax.tasks.knowledge import edits_file, squad
 from seal_jax.tasks.splits import DataError
 
 SQUAD = {
@@ -28,11 +28,16 @@ ROWS = [
     {"id": "1", "title": "R", "context": "c", "question": "q", "answers": {"text": ["a"]}},
     {"title": "R", "context": "c", "questions": [{"question": "q", "answer": "a"}]},
 ]
+EDITS = [
+    {"passage": "c", "title": "R", "questions": ROWS[1]["questions"], "edit": ["x"], "id": "1"},
+    {"passage": "d", "title": "S", "questions": [{"question": "q", "answers": ["a"]}], "edit": "y"},
+]
 PAIR = {"input": [[0, 1]], "output": [[1]]}
 TASK = {"train": [PAIR], "test": [PAIR]}
 FORMS = [
     (squad.load, SQUAD),
     (squad.load, ROWS),
+    (edits_file.read, EDITS),
     (arc.load, TASK),
     (arc.load, {"a": TASK, "b": TASK}),
     (arc.load, [TASK | {"id": 1}, TASK]),

@@ -17,8 +17,8 @@ def arms(run: RunRecords) -> Record | None:
 
     Returns:
       {"title"} with {"planted": rows}, {"curated": rows, "heads"}, {"so_far": rows, "heads"}, or
-      {"tables", "first", "counted", "counts", "pairs", "matched", "directives"} of a finished
-      evaluation.
+      {"tables", "first", "counted", "counts", "pairs", "matched", "compared", "rises",
+      "directives"} of a finished evaluation.
     """
     if planted := run.results.get("planted_reward"):
         rows = [[f"{of} RL", number("planted", planted[of]), ""] for of in ("before", "after")]
@@ -85,6 +85,16 @@ def _finished(run: RunRecords) -> Record:
         for arm, gain in run.results.get("matched_minus_mismatched", {}).items()
         if gain
     ]
+    rises = [
+        [run.arm_label(arm), *_gain("harm", rise)]
+        for arm, rise in run.results.get("unrelated", {}).items()
+    ]
+    compared = [
+        [" − ".join(map(run.arm_label, of["names"])), metric(name := run.metric(of["metric"])),
+         *_gain(name, of, unit=True), interval(name, of["corrected"], sign=True),
+         number(name, of["detectable"])]
+        for of in run.results.get("bench", {}).get("comparisons", ())
+    ]  # fmt: skip
     means = {"label", *(of.name for of in run.metrics)}
     counted = [
         key for key in dict.fromkeys(k for of in summaries.values() for k in of) if key not in means
@@ -96,6 +106,7 @@ def _finished(run: RunRecords) -> Record:
         counts.append([run.arm_label(arm), *shown])
     return {
         "tables": tables, "first": run.arm_label(first), "pairs": differences, "matched": matched,
+        "compared": compared, "rises": rises,
         "counted": [*map(metric, counted)], "counts": counts, "directives": _directives(run),
     }  # fmt: skip
 

@@ -102,20 +102,32 @@ def read(
             if not (found and silent):
                 skipped.append(Skipped(place, _NO_QUESTION if found else _EMPTY))
             continue
-        number = taken.numbers[title]
-        taken.numbers[title] += 1
-        text = _text(paragraph, "context", place)
-        context_id = _context_id(title, number, text)
-        qas = _field(paragraph, "questions" if "questions" in paragraph else "qas", list, place)
-        if is_blank(text):
+        context = context_of(title, paragraph, place, taken, skipped)
+        if is_blank(context.text):
             skipped.append(Skipped(place, _EMPTY))
-            continue
-        questions = _questions(qas, context_id, place, skipped, taken.ids)
-        if not questions and not silent:
+        elif not context.questions and not silent:
             skipped.append(Skipped(place, _NO_QUESTION))
-            continue
-        contexts.append(Context(context_id, title, text, questions))
+        else:
+            contexts.append(context)
     return contexts, skipped
+
+
+def context_of(
+    title: str, paragraph: dict, place: str, taken: Taken, skipped: list[Skipped]
+) -> Context:
+    """The context of {"context", "questions" or "qas"}, with the questions that can be graded.
+
+    Args:
+      place: where it is, for messages.
+      taken, skipped: are added to.
+    """
+    number = taken.numbers[title]
+    taken.numbers[title] += 1
+    text = _text(paragraph, "context", place)
+    context_id = _context_id(title, number, text)
+    qas = _field(paragraph, "questions" if "questions" in paragraph else "qas", list, place)
+    asked = () if is_blank(text) else _questions(qas, context_id, place, skipped, taken.ids)
+    return Context(context_id, title, text, asked)
 
 
 def parts(title: str, text: str, max_words: int, taken: Taken) -> list[Context]:
@@ -178,7 +190,7 @@ def _paragraphs(items: list, at: str) -> list[tuple[str, str, dict]]:
     rows: dict[tuple[str, str], list] = {}
     for i, item in enumerate(items):
         where = f"{at}[{i}]"
-        title = _title(item, where)
+        title = title_of(item, where)
         if "text" in item and not {"context", "paragraphs"} & item.keys():
             asked = {"question", "questions", "qas"} & item.keys()
             item = {**item, "context": item["text"]} if asked else item
@@ -196,7 +208,7 @@ def _paragraphs(items: list, at: str) -> list[tuple[str, str, dict]]:
     return found
 
 
-def _title(item: Any, where: str) -> str:
+def title_of(item: Any, where: str) -> str:
     """The title of an article, passage or row; the first words of its text where it has none."""
     if not isinstance(item, dict):
         raise DataError(f"{where}: found {json_file.kind(item)}; expected {_EXPECTED}.")

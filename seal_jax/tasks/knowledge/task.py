@@ -1,20 +1,25 @@
 """Knowledge incorporation: self-edits about passages, tested by questions without the passage."""
 
 import dataclasses
+import functools
 import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from seal_jax.settings import Data, Reward, Settings
+from seal_jax.stats.intervals import mean
 from seal_jax.tasks import splits
 from seal_jax.tasks.base import Task
-from seal_jax.tasks.knowledge import asking, files, gaps, parse, prompt, squad
+from seal_jax.tasks.knowledge import asking, edits_file, files, gaps, overlap, parse, prompt, squad
 from seal_jax.tasks.knowledge.entity_graph import EntityGraph
 from seal_jax.tasks.knowledge.instructed import Instructed
 from seal_jax.tasks.knowledge.sentences import Sentences
 from seal_jax.tasks.protocol import (
     Asking,
     Context,
+    Grader,
+    Mark,
+    Metric,
     Passage,
     Question,
     Reply,
@@ -23,8 +28,10 @@ from seal_jax.tasks.protocol import (
     Source,
     Split,
     Teach,
+    ToMark,
     Write,
 )
+from seal_jax.tasks.sources import Stored
 from seal_jax.tasks.splits import DataError
 
 _NAMES: dict[Split, str] = {"train": "training", "eval": "evaluation"}
@@ -114,18 +121,51 @@ class KnowledgeTask(Task):
 
     @property
     def sources(self) -> dict[str, Source]:
-        """Those of every task, the passage's sentences, and texts that the base model writes."""
+        """Those of every task and of data.edits, sentences, and texts that the base model writes."""
         found = [
             Instructed(self, "several_prompts", "several prompts a passage"),
             Instructed(self, "study_strategies", "study strategies", "strategies"),
             Instructed(self, "own_prompts", "prompts of its own", "instructions", frozenset()),
         ]
-        return {
+        own = {
             **super().sources,
             "sentences": Sentences(self),
             "entity_graph": EntityGraph(self),
             **{source.name: source for source in found},
         }
+        if taken := own.keys() & self._stored:
+            raise DataError(
+                f"{self.settings.data.edits}: the source {min(taken)!r} has the name of an arm: "
+                "call it something else."
+            )
+        return {**own, **{name: Stored(self, name, of) for name, of in self._stored.items()}}
+
+    @functools.cached_property
+    def _stored(self) -> dict[str, dict[str, list[str]]]:
+        """The texts of data.edits by source and context id."""
+        path = self.settings.data.edits
+        return edits_file.read(path).sources if path else {}
+
+    @property
+    def metrics(self) -> Sequence[Metric]:  # type: ignore[override]
+        """Accuracy, and where texts are compared F1."""
+        f1 = Metric(name="f1", label="F1", share=True)
+        return [*super().metrics, *([f1] if self._stored else [])]
+
+    def mark(self, batch: Sequence[ToMark], grader: Grader) -> list[Mark]:
+        """As the base does, with each answer's F1 where it is a metric."""
+        marks = super().mark(batch, grader)
+        return [self._with_f1(c, of) for (c, *_), of in zip(batch, marks, strict=True)]
+
+    def _with_f1(self, context: Context, mark: Mark) -> Mark:
+        if not self._stored:
+            return mark
+        golds = {one.id: one.golds or (one.answer,) for one in context.questions}
+        answers = tuple(
+            {**of, "f1": overlap.f1(of["text"], golds[of["question"]])} for of in mark.answers
+        )
+        scores = {**mark.scores, "f1": mean(of["f1"] for of in answers)}
+        return dataclasses.replace(mark, answers=answers, scores=scores)
 
     def edit_prompt(self, context: Context) -> str:
         """The user's turn that asks for a self-edit: the template with title and passage.
@@ -234,7 +274,7 @@ def _load(data: Data, reward: Reward) -> dict[Split, tuple[list[Context], list[S
     """
     silent = data.questions != "file" or not reward.needs_inner_loop
     found: dict[Split, tuple[list[Context], list[Skipped]]] = {"train": _of("train", data, silent)}
-    if data.train_path and not data.eval_path and files.is_own(data.train_path):
+    if data.train_path and not (data.eval_path or data.edits) and files.is_own(data.train_path):
         contexts, repeated = squad.distinct(found["train"][0])
         skipped = found["train"][1] + repeated
         try:
@@ -259,6 +299,9 @@ def _load(data: Data, reward: Reward) -> dict[Split, tuple[list[Context], list[S
 
 def _of(split: Split, data: Data, silent: bool) -> tuple[list[Context], list[Skipped]]:
     """What a file, a directory or a TFDS dataset has."""
+    if split == "eval" and data.edits:
+        found = edits_file.read(data.edits)
+        return found.contexts, found.skipped
     source = getattr(data, f"{split}_path")
     if source.startswith("tfds:"):
         from seal_jax.tasks.knowledge.tfds import reader  # TFDS takes its time to import
@@ -276,9 +319,9 @@ def _of(split: Split, data: Data, silent: bool) -> tuple[list[Context], list[Ski
 
 def _part(split: Split, data: Data, contexts: list[Context], skipped: list[Skipped]) -> _Loaded:
     """The part of a split that the settings name, without repeated passages."""
-    source = getattr(data, f"{split}_path")
+    source = data.edits if split == "eval" and data.edits else getattr(data, f"{split}_path")
     try:
-        chosen = splits.part_of(contexts, getattr(data, f"{split}_part"))
+        chosen = splits.part_of(contexts, getattr(data, f"{split}_part"), data.development)
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
     contexts, repeated = squad.distinct(chosen.contexts)
