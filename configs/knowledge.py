@@ -137,6 +137,7 @@ def squad(config):
     config.inner.candidates = 8
     config.restem.contexts_per_round = 12
     config.evaluation.contexts = 24
+    config.evaluation.edits = 1
     config.evaluation.arms = _ALL_ARMS
 
 
@@ -171,6 +172,7 @@ def directives(config):
     )
     config.directives.oracle = '{"learning_rate": 3e-3, "epochs": 3}'  # the demo's own recipe
     config.evaluation.contexts = 6  # one group of inner.candidates
+    config.evaluation.edits = 1
     config.evaluation.arms = (
         "base",
         "passage",
@@ -218,6 +220,7 @@ def smoke(config):
     config.restem.rounds = 1
     config.restem.contexts_per_round = 2
     config.evaluation.contexts = 2
+    config.evaluation.edits = 1
 
 
 def cpt_200_v1(config):

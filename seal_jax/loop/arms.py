@@ -6,7 +6,8 @@
     view      what is asked: the exam of an adapted or unadapted model, or of one that reads
 
 Editor and learner may differ, so that better self-edits and a better learner can be told apart:
-"edit_after" is SEAL, "edit_after_base" its self-edits learned by the base model.
+"edit_after_base", RL's self-edits learned by the base model, against "edit_before" is what RL did
+to the self-edits; "edit_after" is SEAL as published.
 """
 
 import collections
@@ -68,10 +69,12 @@ EDITED = {
     "policy_random": Arm(
         label="random-selection policy, unadapted", learner="random", view="unadapted"
     ),
+    "edit_random_base": Arm(label="random-selection self-edit, base learner", editor="random"),
     "edit_random": Arm(label="self-edit, M-step on random ones", learner="random", editor="random"),
     "policy_longest": Arm(
         label="longest-selection policy, unadapted", learner="longest", view="unadapted"
     ),
+    "edit_longest_base": Arm(label="longest-selection self-edit, base learner", editor="longest"),
     "edit_longest": Arm(
         label="self-edit, M-step on the longest", learner="longest", editor="longest"
     ),
@@ -98,7 +101,8 @@ def table(task: Task) -> dict[str, Arm]:
 
 def controls(names: Sequence[str]) -> list[Control]:
     """The control policies that arms of these names need."""
-    return [control for control in CONTROLS if f"edit_{control}" in names]
+    edited = {EDITED[name].editor for name in names if name in EDITED}
+    return [control for control in CONTROLS if control in edited]
 
 
 def rows(task: Task, names: Sequence[str], known: Sequence[str]) -> dict[str, Arm]:

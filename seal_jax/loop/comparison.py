@@ -1,17 +1,15 @@
-"""Sources of texts against each other: differences, what can be detected, and one table."""
+"""Sources of texts against each other: differences, and what can be detected."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from seal_jax.loop import contexts as contexts_lib
-from seal_jax.loop import rewards
 from seal_jax.loop.results import shown
 from seal_jax.loop.session import Session
-from seal_jax.loop.stage import Stage
 from seal_jax.stats import intervals
 from seal_jax.tasks.base import Task
-from seal_jax.tasks.protocol import GOLD_LOG_LIKELIHOOD, Metric
+from seal_jax.tasks.protocol import GOLD_LOG_LIKELIHOOD
 from seal_jax.tasks.sources import Stored
 
 Record = dict[str, Any]
@@ -69,46 +67,18 @@ def of(found: Record, sources: Sequence[str], session: Session, *, seed: int, dr
     }
 
 
-def table(found: Record, seconds: Mapping[str, float]) -> str:
-    """The arms with what they learned, harmed and cost, and the comparisons below, for people.
-
-    Args:
-      seconds: of the run's stages.
-    """
-    metrics, arms = [Metric(**of) for of in found["metrics"]], found["arms"]
-    first, last = next(iter(arms)), metrics[-1].name
-    over = [pair for pair in found["pairs"] if (pair["metric"], pair["names"][1]) == (last, first)]
-    gains = {pair["names"][0]: pair for pair in over}
-    own, rises = found["matched_minus_mismatched"], found.get("unrelated", {})
-    heads = ["arm", *(of.label for of in metrics), f"gain over {arms[first]['label']}"]
-    heads += ["over mismatched", "harm", "tokens", "steps", "seconds", "rate x epochs"]
-    rows = []
-    for name, arm in arms.items():
-        row = [arm["label"], *(rewards.shown(arm[of.name], of) for of in metrics)]
-        row.append(shown(gains[name]) if name in gains else "")
-        row += [_plain(of.get(name), digits) for of, digits in ((own, 2), (rises, 3))]
-        time = seconds.get(f"{Stage(kind='arm', split='eval', what=name)}: adapt")
-        row += [f"{arm[key]:,}" if key in arm else "" for key in ("trained_tokens", "steps")]
-        row.append("" if time is None or "steps" not in arm else f"{time:.0f}")
-        row.append(f"{arm['learning_rate']:g} x {arm['epochs']}" if "epochs" in arm else "")
-        rows.append(row)
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = [
-        "  ".join(f"{cell:{'<' if i in (0, len(metrics) + 1) else '>'}{width}}"
-                  for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in (heads, *rows)
-    ]  # fmt: skip
-    bench = found["bench"]
+def said(found: Record) -> str:
+    """The dose, and every comparison, for people."""
+    bench, name = found["bench"], found["metrics"][-1]["name"]
     dose = f"tuned on {bench['development']} other contexts" if bench["development"] else "fixed"
     spent = {"none": "the same epochs for all", "steps": "equal steps", "tokens": "equal tokens"}
-    lines += ["", f"dose: {dose}; {spent[bench['equal']]}"]
-    if rises:
-        lines.append("harm: rise of the loss on unrelated texts, nats a token")
-    compared = [of for of in bench["comparisons"] if of["metric"] == last]
+    lines = [f"dose: {dose}; {spent[bench['equal']]}"]
+    compared = [of for of in bench["comparisons"] if of["metric"] == name]
     if compared:
-        lines += ["", f"{metrics[-1].label}, alone and with all {len(compared)} intervals at once:"]
+        label = found["metrics"][-1]["label"]
+        lines += ["", f"{label}, alone and with all {len(compared)} intervals at once:"]
     for one in compared:
-        a, b = (arms[name]["label"] for name in one["names"])
+        a, b = (found["arms"][name]["label"] for name in one["names"])
         line = f"  {a} - {b}: {shown(one)}"
         if one["corrected"]:
             low, high = one["corrected"]
@@ -117,8 +87,3 @@ def table(found: Record, seconds: Mapping[str, float]) -> str:
             line += f"; detectable: {one['detectable']:.3f}"
         lines.append(line)
     return "\n".join(lines)
-
-
-def _plain(gain: Record | None, digits: int) -> str:
-    """A difference alone."""
-    return "" if not gain or gain["difference"] is None else f"{gain['difference']:+.{digits}f}"

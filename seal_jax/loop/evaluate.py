@@ -1,7 +1,6 @@
 """Verb: evaluate. Every arm on held-out contexts, compared."""
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
@@ -72,7 +71,6 @@ def compare(run: Run, policies: Mapping[str, Policy], ready: preflight.Ready) ->
     session, settings, contexts = run.session, run.session.settings, ready.held_out
     draws = {"seed": settings.seed, "draws": settings.evaluation.bootstrap_draws}
     sources = Sources(run, policies, contexts, "eval", ready.training)
-    table = results.table
     if not measures_arms(session, contexts):
         before, after = (
             rewards.of_texts(
@@ -100,8 +98,9 @@ def compare(run: Run, policies: Mapping[str, Policy], ready: preflight.Ready) ->
             found["unrelated"] = results.unrelated(outcomes, **draws)
         if names := comparison.stored(session.task):
             found["bench"] = comparison.of(found, names, session, **draws)
-            table = functools.partial(comparison.table, seconds=run.seconds)
-    results.report(run, found, sources.written, contexts, table)
+    results.report(run, found, sources.written, contexts)
+    if "bench" in found:
+        run.say("\n" + comparison.said(found))
     left_out = {split: of.left_out for split, of in ready.available.items()}
     return found | {
         "left_out": left_out,

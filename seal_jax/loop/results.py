@@ -2,15 +2,17 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from seal_jax.loop import rewards
 from seal_jax.loop.arms import Arm, derangement
 from seal_jax.loop.run import Run
 from seal_jax.loop.sample import Edit
 from seal_jax.loop.stage import Stage
-from seal_jax.stats import intervals
+from seal_jax.stats import components, intervals
 from seal_jax.stats.intervals import mean
 from seal_jax.tasks import directives
 from seal_jax.tasks.base import Task
@@ -146,7 +148,8 @@ def of(
 
     Returns:
       {"metrics", what they are; "arms"; "pairs", differences (second minus first) of every pair of
-      arms with 95 % intervals; "matched_minus_mismatched"; "contexts", each question's values}.
+      arms with 95 % intervals, and where arms have several lessons a context the "components" of
+      their variance; "matched_minus_mismatched"; "contexts", each question's values}.
 
     Raises:
       ValueError: two contexts have one id.
@@ -155,6 +158,7 @@ def of(
     pairs = [
         {"names": [second.name, first.name], "metric": metric.name}
         | intervals.paired(second.values(metric), first.values(metric), **how)
+        | _components(second, first, metric)
         for first, second in itertools.combinations(outcomes, 2)
         for metric in metrics
     ]
@@ -167,6 +171,25 @@ def of(
         "matched_minus_mismatched": {one.name: _matched(one, **how) for one in deltas},
         "contexts": _per_context(outcomes, metrics, contexts),
     }
+
+
+def _components(second: Outcome, first: Outcome, metric: Metric) -> Record:
+    """{"components"} of a difference; {} where they cannot be estimated.
+
+    Lessons are paired by their number; an arm with one is compared with each of the other's.
+    """
+    if metric.per == "context":
+        return {}
+    cells = []
+    for both in zip(second.marks, first.marks, strict=True):
+        own, other = (
+            np.array([[value_of(a, metric.name) for a in one["answers"]] for one in of], np.float64)
+            for of in both
+        )
+        if own.size and not np.isnan(own).any() and not np.isnan(other).any():
+            cells.append(own - other)
+    found = components.components(cells)
+    return {} if found is None else {"components": found._asdict()}
 
 
 def unrelated(outcomes: Sequence[Outcome], *, seed: int, draws: int) -> Record:
@@ -229,11 +252,13 @@ def report(
     found: Record,
     written: Mapping[str, Sequence[Sequence[Edit]]],
     contexts: Sequence[Context],
-    table: Callable[[Record], str],
 ) -> None:
-    """The table, differences that are no arm's, and a self-edit to read, for the terminal."""
+    """The tables, differences that are no arm's, and a self-edit to read, for the terminal."""
     if "arms" in found:
         run.say("\n" + table(found))
+        seconds = {name: of for name, of in run.seconds.items() if name not in run.replayed}
+        if spent := costs(found, seconds):
+            run.say("\n" + spent)
         names, last = [of["name"] for of in found["metrics"]], run.session.settings.restem.rounds
         for name, of in found["arms"].items():
             arm = Stage(kind="arm", split="eval", what=name)
@@ -292,3 +317,41 @@ def table(found: Record) -> str:
         pair = against.get((name, first))
         lines.append(line + (f"   {shown(pair)}" if pair else ""))
     return "\n".join(lines)
+
+
+def costs(found: Record, seconds: Mapping[str, float]) -> str:
+    """What the arms that learn trained on, for the terminal; "" where none does.
+
+    Facts are answers that became right, over the first arm's, a minute of training and answering.
+
+    Args:
+      seconds: of the run's stages by name, of those that were done at one go.
+    """
+    arms, rises = found["arms"], found.get("unrelated", {})
+    first: Record = next(iter(arms.values()), {})
+    metric = Metric(**found["metrics"][0])
+    heads = ["arm", "tokens", "steps", "seconds", "facts a minute", "rate x epochs"]
+    rows = []
+    for name, arm in arms.items():
+        if "trained_tokens" not in arm:
+            continue
+        time = seconds.get(f"{Stage(kind='arm', split='eval', what=name)}: adapt")
+        both = (arm[metric.name], first.get(metric.name))
+        facts = ""
+        if time and metric.share and metric.per == "question" and None not in both:
+            facts = f"{(both[0] - both[1]) * arm['n_answers'] / time * 60:.2f}"
+        row = [arm["label"], f"{arm['trained_tokens']:,}", f"{arm.get('steps', 0):,}"]
+        row += ["" if time is None else f"{time:.0f}", facts]
+        row.append(f"{arm['learning_rate']:g} x {arm['epochs']}" if "epochs" in arm else "")
+        rows.append(row + ([shown(rises[name])] if name in rises else []))
+    if not rows:
+        return ""
+    if rises:
+        heads.append("harm: loss on unrelated texts, nats a token")
+    widths = [max(map(len, of)) for of in itertools.zip_longest(heads, *rows, fillvalue="")]
+    return "\n".join(
+        "  ".join(
+            f"{cell:{'>' if 0 < i < 6 else '<'}{widths[i]}}" for i, cell in enumerate(row)
+        ).rstrip()
+        for row in (heads, *rows)
+    )

@@ -58,6 +58,8 @@ class Run(AbstractContextManager):
       known: what is recorded here and in the runs to reuse, by its content.
       ungraded: by unit, what could not be marked for want of a judge.
       whole: what the run has before it.
+      seconds: of each part of a stage, by name.
+      replayed: the parts of which something was done before, so that their seconds say little.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Run(AbstractContextManager):
         self._metrics = metrics or Writers([])
         self._compiles = Compiles()
         self.seconds: dict[str, float] = {}
+        self.replayed: set[str] = set()
         self._path = checkpoints_path
         self._checkpoints: dict[str, Checkpoints] = {}
         self.steps = StepCheckpoints(checkpoints_path.parent / "steps", self.say, ledger.check)
@@ -266,6 +269,8 @@ class Run(AbstractContextManager):
             yield progress
         seconds = time.perf_counter() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        if progress.replayed:
+            self.replayed.add(name)
         if len(self.ledger) > units:  # otherwise all of it was done before
             self.measure(
                 stage,

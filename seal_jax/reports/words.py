@@ -13,10 +13,33 @@ from seal_jax.loop.stage import Stage
 from seal_jax.reports.formats import form, interval, metric, number
 from seal_jax.reports.run_records import Record, RunRecords
 from seal_jax.stats import intervals
+from seal_jax.stats.components import Components
 from seal_jax.tasks.protocol import GOLD_LOG_LIKELIHOOD, Metric
 
 _LONGEST = 200  # characters of an answer
-_CONTROLS = {"random": "self-edits kept by chance", "longest": "the longest self-edits"}
+_CONTROLS = {"random": "chance", "longest": "length"}
+# RL is against what, by the arms' names: self-edits apart from learners first.
+_RL = {
+    ("edit_after_base", "edit_before"): (
+        "RL's self-edits against the base model's, both learned by the base model"
+    ),
+    **{
+        ("edit_after_base", f"edit_{control}_base"): (
+            f"RL's self-edits against those of the same training with {what} in the place of the "
+            "reward, both learned by the base model"
+        )
+        for control, what in _CONTROLS.items()
+    },
+    ("edit_after", "edit_before"): "self-edits and learner after RL against both before it",
+    **{
+        ("edit_after", f"edit_{control}"): (
+            f"self-edits and learner after RL against the same training with {what} in the place "
+            "of the reward"
+        )
+        for control, what in _CONTROLS.items()
+    },
+    ("policy", "base"): "the policy after RL against the base model, neither adapted",
+}
 
 
 class Gain(NamedTuple):
@@ -29,6 +52,7 @@ class Gain(NamedTuple):
       ends: its 95 % interval; None for none.
       contexts: how many were compared.
       detectable: see `intervals.detectable`.
+      components: of the difference's variance; None where they are not known.
     """
 
     metric: Metric
@@ -38,6 +62,7 @@ class Gain(NamedTuple):
     ends: Sequence[float] | None
     contexts: int = 0
     detectable: float | None = None
+    components: Components | None = None
 
     @property
     def sign(self) -> int:
@@ -67,15 +92,22 @@ class Gain(NamedTuple):
             return "the difference is not known"
         found = self.amount(self.difference, sign=True)
         if self.ends is not None:
-            says = {
-                1: "excludes zero: a gain",
-                -1: "excludes zero: a loss",
-                0: "includes zero, so it may be chance",
-            }
+            says = {1: "excludes zero: a gain", -1: "excludes zero: a loss"}
             around = interval(self.metric, self.ends, sign=True)
-            return f"{found}, 95 % interval {around}, which {says[self.sign]}"
+            unclear = f"includes zero, so it may be chance{self._overlooked}"
+            return f"{found}, 95 % interval {around}, which {says.get(self.sign, unclear)}"
         why = "one context alone" if self.contexts == 1 else "the same in every context"
         return f"{found}, no interval: {why}"
+
+    @property
+    def _overlooked(self) -> str:
+        """What could have been overlooked, after a colon; "" where that is not known."""
+        if self.detectable is None:
+            return ""
+        if self.metric.share and self.detectable > 1:
+            return ": no difference there can be is found in 4 of 5 such runs"
+        least = self.amount(self.detectable)
+        return f": a true difference of at least {least} is found in 4 of 5 such runs"
 
 
 def of_run(run: RunRecords) -> list[str]:
@@ -106,7 +138,9 @@ def of_results(results: Mapping[str, Any]) -> list[str]:
 
 
 def headline(results: Mapping[str, Any]) -> str:
-    """The adapted arm that speaks for a run: SEAL's own, after RL if there is; "" for none.
+    """The adapted arm that speaks for a run: what the base model learns, from RL's self-edits.
+
+    Without it SEAL's own, after RL if there is; "" for none.
 
     Of texts that were compared it is the best source.
     """
@@ -114,7 +148,8 @@ def headline(results: Mapping[str, Any]) -> str:
     if "bench" in results:
         return next(iter(results["bench"]["sources"]), "")
     learning = [name for name, of in found.items() if "trained_tokens" in of]
-    return next((of for of in ("edit_after", "edit_before", *learning) if of in found), "")
+    first = ("edit_after_base", "edit_after", "edit_before")
+    return next((of for of in (*first, *learning) if of in found), "")
 
 
 def gains(results: Mapping[str, Any], second: str, first: str) -> list[Gain]:
@@ -125,12 +160,13 @@ def gains(results: Mapping[str, Any], second: str, first: str) -> list[Gain]:
 
 
 def _gain(results: Mapping[str, Any], second: str, first: str, of: Metric) -> Gain:
-    difference, ends = None, None
+    difference, ends, parts = None, None, None
     for pair in results.get("pairs", ()):
         if pair["metric"] == of.name and set(pair["names"]) == {second, first}:
             difference, ends = pair["difference"], pair["interval"]
             if pair["names"][0] == first and difference is not None:
                 difference, ends = -difference, ends and [-edge for edge in reversed(ends)]
+            parts = Components(**pair["components"]) if "components" in pair else None
     each = [one["arms"] for one in results.get("contexts", {}).values()]
     own, other = ([one[name][of.name] for one in each] for name in (second, first))
     pairs_C = [list(zip(*of_context, strict=True)) for of_context in zip(own, other, strict=True)]
@@ -142,6 +178,7 @@ def _gain(results: Mapping[str, Any], second: str, first: str, of: Metric) -> Ga
         ends=ends,
         contexts=sum(any(None not in pair for pair in pairs) for pairs in pairs_C),
         detectable=intervals.detectable(own, other),
+        components=parts,
     )
 
 
@@ -194,26 +231,55 @@ def _adapting(results: Mapping[str, Any]) -> str:
 
 
 def _rl(results: Mapping[str, Any]) -> Iterator[str]:
-    """RL against no RL and against controls, a paragraph each."""
+    """What RL did, and against controls: to the self-edits, to both, to the learner."""
     found, rounds = results["arms"], len(results.get("rounds", ()))
-    if "edit_after" not in found:
+    known = compared_rl(results)
+    after = {"edit_after_base", "edit_after"} & found.keys()
+    if not after:
         yield "RL: no policy after RL was evaluated."
         return
-    how = f", {rounds} round{'s' if rounds > 1 else ''}" if rounds else ""
-    for name, what in _without_rl(results).items():
-        own = gains(results, "edit_after", name)
+    how = f" ({rounds} round{'s' if rounds > 1 else ''})" if rounds else ""
+    for pair in known:
+        own = gains(results, *pair)
         changes = "; ".join(f"{gain.name} {gain.said}" for gain in own)
-        text = f"Reinforcement learning (RL{how}) against {what}: {changes}."
-        if least := [gain.amount(gain.detectable) for gain in own if gain.detectable is not None]:
-            text += (
-                f" With {_on(results, own)}, a true difference of {' or '.join(least)} is "
-                "found in 4 of 5 such runs, a smaller one in fewer."
-            )
-        yield text
+        text = f"RL{how}, {_RL[pair]}, on {_on(results, own)}: {changes}."
+        parts = [_variance(results, gain) for gain in own if gain.sign == 0]
+        yield " ".join([text, *filter(None, parts[-1:])])
     if "edit_before" not in found:
         yield "Self-edits before RL were not evaluated, so what RL added is not known."
-    if not any(f"edit_{control}" in found for control in arms.CONTROLS):
+    if not any(control in second for _, second in known for control in arms.CONTROLS):
         yield "No control was run: training on any of the self-edits might do the same."
+
+
+def compared_rl(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The pairs of arms that say what RL did, of those there are; the first one is the headline."""
+    return [pair for pair in _RL if results.get("arms", {}).keys() >= set(pair)]
+
+
+def _variance(results: Mapping[str, Any], gain: Gain) -> str:
+    """Where a difference's chance comes from, and what more of either would find."""
+    parts = gain.components
+    if parts is None or not (shares := parts.shares()):
+        return ""
+    word = results["words"]
+    names = {
+        "contexts": f"differences between {word['context']}s",
+        "edits": "the chance of one self-edit and its update",
+        "questions": f"the choice of {word['question']}s",
+        "rest": "what is left",
+    }
+    said = ", ".join(
+        f"{shares[name]:.0%} {what}".replace("%", " %") for name, what in names.items()
+    )
+    more = parts.detectable(gain.contexts, 4 * parts.edits)
+    wider = parts.detectable(4 * gain.contexts, parts.edits)
+    if more is None or wider is None:
+        return ""
+    return (
+        f"Of the variance of that {gain.name}, {said}: with {4 * parts.edits} self-edits a "
+        f"{word['context']} (now {parts.edits}) {gain.amount(more)} would be found, with "
+        f"{4 * gain.contexts} {word['context']}s {gain.amount(wider)}."
+    )
 
 
 def _sources(results: Mapping[str, Any]) -> Iterator[str]:
@@ -228,13 +294,13 @@ def _sources(results: Mapping[str, Any]) -> Iterator[str]:
         shown = any(gain.sign == 1 for gain in others)
         verdict = "teaches most" if shown else "comes out best, and is not shown to teach more"
         texts = "; ".join(
-            f"against {found[other]['label']!r} {_detected(gain)}"
+            f"against {found[other]['label']!r} {gain.said}"
             for (_, other), gain in known.items()
             if other in of["sources"]
         )
         yield f"Of {len(of['sources'])} sources {label!r} {verdict} ({others[0].name}: {texts})."
     if passage := {a: gain for (a, b), gain in known.items() if b not in of["sources"]}:
-        texts = "; ".join(f"{found[a]['label']!r} {_detected(gain)}" for a, gain in passage.items())
+        texts = "; ".join(f"{found[a]['label']!r} {gain.said}" for a, gain in passage.items())
         yield f"Against repeating the passage: {texts}."
     spent = {"none": "as many epochs", "tokens": "as many tokens", "steps": "as many steps"}
     dose = f"tuned on {of['development']} other contexts" if of["development"] else "fixed"
@@ -257,21 +323,6 @@ def _compared(results: Mapping[str, Any]) -> dict[tuple[str, str], Gain]:
             gain = Gain(GOLD_LOG_LIKELIHOOD, *both, count, one["detectable"])
             found[second, first] = gain
     return found
-
-
-def _detected(gain: Gain) -> str:
-    """What a difference says, and what would have been found."""
-    if gain.detectable is None:
-        return gain.said
-    return f"{gain.said}; one of {gain.amount(gain.detectable)} is found in 4 of 5 such runs"
-
-
-def _without_rl(results: Mapping[str, Any]) -> dict[str, str]:
-    """The arms that SEAL's own after RL is compared with, and what they are."""
-    known = {"edit_before": "no RL"} | {
-        f"edit_{control}": f"the same training on {_CONTROLS[control]}" for control in arms.CONTROLS
-    }
-    return {name: what for name, what in known.items() if name in results["arms"]}
 
 
 def _planted(found: Record) -> Gain:
@@ -313,12 +364,12 @@ def compared(results: Mapping[str, Any]) -> dict[str, list[tuple[str, Gain]]]:
         of["names"][0] for of in results.get("pairs", ()) if of["names"][1] == "base"
     )
     rows = [(found[name]["label"], gain) for name in over for gain in gains(results, name, "base")]
-    if "edit_after" in found:
-        rows += [
-            (f"RL against {what}", gain)
-            for name, what in _without_rl(results).items()
-            for gain in gains(results, "edit_after", name)
-        ]
+    rows += [
+        (f"RL: {found[pair[0]]['label']} − {found[pair[1]]['label']}", gain)
+        for pair in compared_rl(results)
+        if "base" not in pair
+        for gain in gains(results, *pair)
+    ]
     rows += [(f"a passage learned, mitigation {name}", gain) for name, gain in _learned(results)]
     if planted := results.get("planted_reward"):
         rows.append(("RL", _planted(planted)))
@@ -359,18 +410,20 @@ def _next(results: Mapping[str, Any]) -> str:
         if any(gain.sign for gain in _compared(results).values()):
             return "another model or seed in another --workdir, to see whether it holds there"
         return "four times as many passages, which halves the intervals"
-    if "edit_after" not in found:
+    if not {"edit_after_base", "edit_after"} & found.keys():
         return "`seal train` with --config.restem.rounds=2, to see what RL adds"
     if "edit_before" not in found:
         return "add 'edit_before' to evaluation.arms, to see what RL adds"
-    if not any(gain.sign == 1 for gain in gains(results, "edit_after", "edit_before")):
-        samples = results["config"]["edits"]["samples"]
+    known = compared_rl(results)
+    if not any(gain.sign == 1 for gain in gains(results, *known[0])):
+        edits = results["config"]["evaluation"]["edits"]
         return (
-            f"more self-edits to choose from, --config.edits.samples={2 * samples} (it was "
-            f"{samples}), and four times as many contexts, which halves the intervals"
+            f"measure finer: --config.evaluation.edits={4 * edits} (it was {edits}) and four times "
+            "as many contexts; or more self-edits to choose from, --config.edits.samples="
+            f"{2 * results['config']['edits']['samples']}"
         )
-    if not any(f"edit_{control}" in found for control in arms.CONTROLS):
-        return "add 'edit_random' to evaluation.arms, to see whether any training does as much"
+    if not any(control in second for _, second in known for control in arms.CONTROLS):
+        return "add 'edit_random_base' to evaluation.arms, to see whether any training does as much"
     return "other seeds: --config.seed=1 in another --workdir, then `seal compare`"
 
 

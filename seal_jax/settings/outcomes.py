@@ -240,16 +240,18 @@ class Evaluation(Checked):
         same.
       questions: how many questions are asked in all (chosen by `seed`), in the form "corpus"; 0 is
         all.
-      edits: self-edits of a context in the self-edit arms.
+      edits: self-edits of a context in the self-edit arms, and updates of it in the others. From 2
+        on, the variance of a difference is divided into contexts, self-edits and questions.
       arms: what is compared; see loop/arms.py. "base" is the untouched model, "prompt" has the
         context in the question's prompt (a ceiling); "edit_before" learns its own self-edits,
         "edit_after" is SEAL; "edit_after_base" and "edit_before_policy" swap editor and learner;
         "edit_random" and "edit_longest" are SEAL with an M-step on one random self-edit of a
-        context, or on the longest. And the task's own: "passage" trains on the passage alone,
-        "passage_steps" with as many optimizer steps as "edit_before", "sentences" on the passage's
-        own, "teacher"; what the base model writes otherwise: "entity_graph", "several_prompts",
-        "study_strategies" and "own_prompts" (docs/formats.md); of few-shot learning, and where
-        self-edits have directives, "random" ones, the best "fixed" one of some, and the "oracle".
+        context, or on the longest; "edit_random_base" and "edit_longest_base" have the base
+        learner. And the task's own: "passage" trains on the passage alone, "passage_steps" with as
+        many optimizer steps as "edit_before", "sentences" on the passage's own, "teacher"; what the
+        base model writes otherwise: "entity_graph", "several_prompts", "study_strategies" and
+        "own_prompts" (docs/formats.md); of few-shot learning, and where self-edits have directives,
+        "random" ones, the best "fixed" one of some, and the "oracle".
       equal: what every arm that learns spends on a context as much of: "tokens" trained on, or
         optimizer "steps". The largest lesson about it takes the epochs that are set, smaller ones
         so many more that they come nearest; "none" gives all the same epochs.
@@ -264,8 +266,8 @@ class Evaluation(Checked):
     contexts: Limit = 200
     seed: Limit = 0
     questions: Limit = 0
-    edits: Count = 1
-    arms: tuple[str, ...] = ("base", "passage", "edit_before", "edit_after")
+    edits: Count = 2
+    arms: tuple[str, ...] = ("base", "passage", "edit_before", "edit_after_base", "edit_after")
     equal: Literal["none", "tokens", "steps"] = "none"
     unrelated: Limit = 0
     bootstrap_draws: int = 10000

@@ -20,6 +20,9 @@ _LABELS = {
     "edit_before": "self-edit before RL",
     "edit_after": "self-edit after RL",
     "edit_random": "self-edit, M-step on random ones",
+    "edit_after_base": "RL's self-edit, base learner",
+    "edit_random_base": "random-selection self-edit, base learner",
+    "policy": "RL policy, unadapted",
 }
 
 
@@ -62,7 +65,7 @@ def _results(values, pairs, *, metrics=(_ACCURACY, _LIKELIHOOD), **changes):
             for c in range(count)
         },
         "rounds": [{}, {}],
-        "config": {"edits": {"samples": 5}},
+        "config": {"edits": {"samples": 5}, "evaluation": {"edits": 2}},
     } | changes
 
 
@@ -81,16 +84,12 @@ def test_a_clear_gain_with_a_control():
             ("edit_random", "edit_after"): [(-0.25, [-0.75, 0.25]), (-2.125, [-2.75, -1.5])],
         },
     )
-    # The differences 0, 1, 0, 0 have a standard error of 0.5 / sqrt(4), and 2, 2, 2, 2.5 of 0.125;
-    # with 3 degrees of freedom 4.256 times as much is found in four of five runs.
-    least = (
-        " With 4 contexts, a true difference of 106.4 points or 0.53 nats is found in 4 of 5 such "
-        "runs, a smaller one in fewer."
-    )
+    # The differences 0, 1, 0, 0 have a standard error of 0.5 / sqrt(4); with 3 degrees of freedom
+    # 4.256 times as much is found in four of five runs: 106 points, more than there can be.
     changes = (
         "accuracy +25.0 points, 95 % interval [-25.0, +75.0], which includes zero, so it may be "
-        "chance; log-likelihood of the right answers +2.12 nats, 95 % interval [+1.50, +2.75], "
-        "which excludes zero: a gain."
+        "chance: no difference there can be is found in 4 of 5 such runs; log-likelihood of the "
+        "right answers +2.12 nats, 95 % interval [+1.50, +2.75], which excludes zero: a gain."
     )
     assert words.of_results(found) == [
         "Adapting the model (self-edit after RL), on 4 contexts: "
@@ -98,12 +97,57 @@ def test_a_clear_gain_with_a_control():
         "points, 95 % interval [+25.0, +100.0], which excludes zero: a gain); the right answers "
         "became likelier (log-likelihood -8.00 nats to -3.00 nats: +5.00 nats, 95 % interval "
         "[+4.50, +5.50], which excludes zero: a gain).",
-        f"Reinforcement learning (RL, 2 rounds) against no RL: {changes}{least}",
-        "Reinforcement learning (RL, 2 rounds) against the same training on self-edits kept by "
-        f"chance: {changes}{least}",
+        "RL (2 rounds), self-edits and learner after RL against both before it, on 4 contexts: "
+        f"{changes}",
+        "RL (2 rounds), self-edits and learner after RL against the same training with chance in "
+        f"the place of the reward, on 4 contexts: {changes}",
     ]
     assert words.next_step(found) == (
         "Next: other seeds: --config.seed=1 in another --workdir, then `seal compare`."
+    )
+
+
+def test_self_edits_stand_before_learners_and_say_where_their_chance_is():
+    pairs = {
+        ("edit_after_base", "base"): [(0.75, [0.25, 1.0]), (5.0, [4.5, 5.5])],
+        ("edit_after_base", "edit_before"): [(0.25, [-0.25, 0.75]), (0.5, [-1.5, 2.75])],
+        ("edit_after_base", "edit_random_base"): [(0.25, [0.25, 0.75]), (2.1, [1.5, 2.75])],
+        ("edit_after", "edit_before"): [(0.25, [0.25, 0.75]), (2.1, [1.5, 2.75])],
+        ("policy", "base"): [(-0.25, [-0.5, -0.25]), (-1.0, [-1.5, -0.5])],
+    }
+    names = ("edit_before", "edit_after_base", "edit_after", "edit_random_base", "policy")
+    values = {"base": _BASE} | dict.fromkeys(names, _BEFORE) | {"edit_after_base": _AFTER}
+    found = _results(values, pairs)
+    # Of a context's mean: contexts 1, self-edits 6 / 2, questions 2 / 1, the rest 4 / (2 * 1).
+    parts = {"context": 1.0, "edit": 6.0, "question": 2.0, "rest": 4.0, "edits": 2}
+    for pair in found["pairs"]:
+        if pair["metric"] == "gold_log_likelihood":
+            pair["components"] = parts | {"questions": 1.0}
+    adapting, editor, control, both, learner = words.of_results(found)
+    assert adapting.startswith("Adapting the model (RL's self-edit, base learner), on 4 contexts")
+    assert editor.startswith(
+        "RL (2 rounds), RL's self-edits against the base model's, both learned by the base model, "
+        "on 4 contexts: accuracy +25.0 points"
+    )
+    # 4.256 standard errors of sqrt((1 + 6/8 + 2 + 4/8) / 4), 2.997 of sqrt((1 + 3 + 2 + 2) / 16).
+    assert editor.endswith(
+        "Of the variance of that log-likelihood of the right answers, 12 % differences between "
+        "contexts, 38 % the chance of one self-edit and its update, 25 % the choice of questions, "
+        "25 % what is left: with 8 self-edits a context (now 2) 4.39 nats would be found, with 16 "
+        "contexts 2.12 nats."
+    )
+    assert "with chance in the place of the reward, both learned by the base model" in control
+    assert both.startswith("RL (2 rounds), self-edits and learner after RL against both before it")
+    assert "Of the variance" not in control + both + learner
+    assert learner == (
+        "RL (2 rounds), the policy after RL against the base model, neither adapted, on 4 "
+        "contexts: accuracy -25.0 points, 95 % interval [-50.0, -25.0], which excludes zero: a "
+        "loss; log-likelihood of the right answers -1.00 nats, 95 % interval [-1.50, -0.50], which "
+        "excludes zero: a loss."
+    )
+    assert words.next_step(found) == (
+        "Next: measure finer: --config.evaluation.edits=8 (it was 2) and four times as many "
+        "contexts; or more self-edits to choose from, --config.edits.samples=10."
     )
 
 
@@ -161,9 +205,9 @@ def test_a_single_context():
         "accuracy rose from 0.0 % to 100.0 % (+100.0 "
         "points, no interval: one context alone); the right answers became likelier "
         "(log-likelihood -9.00 nats to -4.00 nats: +5.00 nats, no interval: one context alone).",
-        "Reinforcement learning (RL, 1 round) against no RL: accuracy +0.0 points, no interval: "
-        "one context alone; log-likelihood of the right answers +0.50 nats, no interval: one "
-        "context alone.",
+        "RL (1 round), self-edits and learner after RL against both before it, on 1 context: "
+        "accuracy +0.0 points, no interval: one context alone; log-likelihood of the right answers "
+        "+0.50 nats, no interval: one context alone.",
         "No control was run: training on any of the self-edits might do the same.",
     ]
     assert words.next_step(found) == (
@@ -183,7 +227,8 @@ def test_answers_that_nobody_graded():
         "Adapting the model (self-edit before RL), on 2 contexts: "
         "accuracy is not graded; the right answers "
         "became likelier (log-likelihood -8.50 nats to -5.00 nats: +3.50 nats, 95 % interval "
-        "[-2.90, +9.90], which includes zero, so it may be chance). 4 answers of the two are not "
+        "[-2.90, +9.90], which includes zero, so it may be chance: a true difference of at least "
+        "8.17 nats is found in 4 of 5 such runs). 4 answers of the two are not "
         "graded, and do not count."
     )
     assert words.next_step(found) == (
@@ -269,14 +314,16 @@ def test_arc_has_words_of_its_own():
     assert words.of_results(found)[:2] == [
         "Adapting the model (self-edit after RL), on 2 tasks: "
         "solved rose from 0.0 % to 50.0 % (+50.0 points, "
-        "95 % interval [-590.0, +690.0], which includes zero, so it may be chance); the right "
-        "answers became likelier (log-likelihood -8.50 nats to -4.50 nats: +4.00 nats, 95 % "
-        "interval [-8.70, +16.70], which includes zero, so it may be chance).",
-        "Reinforcement learning (RL, 2 rounds) against no RL: solved +50.0 points, 95 % interval "
-        "[-590.0, +690.0], which includes zero, so it may be chance; log-likelihood of the right "
+        "95 % interval [-590.0, +690.0], which includes zero, so it may be chance: no difference "
+        "there can be is found in 4 of 5 such runs); the right answers became likelier "
+        "(log-likelihood -8.50 nats to -4.50 nats: +4.00 nats, 95 % interval [-8.70, +16.70], "
+        "which includes zero, so it may be chance: a true difference of at least 16.33 nats is "
+        "found in 4 of 5 such runs).",
+        "RL (2 rounds), self-edits and learner after RL against both before it, on 2 tasks: solved "
+        "+50.0 points, 95 % interval [-590.0, +690.0], which includes zero, so it may be chance: "
+        "no difference there can be is found in 4 of 5 such runs; log-likelihood of the right "
         "answers +0.50 nats, 95 % interval [-5.90, +6.90], which includes zero, so it may be "
-        "chance. With 2 tasks, a true difference of 816.7 points or 8.17 nats is found in 4 of 5 "
-        "such runs, a smaller one in fewer.",
+        "chance: a true difference of at least 8.17 nats is found in 4 of 5 such runs.",
     ]
 
 
@@ -410,13 +457,11 @@ def test_sources_of_texts_that_differ():
     assert adapting.startswith("Adapting the model (gpt), on 4 contexts: accuracy rose from 25.0 %")
     assert sources == (
         "Of 2 sources 'gpt' teaches most (log-likelihood of the right answers: against 'own' +2.12 "
-        "nats, 95 % interval [+1.50, +2.75], which excludes zero: a gain; one of 0.50 nats is "
-        "found in 4 of 5 such runs)."
+        "nats, 95 % interval [+1.50, +2.75], which excludes zero: a gain)."
     )
     assert passage == (
         "Against repeating the passage: 'gpt' +2.12 nats, 95 % interval [+1.00, +3.25], which "
-        "excludes zero: a gain; one of 0.75 nats is found in 4 of 5 such runs; 'own' +0.00 nats, "
-        "no interval: the same in every context."
+        "excludes zero: a gain; 'own' +0.00 nats, no interval: the same in every context."
     )
     assert how == (
         "Every arm spent as many tokens on a passage, with its dose tuned on 3 other contexts. The "
@@ -432,5 +477,5 @@ def test_sources_of_texts_that_do_not_differ():
     found["bench"] |= {"equal": "none", "development": 0}
     _, sources, _, how = words.of_results(found)
     assert sources.startswith("Of 2 sources 'gpt' comes out best, and is not shown to teach more (")
-    assert "includes zero, so it may be chance; one of 0.50 nats is found in" in sources
+    assert "so it may be chance: a true difference of at least 0.50 nats is found" in sources
     assert how.startswith("Every arm spent as many epochs on a passage, with its dose fixed.")

@@ -1,4 +1,4 @@
-"""Components of variance: found again from draws of the model they are of, and what they promise."""
+"""Components of variance: found again from draws of the model they are of; what they promise."""
 
 import numpy as np
 import pytest

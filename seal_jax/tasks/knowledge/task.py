@@ -121,7 +121,7 @@ class KnowledgeTask(Task):
 
     @property
     def sources(self) -> dict[str, Source]:
-        """Those of every task and of data.edits, sentences, and texts that the base model writes."""
+        """Those of every task and data.edits, sentences, and texts that the base model writes."""
         found = [
             Instructed(self, "several_prompts", "several prompts a passage"),
             Instructed(self, "study_strategies", "study strategies", "strategies"),
