@@ -258,7 +258,7 @@ def report(
         run.say("\n" + table(found))
         seconds = {name: of for name, of in run.seconds.items() if name not in run.replayed}
         if spent := costs(found, seconds):
-            run.say("\n" + spent)
+            run.say(f"\n{spent}\n")
         names, last = [of["name"] for of in found["metrics"]], run.session.settings.restem.rounds
         for name, of in found["arms"].items():
             arm = Stage(kind="arm", split="eval", what=name)

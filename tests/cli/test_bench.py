@@ -46,12 +46,13 @@ def test_the_command_and_the_api_say_the_same(edits, tmp_path, checkpoint, capsy
     assert cli.main(["bench", str(edits), f"--workdir={tmp_path / 'run'}", *flags]) == 0
     printed = capsys.readouterr().out
     assert "plan: 2 evaluation contexts in 5 arms\n" in printed
-    rows = {line.split("  ")[0]: line for line in printed.splitlines()}
-    head = rows["arm"].split()
-    assert head[:3] == ["arm", "accuracy", "F1"]
-    assert head[-5:] == ["steps", "seconds", "rate", "x", "epochs"]
-    assert all(rows[name].endswith("0.003 x 1") for name in ("passage only", "gpt", "me"))
-    assert "dose: fixed; equal tokens\nharm: rise of the loss on unrelated texts" in printed
+    main, costs = [line for line in printed.splitlines() if line.startswith("arm ")]
+    assert main.split()[:3] == ["arm", "accuracy", "F1"]
+    assert costs.split("  ")[-1] == "harm: loss on unrelated texts, nats a token"
+    assert "facts a minute" in costs
+    spent = [line for line in printed.splitlines() if "0.003 x 1" in line]
+    assert [line.split("  ")[0] for line in spent] == ["passage only", "gpt", "me"]
+    assert "dose: fixed; equal tokens\n" in printed
     assert "What came of it" in printed and "Of 2 sources" in printed.replace("\n", " ")
     report = (tmp_path / "run" / "report.html").read_text()
     for title in ("Sources of texts against each other", "Harm: rise of the loss on unrelated"):
