@@ -152,7 +152,12 @@ def tiny_settings(checkpoint, squad_file):
                 buckets=(448,),
             ),
         ),
-        evaluation=make.Evaluation(contexts=2, bootstrap_draws=200),
+        evaluation=make.Evaluation(
+            contexts=2,
+            edits=1,
+            arms=("base", "passage", "edit_before", "edit_after"),
+            bootstrap_draws=200,
+        ),
     )
 
 
