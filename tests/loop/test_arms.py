@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from seal_jax.loop import evaluate, m_step, preflight, train
+from seal_jax.loop import arms, evaluate, m_step, preflight, train
 from seal_jax.runs import ledger, run_dir
 from seal_jax.settings import Tuning
 from seal_jax.tasks import registry
@@ -190,6 +190,18 @@ def test_controls_select_without_a_reward_and_train_policies_of_their_own(finish
         assert sorted(p.name for p in (workdir / line).iterdir() if p.is_dir()) == ["1", "2"]
     likelihoods = {results["arms"][arm]["gold_log_likelihood"] for arm in ROWS if "polic" in arm}
     assert len(likelihoods) == 4
+
+
+def test_a_controls_self_edits_may_be_learned_by_the_base_model(settings):
+    assert arms.controls(["base", "edit_random_base", "edit_after"]) == ["random"]
+    task = registry.open_task(settings)
+    found = arms.rows(task, ["base", "edit_random_base"], ["base", "policy", "random"])
+    assert list(found) == ["base", "edit_random_base"]  # no learner but the base
+    assert (found["edit_random_base"].editor, found["edit_random_base"].learner) == (
+        "random",
+        "base",
+    )
+    assert list(arms.rows(task, ["base", "edit_random_base"], ["base", "policy"])) == ["base"]
 
 
 def test_a_restored_policy_is_seals_and_not_a_controls(finished, settings, change, tmp_path):
