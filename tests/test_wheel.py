@@ -23,8 +23,10 @@ def seal(tmp_path_factory):
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, ROOT], check=True)
     venv.create(environment, with_pip=True)
     [wheel] = wheels.glob("seal_jax-*.whl")
-    # With the checkout on PYTHONPATH, pip would take its metadata for an installed package.
-    clean = {name: of for name, of in os.environ.items() if not name.startswith("PYTHON")}
+    # With the checkout on PYTHONPATH, pip would take its metadata for an installed package; and the
+    # tests' fake devices are not for users.
+    ours = ("PYTHON", "JAX_", "XLA_")
+    clean = {name: of for name, of in os.environ.items() if not name.startswith(ours)}
     pip[0] = str(environment / "bin" / "python")
     subprocess.run([*pip, "install", wheel], check=True, env=clean)
     shutil.copytree(ROOT / "docs" / "own_texts", folder / "texts")
