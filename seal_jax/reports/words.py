@@ -16,6 +16,11 @@ from seal_jax.stats import intervals
 from seal_jax.tasks.protocol import GOLD_LOG_LIKELIHOOD, Metric
 
 _LONGEST = 200  # characters of an answer
+# What RL's self-edits with directives are compared with, all learned by the base model.
+_DIRECTIVES = {
+    "edit_after_permuted": "its own for another context (more than a constant only if above zero)",
+    "edit_after_constant": "the best constant of its rounds",
+}
 _CONTROLS = {"random": "self-edits kept by chance", "longest": "the longest self-edits"}
 
 
@@ -101,7 +106,11 @@ def of_results(results: Mapping[str, Any]) -> list[str]:
         return [f"RL: {_change(_planted(planted))}."]
     if not results.get("arms"):
         return ["Nothing was evaluated."]
-    return [_adapting(results), *_rl(results)]
+    exchanged = (
+        f"{what}: " + "; ".join(f"{gain.name} {gain.said}" for gain in of) + "."
+        for what, of in _directives(results)
+    )
+    return [_adapting(results), *_rl(results), *exchanged]
 
 
 def headline(results: Mapping[str, Any]) -> str:
@@ -210,6 +219,13 @@ def _rl(results: Mapping[str, Any]) -> Iterator[str]:
         yield "No control was run: training on any of the self-edits might do the same."
 
 
+def _directives(results: Mapping[str, Any]) -> Iterator[tuple[str, list[Gain]]]:
+    """RL's directives against others for the same texts and learner."""
+    for name, what in _DIRECTIVES.items():
+        if {name, "edit_after_base"} <= results.get("arms", {}).keys():
+            yield f"RL's directives against {what}", gains(results, "edit_after_base", name)
+
+
 def _without_rl(results: Mapping[str, Any]) -> dict[str, str]:
     """The arms that SEAL's own after RL is compared with, and what they are."""
     known = {"edit_before": "no RL"} | {
@@ -263,6 +279,7 @@ def compared(results: Mapping[str, Any]) -> dict[str, list[tuple[str, Gain]]]:
             for name, what in _without_rl(results).items()
             for gain in gains(results, "edit_after", name)
         ]
+    rows += [(what, gain) for what, of in _directives(results) for gain in of]
     rows += [(f"a passage learned, mitigation {name}", gain) for name, gain in _learned(results)]
     if planted := results.get("planted_reward"):
         rows.append(("RL", _planted(planted)))
