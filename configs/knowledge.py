@@ -167,7 +167,7 @@ def directives_controls(config):
 
     RL's self-edits under their own directives against the same ones of other contexts, against the
     best constant that the rounds tried, and the base's self-edits under RL's; all with the base
-    learner. Exploratory: docs/results.md says what was run.
+    learner. Not run to its end yet.
     """
     directives(config)
     config.edits.directives = ("learning_rate",)
