@@ -3,9 +3,10 @@
     seal train knowledge:demo --workdir=runs/demo
 
 Variants: `demo` (the default), `adapt` and `bench` (the defaults of those commands), `directives`,
-`smollm2-135m`, `squad`, `qwen2.5-7b`, `smoke` and `squad-smoke`; many passages learned together:
-`cpt-200-v1`, `cpt-200-v2` and `cpt-2067-v2`, named after the number of passages and the version of
-the paper whose recipe they follow, and `cpt-smoke`. See their functions.
+`directives-controls`, `smollm2-135m`, `squad`, `qwen2.5-7b`, `smoke` and `squad-smoke`; many
+passages learned together: `cpt-200-v1`, `cpt-200-v2` and `cpt-2067-v2`, named after the number of
+passages and the version of the paper whose recipe they follow, and `cpt-smoke`. See their
+functions.
 """
 
 import ml_collections
@@ -187,6 +188,34 @@ def directives(config):
     )
 
 
+def directives_controls(config):
+    """Is it more than one constant that RL finds? Learning rates alone, at fixed epochs x tokens.
+
+        seal train knowledge:directives-controls --workdir=runs/directives-controls
+
+    RL's self-edits under their own directives against the same ones of other contexts, against the
+    best constant that the rounds tried, and the base's self-edits under RL's; all with the base
+    learner. Not run to its end yet.
+    """
+    directives(config)
+    config.edits.directives = ("learning_rate",)
+    config.directives.fixed = ('{"learning_rate": 1e-3}', '{"learning_rate": 3e-3}')
+    config.directives.oracle = '{"learning_rate": 3e-3}'
+    config.evaluation.arms = (
+        "base",
+        "edit_before",
+        "edit_after_base",
+        "edit_after",
+        "edit_random",
+        "random",
+        "fixed",
+        "edit_before_constant",
+        "edit_before_directed",
+        "edit_after_constant",
+        "edit_after_permuted",
+    )
+
+
 def qwen(config):
     """Qwen2.5-7B with the paper's values (arXiv 2506.10943, appendix B). Not run.
 
@@ -289,6 +318,7 @@ VARIANTS = {
     "qwen2.5-7b": qwen,
     "smoke": smoke,
     "directives": directives,
+    "directives-controls": directives_controls,
     "cpt-200-v1": cpt_200_v1,
     "cpt-200-v2": cpt_200_v2,
     "cpt-2067-v2": cpt_2067_v2,

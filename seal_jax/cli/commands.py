@@ -548,10 +548,19 @@ class Analyze(_Bootstrap):
     Attributes:
       source: A run's directory or a scored file; needs no name.
       mix: What a nat counts in the mix (default: the run's reward.mix).
+      lines: Credit the lines of a run's self-edits instead, by inner loops in this directory; the
+        same command continues.
+      edits: How many self-edits --lines takes.
+      deltas: Initial deltas that --lines takes the mean of.
+      overwrite: Replace what is in the directory of --lines.
     """
 
     source: Place = ""
     mix: Annotated[float | None, AT_LEAST_0] = None
+    lines: Place = ""
+    edits: Count = 6
+    deltas: Count = 3
+    overwrite: bool = False
 
     unnamed = "source"
     needs = "a run's directory or a file of scored self-edits"
@@ -559,6 +568,12 @@ class Analyze(_Bootstrap):
     def execute(self) -> None:
         from seal_jax.reports import analysis_table, analyze
 
+        if self.lines:
+            from seal_jax.loop import lines
+
+            flags = "edits", "deltas", "overwrite"
+            found = lines.analyze(self.source, self.lines, **self.given(*flags))
+            return self.show(found, lines.table(found))
         found = analyze.analyze(self.source, **self.given("seed", "draws", "mix"))
         self.show(found, analysis_table.table(found))
 

@@ -7,7 +7,8 @@
 
 Editor and learner may differ, so that better self-edits and a better learner can be told apart:
 "edit_after_base", RL's self-edits learned by the base model, against "edit_before" is what RL did
-to the self-edits; "edit_after" is SEAL as published.
+to the self-edits; "edit_after" is SEAL as published. Where self-edits have directives, text and
+directives may be of different self-edits, too.
 """
 
 import collections
@@ -33,6 +34,9 @@ class Arm:
       learner: the policy that is adapted and asked.
       source: the task's source that it learns; "" for none.
       editor: the policy whose self-edits it learns; "" for none.
+      head: whose directives these are learned under: their own (""), the "policy"'s of the same
+        context, the editor's of another context ("permuted"), or those that earned the most in the
+        rounds ("constant").
       view: what it is asked.
     """
 
@@ -40,12 +44,19 @@ class Arm:
     learner: str = "base"
     source: str = ""
     editor: str = ""
+    head: Literal["", "policy", "permuted", "constant"] = ""
     view: View = "adapted"
 
     @property
     def policies(self) -> set[str]:
-        """The policies that it needs."""
-        return {self.learner, self.editor} - {""}
+        """The policies that it needs: directives of the rounds are those of its rounds."""
+        return {self.learner, self.editor, "policy" if self.head else ""} - {""}
+
+    @property
+    def editors(self) -> list[str]:
+        """The policies of which it needs self-edits."""
+        of = [self.editor, "policy" if self.head == "policy" else ""]
+        return list(dict.fromkeys(filter(None, of)))
 
     @property
     def learns(self) -> bool:
@@ -80,6 +91,23 @@ EDITED = {
     ),
 }
 
+# Of self-edits with directives: is it more than one constant that the policy has found? Compared
+# with "edit_after_base", which has the same learner.
+DIRECTED = {
+    "edit_before_constant": Arm(
+        label="base's self-edit, best tried directives", editor="base", head="constant"
+    ),
+    "edit_before_directed": Arm(
+        label="base's self-edit, RL's directives", editor="base", head="policy"
+    ),
+    "edit_after_constant": Arm(
+        label="RL's self-edit, best tried directives", editor="policy", head="constant"
+    ),
+    "edit_after_permuted": Arm(
+        label="RL's self-edit, RL's directives permuted", editor="policy", head="permuted"
+    ),
+}
+
 
 def table(task: Task) -> dict[str, Arm]:
     """Every arm of a task by its name, in the order of tables.
@@ -88,14 +116,15 @@ def table(task: Task) -> dict[str, Arm]:
       SettingsError: a source has the name of an arm that every task has.
     """
     own = {name: Arm(label=source.label, source=name) for name, source in task.sources.items()}
-    if taken := own.keys() & {*_PLAIN, *EDITED}:
+    edited = EDITED | DIRECTED if task.directs else EDITED
+    if taken := own.keys() & {*_PLAIN, *edited}:
         raise SettingsError(
             f"task={task.settings.task}: its source {min(taken)!r} has the name of an arm that "
             "every task has: call it something else."
         )
     return {
         name: dataclasses.replace(arm, label=task.labels.get(name, arm.label))
-        for name, arm in {**_PLAIN, **own, **EDITED}.items()
+        for name, arm in {**_PLAIN, **own, **edited}.items()
     }
 
 

@@ -181,7 +181,8 @@ def attempt(
             if run.hosts.alone:  # at once, so that a judge that fails is seen early
                 marks = _marked(run, key, members, done, stage)
                 if reward.kind in rewards.kinds(session.task):
-                    earned += [rewards.value(one, reward, main) for one in marks]
+                    pairs = zip(trials, marks, strict=True)
+                    earned += [rewards.value({**of, **one}, reward, main) for of, one in pairs]
     records = run.records("trials", units)
     found: dict[int, Record] = {}
     for group, (key, members), record in zip(groups, units.items(), records, strict=True):

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from seal_jax.loop import answering, attempt, comparison, preflight, results, rewards, tuning
 from seal_jax.loop import arms as arms_lib
 from seal_jax.loop import policies as policies_lib
+from seal_jax.loop import sources as sources_lib
 from seal_jax.loop.arms import Arm
 from seal_jax.loop.contexts import asked, measures_arms
 from seal_jax.loop.job import How, run_job
@@ -18,6 +19,7 @@ from seal_jax.loop.run import Run
 from seal_jax.loop.sources import Sources
 from seal_jax.loop.stage import Stage
 from seal_jax.runs import storage
+from seal_jax.runs.ledger import Ledger
 from seal_jax.settings import Settings
 from seal_jax.stats import intervals
 from seal_jax.stats.intervals import mean
@@ -52,7 +54,10 @@ def evaluate(
         ready = preflight.check(run, rounds=0, known=known)
         policies = {"base": Policy(run, 0)}
         if policy_from:
-            policies["policy"] = policies_lib.restore_policy(run, policy_from, policy_version)
+            policy = policies_lib.restore_policy(run, policy_from, policy_version)
+            policies["policy"] = policy
+            with Ledger(f"{policy_from}/ledger", read_only=True) as records:
+                return compare(run, policies, ready, selections(records, policy.version))
         return compare(run, policies, ready)
 
     given: Record = {"policy_from": policy_from, "policy_version": policy_version}
@@ -62,15 +67,29 @@ def evaluate(
     return run_job(settings, workdir, work, **how, **given)
 
 
-def compare(run: Run, policies: Mapping[str, Policy], ready: preflight.Ready) -> dict[str, Any]:
+def selections(records: Ledger, rounds: int) -> list[Record]:
+    """What the rounds that made a policy selected, as far as it is recorded."""
+    names = [Stage(kind="round", round=n).name for n in range(1, rounds + 1)]
+    return list(filter(None, (records.find("selection", name) for name in names)))
+
+
+def compare(
+    run: Run,
+    policies: Mapping[str, Policy],
+    ready: preflight.Ready,
+    selections: Sequence[Record] = (),
+) -> dict[str, Any]:
     """Runs the arms, reports to the terminal, and returns the results.
 
     Args:
       policies: "base", and those of arms.POLICIES that there are.
+      selections: of the rounds of "policy", see `select`.
     """
     session, settings, contexts = run.session, run.session.settings, ready.held_out
     draws = {"seed": settings.seed, "draws": settings.evaluation.bootstrap_draws}
-    sources = Sources(run, policies, contexts, "eval", ready.training)
+    tried = sources_lib.best_tried(selections)
+    constant = tried["head"] if tried else ""
+    sources = Sources(run, policies, contexts, "eval", ready.training, constant=constant)
     if not measures_arms(session, contexts):
         before, after = (
             rewards.of_texts(
@@ -94,6 +113,8 @@ def compare(run: Run, policies: Mapping[str, Policy], ready: preflight.Ready) ->
                 name: of for name, of in described.items() if of["valid"] or of["invalid"]
             }
             found["best_fixed"] = sources.best
+            if tried:
+                found["best_tried"] = tried
         if settings.evaluation.unrelated:
             found["unrelated"] = results.unrelated(outcomes, **draws)
         if names := comparison.stored(session.task):

@@ -14,7 +14,7 @@ from seal_jax.settings import Settings, SettingsError, config_dict
 from seal_jax.weights import exported
 
 # What the config of a run has beside its settings: its command's own flags.
-GIVEN = ("policy_from", "policy_version", "split", "on", "edits_sha256")
+GIVEN = ("policy_from", "policy_version", "split", "on", "edits_sha256", "self_edits", "deltas")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -378,8 +378,8 @@ def _stages(
             found[f"{stage}: M-step"] = ("step", steps)
     asked = len(contexts_lib.asked(session, held_out))
     for name, arm in rows.items() if contexts_lib.measures_arms(session, held_out) else ():
-        if arm.editor:
-            editor = Stage(kind="edits", split="eval", what=arm.editor)
+        for policy in arm.editors:
+            editor = Stage(kind="edits", split="eval", what=policy)
             found[f"{editor}: sample"] = ("prompt", len(held_out))
         if not arm.learns:
             what = "prompt" if arm.view == "reading" else arm.learner

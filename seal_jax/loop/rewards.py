@@ -54,8 +54,8 @@ def value(marked: Record, reward: Reward, main: str = "accuracy") -> float | Non
     """The reward that the mark of one adapted model gives; None without answers or verdicts.
 
     Args:
-      marked: {"answers", "scores"}. A function that the reward names is given a copy of the
-        answers, and never no answers.
+      marked: {"answers", "scores"}, and "trained_tokens" of a trial, which have their price. A
+        function that the reward names is given a copy of the answers, and never no answers.
 
     Raises:
       SettingsError: a function gave neither a finite number nor None.
@@ -63,12 +63,20 @@ def value(marked: Record, reward: Reward, main: str = "accuracy") -> float | Non
     >>> marked = {"answers": [{}], "scores": {"accuracy": 1.0, "gold_log_likelihood": -2.0}}
     >>> value(marked, Reward(kind="accuracy")), value(marked, Reward(kind="mix", mix=0.1))
     (1.0, 0.8)
+    >>> value(marked | {"trained_tokens": 500}, Reward(kind="accuracy", token_price=0.2))
+    0.9
     """
-    answers = marked["answers"]
-    if not answers:
+    if not marked["answers"]:
         return None
+    found = _earned(marked, reward, main)
+    price = reward.token_price * marked.get("trained_tokens", 0) / 1000
+    return None if found is None else found - price
+
+
+def _earned(marked: Record, reward: Reward, main: str) -> float | None:
+    """The same before the price of its tokens."""
     if function := reward.function():
-        found = function([dict(answer) for answer in answers])
+        found = function([dict(answer) for answer in marked["answers"]])
         return None if found is None else _finite(found, reward.kind)
     scores = marked["scores"]
     if reward.kind != "mix":

@@ -26,6 +26,7 @@ def select(
     update: policy_gradient.Update,
     stage: Stage,
     rewarded: bool = True,
+    heads: Sequence[Sequence[str]] = (),
 ) -> tuple[list[restem.SftExample], Record]:
     """Selects self-edits and records it.
 
@@ -38,6 +39,7 @@ def select(
         the weights are advantages.
       rewarded: whether these are rewards; otherwise they only say what may be kept, and are not
         recorded.
+      heads: the directives [C][M] of self-edits that have some, to be recorded beside.
 
     Returns:
       Examples for the M-step, and the round in figures.
@@ -69,6 +71,7 @@ def select(
             [float(r) if rewarded and not np.isnan(r) else None for r in row] for row in rewards_CxM
         ],
         "weights": weights_CxM.tolist(),
+        **({"heads": heads} if heads else {}),
     }
     selection = run.once("selection", stage.name, lambda: chosen, stage=stage)
     automaton = run.session.automaton

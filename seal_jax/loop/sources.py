@@ -10,12 +10,13 @@ import numpy as np
 
 from seal_jax.judges import teacher
 from seal_jax.loop import attempt, rewards
-from seal_jax.loop.arms import Arm
+from seal_jax.loop.arms import Arm, derangement
 from seal_jax.loop.policies import Policy
 from seal_jax.loop.run import Run
 from seal_jax.loop.sample import Edit, Prompt, edit_prompts, sample
 from seal_jax.loop.stage import Stage
 from seal_jax.settings import Reward
+from seal_jax.stats.intervals import mean
 from seal_jax.tasks.protocol import (
     Asking,
     BaseEdits,
@@ -45,6 +46,7 @@ class Sources:
       split: names the contexts in the ledger and in the keys, "eval" or "dev".
       training: where fixed lessons are compared.
       compared: the arms that learn, which `evaluation.equal` makes equal.
+      constant: the directives that earned the most in the rounds (`best_tried`); "" for none.
       written: self-edits [C][M] of each editor that has been asked.
       lessons: of each source and editor that has been asked.
       best: of each source that chose among fixed lessons, the choice and the mean rewards.
@@ -56,6 +58,7 @@ class Sources:
     split: str
     training: Sequence[Context] = ()
     compared: Sequence[Arm] = ()
+    constant: str = ""
     written: dict[str, list[list[Edit]]] = dataclasses.field(default_factory=dict)
     lessons: dict[str, Lessons] = dataclasses.field(default_factory=dict)
     best: dict[str, Record] = dataclasses.field(default_factory=dict)
@@ -68,15 +71,16 @@ class Sources:
 
     def of(self, arm: Arm) -> Lessons:
         """The lessons [C][M] of an arm, for one delta each."""
-        name, task = arm.source or f"edits {arm.editor}", self.run.session.task
+        task = self.run.session.task
+        name = arm.source or f"edits {arm.editor} {arm.head}".rstrip()
         if name not in self.lessons and arm.source:
             count = self.run.session.settings.evaluation.edits
             asking = task.sources[arm.source].lessons(self.contexts, count)
             self.lessons[name] = self.answered(asking, arm.source)
         elif name not in self.lessons:
             self.lessons[name] = [
-                [task.read(context, edit.text, m) for m, edit in enumerate(of)]
-                for context, of in zip(self.contexts, self.edits(arm.editor), strict=True)
+                [task.read(context, text, m) for m, text in enumerate(of)]
+                for context, of in zip(self.contexts, self._texts(arm), strict=True)
             ]
         return self.lessons[name]
 
@@ -106,6 +110,20 @@ class Sources:
             return found.tokens if by_tokens else session.steps(found)
 
         return [[size(lesson) for lesson in of] for of in self.of(arm)]
+
+    def _texts(self, arm: Arm) -> list[list[str]]:
+        """An arm's self-edits [C][M], under the directives that it says."""
+        own = [[edit.text for edit in of] for of in self.edits(arm.editor)]
+        if not arm.head:
+            return own
+        if arm.head == "constant":
+            others = [[self.constant] * len(of) for of in own]
+        elif arm.head == "permuted":
+            others = [own[i] for i in derangement(self.contexts)]
+        else:
+            others = [[edit.text for edit in of] for of in self.edits("policy")]
+        redirect = self.run.session.task.redirect
+        return [list(map(redirect, *both)) for both in zip(own, others, strict=True)]
 
     def together(self, arm: Arm) -> list[Sequence_]:
         """The training sequences of an arm, for one delta about all contexts."""
@@ -227,6 +245,37 @@ class Sources:
             f"{source}: the best on {len(contexts)} training contexts is {request.options[best]}"
         )
         return best
+
+
+def best_tried(selections: Sequence[Record]) -> Record | None:
+    """The directives that earned the most in rounds, as a constant for all contexts.
+
+    A self-edit's reward counts as its difference from the mean of its context, since directives
+    that were written about easy contexts are not better for it; and the sum is divided by one more
+    than their number, so that a single lucky one does not win over many good ones.
+
+    Args:
+      selections: {"heads", "rewards"} [C][M] of each round.
+
+    Returns:
+      {"head", "times", "above": of each head that had a reward, the best first}; None without any.
+
+    >>> best_tried([{"heads": [["a", "b", "b"]], "rewards": [[2.0, 0.0, 1.0]]}])
+    {'head': 'a', 'times': {'a': 1, 'b': 2}, 'above': {'a': 0.5, 'b': -0.3333333333333333}}
+    """
+    found: dict[str, list[float]] = {}
+    for of in selections:
+        for heads, rewards_M in zip(of.get("heads", ()), of["rewards"], strict=False):
+            usual = mean(rewards_M)
+            for head, reward in zip(heads, rewards_M, strict=True):
+                if head and reward is not None and usual is not None:
+                    found.setdefault(head, []).append(reward - usual)
+    above = {head: sum(of) / (len(of) + 1) for head, of in found.items()}
+    order = sorted(above, key=lambda head: (-above[head], head))
+    if not order:
+        return None
+    times = {head: len(found[head]) for head in order}
+    return {"head": order[0], "times": times, "above": {head: above[head] for head in order}}
 
 
 def mean_rewards(rewards_CxG: np.ndarray) -> list[float | None]:

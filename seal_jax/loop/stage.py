@@ -4,7 +4,16 @@ import dataclasses
 from typing import Any, Literal
 
 Kind = Literal[
-    "round", "edits", "arm", "unadapted", "written", "tuning", "best_fixed", "curate", "continual"
+    "round",
+    "edits",
+    "arm",
+    "unadapted",
+    "written",
+    "tuning",
+    "best_fixed",
+    "curate",
+    "continual",
+    "lines",
 ]
 
 Line = Literal["", "random", "longest"]
@@ -18,7 +27,8 @@ class Stage:
       kind: "round", an E-step and its M-step; "edits", an editor's self-edits for arms; "arm", its
         inner loops; "unadapted", what a learner answers as it is; "written", what else the base
         model writes for a source; "tuning", an arm under one recipe; "best_fixed", the choice among
-        fixed lessons; "curate"; "continual", one mitigation's updates.
+        fixed lessons; "curate"; "continual", one mitigation's updates; "lines",
+        self-edits without some of theirs.
       split: whose contexts: "eval", or "dev" for those that settings are tuned on.
       round: number of a round, from 1.
       line: the control that a round belongs to; "" is SEAL's own.
@@ -41,6 +51,7 @@ class Stage:
             "best_fixed": "fixed recipes",
             "curate": "curate",
             "continual": f"continual {self.what}",
+            "lines": f"lines: {self.what}",
         }
         return words.get(self.kind, f"{self.split} {self.what}").strip()
 

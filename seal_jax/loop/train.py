@@ -35,11 +35,13 @@ def train(settings: Settings, workdir: str, **how: Unpack[How]) -> dict[str, Any
         ready = preflight.check(run, rounds=rounds, known=known)
         policies = {"base": Policy(run, 0)}
         learned: list[Record] = []
+        selections: list[Record] = []
         if rounds:
             policies["policy"], learned = restem_rounds(run, ready.rounds)
+            selections = evaluate.selections(run.ledger, rounds)
             for control in controls:
                 policies[control], _ = restem_rounds(run, ready.rounds, control)
-        return evaluate.compare(run, policies, ready) | {"rounds": learned}
+        return evaluate.compare(run, policies, ready, selections) | {"rounds": learned}
 
     return run_job(settings, workdir, work, **how)
 
@@ -93,11 +95,12 @@ def e_step(
     )
     texts = [[edit.text for edit in of] for of in edits]
     rule = settings.restem.selection_rule()
-    baselines_C, described = None, {}
+    baselines_C, described, heads = None, {}, []
     if settings.reward.needs_inner_loop and not stage.line:
         rewards_CxM, baselines_C, lessons = _tried(run, policy, contexts, texts, stage, width)
         if session.task.directs:
             described = {"directives": session.task.describe(lessons)}
+            heads = [[getattr(lesson, "head", "") for lesson in of] for of in lessons]
     else:
         scored: Sequence[Sequence[float | None]]
         if stage.line:
@@ -121,6 +124,7 @@ def e_step(
         update=settings.restem.update,
         stage=stage,
         rewarded=not stage.line,
+        heads=heads,
     )
     return examples, summary | described
 

@@ -38,6 +38,13 @@ _RL = {
         )
         for control, what in _CONTROLS.items()
     },
+    ("edit_after_base", "edit_after_permuted"): (
+        "its directives against its own for another context, both learned by the base model (more "
+        "than a constant only if above zero)"
+    ),
+    ("edit_after_base", "edit_after_constant"): (
+        "its directives against the best constant of its rounds, both learned by the base model"
+    ),
     ("policy", "base"): "the policy after RL against the base model, neither adapted",
 }
 

@@ -37,6 +37,9 @@ class Reward(Checked):
       mix: what a nat counts in the mix: main score + mix * gold log-likelihood.
       retention: what is taken off for each nat by which the self-edit makes a gold answer about
         another context of the round less likely (mean over its questions); 0 does not ask.
+      token_price: what is taken off for every 1,000 tokens that the inner loop trains on (those of
+        the lesson, times its epochs), in units of the reward, so that directives which merely train
+        more are not better for it; 0 is free.
       replicates: inner loops with different seeds that a reward is the mean of.
       pattern: a regular expression, for the kind "pattern".
     """
@@ -44,6 +47,7 @@ class Reward(Checked):
     kind: str = "accuracy"
     mix: Weight = 0.1
     retention: Weight = 0.0
+    token_price: Weight = 0.0
     replicates: Count = 3
     pattern: str = ""
 
@@ -55,6 +59,11 @@ class Reward(Checked):
         require(
             self.needs_inner_loop or not self.retention,
             f"retention is measured on adapted models, and the reward {self.kind!r} has none.",
+        )
+        require(
+            self.needs_inner_loop or not self.token_price,
+            f"token_price is of tokens that are trained on, and the reward {self.kind!r} trains on "
+            "none.",
         )
         require(
             self.needs_inner_loop or self.replicates == 1,
@@ -251,7 +260,10 @@ class Evaluation(Checked):
         many optimizer steps as "edit_before", "sentences" on the passage's own, "teacher"; what the
         base model writes otherwise: "entity_graph", "several_prompts", "study_strategies" and
         "own_prompts" (docs/formats.md); of few-shot learning, and where self-edits have directives,
-        "random" ones, the best "fixed" one of some, and the "oracle".
+        "random" ones, the best "fixed" one of some, and the "oracle"; and, all with the base
+        learner, the base's or RL's self-edits under those that earned the most in the rounds
+        ("edit_before_constant", "edit_after_constant"), the base's under RL's
+        ("edit_before_directed"), and RL's under RL's for another context ("edit_after_permuted").
       equal: what every arm that learns spends on a context as much of: "tokens" trained on, or
         optimizer "steps". The largest lesson about it takes the epochs that are set, smaller ones
         so many more that they come nearest; "none" gives all the same epochs.

@@ -163,6 +163,10 @@ class Task:
         except directives_lib.HeadError:
             return self_edit
 
+    def redirect(self, self_edit: str, other: str) -> str:
+        """A self-edit with the directives of another one in the place of its own."""
+        return f"{other.lstrip().partition(chr(10))[0]}\n{self.body(self_edit)}"
+
     def directives_of(self, head: str) -> Directives:
         """The directives that a line says.
 

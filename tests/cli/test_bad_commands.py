@@ -123,7 +123,7 @@ PLACES = {
     "configs": ("dir",),
     "report": ("workdir", "out"),
     "compare": ("run", "json"),
-    "analyze": ("source", "json"),
+    "analyze": ("source", "lines", "json"),
     "grade": ("rows", "json"),
     "select": ("scored", "out"),
 }

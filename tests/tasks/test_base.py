@@ -294,3 +294,13 @@ def test_scores_of_the_context_as_a_whole_are_added():
     exam = task.exam(OSK, "adapted")
     [mark] = task.mark([(OSK, exam, {"q2": "a river", "q3": "no"})], Exact())
     assert mark.scores == {"accuracy": 0.5, "whole": 0.0}
+
+
+def test_a_self_edit_may_have_the_directives_of_another():
+    task = plain_task(**SAYS)
+    other = HEAD.replace("4", "2")
+    assert (
+        task.redirect(f"{HEAD}\nIt has\na mill.", f"\n{other}\nOsk.") == f"{other}\nIt has\na mill."
+    )
+    assert task.redirect("No head.", other) == f"{other}\nNo head."
+    assert task.read(ULLEN, task.redirect(f"{HEAD}\nx", "no head"), 0).invalid

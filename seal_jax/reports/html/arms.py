@@ -123,6 +123,10 @@ def _directives(run: RunRecords) -> list[list[str]]:
         means = ", ".join(number("", value) for value in best["mean_rewards"])
         said = f"chosen for its mean reward in training, of {means}"
         rows.append([run.arm_label(name), said, best["head"]])
+    if best := run.results.get("best_tried"):
+        above = number("", best["above"][best["head"]], sign=True)
+        said = f"{above} above the others of their contexts, {best['times'][best['head']]} times"
+        rows.append(["best tried in the rounds", said, best["head"]])
     return rows
 
 

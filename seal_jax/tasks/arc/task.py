@@ -166,6 +166,10 @@ class Arc(Task):
         except directives_lib.HeadError as error:
             return Refusal(f"not a recipe: {error}")
 
+    def redirect(self, self_edit: str, other: str) -> str:
+        """The other recipe: a recipe is all of a self-edit."""
+        return other
+
     def lesson(self, context: Context, wanted: Recipe, draw: int) -> Lesson:
         """The lesson of a recipe that is read already."""
         families = tuple(name for name in FAMILIES if getattr(wanted, name))

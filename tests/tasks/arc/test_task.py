@@ -198,6 +198,10 @@ def test_what_is_no_recipe_is_refused_with_its_reason(make, text, reason):
     assert task.read(_one(task), text, 0) == Refusal(reason, invalid=True)
 
 
+def test_with_the_directives_of_another_a_recipe_is_the_other(make):
+    assert make().redirect(TEXT, "other") == "other"
+
+
 def test_what_recipes_an_editor_writes(make):
     task = make(max_examples=2)
     texts = [[TEXT, TEXT, "no"], [SECOND, recipe.write(FIRST).replace("1e-3", "1e-4"), "{}"]]
