@@ -93,11 +93,15 @@ def e_step(
     )
     texts = [[edit.text for edit in of] for of in edits]
     rule = settings.restem.selection_rule()
-    baselines_C, described = None, {}
+    baselines_C = None
+    described: Record = {}
     if settings.reward.needs_inner_loop and not stage.line:
         rewards_CxM, baselines_C, lessons = _tried(run, policy, contexts, texts, stage, width)
+        if label := rewards.labelled(settings.reward, contexts):
+            run.say(f"{stage}: the reward is {label}")
+            described["reward"] = label
         if session.task.directs:
-            described = {"directives": session.task.describe(lessons)}
+            described["directives"] = session.task.describe(lessons)
     else:
         scored: Sequence[Sequence[float | None]]
         if stage.line:
