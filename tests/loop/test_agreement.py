@@ -23,12 +23,13 @@ LABEL = "agreement with the reading model on {} questions {}; not a measure of k
 
 @pytest.fixture(scope="module")
 def settings(tiny_settings, change):
-    """One round, with the arm that self-distils; questions of training passages by rule."""
+    """One round, with the arm that self-distils token by token; questions by rule in training."""
     return change(
         tiny_settings,
         {
             "reward.kind": "agreement",
             "reward.questions": "rule",
+            "inner.loss": "distillation",
             "restem.rounds": 1,
             "evaluation.arms": ("base", "self_distillation", "edit_before", "edit_after"),
         },

@@ -2,9 +2,9 @@
 
 It writes questions about the passage, answers them with the passage in the prompt, and learns the
 answers without it, as in prompt distillation (arXiv 2412.14964; context distillation, arXiv
-2209.15189). What is learned are the sampled answers. Their cross-entropy estimates, up to a
-constant, the forward KL divergence from the reader's answers, by which those papers learn; SDFT
-(arXiv 2601.19897) takes the reverse one, of answers that the learner samples at each step.
+2209.15189). What is learned are the sampled answers: their cross-entropy estimates, up to a
+constant, the forward KL divergence from the reader's answers, by which the first of them learns.
+With inner.loss "distillation" it is that divergence, token by token (`core.distillation`).
 """
 
 import dataclasses
@@ -17,7 +17,6 @@ from seal_jax.tasks.protocol import (
     Lesson,
     Lessons,
     Passage,
-    Question,
     Refusal,
     Reply,
     Request,
@@ -105,7 +104,7 @@ class SelfDistillation:
         def replies(context: Context, key: str) -> list[Reply]:
             answers = [said[f"{key}: {i}"].strip() for i in range(len(asked[key]))]
             return [
-                Reply(prompt=self.task.query(context, Question("", question, "")), answer=answer)
+                self.task.reply(context, question, answer)
                 for question, answer in zip(asked[key], answers, strict=True)
                 if answer
             ]

@@ -188,11 +188,17 @@ class KnowledgeTask(Task):
         """The passage, after its questions with a gap where they are wanted."""
         edits = self.settings.edits
         asked = [
-            Reply(prompt=self.query(context, Question("", question, "")), answer=answer)
+            self.reply(context, question, answer)
             for question, answer in gaps.gaps(context.text, edits.gaps, context.title)
         ]
         prefix = edits.title_prefix
         return [*asked, parse.sequence(context.title, context.text, title_prefix=prefix)]
+
+    def reply(self, context: Context, question: str, answer: str) -> Reply:
+        """A question with an answer to learn."""
+        asked = Question("", question, "")
+        reading = self.reading_query(context, asked)
+        return Reply(prompt=self.query(context, asked), answer=answer, reading=reading)
 
     def read_many(self, context: Context, bodies: Sequence[str], passage: Passage) -> list[str]:
         """The sequences of one passage in continued pretraining over many passages.

@@ -37,7 +37,9 @@ class Model:
 
 
 def _reply(task, question, answer):
-    return Reply(prompt=task.query(SHIP, Question("", question, "")), answer=answer)
+    asked = Question("", question, "")
+    reading = task.reading_query(SHIP, asked)
+    return Reply(prompt=task.query(SHIP, asked), answer=answer, reading=reading)
 
 
 @pytest.mark.parametrize("append", [True, False])
@@ -62,7 +64,9 @@ def test_the_reader_s_answers_are_learned_without_the_passage(append):
     assert list(reader) == ["ship: 0: 0", "ship: 0: 1", "ship: 1: 0", "ship: 1: 1"]
     assert all(SHIP.text in one and "CANARY" not in one for one in reader.values())
     assert first in reader["ship: 0: 0"] and second in reader["ship: 0: 1"]
-    assert not any(SHIP.text in one.prompt for of in taught for one in of)
+    learned = [one for lesson in found[0] for one in lesson.sequences if isinstance(one, Reply)]
+    assert not any(SHIP.text in one.prompt for one in learned)
+    assert all(SHIP.text in one.reading for one in learned)
 
 
 @pytest.mark.parametrize(("passage", "times"), [("once", 1), ("per_completion", 2), ("none", 0)])
