@@ -33,7 +33,8 @@ def written(run: Run, contexts: Sequence[Context], split: str, by: str) -> list[
     record = run.once("questions", split, work, together=True)
     found = [with_questions(context, record) for context in contexts]
     count = sum(len(context.questions) for context in found)
-    run.say(f"{split}: {count} questions about {len(found)} contexts, written by the {by}")
+    made = "made by rule" if by == "rule" else f"written by the {by}"
+    run.say(f"{split}: {count} questions about {len(found)} contexts, {made}")
     return found
 
 
