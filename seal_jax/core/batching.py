@@ -9,14 +9,16 @@ Dims: K candidates, N sequences, S steps, B sequences a step, T tokens, Q querie
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seal_jax.core import distillation
 from seal_jax.core.evaluate import Queries
 from seal_jax.core.inner import InnerProblem, Schedule
+from seal_jax.core.model.token_loss import SoftTargets
 
 
 class TooLong(ValueError):
@@ -45,6 +47,7 @@ def inner_problem(
     rows: int,
     length: int,
     filler: int | None = None,
+    soft: Mapping[int, SoftTargets] | None = None,
 ) -> InnerProblem:
     """One candidate's sequences as arrays, longest first.
 
@@ -54,6 +57,8 @@ def inner_problem(
       rows, length: N and T.
       filler: a token that sequences are filled up with: at their ends it is not attended to. None
         where all tokens are.
+      soft: what a teacher expects of the last tokens of some sequences, by their number: J are the
+        likeliest of each; it is sure of all other tokens. None has no teacher.
     """
     tokens_NxT = np.zeros((rows, length), np.int32)
     mask_NxT = np.zeros((rows, length), bool)
@@ -68,7 +73,16 @@ def inner_problem(
         lengths_N[row] = count
         if attended_N is not None:
             attended_N[row] = 1 + np.flatnonzero(tokens_NxT[row, :count] != filler).max(initial=0)
-    return InnerProblem(tokens_NxT, mask_NxT, lengths_N, attended_N)
+    if soft is None:
+        return InnerProblem(tokens_NxT, mask_NxT, lengths_N, attended_N)
+    ids_NxTxJ = np.full((rows, length, distillation.LIKELIEST), -1, np.int32)
+    ids_NxTxJ[..., 0] = tokens_NxT
+    expected = SoftTargets(ids_NxTxJ, np.zeros(ids_NxTxJ.shape, np.float32))
+    for row, i in enumerate(longest_first):
+        if i in soft:
+            for whole, of in zip(expected, soft[i], strict=True):
+                whole[row, len(sequences[i]) - len(of) : len(sequences[i])] = of
+    return InnerProblem(tokens_NxT, mask_NxT, lengths_N, attended_N, expected)
 
 
 def stack(trees: Sequence):

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from seal_jax.core import delta as delta_lib
 from seal_jax.core import optim, retention
 from seal_jax.core.delta import Delta, DeltaSpec
-from seal_jax.core.model import decoder
+from seal_jax.core.model import decoder, token_loss
 from seal_jax.core.model import packing as packing_lib
 from seal_jax.core.model.config import ModelConfig
 
@@ -39,12 +39,15 @@ class InnerProblem(flax.struct.PyTreeNode):
       mask_NxT: bool; true at the tokens whose loss is trained on. Position 0 is never trained on.
       lengths_N: int32; number of tokens of each sequence, 0 for rows that hold none.
       attended_N: int32; how many of them, from the first on, may be looked at; None for all.
+      soft_NxT: what a teacher expects in the place of each token ([N, T, J]), whose KL divergence
+        is trained on; None is the tokens themselves, by cross-entropy.
     """
 
     tokens_NxT: jax.Array
     mask_NxT: jax.Array
     lengths_N: jax.Array
     attended_N: jax.Array | None = None
+    soft_NxT: token_loss.SoftTargets | None = None
 
 
 class InnerHParams(flax.struct.PyTreeNode):
@@ -198,7 +201,7 @@ def update(
     if anchors_K is not None:
         before = anchor_states(anchors_K.tokens_AxT, variables(deltas_K.tree))
 
-    def losses(shape, tree_K, tokens_KxBxT, loss_mask_KxBxT, lengths_KxB, attended_KxB):
+    def losses(shape, tree_K, tokens_KxBxT, loss_mask_KxBxT, lengths_KxB, attended_KxB, soft):
         """K mean losses of a batch of B sequences each; nats a token."""
         packed, padded = shape
         rows = (-1, tokens_KxBxT.shape[-1])
@@ -210,6 +213,7 @@ def update(
             delta=variables(tree_K),
             packing=packing_lib.make(lengths_KxB.reshape(-1), packed=packed, padded=padded),
             attended_B=None if attended_KxB is None else attended_KxB.reshape(-1),
+            soft_BxT=jax.tree.map(lambda of: of.reshape(*rows, of.shape[-1])[:, :padded], soft),
             remat=settings.remat,
         )
         targets_K = loss_mask_KxBxT[..., 1:].sum(axis=(1, 2))
@@ -269,7 +273,8 @@ update_candidates = jax.jit(update, static_argnums=0)
 
 
 def _batch_of(problem: InnerProblem, ranks_B):
-    """A candidate's sequences of these ranks: tokens and loss mask [B, T], lengths, attended [B].
+    """A candidate's sequences of these ranks: tokens and loss mask [B, T], lengths, attended [B],
+    and what a teacher expects [B, T, J].
 
     A rank that it does not have is a row of length 0 without anything to train on.
     """
@@ -277,7 +282,8 @@ def _batch_of(problem: InnerProblem, ranks_B):
     lengths_B = jnp.where((ranks_B >= 0) & (ranks_B < count), problem.lengths_N[ranks_B], 0)
     loss_mask_BxT = problem.mask_NxT[ranks_B] & (lengths_B > 0)[:, None]
     attended_B = None if problem.attended_N is None else problem.attended_N[ranks_B]
-    return problem.tokens_NxT[ranks_B], loss_mask_BxT, lengths_B, attended_B
+    soft_BxT = jax.tree.map(lambda of: of[ranks_B], problem.soft_NxT)
+    return problem.tokens_NxT[ranks_B], loss_mask_BxT, lengths_B, attended_B, soft_BxT
 
 
 def _divergence(config, params, before_AxTxD, after_AxTxD, lengths_A):

@@ -6,10 +6,12 @@ Nothing here reads or writes a file.
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+import jax
 import numpy as np
 
-from seal_jax.core import batching, inner, optim, parallel
+from seal_jax.core import batching, distillation, inner, optim, parallel
 from seal_jax.core.delta import Delta
+from seal_jax.core.model.token_loss import SoftTargets
 from seal_jax.core.randomness import key_for, keys_for
 from seal_jax.loop.session import Bounds, EncodedLesson, Session
 
@@ -81,9 +83,10 @@ def train(
     )
     size = {"rows": bounds.sequences, "length": settings.buckets[-1]}
     filler = session.tokenizer.eos_token_id if settings.padding_loss else None
+    teachers = _teachers(session, params, lessons)
     problems = [
-        batching.inner_problem(lesson.sequences, lesson.loss_masks, **size, filler=filler)
-        for lesson in lessons
+        batching.inner_problem(lesson.sequences, lesson.loss_masks, **size, filler=filler, soft=of)
+        for lesson, of in zip(lessons, teachers, strict=True)
     ]
     hparams = [
         inner.InnerHParams(
@@ -110,6 +113,34 @@ def train(
         pasts_K,
     )
     return Trained(deltas_K, results_K, total(tokens))
+
+
+def _teachers(
+    session: Session, params, lessons: Sequence[EncodedLesson]
+) -> Sequence[dict[int, SoftTargets] | None]:
+    """What the model expects of each lesson's answers as it reads; None where nothing is distilled.
+
+    The answers go through the program answers.questions_at_once at a time.
+    """
+    settings, answers = session.settings.inner, session.settings.answers
+    if settings.loss != "distillation":
+        return [None] * len(lessons)
+    found: list[dict[int, SoftTargets]] = [{} for _ in lessons]
+    places = [(k, i) for k, lesson in enumerate(lessons) for i in lesson.readings]
+    for first in range(0, len(places), answers.questions_at_once):
+        part = places[first : first + answers.questions_at_once]
+        read = [lessons[k].readings[i] for k, i in part]
+        queries = batching.queries(
+            [prompt for prompt, _ in read],
+            [lessons[k].sequences[i][-n:] for (k, i), (_, n) in zip(part, read, strict=True)],
+            rows=answers.questions_at_once,
+            length=answers.prompt_buckets[-1],
+            answer_length=settings.buckets[-1],
+        )
+        expected = jax.device_get(distillation.expected(session.model, params, queries))
+        for q, ((k, i), (_, count)) in enumerate(zip(part, read, strict=True)):
+            found[k][i] = SoftTargets(*(of[q, :count] for of in expected))
+    return found
 
 
 def total(counts: Iterable[batching.TokenCounts]) -> batching.TokenCounts:

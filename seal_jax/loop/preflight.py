@@ -97,7 +97,7 @@ def check(run: Run, *, rounds: int, known: Sequence[str]) -> Ready:
     if rounds:
         chosen = contexts_lib.training_rounds(session, available["train"])
     held_out = contexts_lib.held_out(session, available["eval"])
-    if task.questioner:
+    if task.questioner or settings.reward.kind == rewards.AGREEMENT:
         chosen, training, held_out = _asked(run, chosen, training, held_out, available, views)
     if "policy" not in known and not contexts_lib.measures_arms(session, held_out):
         raise SettingsError(nothing)
@@ -197,40 +197,56 @@ def _asked(
     """The same contexts with the questions that are written about them; those without any are left
     out, but in rounds that need none.
 
+    Of the reward "agreement" training contexts have questions of their own, which the base model
+    answers as it reads.
+
     Raises:
       SettingsError: none is left of a round or of the evaluation.
     """
     session, settings = run.session, run.session.settings
-    by = session.task.questioner
-    if settings.tuning.epochs:
+    own, agrees = session.task.questioner, settings.reward.kind == rewards.AGREEMENT
+    if settings.tuning.epochs and own:
         raise SettingsError(
-            f"tuning asks about development contexts, and data.questions={by!r} writes questions "
+            f"tuning asks about development contexts, and data.questions={own!r} writes questions "
             "about others only: leave tuning.learning_rates and tuning.epochs empty."
         )
     every = {context.id: context for of in (*rounds, training) for context in of}
     sides = {"train": list(every.values()), "eval": held_out}
+    writers = {"train": settings.reward.questions if agrees else own, "eval": own}
     if not settings.reward.needs_inner_loop and "fixed" not in settings.evaluation.arms:
         sides.pop("train")
-    for split, contexts in sides.items():
-        answered(session.task.ask(contexts), functools.partial(_dry, session, contexts, name=""))
-        found = {context.id: context for context in questions_lib.written(run, contexts, split)}
-        for id, context in found.items():
-            why = "" if context.questions else f"no question could be read of what the {by} wrote"
+    sides = {split: contexts for split, contexts in sides.items() if contexts and writers[split]}
+
+    def take(split: str, found: Sequence[Context], without: str, views: Sequence[View]) -> None:
+        for context in found:
+            why = "" if context.questions else without
             why = why or session.unfit(context, views, edits=False)
             if why:
-                available[split].skipped.append(Skipped(id, why))
-                every[id] = dataclasses.replace(context, questions=())
-            else:
-                every[id] = context
+                available[split].skipped.append(Skipped(context.id, why))
+            every[context.id] = dataclasses.replace(context, questions=()) if why else context
+
+    for split, contexts in sides.items():
+        by = writers[split]
+        dry = functools.partial(_dry, session, contexts, name="")
+        answered(session.task.ask(contexts, by), dry)
+        found = questions_lib.written(run, contexts, split, by)
+        reads = agrees and split == "train"
+        asked: Sequence[View] = ("adapted", "unadapted", "reading") if reads else views
+        take(split, found, f"no question could be read of what the {by} wrote", asked)
+        fit = [every[c.id] for c in contexts if every[c.id].questions]
+        if reads and fit:
+            take(split, questions_lib.read(run, fit), "the reading model answers nothing", asked)
+
+    stronger = "have a stronger model write them (data.questions='teacher')"
+    instead = {"train": "set reward.questions='rule'" if agrees else stronger, "eval": stronger}
 
     def kept(split: str, contexts: Sequence[Context]) -> list[Context]:
-        found = [every[context.id] for context in contexts]
+        found = [every.get(context.id, context) for context in contexts]
         found = [context for context in found if context.questions or split not in sides]
         if contexts and not found:
             raise SettingsError(
-                f"the {by} wrote no question that could be read about {len(contexts)} contexts "
-                f"({split}): have a stronger model write them (data.questions='teacher'), or raise "
-                "edits.max_new_tokens."
+                f"the {writers[split]} wrote no question that could be read about {len(contexts)} "
+                f"contexts ({split}): {instead[split]}, or raise edits.max_new_tokens."
             )
         return found
 

@@ -15,11 +15,13 @@ from seal_jax.tasks.protocol import GOLD_LOG_LIKELIHOOD, Context, Metric
 
 Record = dict[str, Any]
 READ_OFF = ("rubric", "length", "pattern")
+AGREEMENT = "agreement"  # with the base model that reads the passage
 
 
 def kinds(task: Task) -> list[str]:
     """The names that reward.kind may have for a task, beside module:function."""
-    return [*(metric.name for metric in metrics(task)), "mix", *READ_OFF]
+    agreement = [AGREEMENT] if task.asks else []
+    return [*(metric.name for metric in metrics(task)), "mix", *agreement, *READ_OFF]
 
 
 def metrics(task: Task) -> list[Metric]:
@@ -36,7 +38,18 @@ def metrics(task: Task) -> list[Metric]:
 
 def needs_verdicts(reward: Reward) -> bool:
     """Whether a self-edit without verdicts on its answers has no reward."""
-    return reward.needs_inner_loop and reward.kind != GOLD_LOG_LIKELIHOOD.name
+    return reward.needs_inner_loop and reward.kind not in (GOLD_LOG_LIKELIHOOD.name, AGREEMENT)
+
+
+def labelled(reward: Reward, contexts: Sequence[Context]) -> str:
+    """What a reward without gold answers is, wherever it is shown; "" for the others."""
+    if reward.kind != AGREEMENT:
+        return ""
+    count = sum(len(context.questions) for context in contexts)
+    whose = "made by rule" if reward.questions == "rule" else "that the model wrote itself"
+    return (
+        f"agreement with the reading model on {count} questions {whose}; not a measure of knowledge"
+    )
 
 
 def score(records: Sequence[Record], reward: Reward, main: str) -> float | None:
@@ -80,7 +93,9 @@ def _earned(marked: Record, reward: Reward, main: str) -> float | None:
         return None if found is None else _finite(found, reward.kind)
     scores = marked["scores"]
     if reward.kind != "mix":
-        return scores.get(reward.kind)
+        # The answers of the reading model stand in the place of gold ones.
+        agrees = reward.kind == AGREEMENT
+        return scores.get(GOLD_LOG_LIKELIHOOD.name if agrees else reward.kind)
     own, likelihood = scores.get(main), scores["gold_log_likelihood"]
     return None if own is None or likelihood is None else own + reward.mix * likelihood
 

@@ -6,7 +6,7 @@ Each text is tokenised once: a context's exam and a lesson are kept as tokens.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from seal_jax.core import batching, constrained, delta, parallel
@@ -70,6 +70,8 @@ class EncodedLesson:
       sequences: token ids, of at least two tokens each.
       loss_masks: of each, the tokens whose loss counts; None is all.
       learning_rate, epochs: how it is learned.
+      readings: by a sequence's number, the prompt with the context in it, and how many tokens of
+        the sequence answer it; where inner.loss is "distillation".
       head: its directives as a line; "" for none.
       dropped_sequences, dropped_tokens: what was cut off.
     """
@@ -78,6 +80,7 @@ class EncodedLesson:
     loss_masks: tuple[tuple[bool, ...] | None, ...]
     learning_rate: float
     epochs: int
+    readings: Mapping[int, tuple[Tokens, int]] = dataclasses.field(default_factory=dict)
     head: str = ""
     dropped_sequences: int = 0
     dropped_tokens: int = 0
@@ -86,6 +89,15 @@ class EncodedLesson:
     def tokens(self) -> int:
         """Tokens of an epoch."""
         return sum(map(len, self.sequences))
+
+
+class EncodedSequence(NamedTuple):
+    """A sequence as tokens, its loss mask or None, whether it may be used, and how it is read."""
+
+    tokens: Tokens
+    mask: tuple[bool, ...] | None = None
+    whole: bool = True
+    reading: tuple[Tokens, int] | None = None
 
 
 class Bounds(NamedTuple):
@@ -248,20 +260,21 @@ class Session:
             return lesson
         inner, said, bounds = self.settings.inner, lesson.directives, self.bounds
         limit, found = inner.buckets[-1], self._encoded(lesson.sequences)
-        kept = [(tokens, mask) for tokens, mask, whole in found if len(tokens) >= 2 and whole]
+        kept = [one for one in found if len(one.tokens) >= 2 and one.whole]
         if len(kept) > bounds.sequences:
             kept = kept[: bounds.sequences - 1] + kept[-1:]
         if not kept:
             reason = "no training sequence fits the largest of inner.buckets"
             return Refusal(reason, invalid=False)
         encoded = EncodedLesson(
-            sequences=tuple(tokens[:limit] for tokens, _ in kept),
-            loss_masks=tuple(mask for _, mask in kept),
+            sequences=tuple(one.tokens[:limit] for one in kept),
+            loss_masks=tuple(one.mask for one in kept),
             learning_rate=said.learning_rate or learning_rate or inner.learning_rate,
             epochs=said.epochs or epochs or inner.epochs,
+            readings={i: one.reading for i, one in enumerate(kept) if one.reading},
             head=lesson.head,
             dropped_sequences=len(found) - len(kept),
-            dropped_tokens=sum(max(0, len(tokens) - limit) for tokens, _ in kept),
+            dropped_tokens=sum(max(0, len(one.tokens) - limit) for one in kept),
         )
         if (taken := self.steps(encoded)) > bounds.steps > 0:
             reason = f"it takes {taken} steps, more than the {bounds.steps} that are allowed"
@@ -276,8 +289,8 @@ class Session:
             batch_size=self.settings.inner.batch_size,
         )
 
-    def _encoded(self, sequences: tuple) -> list:
-        """(tokens, loss mask or None, whether it may be used) of each sequence."""
+    def _encoded(self, sequences: tuple) -> "list[EncodedSequence]":
+        """Each sequence as tokens."""
         if sequences not in self._sequences:
             if len(self._sequences) > 1000:
                 self._sequences.clear()
@@ -290,18 +303,29 @@ class Session:
         space = "" if style == "chat" else " "
         return encoding.encode_continuation(self.tokenizer, prompt, style, space + answer)
 
-    def _encode(self, sequence: Sequence_) -> tuple[Tokens, tuple[bool, ...] | None, bool]:
+    def _encode(self, sequence: Sequence_) -> "EncodedSequence":
         inner = self.settings.inner
         if isinstance(sequence, Reply):
             put, answer, _ = self._answered(sequence.prompt, sequence.answer)
             whole = (*put, *answer, self.tokenizer.eos_token_id)
-            return whole, None, len(whole) <= inner.buckets[-1]
+            fits = len(whole) <= inner.buckets[-1]
+            return EncodedSequence(whole, None, fits, self._reading(sequence, answer))
         if isinstance(sequence, Chat):
             found = encoding.encode_chat(self.tokenizer, sequence, self.stop_ids)
-            return found.tokens, found.loss_mask, len(found.tokens) <= inner.buckets[-1]
+            fits = len(found.tokens) <= inner.buckets[-1]
+            return EncodedSequence(found.tokens, found.loss_mask, fits)
         tokens = self.encode(sequence)
         end = [self.tokenizer.eos_token_id]
-        return tuple(tokens + end * (inner.padding_loss - len(tokens))), None, True
+        return EncodedSequence(tuple(tokens + end * (inner.padding_loss - len(tokens))))
+
+    def _reading(self, reply: Reply, answer: Tokens) -> tuple[Tokens, int] | None:
+        """A reply's prompt with the context, and how many tokens answer it; None where it has none,
+        where that is too long, or where the answer is then other tokens."""
+        if self.settings.inner.loss != "distillation" or not reply.reading:
+            return None
+        put, same, _ = self._answered(reply.reading, reply.answer)
+        fits = len(put) <= self.settings.answers.prompt_buckets[-1]
+        return (put, len(answer) + 1) if fits and same == answer else None
 
     def width(self, contexts: Sequence[Context], view: View = "adapted") -> int:
         """The bucket that holds every prompt whose gold answer is scored; where none is, the last.

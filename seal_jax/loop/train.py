@@ -95,11 +95,15 @@ def e_step(
     )
     texts = [[edit.text for edit in of] for of in edits]
     rule = settings.restem.selection_rule()
-    baselines_C, described, heads = None, {}, []
+    baselines_C, heads = None, []
+    described: Record = {}
     if settings.reward.needs_inner_loop and not stage.line:
         rewards_CxM, baselines_C, lessons = _tried(run, policy, contexts, texts, stage, width)
+        if label := rewards.labelled(settings.reward, contexts):
+            run.say(f"{stage}: the reward is {label}")
+            described["reward"] = label
         if session.task.directs:
-            described = {"directives": session.task.describe(lessons)}
+            described["directives"] = session.task.describe(lessons)
             heads = [[getattr(lesson, "head", "") for lesson in of] for of in lessons]
     else:
         scored: Sequence[Sequence[float | None]]

@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seal_jax.core import batching, evaluate, inner, parallel, restem, sampling
+from seal_jax.core import batching, distillation, evaluate, inner, parallel, restem, sampling
 from seal_jax.core.delta import Delta
 from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
+from seal_jax.core.model.token_loss import SoftTargets
 from seal_jax.planning.workload import Workload
 from seal_jax.settings import Settings
 
@@ -115,6 +116,10 @@ class Round:
         steps = most.steps or epochs * math.ceil(rows / batch)
 
         def lower():
+            soft = None
+            if recipe.loss == "distillation":
+                of = (count, rows, length, distillation.LIKELIEST)
+                soft = SoftTargets(self.rows(*of), self.rows(*of, dtype=jnp.float32))
             static = inner.InnerSettings(
                 shapes=table, optimizer=recipe.optimizer, remat=self.settings.model.remat
             )
@@ -125,6 +130,7 @@ class Round:
                     self.rows(count, rows, length),
                     self.rows(count, rows, length, dtype=bool),
                     self.rows(count, rows),
+                    soft_NxT=soft,
                 ),
                 inner.InnerHParams(self.rows(count, dtype=jnp.float32), *[self.rows(count)] * 3),
                 inner.Schedule(

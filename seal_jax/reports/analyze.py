@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from seal_jax.loop.rewards import AGREEMENT
 from seal_jax.reports import run_files, scores
 from seal_jax.reports.scores import Scored
 from seal_jax.runs import run_dir, storage
@@ -87,7 +88,8 @@ def analyze(
         mix = config.get("reward.mix", Reward().mix)
     bootstrap = {"seed": seed, "draws": draws}
     with run_files.as_written(source):
-        figures = [of_stage(stage, mix, bootstrap) for stage in stages]
+        kind = config.get("reward.kind", "")
+        figures = [of_stage(stage, mix, bootstrap, kind) for stage in stages]
     return {"source": source, "bootstrap": bootstrap, "notes": notes, "stages": figures}
 
 
@@ -116,16 +118,22 @@ def rewards_of(stage: Scored, mix: float) -> list[Scores]:
     return [*found, Scores(name="length", cells=lengths, exact=True)]
 
 
-def of_stage(stage: Scored, mix: float, bootstrap: Mapping[str, int]) -> Record:
+def of_stage(stage: Scored, mix: float, bootstrap: Mapping[str, int], kind: str = "") -> Record:
     """Every figure of a stage; see `analyze` and `rewards_of`.
 
     Args:
       bootstrap: {"seed", "draws"}.
+      kind: of the run's reward.
     """
     found = rewards_of(stage, mix)
     complete, left_out = _complete(found)
     replicates = max(c.shape[2] for reward in found for c in reward.cells)
     notes = []
+    if kind == AGREEMENT and stage.name.startswith("round"):
+        notes.append(
+            "the gold answers are those of the reading model, so that accuracy and gold "
+            "log-likelihood are agreement with it, and no measures of knowledge"
+        )
     if replicates < 2 and stage.cells:
         notes.append(
             "one replicate: how far other inner-loop seeds would find the same self-edits again "

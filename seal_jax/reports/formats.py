@@ -10,6 +10,7 @@ FORMS: dict[str, Form] = {
     "accuracy": ("accuracy", 100, 1, " %"),
     "solved": ("solved", 100, 1, " %"),
     "gold_log_likelihood": ("gold log-likelihood", 1, 2, " nats"),
+    "agreement": ("agreement with the reading model, not knowledge", 1, 2, " nats"),
     "length": ("length", 1, 1, " characters"),
     "log_likelihood_gain": ("log-likelihood gain", 1, 2, " nats"),
     "share": ("share", 1, 2, ""),

@@ -7,7 +7,7 @@ from typing import Any
 
 from seal_jax.loop.arms import Arm
 from seal_jax.loop.questions import with_questions
-from seal_jax.loop.rewards import with_likelihoods
+from seal_jax.loop.rewards import AGREEMENT, with_likelihoods
 from seal_jax.loop.stage import Stage, of_record
 from seal_jax.runs.ledger import Ledger, Segment
 from seal_jax.tasks.base import Task
@@ -117,7 +117,7 @@ def contexts_of(task: Task, path: str | os.PathLike[str]) -> dict[str, Context]:
     """The contexts of both splits by id, with questions that were written for the run of a ledger,
     and those in which each of them is practised."""
     found = [*task.contexts("train"), *task.contexts("eval")]
-    if task.questioner:
+    if task.questioner or task.settings.reward.kind == AGREEMENT:
         with Ledger(path, read_only=True) as ledger:
             for segment in ledger.segments("questions"):
                 found = [with_questions(context, segment.record) for context in found]

@@ -121,6 +121,11 @@ class Inner(Recipe):
         every sequence to the bucket.
       candidates: K, candidates trained by one program.
       max_sequences: sequences of a candidate that are kept (the first, and the passage).
+      loss: of a token: "cross_entropy"; or, of answers to questions about the context (edits.gaps,
+        the arm "self_distillation"), "distillation", the KL divergence from what the same model
+        expects with the context in its prompt, so that the answer itself counts by what the reader
+        makes of it (core/distillation.py); other texts have no reader. It takes 128 bytes for each
+        of max_sequences times the largest of `buckets` tokens, a candidate.
       padding_loss: every sequence is filled up to so many tokens with the end token, and the
         filling is trained on but not attended to. It repeats what the reference does (with 2048),
         for comparison; 0 does not.
@@ -134,6 +139,7 @@ class Inner(Recipe):
     spread: float = 2.0
     candidates: Count = 8
     max_sequences: int = 64
+    loss: Literal["cross_entropy", "distillation"] = "cross_entropy"
     padding_loss: int = 0
 
     def validate(self):

@@ -28,12 +28,14 @@ class Reward(Checked):
     Attributes:
       kind: a score of the task ("accuracy"; of few-shot learning "solved", 0 or 1, or "graded",
         cell accuracy as a gain over answers that need no rule) or "gold_log_likelihood" (mean nats
-        an answer) of the adapted model on the context's questions, or the "mix" of both; without an
-        inner loop: "rubric", a score by the judge of `grading` that sees passage and self-edit
-        only; "length", the self-edit's characters (a control); "pattern", the share of its
-        characters that `pattern` matches (planted, to check that the outer loop learns). Or
-        "module:function", another package's function of an adapted model's answers
-        (docs/extending.md).
+        an answer) of the adapted model on the context's questions, or the "mix" of both;
+        "agreement", the mean log-likelihood of what the base model answers to `questions` about the
+        training contexts when it reads them, in nats an answer: no gold answer is used, and it
+        measures no knowledge; without an inner loop: "rubric", a score by the judge of `grading`
+        that sees passage and self-edit only; "length", the self-edit's characters (a control);
+        "pattern", the share of its characters that `pattern` matches (planted, to check that the
+        outer loop learns). Or "module:function", another package's function of an adapted model's
+        answers (docs/extending.md).
       mix: what a nat counts in the mix: main score + mix * gold log-likelihood.
       retention: what is taken off for each nat by which the self-edit makes a gold answer about
         another context of the round less likely (mean over its questions); 0 does not ask.
@@ -42,6 +44,8 @@ class Reward(Checked):
         more are not better for it; 0 is free.
       replicates: inner loops with different seeds that a reward is the mean of.
       pattern: a regular expression, for the kind "pattern".
+      questions: for the kind "agreement": those that the "policy" which the run starts from writes
+        itself, or those of a passage's sentences with a gap, made by "rule".
     """
 
     kind: str = "accuracy"
@@ -50,8 +54,13 @@ class Reward(Checked):
     token_price: Weight = 0.0
     replicates: Count = 3
     pattern: str = ""
+    questions: Literal["policy", "rule"] = "policy"
 
     def validate(self):
+        require(
+            self.kind == "agreement" or self.questions == "policy",
+            "questions is for the reward 'agreement': set kind to it too.",
+        )
         require(
             (self.kind == "pattern") == bool(self.pattern),
             "pattern must be given for the reward 'pattern', and for no other.",
@@ -258,10 +267,11 @@ class Evaluation(Checked):
         context, or on the longest; "edit_random_base" and "edit_longest_base" have the base
         learner. And the task's own: "passage" trains on the passage alone, "passage_steps" with as
         many optimizer steps as "edit_before", "sentences" on the passage's own, "teacher"; what the
-        base model writes otherwise: "entity_graph", "several_prompts", "study_strategies" and
-        "own_prompts" (docs/formats.md); of few-shot learning, and where self-edits have directives,
-        "random" ones, the best "fixed" one of some, and the "oracle"; and, all with the base
-        learner, the base's or RL's self-edits under those that earned the most in the rounds
+        base model writes otherwise: "entity_graph", "several_prompts", "study_strategies",
+        "own_prompts", and "self_distillation", the answers that it gives as it reads
+        (docs/formats.md); of few-shot learning, and where self-edits have directives, "random"
+        ones, the best "fixed" one of some, and the "oracle"; and, all with the base learner, the
+        base's or RL's self-edits under those that earned the most in the rounds
         ("edit_before_constant", "edit_after_constant"), the base's under RL's
         ("edit_before_directed"), and RL's under RL's for another context ("edit_after_permuted").
       equal: what every arm that learns spends on a context as much of: "tokens" trained on, or

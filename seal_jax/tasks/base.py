@@ -53,6 +53,7 @@ class Task:
       labels: of arms that are called otherwise here.
       writes: whether there is a self-edit to sample.
       questioner: who writes the questions, "policy" or "teacher"; "" where the data has them.
+      asks: whether `ask` has questions written or made.
       takes_all: whether the settings name the contexts: every round and the evaluation take all of
         a split. Otherwise rounds take fresh ones, and `evaluation.contexts` says how many are held
         out.
@@ -66,6 +67,7 @@ class Task:
     labels: Mapping[str, str] = {}
     writes = True
     questioner = ""
+    asks = False
     takes_all = False
     typical_lengths: Mapping[str, Any] | None = None
 
@@ -114,8 +116,8 @@ class Task:
         """
         raise ValueError(f"there are no pictures of {self.name or type(self).__name__}.")
 
-    def ask(self, contexts: Sequence[Context]) -> Asking[Sequence[Context]]:
-        """The contexts with the questions that the `questioner` writes."""
+    def ask(self, contexts: Sequence[Context], by: str) -> Asking[Sequence[Context]]:
+        """The contexts with questions by the "policy" or the "teacher", or made by "rule"."""
         return contexts
 
     # From a self-edit to a lesson.

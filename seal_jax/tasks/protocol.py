@@ -84,10 +84,16 @@ class Reply:
     """A training sequence that is put as an exam's prompts are, answered and ended.
 
     All its tokens count: what is asked says what the answer belongs to.
+
+    Attributes:
+      prompt, answer: its texts.
+      reading: the prompt with the context in it, for the inner loop's loss "distillation"; "" for
+        none.
     """
 
     prompt: str
     answer: str
+    reading: str = ""
 
 
 Sequence_ = str | Chat | Reply  # a training sequence: a text, all of whose tokens count, or these

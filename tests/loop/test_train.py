@@ -432,6 +432,7 @@ def test_every_setting_is_read(tiny_settings, change, tmp_path, monkeypatch, wat
         "edits.directives": ("epochs",),
         "directives.fixed": ('{"epochs": 1}', '{"epochs": 2}'),
         "directives.oracle": '{"epochs": 2}',
+        "reward": make.Reward(kind="agreement", questions="rule", replicates=1),
         "restem.rounds": 0,
         "evaluation.arms": ("fixed", "oracle"),
     }

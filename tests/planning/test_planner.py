@@ -69,6 +69,18 @@ def test_an_m_step_of_pairs_has_both_rows_of_each(settings):
     program.lower()
 
 
+def test_an_inner_update_that_distils_lowers_with_its_teachers(settings):
+    """A teacher's 16 likeliest tokens of each, their ids and log-probabilities."""
+    inner = dataclasses.replace(settings.inner, loss="distillation")
+    planned = dataclasses.replace(settings, inner=inner)
+    config = architectures.architecture(settings.model.path)
+    mesh = parallel.DeviceMesh(tuple(jax.devices()[:2]))
+    program = Round(planned, config, mesh, WORK).inner_update(largest=True)
+    shape = f"tensor<{inner.candidates}x{inner.max_sequences}x{inner.buckets[-1]}x16x"
+    text = program.lower().as_text()
+    assert f"{shape}i32>" in text and f"{shape}f32>" in text
+
+
 def test_the_inner_update_runs_its_steps(settings, monkeypatch):
     """Fewer lines are fewer steps of the same program: nothing is compiled anew."""
     long = _local(settings, largest=False)["programs"][1]

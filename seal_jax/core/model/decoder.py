@@ -188,6 +188,7 @@ def log_likelihoods(
     delta=None,
     packing: Packing | None = None,
     attended_B=None,
+    soft_BxT: token_loss.SoftTargets | None = None,
     remat: Remat = "none",
 ):
     """[B, T-1] float32: log p(token t+1 | tokens ..t) of right-padded rows.
@@ -196,6 +197,7 @@ def log_likelihoods(
       tokens_BxT, delta, packing, attended_B, remat: see `hidden_states`.
       loss_mask_BxT: bool; where false, the log-likelihood *of* that token is not computed but 0.
         The first column means nothing. None is everywhere.
+      soft_BxT: what a teacher expects in the place of each token, or None; see `token_loss`.
     """
     how = {"delta": delta, "packing": packing, "attended_B": attended_B, "remat": remat}
     hidden = hidden_states(config, params, tokens_BxT, **how)
@@ -204,7 +206,12 @@ def log_likelihoods(
     if packing is not None:
         targets = packing_lib.pack(packing, targets)
         loss_mask = packing_lib.pack(packing, loss_mask)
-    lls = log_likelihoods_of_hidden(config, params, hidden, targets, loss_mask, delta=delta)
+    soft = jax.tree.map(lambda of: jnp.roll(of, -1, axis=1), soft_BxT)
+    if soft is not None and packing is not None:
+        soft = jax.tree.map(functools.partial(packing_lib.pack, packing), soft)
+    lls = log_likelihoods_of_hidden(
+        config, params, hidden, targets, loss_mask, delta=delta, soft=soft
+    )
     lls_BxT = lls if packing is None else packing_lib.unpack(packing, lls)
     return lls_BxT[:, :-1]
 
@@ -216,7 +223,7 @@ def next_tokens(tokens_BxT, loss_mask_BxT):
 
 
 def log_likelihoods_of_hidden(
-    config: ModelConfig, params, hidden, targets, loss_mask, *, allowed=None, delta=None
+    config: ModelConfig, params, hidden, targets, loss_mask, *, allowed=None, delta=None, soft=None
 ):
     """[...] float32: log p(target) under final hidden states [..., D]; 0 outside the mask.
 
@@ -224,6 +231,7 @@ def log_likelihoods_of_hidden(
 
     Args:
       allowed: [..., A] the tokens that p is renormalised over, padded with -1; None is all.
+      soft: what a teacher expects in the place of targets; of deltas of the layers alone.
     """
     if set(delta or {}) <= {"layers"}:
         tied = config.tie_embeddings
@@ -233,8 +241,9 @@ def log_likelihoods_of_hidden(
             hidden.reshape(-1, hidden.shape[-1]),
             targets.reshape(-1),
             loss_mask.reshape(-1),
-            None if allowed is None else allowed.reshape(-1, allowed.shape[-1]),
+            *jax.tree.map(lambda of: of.reshape(-1, of.shape[-1]), (allowed, soft)),
         ).reshape(targets.shape)
+    assert soft is None, "a delta that changes the head is not taught by a teacher"
     scores = logits(config, params, hidden, delta=delta)
     if allowed is None:
         lls = target_log_probs(scores, targets)

@@ -5,10 +5,12 @@ the gradient needs only their product with the output head. So both are computed
 tokens, in the forward pass, and only at the tokens of the loss mask. Under a constraint (see
 `core.constrained`) only the allowed rows of the head are read.
 
-Dims: P tokens, C tokens of a block, D model width, V vocabulary, A allowed tokens.
+Dims: P tokens, C tokens of a block, D model width, V vocabulary, A allowed tokens, J a teacher's
+likeliest tokens.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +19,22 @@ BLOCK = 512  # tokens whose logits exist at once
 ALLOWED_BLOCK = 64  # tokens whose allowed rows of the output head exist at once
 
 
+class SoftTargets(NamedTuple):
+    """What a teacher expects of each token; all but its likeliest tokens are one outcome more.
+
+    Attributes:
+      ids: [..., J] its likeliest tokens, each once; -1 for none.
+      log_probs: [..., J] their log-probabilities.
+    """
+
+    ids: jax.Array
+    log_probs: jax.Array
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def log_likelihoods(tied: bool, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA=None):
+def log_likelihoods(
+    tied: bool, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA=None, soft_P=None
+):
     """[P] float32: log p(target) under the logits of hidden states; 0 outside the loss mask.
 
     Args:
@@ -28,8 +44,10 @@ def log_likelihoods(tied: bool, head, hidden_PxD, targets_P, loss_mask_P, allowe
       targets_P: token ids; loss_mask_P: bool, true at the tokens that are computed at all.
       allowed_PxA: the tokens that p is renormalised over, padded with -1; None is all. A target
         that is not among them has the log-likelihood -inf.
+      soft_P: SoftTargets in the place of targets, or None. What comes back is -KL(teacher || p),
+        which of a teacher that is sure of one token is the token's log-likelihood.
     """
-    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA)[0]
+    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, soft_P)[0]
 
 
 def _forward(tied, head, *of_tokens):
@@ -38,13 +56,15 @@ def _forward(tied, head, *of_tokens):
 
 def _backward(tied, gradient_PxD, cotangent_P):
     gradient = cotangent_P[:, None] * gradient_PxD.astype(jnp.float32)
-    return None, gradient.astype(gradient_PxD.dtype), None, None, None
+    return None, gradient.astype(gradient_PxD.dtype), None, None, None, None
 
 
 log_likelihoods.defvjp(_forward, _backward)
 
 
-def _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, *, with_gradient=False):
+def _sweep(
+    tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, soft_P=None, *, with_gradient=False
+):
     """Log-likelihoods, and d log-likelihood / d hidden of each token: head[target] - E[head]."""
     count = hidden_PxD.shape[0]
     num_blocks = -(-count // BLOCK)
@@ -57,11 +77,13 @@ def _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, *, with_
     def sweep(i, carry):
         lls_P, gradient_PxD = carry
         rows_C = jax.lax.dynamic_slice(order_P, (i * block,), (block,))
-        hidden_CxD, targets_C, allowed_CxA = jax.tree.map(
+        hidden_CxD, targets_C, allowed_CxA, soft_C = jax.tree.map(
             lambda of_P: of_P.at[rows_C].get(mode="fill", fill_value=0),
-            (hidden_PxD, targets_P, allowed_PxA),
+            (hidden_PxD, targets_P, allowed_PxA, soft_P),
         )
-        if allowed_CxA is None:
+        if soft_C is not None:
+            lls_C, gradient = _of_teacher(tied, head, hidden_CxD, soft_C)
+        elif allowed_CxA is None:
             lls_C, gradient = _of_all(tied, head, hidden_CxD, targets_C)
         else:
             lls_C, gradient = _of_allowed(tied, head, hidden_CxD, targets_C, allowed_CxA)
@@ -92,6 +114,39 @@ def _of_all(tied, head, hidden_CxD, targets_C):
         return target_CxD - mean_CxD / totals_C[:, None]
 
     return chosen_C - jnp.log(totals_C), gradient
+
+
+def _of_teacher(tied, head, hidden_CxD, soft_C: SoftTargets):
+    """A block's -KL(teacher || p), and a function for their gradients [C, D].
+
+    With S the teacher's likeliest tokens, t their probabilities and r what they leave, it is
+    sum_S t log(p / t) + r log((1 - sum_S p) / r); its gradient by the logits is t - p in S, and
+    (r / (1 - sum_S p) - 1) p elsewhere.
+    """
+    vocabulary = 0 if tied else 1
+    logits_CxV = _product(hidden_CxD, head, 1 - vocabulary)
+    probs_CxV = jax.nn.softmax(logits_CxV, axis=-1)
+    known_CxJ = soft_C.ids >= 0
+    teacher_CxJ = jnp.where(known_CxJ, jnp.exp(soft_C.log_probs), 0.0)
+    log_probs_CxV = jax.nn.log_softmax(logits_CxV, axis=-1)
+    own_CxJ = jnp.take_along_axis(log_probs_CxV, jnp.maximum(soft_C.ids, 0), axis=-1)
+    # Indices past the end write nothing.
+    place = (
+        jnp.arange(len(hidden_CxD))[:, None],
+        jnp.where(known_CxJ, soft_C.ids, probs_CxV.shape[1]),
+    )
+    others_CxV = probs_CxV.at[place].set(0.0, mode="drop")
+    rest_C = jnp.maximum(1.0 - teacher_CxJ.sum(axis=1), 0.0)
+    own_rest_C = jnp.maximum(others_CxV.sum(axis=1), 1e-30)
+    kl_C = jnp.sum(jnp.where(known_CxJ, teacher_CxJ * (soft_C.log_probs - own_CxJ), 0.0), axis=1)
+    kl_C += jax.scipy.special.xlogy(rest_C, rest_C / own_rest_C)
+
+    def gradient():
+        pull_CxV = others_CxV * (rest_C / own_rest_C - 1.0)[:, None]
+        pull_CxV = pull_CxV.at[place].set(teacher_CxJ - jnp.exp(own_CxJ), mode="drop")
+        return _product(pull_CxV.astype(head.dtype), head, vocabulary)
+
+    return -kl_C, gradient
 
 
 def _of_allowed(tied, head, hidden_CxD, targets_C, allowed_CxA):

@@ -101,7 +101,9 @@ def draw_sequences(
 
 def _experiment(run: Run, params) -> dict[str, Any]:
     settings, own = run.session.settings, run.session.settings.continual
-    found = questions.written(run, contexts.available(run.session, "eval").contexts, "eval")
+    found = questions.written(
+        run, contexts.available(run.session, "eval").contexts, "eval", run.session.task.questioner
+    )
     drawn = draw_sequences(
         contexts.asked(run.session, [c for c in found if not run.session.unfit(c)]),
         sequences=own.sequences,

@@ -199,6 +199,8 @@ def _about(run: RunRecords, id: str) -> Record:
     context = run.contexts.get(id)
     shown = _grids(dict(run.task.show(context))) if context else {}
     tests = shown.pop("tests", None)
+    read = run.settings.get("reward.kind") == rewards.AGREEMENT and context
+    by = " (said the reading model)" if read and id not in run.results.get("contexts", {}) else ""
     title = context.title if context else run.results.get("contexts", {}).get(id, {}).get("title")
     return {
         "id": id,
@@ -208,7 +210,9 @@ def _about(run: RunRecords, id: str) -> Record:
         "tests": tests,
         "questions": {},
         "sequences": {},
-        "asked": {q.id: [q.text, q.answer or None] for q in context.questions} if context else {},
+        "asked": {q.id: [q.text, (q.answer and q.answer + by) or None] for q in context.questions}
+        if context
+        else {},
     }
 
 

@@ -79,7 +79,8 @@ def reliability(run: RunRecords) -> Record | None:
         found, _ = scores.of_stages(run.stages, run.timing.get("seconds", {}))
     except LedgerError:  # scores that are not of these self-edits
         return None
-    stages = [analyze.of_stage(stage, mix, analyze.BOOTSTRAP) for stage in found]
+    kind = run.settings.get("reward.kind", "")
+    stages = [analyze.of_stage(stage, mix, analyze.BOOTSTRAP, kind) for stage in found]
     for stage in stages:
         tables = (analysis_table.reliabilities, analysis_table.gains)
         stage["tables"] = [of(stage, run.metric, run.metric_label) for of in tables]

@@ -2,12 +2,15 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
 
 from seal_jax.tasks.knowledge import parse
 from seal_jax.tasks.knowledge.entity_graph import stands_in
 from seal_jax.tasks.protocol import Context, Question
 
+READING = frozenset({"title", "passage", "question"})  # of the template that asks a reader
 _MOST_WORDS = 12  # of an answer
+_MOST_ASKED = 40  # words of a question
 _ANSWER = re.compile(r"(?:\bAnswer|^[ \t]*A)[ \t*_]*\d*[ \t*_]*:[ \t*_]*", re.I | re.M)
 _QUESTION = re.compile(r"[ \t#*>_-]*Question[ \t*_]*\d*[ \t*_]*:[ \t*_]*", re.I)
 _OUTER = " \t*_\"'\u201c\u201d"
@@ -25,16 +28,32 @@ def questions(context: Context, text: str) -> tuple[Question, ...]:
     [('When did they meet?', '1833')]
     """
     found: dict[str, Question] = {}
-    for piece in parse.split_questions(text):
-        start = _QUESTION.match(piece)
-        asked, *answers = _ANSWER.split(piece[start.end() :] if start else piece)
-        asked, answer = _line(asked), _line(answers[0] if answers else "").rstrip(".")
-        if not asked.endswith("?") or len(answer.split()) > _MOST_WORDS:
+    for asked, answer in _pairs(text):
+        if len(answer.split()) > _MOST_WORDS:
             continue
         if stands_in(answer, context.text) and not stands_in(answer, asked):
             digest = hashlib.sha256(f"{asked}\n{answer}".encode()).hexdigest()[:8]
             found.setdefault(asked, Question(f"{context.id}-{digest}", asked, answer))
     return tuple(found.values())
+
+
+def asked(text: str) -> list[str]:
+    """The questions that a text asks, each once, whatever it answers.
+
+    >>> asked("Question 1: When did they meet?\\nAnswer: Rome\\nQuestion 2: Tell me.")
+    ['When did they meet?']
+    """
+    found = dict.fromkeys(question for question, _ in _pairs(text))
+    return [question for question in found if 1 < len(question.split()) <= _MOST_ASKED]
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    """Questions that end with their mark, and what follows them as their answers."""
+    for piece in parse.split_questions(text):
+        start = _QUESTION.match(piece)
+        question, *answers = _ANSWER.split(piece[start.end() :] if start else piece)
+        if (question := _line(question)).endswith("?"):
+            yield question, _line(answers[0] if answers else "").rstrip(".")
 
 
 def _line(text: str) -> str:

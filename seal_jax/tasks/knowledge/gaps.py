@@ -12,6 +12,7 @@ from typing import NamedTuple
 from seal_jax.tasks import documents
 from seal_jax.tasks.knowledge.numerals import to_digits
 from seal_jax.tasks.knowledge.words import MONTHS, STOP_WORDS, words
+from seal_jax.tasks.protocol import Context, Question
 
 _PLACES = frozenset(("in", "at", "to", "from", "of", "on", "the"))  # come before names of no people
 _LONGEST = 4  # words that are left out
@@ -59,6 +60,15 @@ Gap(question='The tower was built by Ada Bell in which year.', answer='1902')]
     room = max(most - len(telling), 0)
     kept = {*_spread(telling, most), *_spread(others, room)}
     return [gap for _, gap in found if gap in kept][:most]
+
+
+def questions(context: Context, most: int) -> tuple[Question, ...]:
+    """`gaps` of a context as questions with their answers, each asked once."""
+    found = {gap.question: gap.answer for gap in gaps(context.text, most, context.title)}
+    return tuple(
+        Question(f"{context.id}-gap-{i}", asked, answer)
+        for i, (asked, answer) in enumerate(found.items())
+    )
 
 
 def _of_sentence(sentence: str) -> list[tuple[bool, Gap]]:

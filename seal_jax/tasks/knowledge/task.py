@@ -13,6 +13,7 @@ from seal_jax.tasks.base import Task
 from seal_jax.tasks.knowledge import asking, edits_file, files, gaps, overlap, parse, prompt, squad
 from seal_jax.tasks.knowledge.entity_graph import EntityGraph
 from seal_jax.tasks.knowledge.instructed import Instructed
+from seal_jax.tasks.knowledge.self_distillation import SelfDistillation
 from seal_jax.tasks.knowledge.sentences import Sentences
 from seal_jax.tasks.protocol import (
     Asking,
@@ -38,7 +39,6 @@ _NAMES: dict[Split, str] = {"train": "training", "eval": "evaluation"}
 _PACKAGED = importlib.resources.files("seal_jax.tasks.knowledge") / "data"
 _HELD_BACK = ("demo:confirm", "demo:reserve")  # evaluation passages that no design may look at
 _MOST_WRITTEN = 5  # questions of a passage, about as many as SQuAD has
-_READING_PLACEHOLDERS = frozenset({"title", "passage", "question"})
 
 
 class KnowledgeTask(Task):
@@ -49,6 +49,7 @@ class KnowledgeTask(Task):
     """
 
     name = "knowledge incorporation"
+    asks = True
     typical_lengths: Mapping[str, int] | None = {}  # as `planning.workload` has them
 
     def __init__(self, settings: Settings):
@@ -69,10 +70,10 @@ class KnowledgeTask(Task):
             question_style=style,
             topic_prefix=settings.answers.topic_prefix,
         )
-        self._reading = prompt.load_template("reading", _READING_PLACEHOLDERS, folder, style=style)
+        self._reading = prompt.load_template("reading", asking.READING, folder, style=style)
         self._splits = _read(settings.data, settings.reward)
-        if self.questioner:
-            style, wanted = settings.edits.prompt_style, _READING_PLACEHOLDERS - {"question"}
+        if self.questioner or settings.reward.kind == "agreement":
+            style, wanted = settings.edits.prompt_style, asking.READING - {"question"}
             self._ask = prompt.load_template("ask", wanted, folder, style=style)
 
     def contexts(self, split: Split) -> list[Context]:
@@ -102,17 +103,24 @@ class KnowledgeTask(Task):
         by = self.settings.data.questions
         return "" if by == "file" else by
 
-    def ask(self, contexts: Sequence[Context]) -> Asking[Sequence[Context]]:
-        """The contexts with questions that were read in what the policy or a teacher wrote."""
+    def ask(self, contexts: Sequence[Context], by: str) -> Asking[Sequence[Context]]:
+        """The contexts with questions that were read in what the policy or a teacher wrote, or with
+        those that gaps make of their sentences."""
+        if by == "rule":
+            most = self.most_written
+            return [dataclasses.replace(c, questions=gaps.questions(c, most)) for c in contexts]
         values = {c.id: {"title": c.title, "passage": c.text} for c in contexts}
         prompts = {id: prompt.render(self._ask, of) for id, of in values.items()}
-        taught = self.questioner == "teacher"
-        texts = yield (Teach if taught else Write)("questions", prompts)
-        most = self.settings.data.max_questions or _MOST_WRITTEN
+        texts = yield (Teach if by == "teacher" else Write)("questions", prompts)
         return [
-            dataclasses.replace(c, questions=asking.questions(c, texts[c.id])[:most])
+            dataclasses.replace(c, questions=asking.questions(c, texts[c.id])[: self.most_written])
             for c in contexts
         ]
+
+    @property
+    def most_written(self) -> int:
+        """The most questions that are written or made of a context."""
+        return self.settings.data.max_questions or _MOST_WRITTEN
 
     @property
     def writes(self) -> bool:  # type: ignore[override]
@@ -131,6 +139,7 @@ class KnowledgeTask(Task):
             **super().sources,
             "sentences": Sentences(self),
             "entity_graph": EntityGraph(self),
+            "self_distillation": SelfDistillation(self),
             **{source.name: source for source in found},
         }
         if taken := own.keys() & self._stored:
@@ -219,11 +228,17 @@ class KnowledgeTask(Task):
         """The passage, after its questions with a gap where they are wanted."""
         edits = self.settings.edits
         asked = [
-            Reply(prompt=self.query(context, Question("", question, "")), answer=answer)
+            self.reply(context, question, answer)
             for question, answer in gaps.gaps(context.text, edits.gaps, context.title)
         ]
         prefix = edits.title_prefix
         return [*asked, parse.sequence(context.title, context.text, title_prefix=prefix)]
+
+    def reply(self, context: Context, question: str, answer: str) -> Reply:
+        """A question with an answer to learn."""
+        asked = Question("", question, "")
+        reading = self.reading_query(context, asked)
+        return Reply(prompt=self.query(context, asked), answer=answer, reading=reading)
 
     def read_many(self, context: Context, bodies: Sequence[str], passage: Passage) -> list[str]:
         """The sequences of one passage in continued pretraining over many passages.
@@ -273,18 +288,19 @@ def _load(data: Data, reward: Reward) -> dict[Split, tuple[list[Context], list[S
     none.
     """
     silent = data.questions != "file" or not reward.needs_inner_loop
-    found: dict[Split, tuple[list[Context], list[Skipped]]] = {"train": _of("train", data, silent)}
+    training = _of("train", data, silent or reward.kind == "agreement")
+    found: dict[Split, tuple[list[Context], list[Skipped]]] = {"train": training}
     if data.train_path and not (data.eval_path or data.edits) and files.is_own(data.train_path):
         contexts, repeated = squad.distinct(found["train"][0])
         skipped = found["train"][1] + repeated
         try:
-            training, held_out = files.hold_out(contexts, data.held_out)
+            kept, held_out = files.hold_out(contexts, data.held_out)
         except DataError as error:
             raise DataError(
                 f"data.train_path={data.train_path}: {error}. Give data.eval_path, or a directory "
                 "of several."
             ) from None
-        found = {"train": (training, skipped), "eval": (held_out, [])}
+        found = {"train": (kept, skipped), "eval": (held_out, [])}
     else:
         found["eval"] = _of("eval", data, silent)
     if data.questions == "file":

@@ -75,3 +75,58 @@ def test_bfloat16_differs_by_its_rounding(tied, arguments):
     )
     assert low.dtype == jnp.float32
     np.testing.assert_allclose(low, _plain(tied, *arguments), atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "kl", "gradient"),
+    [
+        # 1/4 log(1/2) + 1/2 log 2 + 1/4 log 1: as sure as the model of the rest.
+        ({0: 0.25, 1: 0.5}, 0.25 * np.log(2), (-0.25, 0.25, 0, 0)),
+        # 3/4 log(3/2) + 1/4 log(1/2): half as sure of each of the rest.
+        ({0: 0.75}, 0.75 * np.log(1.5) - 0.25 * np.log(2), (0.25, -0.125, -0.0625, -0.0625)),
+        ({1: 1.0}, np.log(4), (-0.5, 0.75, -0.125, -0.125)),  # cross-entropy on token 1
+        ({0: 0.5, 1: 0.25, 2: 0.125, 3: 0.125}, 0.0, (0, 0, 0, 0)),
+    ],
+)
+def test_divergence_from_a_teacher_by_hand(teacher, kl, gradient):
+    """The model expects 1/2, 1/4, 1/8 and 1/8: the head is the identity, hidden states the logs."""
+    hidden = jnp.log(jnp.array([[0.5, 0.25, 0.125, 0.125]], jnp.float32))
+    ids = jnp.array([[*teacher, *[-1] * (5 - len(teacher))]], jnp.int32)
+    logs = jnp.array([[*np.log(list(teacher.values())), *[0.0] * (5 - len(teacher))]], jnp.float32)
+    soft = token_loss.SoftTargets(ids, logs)
+
+    def loss(of):
+        one = jnp.ones(1, bool)
+        return -token_loss.log_likelihoods(
+            True, jnp.eye(4), of, jnp.zeros(1, int), one, None, soft
+        )[0]
+
+    found, slope = jax.value_and_grad(loss)(hidden)
+    np.testing.assert_allclose(found, kl, atol=1e-6)
+    np.testing.assert_allclose(-slope[0], gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [16, 512])
+def test_divergence_from_teachers_equals_that_of_plain_logits(monkeypatch, tied, arguments, block):
+    monkeypatch.setattr(token_loss, "BLOCK", block)
+    head, hidden, targets, wanted = arguments
+    expected = jax.nn.log_softmax(np.random.default_rng(5).normal(size=(P, V)))
+    logs, ids = jax.lax.top_k(expected, 3)
+
+    def plain(h):
+        own = jax.nn.log_softmax(h @ (head.T if tied else head))
+        others = own.at[jnp.arange(P)[:, None], ids].set(-jnp.inf)
+        own = jnp.take_along_axis(own, ids, axis=1)
+        rest, own_rest = 1 - jnp.exp(logs).sum(1), jax.nn.logsumexp(others, axis=1)
+        kl = (jnp.exp(logs) * (logs - own)).sum(1) + rest * (jnp.log(rest) - own_rest)
+        return jnp.where(wanted, -kl, 0.0)
+
+    def found(h):
+        soft = token_loss.SoftTargets(ids, logs)
+        return token_loss.log_likelihoods(tied, head, h, targets, wanted, None, soft)
+
+    np.testing.assert_allclose(found(hidden), plain(hidden), rtol=1e-4, atol=1e-5)
+    weights = jnp.linspace(-1, 2, P)
+    slopes = [jax.grad(lambda h, of=of: jnp.vdot(weights, of(h)))(hidden) for of in (found, plain)]
+    np.testing.assert_allclose(*slopes, rtol=1e-3, atol=1e-5)
+    assert np.abs(slopes[1]).max() > 0.1 and (slopes[0][~wanted] == 0).all()
