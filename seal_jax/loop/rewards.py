@@ -82,7 +82,7 @@ def value(marked: Record, reward: Reward, main: str = "accuracy") -> float | Non
     if not marked["answers"]:
         return None
     found = _earned(marked, reward, main)
-    price = reward.token_price * marked.get("trained_tokens", 0) / 1000
+    price = reward.token_price * (marked.get("trained_tokens") or 0) / 1000
     return None if found is None else found - price
 
 
