@@ -94,7 +94,7 @@ def test_another_context_round_or_replicate_is_another_draw(monkeypatch):
     monkeypatch.setattr(jax, "device_get", lambda tree: tree)
     trained = SimpleNamespace(results_K=results, deltas_K=None)
     for draw in ("round 1", "round 2"):
-        attempt._examine(session, None, pieces, trained, 8, 4, draw)
+        attempt._examine(session, None, pieces, trained, 8, 4, draw, ())
     of = [
         (draw, one.context.id, one.replicate)
         for draw, one in itertools.product(("round 1", "round 2"), pieces)

@@ -8,6 +8,7 @@ import pytest
 
 from seal_jax import api
 from seal_jax.loop import bench, comparison, evaluate, tuning
+from seal_jax.loop import results as outcomes
 from seal_jax.runs import ledger
 from seal_jax.runs.run_dir import RunDirError
 from seal_jax.settings import SettingsError, Tuning
@@ -226,13 +227,16 @@ def test_sources_are_compared_with_each_other_and_with_the_passage(tuned):
         assert one["difference"] == pytest.approx(a - b)
         assert one["corrected"][0] <= one["interval"][0] < one["interval"][1] <= one["corrected"][1]
         assert one["detectable"] > 0
-    table = comparison.table(results, {"eval long: adapt": 12.4})
-    rows = {line.split("  ")[0]: line for line in table.splitlines()}
+    costs = outcomes.costs(results, {"eval long: adapt": 12.4})
+    rows = {line.split("  ")[0]: line for line in costs.splitlines()}
     arm = results["arms"]["long"]
     assert f"{arm['trained_tokens']:,}" in rows["long"] and "  12  " in rows["long"]
-    assert rows["long"].endswith(f"{arm['learning_rate']:g} x {arm['epochs']}")
-    assert "dose: tuned on 2 other contexts; equal tokens" in table
-    assert table.count("detectable: ") == 3
+    facts = 60 / 12.4 * arm["n_answers"] * (arm["accuracy"] - results["arms"]["base"]["accuracy"])
+    assert f"  {facts:.2f}  " in rows["long"] and "  12  " not in rows["short"]
+    assert f"  {arm['learning_rate']:g} x {arm['epochs']}  " in rows["long"]
+    said = comparison.said(results)
+    assert said.startswith("dose: tuned on 2 other contexts; equal tokens\n")
+    assert said.count("detectable: ") == 3
 
 
 def test_the_same_command_goes_on_and_another_file_is_refused(tuned, tmp_path):

@@ -116,6 +116,7 @@ def test_a_selection_that_knows_no_reward_says_none(run, capsys):
         np.zeros((1, 2)),
         None,
         restem.SelectionRule("longest"),
+        update="restem",
         stage=Stage(kind="round", round=1, line="longest"),
         rewarded=False,
     )
