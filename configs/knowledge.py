@@ -32,8 +32,9 @@ def demo(config):
 
         seal train knowledge:demo --workdir=runs/demo
 
-    400 s on 2 CPU cores. Gold log-likelihood on 12 passages: base -17.1, passage only -11.6,
-    self-edit before RL -14.0, after RL -14.2 (docs/results.md).
+    With one self-edit a context and four arms, 400 s on 2 CPU cores, gold log-likelihood on 12
+    passages: base -17.1, passage only -11.6, self-edit before RL -14.0, after RL -14.2
+    (docs/results.md). Its own two and five take longer.
     """
     config.model.path = "smollm2-135m"
     config.edits.prompt_style = "chat"
