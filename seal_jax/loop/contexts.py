@@ -86,10 +86,12 @@ def held_out(session: Session, evaluation: Available) -> list[Context]:
     found, settings = evaluation.contexts, session.settings.evaluation
     if session.task.takes_all:
         return _all_named(session, evaluation, "evaluate")
-    wanted = settings.contexts or len(found)
-    if wanted > len(found):
+    left = max(len(found) - settings.skip, 0)
+    wanted = settings.contexts or left
+    if wanted > left:
+        after = f" after the {settings.skip} of evaluation.skip" if settings.skip else ""
         raise SettingsError(
-            f"evaluation.contexts is {wanted}, but there are {len(found)} evaluation contexts: "
+            f"evaluation.contexts is {wanted}, but there are {left} evaluation contexts{after}: "
             f"lower it, or {_more(session, 'eval_path')}.{evaluation.explain()}"
         )
     if wanted < 2:
@@ -97,8 +99,9 @@ def held_out(session: Session, evaluation: Available) -> list[Context]:
             "an interval needs at least 2 evaluation contexts: raise evaluation.contexts, or "
             f"{_more(session, 'eval_path')}.{evaluation.explain()}"
         )
-    chosen = splits.choose(found, wanted, seed=settings.seed, name="evaluation contexts")
-    drawn = {context.id for context in chosen}
+    count = settings.skip + wanted
+    chosen = splits.choose(found, count, seed=settings.seed, name="evaluation contexts")
+    drawn = {context.id for context in chosen[settings.skip :]}
     kept = [context for context in found if context.id in drawn]
     return _some_questions(kept, settings.questions, settings.seed)
 

@@ -256,6 +256,8 @@ class Evaluation(Checked):
       contexts: how many contexts of the evaluation split are used; 0 is all.
       seed: chooses the contexts; not the run's seed, so that runs of several seeds are asked the
         same.
+      skip: the contexts that a run with so many `contexts` was asked are left out, such as those
+        that something was chosen on.
       questions: how many questions are asked in all (chosen by `seed`), in the form "corpus"; 0 is
         all.
       edits: self-edits of a context in the self-edit arms, and updates of it in the others. From 2
@@ -287,6 +289,7 @@ class Evaluation(Checked):
     form: Literal["single", "corpus"] = "single"
     contexts: Limit = 200
     seed: Limit = 0
+    skip: Limit = 0
     questions: Limit = 0
     edits: Count = 2
     arms: tuple[str, ...] = ("base", "passage", "edit_before", "edit_after_base", "edit_after")

@@ -55,6 +55,23 @@ def test_the_evaluations_seed_chooses_its_contexts_and_the_runs_does_not(tiny_se
     assert len({tuple(chosen({"evaluation.seed": seed})) for seed in range(8)}) > 2
 
 
+def test_the_contexts_of_an_earlier_look_are_skipped(tiny_settings, change):
+    def chosen(changes):
+        opened = _session(change(tiny_settings, changes))
+        found = contexts.held_out(opened, contexts.available(opened, "eval"))
+        return [context.id for context in found]
+
+    every = chosen({"evaluation.contexts": 4})
+    first = chosen({"evaluation.contexts": 2})
+    for wanted in (2, 0):
+        rest = chosen({"evaluation.contexts": wanted, "evaluation.skip": 2})
+        assert len(rest) == 2 and {*first} | {*rest} == {*every}
+    with pytest.raises(SettingsError, match=r"2 evaluation contexts after the 2 of evaluation\.skip"):
+        chosen({"evaluation.contexts": 3, "evaluation.skip": 2})
+    with pytest.raises(SettingsError, match="at least 2 evaluation contexts"):
+        chosen({"evaluation.contexts": 0, "evaluation.skip": 9})
+
+
 def test_contexts_that_do_not_fit_are_left_out_with_the_reason(tiny_settings):
     opened = _session(
         tiny_settings, lambda c, views: "too long" if c.title in ("eval 1", "eval 2") else ""
