@@ -66,7 +66,7 @@ def test_the_contexts_of_an_earlier_look_are_skipped(tiny_settings, change):
     for wanted in (2, 0):
         rest = chosen({"evaluation.contexts": wanted, "evaluation.skip": 2})
         assert len(rest) == 2 and {*first} | {*rest} == {*every}
-    with pytest.raises(SettingsError, match=r"2 evaluation contexts after the 2 of evaluation\.skip"):
+    with pytest.raises(SettingsError, match=r"2 evaluation contexts after the 2 of"):
         chosen({"evaluation.contexts": 3, "evaluation.skip": 2})
     with pytest.raises(SettingsError, match="at least 2 evaluation contexts"):
         chosen({"evaluation.contexts": 0, "evaluation.skip": 9})
