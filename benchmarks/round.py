@@ -20,10 +20,10 @@ def open_contestant(spec: models.Spec) -> "Round":
 
 
 class Round:
-    """A session of the demo's settings with fewer epochs and buckets; `run` may be called again."""
+    """A session of the settings of `implications` with fewer epochs and buckets; `run` may be called again."""
 
     def __init__(self, spec: models.Spec):
-        settings = config_dict.from_config(knowledge.get_config("demo"))
+        settings = config_dict.from_config(knowledge.get_config("implications"))
         self._settings = dataclasses.replace(
             settings,
             model=dataclasses.replace(settings.model, path=spec.model, dtype=spec.dtype),
