@@ -20,7 +20,7 @@ def open_contestant(spec: models.Spec) -> "Round":
 
 
 class Round:
-    """A session of the settings of `implications` with fewer epochs and buckets; `run` may be called again."""
+    """A session of `implications` with fewer epochs and buckets; `run` may be called again."""
 
     def __init__(self, spec: models.Spec):
         settings = config_dict.from_config(knowledge.get_config("implications"))

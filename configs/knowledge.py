@@ -61,19 +61,21 @@ def implications(config):
 
 
 def demo(config):
-    """SmolLM2-135M on the demo's own passages: two rounds of 6 contexts x 4 rewrites.
+    """SmolLM2-135M on the demo's own passages: two rounds of 8 contexts x 4 rewrites.
 
         seal train knowledge:demo --workdir=runs/demo
 
-    What the policy writes is sampled at temperature 1, and it is all that is learned: the passage
-    is not added. Of a passage's rewrites some then tell a story and some the passage's facts, so
-    that there is something to select by.
+    What the policy writes is all that is learned: the passage is not added to it. Asked for a
+    passage in new words, the base model tells stories as often as facts, so that there is something
+    to select by.
     """
     implications(config)
     config.prompts.edit_format = "rewrite"
     config.edits.append_passage = False
     config.edits.samples = 4
-    config.edits.temperature = 1.0
+    config.edits.contexts_per_batch = 8
+    config.inner.candidates = 8
+    config.restem.contexts_per_round = 8
     config.restem.sft.epochs = 4
     config.evaluation.arms = (
         "base",
