@@ -552,6 +552,7 @@ class Analyze(_Bootstrap):
         same command continues.
       edits: How many self-edits --lines takes.
       deltas: Initial deltas that --lines takes the mean of.
+      halves: Random halves of a self-edit that --lines leaves out, in the place of each line alone.
       overwrite: Replace what is in the directory of --lines.
     """
 
@@ -560,6 +561,7 @@ class Analyze(_Bootstrap):
     lines: Place = ""
     edits: Count = 6
     deltas: Count = 3
+    halves: Limit = 0
     overwrite: bool = False
 
     unnamed = "source"
@@ -571,7 +573,7 @@ class Analyze(_Bootstrap):
         if self.lines:
             from seal_jax.loop import lines
 
-            flags = "edits", "deltas", "overwrite"
+            flags = "edits", "deltas", "halves", "overwrite"
             found = lines.analyze(self.source, self.lines, **self.given(*flags))
             return self.show(found, lines.table(found))
         found = analyze.analyze(self.source, **self.given("seed", "draws", "mix"))

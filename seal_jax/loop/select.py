@@ -9,6 +9,7 @@ import numpy as np
 from seal_jax.core import constrained, policy_gradient, restem
 from seal_jax.loop.run import Run
 from seal_jax.loop.sample import Edit, Prompt
+from seal_jax.loop.session import Session
 from seal_jax.loop.stage import Stage
 from seal_jax.stats.intervals import mean
 
@@ -27,7 +28,7 @@ def select(
     stage: Stage,
     rewarded: bool = True,
     heads: Sequence[Sequence[str]] = (),
-) -> tuple[list[restem.SftExample], Record]:
+) -> tuple[list[list[float]], Record]:
     """Selects self-edits and records it.
 
     Args:
@@ -42,7 +43,7 @@ def select(
       heads: the directives [C][M] of self-edits that have some, to be recorded beside.
 
     Returns:
-      Examples for the M-step, and the round in figures.
+      Weights or advantages [C][M], 0 for what is not kept, and the round in figures.
     """
     known = [0.0] * len(prompts) if baselines_C is None else baselines_C
     lengths_CxM = [[len(edit.text) for edit in of_context] for of_context in edits]
@@ -74,8 +75,18 @@ def select(
         **({"heads": heads} if heads else {}),
     }
     selection = run.once("selection", stage.name, lambda: chosen, stage=stage)
-    automaton = run.session.automaton
-    examples = [
+    return selection["weights"], _summary(run, selection, baselines_C, stage)
+
+
+def examples(
+    session: Session,
+    prompts: Sequence[Prompt],
+    edits: Sequence[Sequence[Edit]],
+    weights_CxM: Sequence[Sequence[float]],
+) -> list[restem.SftExample]:
+    """What the M-step is trained on: the self-edits with a weight."""
+    automaton = session.automaton
+    return [
         restem.SftExample(
             tokens=(*prompt.tokens, *edits[c][m].tokens),
             prompt_length=len(prompt.tokens),
@@ -84,10 +95,9 @@ def select(
             scope=automaton.scope if automaton else "whole",
         )
         for c, prompt in enumerate(prompts)
-        for m, weight in enumerate(selection["weights"][c])
+        for m, weight in enumerate(weights_CxM[c])
         if weight != 0
     ]
-    return examples, _summary(run, selection, baselines_C, stage)
 
 
 def _summary(

@@ -186,6 +186,10 @@ class Session:
         texts = self.task.reference_texts("train")[:count]
         return [self.encode(text)[:tokens] for text in texts]
 
+    def continued(self, text: str) -> list[int]:
+        """Token ids of a text as it continues a prompt."""
+        return list(encoding.encode_continuation(self.tokenizer, "", "plain", text).tokens)
+
     def read(self, tokens: Sequence[int], prompt: Sequence[int], stopped: bool) -> Said:
         """What sampled tokens say; see `generated.read`.
 
@@ -466,10 +470,13 @@ def _automaton(session: Session) -> constrained.Automaton | None:
 
     Raises:
       ConstraintError: edits.max_new_tokens would cut them off.
+      SettingsError: the grammar is no head's, or lines were to be left out of what is held to it.
     """
     grammar = session.task.grammar
     if grammar is None:
         return None
+    if session.settings.restem.lines != "all":
+        raise SettingsError("restem.lines must be 'all' where self-edits are held to a grammar.")
     if grammar.scope == "head" and not grammar.regex.endswith(r"\n"):
         raise SettingsError(f"the grammar of a head must end with a line's end: {grammar.regex!r}.")
     words = tokenizer.token_bytes(session.tokenizer)

@@ -5,7 +5,8 @@ Numbered comments are the steps of SEAL's outer loop, in the notation of arXiv 2
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -16,11 +17,12 @@ from seal_jax.loop import sample as sampling
 from seal_jax.loop.job import How, run_job
 from seal_jax.loop.m_step import m_step
 from seal_jax.loop.policies import Policy
+from seal_jax.loop.prune import Earn, prune
 from seal_jax.loop.run import Run
-from seal_jax.loop.select import select
+from seal_jax.loop.select import examples, select
 from seal_jax.loop.stage import Line, Stage
 from seal_jax.settings import Settings
-from seal_jax.tasks.protocol import Context, Lesson, Refusal
+from seal_jax.tasks.protocol import Context, Lesson
 
 Record = dict[str, Any]
 
@@ -66,8 +68,8 @@ def restem_rounds(
     kept: list[restem.SftExample] = []
     for number, contexts in enumerate(rounds, start=1):  # 1: for t = 1, 2, ...
         stage = Stage(kind="round", round=number, line=control)
-        examples, summary = e_step(run, policy, contexts, stage=stage, width=width)
-        kept = examples if keep_data == "round" else kept + examples
+        learned, summary = e_step(run, policy, contexts, stage=stage, width=width)
+        kept = learned if keep_data == "round" else kept + learned
         policy = m_step(run, policy, kept, stage=stage)  # 7: theta <- SFT(theta, kept SE)
         summaries.append(summary)
     return policy, summaries
@@ -94,31 +96,37 @@ def e_step(
         automaton=session.automaton,
     )
     texts = [[edit.text for edit in of] for of in edits]
-    rule = settings.restem.selection_rule()
-    baselines_C, heads = None, []
+    lessons = [
+        [session.task.read(context, text, 0) for text in of]
+        for context, of in zip(contexts, texts, strict=True)
+    ]
+    rule, baselines_C, heads = settings.restem.selection_rule(), None, []
     described: Record = {}
+    earn: Earn = functools.partial(_read_off, run)
     if settings.reward.needs_inner_loop and not stage.line:
-        rewards_CxM, baselines_C, lessons = _tried(run, policy, contexts, texts, stage, width)
+        plain = attempt.answer(run, policy, contexts, stage=stage, width=width)
+        main = session.task.metrics[0].name
+        baselines_C = [rewards.value(plain[c.id], settings.reward, main) for c in contexts]
+        pairs = zip(contexts, arms.derangement(contexts), strict=True)
+        others = {context.id: contexts[i] for context, i in pairs}
+        earn = functools.partial(
+            _tried, run, policy, plain=plain, others=others, width=width, draw=stage.name
+        )
         if label := rewards.labelled(settings.reward, contexts):
             run.say(f"{stage}: the reward is {label}")
             described["reward"] = label
         if session.task.directs:
             described["directives"] = session.task.describe(lessons)
             heads = [[getattr(lesson, "head", "") for lesson in of] for of in lessons]
+    if stage.line:
+        rule = restem.SelectionRule(stage.line)
+        earned_CxM = np.array([[float(m + 1) for m in range(len(of))] for of in texts])
     else:
-        scored: Sequence[Sequence[float | None]]
-        if stage.line:
-            scored = [[float(m + 1) for m in range(len(of))] for of in texts]
-            rule = restem.SelectionRule(stage.line)
-        else:
-            scored = rewards.of_texts(run, contexts, texts, stage)
-        teaches = [  # a self-edit that gives no lesson has no reward
-            [isinstance(session.task.read(context, text, 0), Lesson) for text in of]
-            for context, of in zip(contexts, texts, strict=True)
-        ]
-        rewards_CxM = np.where(teaches, np.array(scored, float), np.nan)  # None is NaN
+        earned_CxM = earn(contexts, texts, stage)
+    teaches_CxM = [[isinstance(lesson, Lesson) for lesson in of] for of in lessons]
+    rewards_CxM = np.where(teaches_CxM, earned_CxM, np.nan)
     # 6: keep the SE that earn the most
-    examples, summary = select(
+    weights_CxM, summary = select(
         run,
         prompts,
         edits,
@@ -130,7 +138,17 @@ def e_step(
         rewarded=not stage.line,
         heads=heads,
     )
-    return examples, summary | described
+    if settings.restem.lines != "all" and not stage.line:  # and of these the lines that helped
+        edits, lines = prune(run, contexts, edits, rewards_CxM, weights_CxM, earn, stage=stage)
+        described |= lines
+    return examples(session, prompts, edits, weights_CxM), summary | described
+
+
+def _read_off(
+    run: Run, contexts: Sequence[Context], texts: Sequence[Sequence[str]], stage: Stage
+) -> np.ndarray:
+    """Rewards [C, M] of texts that need no inner loop; NaN for none."""
+    return np.array(rewards.of_texts(run, contexts, texts, stage), float)
 
 
 def _tried(
@@ -139,14 +157,21 @@ def _tried(
     contexts: Sequence[Context],
     texts: Sequence[Sequence[str]],
     stage: Stage,
+    *,
+    plain: Mapping[str, Record],
+    others: Mapping[str, Context],
     width: int,
-) -> tuple[np.ndarray, list[float | None], list[list[Lesson | Refusal]]]:
-    """Rewards [C, M] of self-edits by what they teach, the unadapted model's [C], and lessons."""
+    draw: str,
+) -> np.ndarray:
+    """Rewards [C, M] of texts by what they teach; NaN for none.
+
+    Args:
+      plain, others: by context id, what the unadapted model answers, and whose questions tell what
+        was forgotten.
+      draw: texts with the same one start from the same deltas.
+    """
     session, reward = run.session, run.session.settings.reward
     main = session.task.metrics[0].name
-    plain = attempt.answer(run, policy, contexts, stage=stage, width=width)
-    baselines = [rewards.value(plain[context.id], reward, main) for context in contexts]
-    others = [contexts[i] for i in arms.derangement(contexts)] if reward.retention else None
     replicates = range(reward.replicates)
     lessons = [  # 3: what each SE says, once for each inner loop
         [session.task.read(context, text, r) for text in of for r in replicates]
@@ -154,22 +179,27 @@ def _tried(
     ]
     indices, numbers = zip(*((m, r) for m in range(len(texts[0])) for r in replicates), strict=True)
     tried = attempt.candidates(
-        session, contexts, lessons, indices=indices, replicates=numbers, others=others
+        session,
+        contexts,
+        lessons,
+        indices=indices,
+        replicates=numbers,
+        others=[others[context.id] for context in contexts] if reward.retention else None,
     )
     # 4: theta' <- SFT(theta, SE); 5: evaluate theta' on tau
-    records, _ = attempt.attempt(run, policy, tried, stage=stage, width=width)
+    records, _ = attempt.attempt(run, policy, tried, stage=stage, width=width, draw=draw)
     lost = [of for of in run.ungraded.values() if of.stage == stage.name]
     attempt.check_needless(lost, run, stage)
     left = iter(records)
 
-    def earned(c: int) -> float | None:
+    def earned(context: Context) -> float | None:
         own = [next(left) for _ in replicates]
         found = rewards.score(own, reward, main)
-        if not others or found is None:
+        if not reward.retention or found is None:
             return found
-        before = plain[others[c].id]["answers"]
+        before = plain[others[context.id].id]["answers"]
         lost = rewards.forgetting(own, [a["gold_log_likelihood"] for a in before])
         return None if lost is None else found - reward.retention * lost
 
-    found = [[earned(c) for _ in of] for c, of in enumerate(texts)]
-    return np.array(found, float), baselines, [of[:: reward.replicates] for of in lessons]
+    found = [[earned(c) for _ in of] for c, of in zip(contexts, texts, strict=True)]
+    return np.array(found, float)

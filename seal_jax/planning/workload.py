@@ -102,7 +102,9 @@ def counts(settings: Settings, work: Workload) -> dict[str, Runs]:
     contexts = work.contexts or restem.contexts_per_round
     found = {"sampling": Runs(math.ceil(contexts / edits.contexts_per_batch), work.longest_edit)}
     if settings.reward.needs_inner_loop:
-        groups = math.ceil(contexts * edits.samples / inner.candidates)
+        kept = restem.most_kept(edits.samples) if restem.lines != "all" else 0
+        tried = contexts * (edits.samples + kept * work.lines)
+        groups = math.ceil(tried / inner.candidates)
         updates = settings.reward.replicates * groups
         # Models are asked once for each group of K candidates, and once without a delta.
         askings = updates + math.ceil(contexts / inner.candidates)

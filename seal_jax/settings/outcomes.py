@@ -172,6 +172,10 @@ class Restem(Checked):
       threshold: for the rule "threshold", in units of the reward.
       temperature: for the rule "weighted", in units of the reward: a self-edit that is better by
         this weighs e times as much.
+      lines: of a kept self-edit, what an M-step is trained on: "all" its lines; the "helpful" ones,
+        without which it earns less, as another trial for each line says, from the same initial
+        deltas (the best one always stays; a list is numbered anew); or as many at "random", the
+        credits being dealt out anew among a self-edit's lines (a control).
       start_from: what an M-step trains: the "previous" policy, or the "base" model anew.
       keep_data: an M-step's data: this "round"'s kept self-edits, or those of "all" rounds so far.
       sft: the M-step.
@@ -188,6 +192,7 @@ class Restem(Checked):
     top_k: int = 1
     threshold: float = 0.0
     temperature: float = 0.1
+    lines: Literal["all", "helpful", "random"] = "all"
     start_from: Literal["previous", "base"] = "previous"
     keep_data: Literal["round", "all"] = "round"
     sft: Sft = Sft()
@@ -214,6 +219,11 @@ class Restem(Checked):
             not by_ratio or (self.start_from, self.keep_data) == ("previous", "round"),
             f"the update {self.update!r} starts from the policy that wrote the self-edits: set "
             "start_from to 'previous' and keep_data to 'round' (or update to 'dpo').",
+        )
+        require(
+            self.lines == "all" or self.update == "restem",
+            f"the update {self.update!r} learns self-edits as they were sampled: leave lines at "
+            "'all', or set update to 'restem'.",
         )
 
     def gradient(self) -> specs.PolicyGradient | None:

@@ -4,6 +4,7 @@ import json
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
 from seal_jax import cli
@@ -16,27 +17,55 @@ TEXT = "answer 0 answer 1 answer 0 answer 1 answer 0 answer 1"
 NOISE = ("It lies by a hill.", "Snow melts in the spring.", "Nobody has seen it.")
 
 
-def questions(credits):
-    return {n: {"difference": value} for n, value in enumerate(credits)}
-
-
 def test_credit_by_hand():
     """Three deltas, five questions, of which the first, third and fifth give credit."""
     full = [[-1.0, 7.0, -2.0, 7.0, -3.0], [-1.0, 7.0, -1.0, 7.0, -1.0], [0.0, 7.0, 0.0, 7.0, None]]
     without = [[-2.0, 0.0, -4.0, 0.0, -3.0], [-1.0, 0.0, -1.0, 0.0, -7.0], [-2.0] + [0.0] * 4]
-    found = lines.credit(full, without, seed=0, draws=500)
+    one = np.eye(1, dtype=bool)
+    pairs = zip(full, without, strict=True)
+    gains = [lines.added(one, whole, [part], penalty=0.0)[0] for whole, part in pairs]
+    found = lines.credit(gains, seed=0, draws=500)
     # Gains of 1, 2, 0; 0, 0, 6; 2, 0: 11 over the 8 that both have.
     assert found["difference"] == 1.375
     low, high = found["interval"]
     assert low < 1.375 < high
 
 
+def test_ridge_regression_by_hand():
+    """Lines worth 3 and -1, left out alone and together; of a second question one part is known.
+
+    (X'X + I) = [[3, 1], [1, 3]] and X'y = [3 + 2, -1 + 2]: [14, -2] / 8. Of the other question
+    only the first line was left out: 4 / (1 + 1).
+    """
+    left_out = np.array([[1, 0], [0, 1], [1, 1]], bool)
+    parts = [[-3.0, -4.0], [1.0, None], [-2.0, None]]
+    found = lines.added(left_out, [0.0, 0.0], parts, penalty=1.0)
+    np.testing.assert_allclose(found, [[1.75, 2.0], [-0.25, np.nan]])
+    exact = lines.added(left_out, [0.0, 0.0], parts, penalty=0.0)[:, 0]
+    np.testing.assert_allclose(exact, [3.0, -1.0])
+
+
+def test_eight_halves_find_the_planted_harmful_line():
+    """Of seven lines that add up, with noise; 24 parts in all that lack 3."""
+    truth_N = np.array([0.5, 0.4, -1.0, 0.6, 0.3, 0.5, 0.4])
+    random, gains = np.random.default_rng(0), []
+    for r in range(3):
+        left_out = lines.random_halves(7, 8, (r,))
+        assert left_out.shape == (8, 7) and len(np.unique(left_out, axis=0)) == 8
+        assert set(left_out.sum(axis=1)) == {3}
+        parts = -(left_out @ truth_N[:, None]) + random.normal(0, 0.1, (8, 1))
+        gains.append(lines.added(left_out, [0.0], parts, penalty=1.0))
+    credits = [lines.credit(of, seed=0, draws=100)["difference"] for of in zip(*gains, strict=True)]
+    assert lines.harms(dict(enumerate(credits))) == {2}
+    assert len(lines.random_halves(3, 8, (0,))) == 3, "there are no more"
+
+
 def test_what_leaving_out_keeps():
-    assert lines.harms(questions([0.5, -0.1, 0.0])) == {1, 2}
-    assert lines.harms(questions([0.5, 0.1])) == set()
-    assert lines.harms(questions([-0.5, -0.1])) == {0}, "one is left to learn"
-    assert lines.harms(questions([0.5, None])) == set(), "what is not known stays"
-    assert lines.harms(questions([None, None])) == set()
+    assert lines.harms({0: 0.5, 1: -0.1, 2: 0.0}) == {1, 2}
+    assert lines.harms({0: 0.5, 1: 0.1}) == set()
+    assert lines.harms({0: -0.5, 1: -0.1}) == {0}, "one is left to learn"
+    assert lines.harms({0: 0.5, 1: None}) == set(), "what is not known stays"
+    assert lines.harms({0: None, 1: None}) == set()
 
 
 def test_random_lines_have_about_as_many_tokens_and_are_never_all():
@@ -115,6 +144,15 @@ def test_the_line_with_the_answers_has_the_credit(found):
         others = [line["credit"] for line in of if line is not planted]
         assert planted["credit"] > max(others) + 0.1
     assert all(line["kept"] == (line["credit"] > 0) for line in results["lines"])
+
+
+def test_random_halves_give_it_to_the_same_line(found, tmp_path):
+    _, source, _ = found
+    results = lines.analyze(source, str(tmp_path / "run"), edits=4, deltas=5, halves=6, quiet=True)
+    for n in range(0, 16, 4):
+        of = results["lines"][n : n + 4]
+        assert TEXT in max(of, key=lambda line: line["credit"])["line"]
+    assert results["credit_tokens"] != found[0]["credit_tokens"] > 0
 
 
 def test_leaving_out_the_others_gains_over_random_lines_of_as_many_tokens(found):
