@@ -302,7 +302,10 @@ def _of_edits(second: Side, first: Side, metric: Metric) -> float:
 
 
 def _summary(setting: Setting, arm: str, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """An arm's means (over the questions that have a value, then over seeds), and counts."""
+    """An arm's means (over the questions that have a value, then over seeds), and counts.
+
+    Its "cost" is the mean of its runs', in the order of `results.Cost`; None where nothing learns.
+    """
     found: dict[str, Any] = {}
     for metric in metrics:
         runs = _values((setting, arm), metric)
@@ -313,4 +316,6 @@ def _summary(setting: Setting, arm: str, metrics: Sequence[Metric]) -> dict[str,
     contexts = [context for run in setting.runs for context in run.contexts.values()]
     for count in ("empty", "ungraded"):
         found[count] = sum(context["arms"][arm][count] for context in contexts)
+    spent = [run.costs[arm] for run in setting.runs if arm in run.costs]
+    found["cost"] = [intervals.mean(of) for of in zip(*spent, strict=True)] if spent else None
     return found

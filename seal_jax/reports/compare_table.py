@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from seal_jax.loop import rewards
+from seal_jax.loop import results, rewards
 from seal_jax.reports import finished_run
 from seal_jax.reports.formats import columns, form, interval, number
 from seal_jax.stats.components import OverSeeds
@@ -52,12 +52,15 @@ def _config(found: dict[str, Any]) -> str:
 
 def _arms(found: dict[str, Any], names: dict[str, str], metrics: dict[str, Metric]) -> str:
     counts = ("empty", "ungraded")
-    rows = [["arm", "run", *(metric.label for metric in metrics.values()), *counts]]
+    labels = (metric.label for metric in metrics.values())
+    rows = [["arm", "run", *labels, *counts, *results.COST_HEADS]]
     for name in dict.fromkeys(name for arms in found["arms"].values() for name in arms):
         for label, arms in found["arms"].items():
             if arm := arms.get(name):
                 shown = (rewards.shown(arm[of], metric) for of, metric in metrics.items())
-                rows.append([name, names[label], *shown, *(str(arm[of]) for of in counts)])
+                cost = results.Cost(*arm["cost"]).cells() if arm["cost"] else [""] * 4
+                counted = (str(arm[of]) for of in counts)
+                rows.append([name, names[label], *shown, *counted, *cost])
     return columns(rows, words=2)
 
 

@@ -539,3 +539,26 @@ def test_single_runs_tell_what_would_be_found(write_run):
     assert nats["components"] is None
     text = compare_table.table(found)
     assert f"not resolved: a true difference of {nats['detectable']:.3f} nats is found" in text
+
+
+def test_what_arms_cost_stands_beside_them(write_run):
+    """12 and 24 s; of 7 answers 1 and then 2 are right: one more than in the base model."""
+    runs = []
+    for seed, seconds in enumerate((12.0, 24.0)):
+        task = Task(Settings())
+        outcomes = [outcome(task, "base", some_answers(_BASE))]
+        adapted = outcome(task, "edit_after", some_answers(_BETTER))
+        spent = {"trained_tokens": 1000 * (seed + 1), "steps": 10}
+        outcomes.append(dataclasses.replace(adapted, recipe=spent))
+        run = write_run(f"c{seed}", outcomes=outcomes, config={"seed": seed})
+        timing = {"seconds": {"eval edit_after: adapt": seconds}, "replayed": []}
+        (pathlib.Path(run) / "timing.json").write_text(json.dumps(timing))
+        runs.append(run)
+    found = compare.compare([",".join(runs)], draws=200)
+    [arms_found] = found["arms"].values()
+    assert arms_found["base"]["cost"] is None
+    facts = (1 / 12 + 1 / 24) / 2 * 60
+    assert arms_found["edit_after"]["cost"] == pytest.approx([1500, 10, 18, facts])
+    text = compare_table.table(found)
+    assert re.search(rf"^edit_after +R1 .* 1,500 +10 +18 +{facts:.2f}$", text, re.MULTILINE)
+    assert re.search(r"^arm +run .* tokens +steps +seconds +facts a minute$", text, re.MULTILINE)
