@@ -34,7 +34,7 @@ def demo(config):
 
     With one self-edit a context and four arms, 400 s on 2 CPU cores, gold log-likelihood on 12
     passages: base -17.1, passage only -11.6, self-edit before RL -14.0, after RL -14.2
-    (docs/results.md). Its own two and five take longer.
+    (docs/results.md). Its own two and six take longer.
     """
     config.model.path = "smollm2-135m"
     config.edits.prompt_style = "chat"
@@ -114,7 +114,7 @@ def smollm2(config):
     config.edits.max_new_tokens = 128
     config.inner.max_sequences = 16
     config.inner.buckets = (16, 24, 32, 48, 64, 96, 128, 160, 256)
-    config.answers.prompt_buckets = (64, 96, 128, 192)
+    config.answers.prompt_buckets = (64, 96, 128, 192, 256, 384)  # the last are read in the prompt
     config.evaluation.contexts = 20
 
 
@@ -132,6 +132,7 @@ def squad(config):
     looked at: rewrites at 3 epochs and learning rate 3e-3 had the best log-likelihood (-12.34).
     """
     smollm2(config)
+    config.answers.prompt_buckets = (64, 96, 128, 192)
     config.data.eval_part = "test"
     config.prompts.edit_format = "rewrite"
     config.edits.samples = 5

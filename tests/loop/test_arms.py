@@ -5,10 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+from knowledge_tasks import knowledge_task
 
 from seal_jax.loop import arms, evaluate, m_step, preflight, train
 from seal_jax.runs import ledger, run_dir
-from seal_jax.settings import Tuning
+from seal_jax.settings import Settings, Tuning, config_files
 from seal_jax.tasks import registry
 from seal_jax.tasks.knowledge import entity_graph, instructed
 
@@ -152,6 +153,13 @@ def test_editors_and_learners_are_told_apart(finished, records):
     assert sorted(written) == [
         f"eval edits {editor}/0" for editor in ("base", "longest", "policy", "random")
     ]
+
+
+def test_reading_and_repeating_the_passage_are_compared_by_default():
+    rows = arms.rows(knowledge_task(), Settings().evaluation.arms, ["base", "policy"])
+    assert rows["prompt"].view == "reading" and rows["passage"].source == "passage"
+    without = config_files.made("knowledge:squad").evaluation.arms
+    assert "prompt" not in without, "a published experiment has the arms that it had"
 
 
 def test_passage_steps_takes_the_steps_of_the_self_edit(records):
