@@ -341,6 +341,8 @@ class Cost(NamedTuple):
         return [f"{self.tokens:,.0f}", steps, seconds, facts]
 
 
+# Of an arm's stage, by whether it learns all contexts together.
+_PARTS = {False: ("adapt",), True: ("pretraining", "answers")}
 COST_HEADS = ("tokens", "steps", "seconds", "facts a minute")
 
 
@@ -358,7 +360,9 @@ def spent(found: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, C
         if arm.get("trained_tokens") is None:
             continue
         metric = Metric(**found["metrics"][0])
-        time = seconds.get(f"{Stage(kind='arm', split='eval', what=name)}: adapt")
+        stage = Stage(kind="arm", split="eval", what=name)
+        parts = [seconds.get(f"{stage}: {part}") for part in _PARTS["sequences" in arm]]
+        time = None if None in parts else sum(filter(None, parts))
         facts, known = None, (arm.get(metric.name), first.get(metric.name), arm.get("n_answers"))
         if time and metric.share and metric.per == "question" and None not in known:
             facts = (known[0] - known[1]) * known[2] / time * 60

@@ -562,3 +562,13 @@ def test_what_arms_cost_stands_beside_them(write_run):
     text = compare_table.table(found)
     assert re.search(rf"^edit_after +R1 .* 1,500 +10 +18 +{facts:.2f}$", text, re.MULTILINE)
     assert re.search(r"^arm +run .* tokens +steps +seconds +facts a minute$", text, re.MULTILINE)
+
+
+def test_an_arm_that_learns_all_contexts_together_has_trained_and_answered():
+    metric = {"name": "accuracy", "label": "accuracy", "share": True, "per": "question"}
+    arm = {"trained_tokens": 90, "sequences": 3, "accuracy": 0.5, "n_answers": 8}
+    found = {"metrics": [metric], "arms": {"base": {"accuracy": 0.25}, "passage": arm}}
+    seconds = {"eval passage: pretraining": 20.0, "eval passage: answers": 10.0}
+    assert results.spent(found, seconds) == {"passage": results.Cost(90, None, 30.0, 4.0)}
+    del seconds["eval passage: answers"]
+    assert results.spent(found, seconds) == {"passage": results.Cost(90, None, None, None)}
