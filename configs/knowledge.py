@@ -327,7 +327,9 @@ VARIANTS = {
     "cpt-smoke": cpt_smoke,
 }
 
-# The paper's search over inner loops, and smaller ones of one thing each.
+# The paper's search over inner loops, and smaller ones of one thing each. Two are about scaling:
+# "tokens" repeats, to 1, 4 and 16 times the largest text about a passage in every arm (of "passage"
+# alone: of the passage); "texts" learns 1, 4 and 16 self-edits of each passage in one delta.
 SWEEPS = {
     "paper": {
         "inner.lora.rank": (32, 64),
@@ -337,6 +339,8 @@ SWEEPS = {
         "inner.batch_size": (1, 4),
     },
     "dose": {"inner.epochs": (1, 3, 10), "inner.learning_rate": (1e-3, 3e-3)},
+    "tokens": {"evaluation.equal": ("tokens",), "inner.epochs": (1, 4, 16)},
+    "texts": {"evaluation.form": ("corpus",), "evaluation.edits": (1, 4, 16)},
     "format": {"prompts.edit_format": ("implications", "rewrite", "self_qa")},
     "seeds": {"seed": (0, 1, 2)},
 }

@@ -162,6 +162,20 @@ def test_reading_and_repeating_the_passage_are_compared_by_default():
     assert "prompt" not in without, "a published experiment has the arms that it had"
 
 
+def test_the_sweep_of_tokens_is_of_the_largest_text_in_every_arm(tiny_settings, change, tmp_path):
+    [equal], sizes = config_files.load(config_files.find("knowledge")[0]).SWEEPS["tokens"].values()
+    trained = {}
+    for times in sizes:
+        names = ("passage", "edit_before")
+        how = {"inner.epochs": times, "evaluation.equal": equal, "evaluation.arms": names}
+        workdir = str(tmp_path / str(times))
+        of = evaluate.evaluate(change(tiny_settings, how), workdir, quiet=True)["arms"]
+        trained[times] = [of[name]["trained_tokens"] for name in names]
+    for times, (passage, edit) in trained.items():
+        assert edit == times * trained[1][1]  # it has the passage in it, so it is the larger one
+        assert passage == pytest.approx(edit, rel=0.5 if times == 1 else 0.1)  # whole epochs
+
+
 def test_passage_steps_takes_the_steps_of_the_self_edit(records):
     own = _trials(records, "eval edit_before")
     passage = _trials(records, "eval passage_steps")
