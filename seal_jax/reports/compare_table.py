@@ -126,7 +126,8 @@ def _chance(of: dict[str, Any], metric: Metric, unit: str) -> Iterator[str]:
     """
 
     def shown(least: float | None) -> str:
-        return number(metric, least, unit=form(metric)[3] != " %", fine=True)
+        points = form(metric)[3] == " %"
+        return number(metric, least, unit=not points, fine=True) + " points" * points
 
     if of["interval"] and of["interval"][0] <= 0 <= of["interval"][1]:
         yield f"not resolved: a true difference of {shown(of['detectable'])} is found in 4 of 5"

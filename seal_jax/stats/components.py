@@ -138,12 +138,18 @@ class OverSeeds(NamedTuple):
     def detectable(self, seeds: int, contexts: int) -> float:
         """The least true mean that so many seeds and contexts, two or more, would mostly show.
 
-        The degrees of freedom are Satterthwaite's.
+        To an interval that adds the variance between seeds to that between contexts, each of which
+        has what is of single contexts under single seeds (see `intervals.paired_bootstraps`).
         """
         parts = self.of_mean(seeds, contexts)
-        squared, of_seeds = sum(parts.values()), parts["seeds"]
-        least = of_seeds**2 / (seeds - 1) + (squared - of_seeds) ** 2 / (contexts - 1)
-        return intervals.shown_mostly(math.sqrt(squared), squared**2 / least) if squared else 0.0
+        both = parts["edits"] + parts["rest"]
+        of_seeds = parts["seeds"] + both
+        of_contexts = parts["contexts"] + parts["questions"] + both
+        squared = of_seeds + of_contexts
+        if not squared:
+            return 0.0
+        least = of_seeds**2 / (seeds - 1) + of_contexts**2 / (contexts - 1)  # Satterthwaite
+        return intervals.shown_mostly(math.sqrt(squared), squared**2 / least)
 
 
 def over_seeds(cells: Sequence[Array], *, edit: float = 0.0) -> OverSeeds | None:

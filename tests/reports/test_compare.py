@@ -502,7 +502,9 @@ def test_the_share_of_outer_seeds_is_told(write_run, of_seed, of_context):
     runs = _planted(write_run, 3, of_seed=of_seed, of_context=of_context)
     found = compare.compare([runs], draws=300)
     nats = found["within"]["intervals"][1]
-    shares = OverSeeds(**nats["components"]).shares()
+    parts = OverSeeds(**nats["components"])
+    shares = parts.shares()
+    assert parts.detectable(3, 12) == pytest.approx(nats["detectable"], rel=0.05)
     assert (shares["seeds"] > 0.9, shares["contexts"] > 0.9) == (of_seed > 0, of_seed == 0)
     low, high = nats["interval"]
     assert low <= 0 <= high and nats["detectable"] > 0
