@@ -69,16 +69,18 @@ def _finished(run: RunRecords) -> Record:
         gains = {pair["names"][0]: pair for pair in own}
         edges = [0.0, *(edge for gain in gains.values() for edge in gain["interval"] or ())]
         rows: list[list[Any]] = []
+        # Facts are of the main metric.
+        heads = [head for head in spent if head != COST_HEADS[-1] or of is run.metrics[0]]
         for arm in names:
             average = number(of, summaries[arm].get(of.name))
             around = interval(of, _interval_of_mean(run, arm, of.name))
             rows.append([run.arm_label(arm), average, around, "", "", ""])
-            rows[-1] += [cells[arm][head] if arm in cells else "" for head in spent]
+            rows[-1] += [cells[arm][head] if arm in cells else "" for head in heads]
             if gain := gains.get(arm):
                 rows[-1][3:5] = _gain(of, gain)
                 if gain["interval"] and gain["difference"] is not None:
                     rows[-1][5] = charts.interval(gain["interval"], gain["difference"], edges)
-        tables.append((metric(of, unit=True).capitalize(), rows))
+        tables.append((metric(of, unit=True).capitalize(), heads, rows))
     differences = []
     for pair in pairs:
         between, name = " − ".join(map(run.arm_label, pair["names"])), run.metric(pair["metric"])
@@ -108,7 +110,7 @@ def _finished(run: RunRecords) -> Record:
         shown = (f"{n:,}" if isinstance(n, int) else n for n in values)
         counts.append([run.arm_label(arm), *shown])
     return {
-        "tables": tables, "spent": spent, "first": run.arm_label(first),
+        "tables": tables, "spent": bool(spent), "first": run.arm_label(first),
         "pairs": differences, "matched": matched,
         "compared": compared, "rises": rises,
         "counted": [*map(metric, counted)], "counts": counts, "directives": _directives(run),
