@@ -140,7 +140,7 @@ def smollm2(config):
     config.edits.max_new_tokens = 128
     config.inner.max_sequences = 16
     config.inner.buckets = (16, 24, 32, 48, 64, 96, 128, 160, 256)
-    config.answers.prompt_buckets = (64, 96, 128, 192)
+    config.answers.prompt_buckets = (64, 96, 128, 192, 256, 384)  # the last are read in the prompt
     config.evaluation.contexts = 20
 
 
@@ -158,6 +158,7 @@ def squad(config):
     looked at: rewrites at 3 epochs and learning rate 3e-3 had the best log-likelihood (-12.34).
     """
     smollm2(config)
+    config.answers.prompt_buckets = (64, 96, 128, 192)
     config.data.eval_part = "test"
     config.prompts.edit_format = "rewrite"
     config.edits.samples = 5
@@ -353,7 +354,9 @@ VARIANTS = {
     "cpt-smoke": cpt_smoke,
 }
 
-# The paper's search over inner loops, and smaller ones of one thing each.
+# The paper's search over inner loops, and smaller ones of one thing each. Two are about scaling:
+# "tokens" repeats, to 1, 4 and 16 times the largest text about a passage in every arm (of "passage"
+# alone: of the passage); "texts" learns 1, 4 and 16 self-edits of each passage in one delta.
 SWEEPS = {
     "paper": {
         "inner.lora.rank": (32, 64),
@@ -363,6 +366,8 @@ SWEEPS = {
         "inner.batch_size": (1, 4),
     },
     "dose": {"inner.epochs": (1, 3, 10), "inner.learning_rate": (1e-3, 3e-3)},
+    "tokens": {"evaluation.equal": ("tokens",), "inner.epochs": (1, 4, 16)},
+    "texts": {"evaluation.form": ("corpus",), "evaluation.edits": (1, 4, 16)},
     "format": {"prompts.edit_format": ("implications", "rewrite", "self_qa")},
     "seeds": {"seed": (0, 1, 2)},
 }

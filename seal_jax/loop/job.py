@@ -87,7 +87,8 @@ def run_job(
         results |= about | {"config": resolved}
         if directory:
             seconds = {name: round(value, 3) for name, value in run.seconds.items()}
-            timing = {"seconds": seconds, "resumed": directory.resumed}
+            replayed = sorted(run.replayed)
+            timing = {"seconds": seconds, "resumed": directory.resumed, "replayed": replayed}
             directory.write(directory.timing_path, timing)
             directory.lock.check()
             results = results_file.write(directory.results_path, results)

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -319,29 +319,69 @@ def table(found: Record) -> str:
     return "\n".join(lines)
 
 
+class Cost(NamedTuple):
+    """What an arm spent on all contexts; None where it is not known.
+
+    Attributes:
+      tokens, steps: that it trained on, and of the optimizer.
+      seconds: of training and answering.
+      facts: answers that became right, over the first arm's, a minute of these.
+    """
+
+    tokens: int
+    steps: int | None
+    seconds: float | None
+    facts: float | None
+
+    def cells(self) -> list[str]:
+        """For a table, under `COST_HEADS`; "" for what is not known."""
+        steps = "" if self.steps is None else f"{self.steps:,.0f}"
+        seconds = "" if self.seconds is None else f"{self.seconds:,.0f}"
+        facts = "" if self.facts is None else f"{self.facts:.2f}"
+        return [f"{self.tokens:,.0f}", steps, seconds, facts]
+
+
+# Of an arm's stage, by whether it learns all contexts together.
+_PARTS = {False: ("adapt",), True: ("pretraining", "answers")}
+COST_HEADS = ("tokens", "steps", "seconds", "facts a minute")
+
+
+def spent(found: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Cost]:
+    """What each arm that learns spent.
+
+    Args:
+      found: of results.json.
+      seconds: of the run's stages by name, of those that were done at one go.
+    """
+    arms = found.get("arms", {})
+    first: Record = next(iter(arms.values()), {})
+    costs = {}
+    for name, arm in arms.items():
+        if arm.get("trained_tokens") is None:
+            continue
+        metric = Metric(**found["metrics"][0])
+        stage = Stage(kind="arm", split="eval", what=name)
+        parts = [seconds.get(f"{stage}: {part}") for part in _PARTS["sequences" in arm]]
+        time = None if None in parts else sum(filter(None, parts))
+        facts, known = None, (arm.get(metric.name), first.get(metric.name), arm.get("n_answers"))
+        if time and metric.share and metric.per == "question" and None not in known:
+            facts = (known[0] - known[1]) * known[2] / time * 60
+        costs[name] = Cost(arm["trained_tokens"], arm.get("steps"), time, facts)
+    return costs
+
+
 def costs(found: Record, seconds: Mapping[str, float]) -> str:
     """What the arms that learn trained on, for the terminal; "" where none does.
 
-    Facts are answers that became right, over the first arm's, a minute of training and answering.
-
     Args:
-      seconds: of the run's stages by name, of those that were done at one go.
+      seconds: as in `spent`.
     """
     arms, rises = found["arms"], found.get("unrelated", {})
-    first: Record = next(iter(arms.values()), {})
-    metric = Metric(**found["metrics"][0])
-    heads = ["arm", "tokens", "steps", "seconds", "facts a minute", "rate x epochs"]
+    heads = ["arm", *COST_HEADS, "rate x epochs"]
     rows = []
-    for name, arm in arms.items():
-        if "trained_tokens" not in arm:
-            continue
-        time = seconds.get(f"{Stage(kind='arm', split='eval', what=name)}: adapt")
-        both = (arm[metric.name], first.get(metric.name))
-        facts = ""
-        if time and metric.share and metric.per == "question" and None not in both:
-            facts = f"{(both[0] - both[1]) * arm['n_answers'] / time * 60:.2f}"
-        row = [arm["label"], f"{arm['trained_tokens']:,}", f"{arm.get('steps', 0):,}"]
-        row += ["" if time is None else f"{time:.0f}", facts]
+    for name, cost in spent(found, seconds).items():
+        arm = arms[name]
+        row = [arm["label"], *cost.cells()]
         row.append(f"{arm['learning_rate']:g} x {arm['epochs']}" if "epochs" in arm else "")
         rows.append(row + ([shown(rises[name])] if name in rises else []))
     if not rows:

@@ -22,6 +22,7 @@ _RELIABILITIES = {
     "other_questions": "other questions",
     "other_both": "other questions and seeds",
 }
+_DIVERSITY = {"distinct": "distinct pairs", "overlap": "overlap"}
 _SHOWN = ("accuracy", "solved", "graded", "gold_log_likelihood", "reward")  # what is worth gaining
 
 
@@ -30,7 +31,25 @@ def table(report: Record) -> str:
     blocks = [f"note: {note}" for note in report["notes"]]
     for stage in report["stages"]:
         blocks += _stage(stage)
+    blocks += _diversity(report["stages"])
     return "\n\n".join(blocks)
+
+
+def _diversity(stages: Sequence[Record]) -> list[str]:
+    """How much the self-edits of a context differ, stage by stage; nothing where none has two."""
+    rows = [
+        [stage["stage"], f"{of['words']:.0f}", *(estimate("share", of[key]) for key in _DIVERSITY)]
+        for stage in stages
+        if (of := stage["diversity"])
+    ]
+    if not rows:
+        return []
+    return [
+        "Diversity of the self-edits of a context: the share of their pairs of words that are "
+        "different ones, and the share of one's that another has as well.\nOf as many self-edits, "
+        "about as long, more is told apart by a larger first and a smaller second figure.\n"
+        + columns([["stage", "words", *_DIVERSITY.values()], *rows])
+    ]
 
 
 def _stage(stage: Record) -> list[str]:

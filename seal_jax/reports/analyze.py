@@ -20,7 +20,8 @@ from seal_jax.reports import run_files, scores
 from seal_jax.reports.scores import Scored
 from seal_jax.runs import run_dir, storage
 from seal_jax.settings import Reward
-from seal_jax.stats import best_of_m, reliability
+from seal_jax.stats import best_of_m, intervals, reliability
+from seal_jax.stats.diversity import diversity
 from seal_jax.stats.intervals import Estimate, mean
 from seal_jax.stats.reliability import Array
 
@@ -160,6 +161,7 @@ def of_stage(stage: Scored, mix: float, bootstrap: Mapping[str, int], kind: str 
         "left_out": left_out,
         "cost": dict(stage.cost),
         "notes": notes,
+        "diversity": _diversity(stage.texts, bootstrap),
         "rewards": {
             reward.name: _reliabilities(reward, complete[reward.name], bootstrap)
             for reward in found
@@ -175,6 +177,22 @@ def of_stage(stage: Scored, mix: float, bootstrap: Mapping[str, int], kind: str 
             for chosen in distinct
         ],
     }
+
+
+def _diversity(texts: Sequence[Sequence[str]], bootstrap: Mapping[str, int]) -> Record | None:
+    """Means over contexts of `diversity`; None where no context has two texts."""
+    found = np.array([of for own in texts if (of := diversity(own))])
+    if not len(found):
+        return None
+
+    def estimated(column: int) -> Record | None:
+        def of_resamples(chosen: intervals.Places) -> Array:
+            return found[:, column][chosen].mean(axis=1)
+
+        return _estimate(intervals.bootstrap(of_resamples, len(found), **bootstrap))
+
+    words = float(found[:, 2].mean())
+    return {"words": words, "distinct": estimated(0), "overlap": estimated(1)}
 
 
 def _complete(rewards: Sequence[Scores]) -> tuple[dict[str, list[Array]], dict[str, int]]:

@@ -9,9 +9,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from seal_jax.reports import finished_run, run_files
 from seal_jax.reports.finished_run import CompareError, FinishedRun, Setting, listed, shown
-from seal_jax.stats import intervals
+from seal_jax.stats import components, intervals
+from seal_jax.stats.intervals import Values
 from seal_jax.tasks.protocol import Metric
 
 # Settings that decide what is asked; the last three leave out what is too long.
@@ -49,10 +52,11 @@ def compare(
     Returns:
       "settings", "task", "metrics", "grader", "contexts", "articles" and "questions" (numbers),
       "paired_seeds", "config_differences" ({key: {label: value}}), "arms" ({label: {arm: values}}),
-      "between" and "within" (families of differences, second minus first: "intervals", and
-      "corrected_level"), "compute" ({run: ...}), and the arguments. None stands for a difference
-      without a question that has a value on both sides, for an interval of fewer than two contexts
-      (of two articles, where these are resampled), and for the level of a family without any.
+      "between" and "within" (families of differences, second minus first: "intervals", each with
+      "detectable" and, of several seeds, the "components" of its variance; "corrected_level"),
+      "compute" ({run: ...}), and the arguments. None stands for a difference without a question
+      that has a value on both sides, for an interval of fewer than two contexts (of two articles,
+      where these are resampled), and for the level of a family without any.
 
     Raises:
       CompareError: a run is unfinished, or graders, contexts or questions differ.
@@ -224,8 +228,8 @@ def _family(
     ]
     family = intervals.paired_bootstraps(values, **drawn)
     found = []
-    for (second, first, metric), pair, single, corrected in zip(
-        planned, values, family.single, family.corrected, strict=True
+    for (second, first, metric), pair, single, corrected, detectable in zip(
+        planned, values, family.single, family.corrected, family.detectable, strict=True
     ):
         # Whether every run of both sides has a value, for each question.
         counts = [
@@ -241,6 +245,10 @@ def _family(
                 "difference": single.value,
                 "interval": single.ends,
                 "corrected_interval": corrected.ends,
+                "detectable": detectable,
+                "components": _components(
+                    *pair, drawn.get("articles"), _of_edits(second, first, metric)
+                ),
                 "questions": sum(counts),
                 "left_out": len(counts) - sum(counts),
             }
@@ -258,8 +266,46 @@ def _values(side: Side, metric: Metric) -> list[list[list[float | None]]]:
     ]
 
 
+def _components(
+    second: Sequence[Values],
+    first: Sequence[Values],
+    articles: Sequence[str] | None,
+    edit: float,
+) -> dict[str, Any] | None:
+    """`components.over_seeds` of a difference, articles for contexts; None where it has none."""
+    if articles is None or len(second) != len(first):
+        return None
+    of_article: dict[str, list[np.ndarray]] = {}
+    for c, article in enumerate(articles):
+        own, other = (np.array([run[c] for run in runs], np.float64) for runs in (second, first))
+        known = ~np.isnan(own - other).any(axis=0)
+        if known.any():
+            of_article.setdefault(article, []).append((own - other)[:, known])
+    cells = [np.concatenate(of, axis=1) for of in of_article.values()]
+    found = components.over_seeds(cells, edit=edit)
+    return found and found._asdict()
+
+
+def _of_edits(second: Side, first: Side, metric: Metric) -> float:
+    """What self-edits add to the variance of a context's mean, of two arms of the same runs."""
+    pairs = [
+        components.Components(**pair["components"])
+        for run in second[0].runs
+        for pair in run.results.get("pairs", ())
+        if {*pair["names"]} == {second[1], first[1]}
+        and pair["metric"] == metric.name
+        and "components" in pair
+    ]
+    if second[0] is not first[0]:
+        return 0.0
+    return intervals.mean(one.of_mean(one.edits)["edits"] for one in pairs) or 0.0
+
+
 def _summary(setting: Setting, arm: str, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """An arm's means (over the questions that have a value, then over seeds), and counts."""
+    """An arm's means (over the questions that have a value, then over seeds), and counts.
+
+    Its "cost" is the mean of its runs', in the order of `results.Cost`; None where nothing learns.
+    """
     found: dict[str, Any] = {}
     for metric in metrics:
         runs = _values((setting, arm), metric)
@@ -270,4 +316,6 @@ def _summary(setting: Setting, arm: str, metrics: Sequence[Metric]) -> dict[str,
     contexts = [context for run in setting.runs for context in run.contexts.values()]
     for count in ("empty", "ungraded"):
         found[count] = sum(context["arms"][arm][count] for context in contexts)
+    spent = [run.costs[arm] for run in setting.runs if arm in run.costs]
+    found["cost"] = [intervals.mean(of) for of in zip(*spent, strict=True)] if spent else None
     return found

@@ -1,10 +1,12 @@
 """What `compare` found, for the terminal."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from seal_jax.loop import rewards
+from seal_jax.loop import results, rewards
 from seal_jax.reports import finished_run
-from seal_jax.reports.formats import columns, interval, number
+from seal_jax.reports.formats import columns, form, interval, number
+from seal_jax.stats.components import OverSeeds
 from seal_jax.tasks.protocol import Metric
 
 
@@ -50,12 +52,15 @@ def _config(found: dict[str, Any]) -> str:
 
 def _arms(found: dict[str, Any], names: dict[str, str], metrics: dict[str, Metric]) -> str:
     counts = ("empty", "ungraded")
-    rows = [["arm", "run", *(metric.label for metric in metrics.values()), *counts]]
+    labels = (metric.label for metric in metrics.values())
+    rows = [["arm", "run", *labels, *counts, *results.COST_HEADS]]
     for name in dict.fromkeys(name for arms in found["arms"].values() for name in arms):
         for label, arms in found["arms"].items():
             if arm := arms.get(name):
                 shown = (rewards.shown(arm[of], metric) for of, metric in metrics.items())
-                rows.append([name, names[label], *shown, *(str(arm[of]) for of in counts)])
+                cost = results.Cost(*arm["cost"]).cells() if arm["cost"] else [""] * 4
+                counted = (str(arm[of]) for of in counts)
+                rows.append([name, names[label], *shown, *counted, *cost])
     return columns(rows, words=2)
 
 
@@ -63,7 +68,9 @@ def _families(
     found: dict[str, Any], names: dict[str, str], metrics: dict[str, Metric]
 ) -> list[str]:
     several = found["paired_seeds"] is not None
-    over = unit = f"{found['words']['context']}s"
+    over = unit = drawn = f"{found['words']['context']}s"
+    if found["articles"] < found["contexts"]:
+        drawn = "groups"
     if several:
         over, unit = f"seeds, groups and {over}", "groups"
     texts = []
@@ -79,7 +86,12 @@ def _families(
         if count:
             level = f"{family['corrected_level']:.2%}"
             lines.append(f"then corrected for {count} comparisons ({level} each):")
-        lines += [_difference(of, names, metrics, found["words"]) for of in family["intervals"]]
+        for of in family["intervals"]:
+            lines.append(_difference(of, names, metrics, found["words"]))
+            drawn = (
+                unit if found["articles"] < found["contexts"] else f"{found['words']['context']}s"
+            )
+            lines += [f"    {said}" for said in _chance(of, metrics[of["metric"]], drawn)]
         if count < len(family["intervals"]):
             lines.append(
                 f"  -: no interval: fewer than two {unit} have a value in both, or all that have "
@@ -104,6 +116,39 @@ def _difference(
         what = words[metric.per]
         line += f" ({of['left_out']} {what}s left out: no value in one of the runs)"
     return line
+
+
+def _chance(of: dict[str, Any], metric: Metric, unit: str) -> Iterator[str]:
+    """What an unresolved difference may have overlooked, and where its chance comes from.
+
+    Args:
+      unit: what is drawn beside seeds.
+    """
+
+    def shown(least: float | None) -> str:
+        points = form(metric)[3] == " %"
+        return number(metric, least, unit=not points, fine=True) + " points" * points
+
+    if of["interval"] and of["interval"][0] <= 0 <= of["interval"][1]:
+        yield f"not resolved: a true difference of {shown(of['detectable'])} is found in 4 of 5"
+    if not of["components"]:
+        return
+    parts = OverSeeds(**of["components"])
+    names = {
+        "seeds": "outer seeds",
+        "contexts": unit,
+        "edits": "self-edits",
+        "questions": f"what is asked of {unit}",
+        "rest": "what is left",
+    }
+    if shares := parts.shares():
+        said = ", ".join(f"{names[name]} {share:.0%}" for name, share in shares.items())
+        seeds, contexts = 2 * parts.seeds, 2 * parts.contexts
+        least, more = min(
+            (parts.detectable(seeds, parts.contexts), f"{seeds} seeds"),
+            (parts.detectable(parts.seeds, contexts), f"{contexts} {unit}"),
+        )
+        yield f"variance: {said}; with {more} {shown(least)} is found"
 
 
 def _compute(found: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import jinja2
 
+from seal_jax.loop import results
+from seal_jax.loop.results import Cost
 from seal_jax.runs import results_file, run_dir, storage
 from seal_jax.runs.results_file import DamagedError
 from seal_jax.runs.storage import Location
@@ -75,14 +77,23 @@ class RunFiles:
           DamagedError: a file of it is damaged.
         """
         path = storage.locate(workdir)
-        results, timing = results_file.read(path / "results.json"), read_timing(path)
+        found, timing = results_file.read(path / "results.json"), read_timing(path)
         config = run_dir.read_config(path)
-        return cls(path=path, config=config, results=results, timing=timing, **others)
+        return cls(path=path, config=config, results=found, timing=timing, **others)
 
     @functools.cached_property
     def settings(self) -> Record:
         """Every setting by its dotted key."""
         return dict(run_dir.flatten(self.config))
+
+    @functools.cached_property
+    def costs(self) -> dict[str, Cost]:
+        """What each arm that learns spent; seconds only of what was done at one go."""
+        seconds, replayed = self.timing["seconds"], self.timing.get("replayed")
+        if replayed is None and self.timing.get("resumed"):
+            seconds = {}  # a run of an older version does not say which of them are whole
+        whole = {name: of for name, of in seconds.items() if name not in (replayed or ())}
+        return results.spent(self.results, whole)
 
     @functools.cached_property
     def own_metrics(self) -> list[Metric]:

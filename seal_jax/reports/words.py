@@ -60,6 +60,7 @@ class Gain(NamedTuple):
       contexts: how many were compared.
       detectable: see `intervals.detectable`.
       components: of the difference's variance; None where they are not known.
+      arms: their names, where both are arms.
     """
 
     metric: Metric
@@ -70,6 +71,7 @@ class Gain(NamedTuple):
     contexts: int = 0
     detectable: float | None = None
     components: Components | None = None
+    arms: tuple[str, ...] = ()
 
     @property
     def sign(self) -> int:
@@ -186,6 +188,7 @@ def _gain(results: Mapping[str, Any], second: str, first: str, of: Metric) -> Ga
         contexts=sum(any(None not in pair for pair in pairs) for pairs in pairs_C),
         detectable=intervals.detectable(own, other),
         components=parts,
+        arms=(second, first),
     )
 
 

@@ -273,17 +273,17 @@ class Evaluation(Checked):
       edits: self-edits of a context in the self-edit arms, and updates of it in the others. From 2
         on, the variance of a difference is divided into contexts, self-edits and questions.
       arms: what is compared; see loop/arms.py. "base" is the untouched model, "prompt" has the
-        context in the question's prompt (a ceiling); "edit_before" learns its own self-edits,
-        "edit_after" is SEAL; "edit_after_base" and "edit_before_policy" swap editor and learner;
-        "edit_random" and "edit_longest" are SEAL with an M-step on one random self-edit of a
-        context, or on the longest; "edit_random_base" and "edit_longest_base" have the base
-        learner. And the task's own: "passage" trains on the passage alone, "passage_steps" with as
-        many optimizer steps as "edit_before", "sentences" on the passage's own, "teacher"; what the
-        base model writes otherwise: "entity_graph", "several_prompts", "study_strategies",
-        "own_prompts", and "self_distillation", the answers that it gives as it reads
-        (docs/formats.md); of few-shot learning, and where self-edits have directives, "random"
-        ones, the best "fixed" one of some, and the "oracle"; and, all with the base learner, the
-        base's or RL's self-edits under those that earned the most in the rounds
+        context in the question's prompt (what people do instead, without any training);
+        "edit_before" learns its own self-edits, "edit_after" is SEAL; "edit_after_base" and
+        "edit_before_policy" swap editor and learner; "edit_random" and "edit_longest" are SEAL with
+        an M-step on one random self-edit of a context, or on the longest; "edit_random_base" and
+        "edit_longest_base" have the base learner. And the task's own: "passage" trains on the
+        passage alone, "passage_steps" with as many optimizer steps as "edit_before", "sentences" on
+        the passage's own, "teacher"; what the base model writes otherwise: "entity_graph",
+        "several_prompts", "study_strategies", "own_prompts", and "self_distillation", the answers
+        that it gives as it reads (docs/formats.md); of few-shot learning, and where self-edits have
+        directives, "random" ones, the best "fixed" one of some, and the "oracle"; and, all with the
+        base learner, the base's or RL's self-edits under those that earned the most in the rounds
         ("edit_before_constant", "edit_after_constant"), the base's under RL's
         ("edit_before_directed"), and RL's under RL's for another context ("edit_after_permuted").
       equal: what every arm that learns spends on a context as much of: "tokens" trained on, or
@@ -302,7 +302,14 @@ class Evaluation(Checked):
     skip: Limit = 0
     questions: Limit = 0
     edits: Count = 2
-    arms: tuple[str, ...] = ("base", "passage", "edit_before", "edit_after_base", "edit_after")
+    arms: tuple[str, ...] = (
+        "base",
+        "prompt",
+        "passage",
+        "edit_before",
+        "edit_after_base",
+        "edit_after",
+    )
     equal: Literal["none", "tokens", "steps"] = "none"
     unrelated: Limit = 0
     bootstrap_draws: int = 10000

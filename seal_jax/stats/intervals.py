@@ -65,6 +65,8 @@ class Family(NamedTuple):
       single: the interval of each comparison at the level that was asked for.
       corrected: the same at the level `corrected_level`, so that all of them cover at once as often
         as the level says.
+      detectable: of each comparison, the least true difference that would mostly show: as the
+        function `detectable` finds it, for the standard error that the interval has.
       corrected_level: chosen from the joint resamples (Beran, "Balanced Simultaneous Confidence
         Sets", 1988): the share of resamples in which every t statistic lies within its own
         quantiles is the level. Comparisons that say the same thing cost nothing; unrelated ones
@@ -74,6 +76,7 @@ class Family(NamedTuple):
 
     single: list[Estimate]
     corrected: list[Estimate]
+    detectable: list[float | None]
     corrected_level: float
 
 
@@ -153,11 +156,18 @@ def detectable(
     """
     sums_a, sums_b, weight_C = _pairwise([second], [first])
     [difference_C] = (sums_a - sums_b) / np.maximum(weight_C, 1)
-    sample = _of_contexts(difference_C, weight_C)
-    if math.isnan(sample.error):
-        return None
-    critical = special.stdtrit(sample.freedom, (1 + level) / 2)
-    return float(special.nctdtrinc(sample.freedom, 1 - power, critical) * sample.error)
+    return _of_contexts(difference_C, weight_C).detectable(level, power)
+
+
+def shown_mostly(error: float, freedom: float, *, level: float = 0.95, power: float = 0.8) -> float:
+    """The true mean that an estimate with this standard error mostly shows; see `detectable`.
+
+    Args:
+      error: of the estimate.
+      freedom: the degrees of freedom of that error.
+    """
+    critical = special.stdtrit(freedom, (1 + level) / 2)
+    return float(special.nctdtrinc(freedom, 1 - power, critical) * error)
 
 
 def paired_bootstraps(
@@ -286,6 +296,12 @@ class _Studentized(NamedTuple):
             self.difference + max(float(-low), student) * self.error,
         )
 
+    def detectable(self, level: float, power: float = 0.8) -> float | None:
+        """See the function of this name; None where there is too little for an interval."""
+        if math.isnan(self.error):
+            return None
+        return shown_mostly(self.error, self.freedom, level=level, power=power)
+
 
 def _family(found: Sequence[_Studentized], level: float) -> Family:
     """Intervals at the level, and at the higher one that all hold at once."""
@@ -300,6 +316,7 @@ def _family(found: Sequence[_Studentized], level: float) -> Family:
     return Family(
         [one.interval(level) for one in found],
         [one.interval(corrected) for one in found],
+        [one.detectable(level) for one in found],
         corrected,
     )
 

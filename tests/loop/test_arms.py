@@ -5,10 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+from knowledge_tasks import knowledge_task
 
 from seal_jax.loop import arms, evaluate, m_step, preflight, train
 from seal_jax.runs import ledger, run_dir
-from seal_jax.settings import Tuning
+from seal_jax.settings import Settings, Tuning, config_files
 from seal_jax.tasks import registry
 from seal_jax.tasks.knowledge import entity_graph, instructed
 
@@ -152,6 +153,27 @@ def test_editors_and_learners_are_told_apart(finished, records):
     assert sorted(written) == [
         f"eval edits {editor}/0" for editor in ("base", "longest", "policy", "random")
     ]
+
+
+def test_reading_and_repeating_the_passage_are_compared_by_default():
+    rows = arms.rows(knowledge_task(), Settings().evaluation.arms, ["base", "policy"])
+    assert rows["prompt"].view == "reading" and rows["passage"].source == "passage"
+    without = config_files.made("knowledge:squad").evaluation.arms
+    assert "prompt" not in without, "a published experiment has the arms that it had"
+
+
+def test_the_sweep_of_tokens_is_of_the_largest_text_in_every_arm(tiny_settings, change, tmp_path):
+    [equal], sizes = config_files.load(config_files.find("knowledge")[0]).SWEEPS["tokens"].values()
+    trained = {}
+    for times in sizes:
+        names = ("passage", "edit_before")
+        how = {"inner.epochs": times, "evaluation.equal": equal, "evaluation.arms": names}
+        workdir = str(tmp_path / str(times))
+        of = evaluate.evaluate(change(tiny_settings, how), workdir, quiet=True)["arms"]
+        trained[times] = [of[name]["trained_tokens"] for name in names]
+    for times, (passage, edit) in trained.items():
+        assert edit == times * trained[1][1]  # it has the passage in it, so it is the larger one
+        assert passage == pytest.approx(edit, rel=0.5 if times == 1 else 0.1)  # whole epochs
 
 
 def test_passage_steps_takes_the_steps_of_the_self_edit(records):

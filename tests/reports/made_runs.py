@@ -210,11 +210,14 @@ def knowledge(
         if not finished:
             return folder
         every = arms.table(task)
-        counts = {"trials": 2, "invalid_edits": 0, "unadapted_fallbacks": 0}
+        of_arm = {
+            "counts": {"trials": 2, "invalid_edits": 0, "unadapted_fallbacks": 0},
+            "recipe": {"trained_tokens": 2400, "steps": 18},
+        }
         found = results.of(
             [
                 Outcome("base", every["base"], [[plain[c.id]] for c in held_out]),
-                Outcome("edit_before", every["edit_before"], [[t] for t in trials], counts=counts),
+                Outcome("edit_before", every["edit_before"], [[t] for t in trials], **of_arm),
             ],
             task, held_out, seed=0, draws=200,
         )  # fmt: skip
@@ -233,7 +236,10 @@ def knowledge(
             "grader": "local-2", "model": "invented model", "versions": {"jax": "0.10.2"},
             "config": dataclasses.asdict(settings),
         }  # fmt: skip
-        seconds = {"round 1: adapt": 75.0, "round 1: sample": 5.5, "total": 90.0}
+        seconds = {
+            "round 1: adapt": 75.0, "round 1: sample": 5.5, "eval edit_before: adapt": 30.0,
+            "total": 90.0,
+        }  # fmt: skip
         run_dir.write_json(directory.timing_path, {"seconds": seconds, "resumed": False})
         run_dir.write_json(directory.results_path, found | (changes or {}))
     return folder

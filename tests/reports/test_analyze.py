@@ -466,3 +466,24 @@ def test_a_scored_file_from_the_command_line(tmp_path, capsys):
     path.write_text(json.dumps([entry]))
     assert cli.main(["analyze", str(path)]) == 2
     assert "no self-edit has verdicts" in capsys.readouterr().err
+
+
+def test_the_diversity_of_self_edits_is_told_stage_by_stage(tmp_path):
+    """In each context of round 1 two texts of three are the same; in round 2 all are."""
+    one, other = "The red tower stands in Osk.", "A mill by a river grinds."
+    with_other = {(c, m): other if m == 2 else one for c in range(4) for m in range(EDITS)}
+    _write(tmp_path, _all_trials(), texts=with_other)
+    again = Stage(kind="round", round=2)
+    _write(tmp_path, _all_trials(), stage=again, texts=dict.fromkeys(with_other, one))
+    report = analyze.analyze(str(tmp_path), draws=100)
+    first, second = (stage["diversity"] for stage in report["stages"])
+    # 5 pairs a text: 10 of 15 are different ones, and 5 of 15.
+    assert first["distinct"]["value"] == pytest.approx(10 / 15)
+    assert first["overlap"]["value"] == pytest.approx(2 / 3)
+    assert (second["distinct"]["value"], second["overlap"]["value"]) == (pytest.approx(1 / 3), 1.0)
+    assert second["words"] == 6
+    text = analysis_table.table(report).partition("Diversity of the self-edits")[2]
+    assert [line.split() for line in text.splitlines()[-2:]] == [
+        ["round", "1", "6", "0.67", "0.67"],
+        ["round", "2", "6", "0.33", "1.00"],
+    ]

@@ -6,6 +6,7 @@ import math
 import pathlib
 import re
 
+import numpy as np
 import pytest
 from scipy import special
 
@@ -17,6 +18,7 @@ from seal_jax.reports.finished_run import CompareError
 from seal_jax.runs import results_file, run_dir
 from seal_jax.settings import Settings
 from seal_jax.stats import intervals
+from seal_jax.stats.components import OverSeeds
 from seal_jax.tasks.base import Task
 from seal_jax.tasks.protocol import Metric
 
@@ -480,3 +482,95 @@ def test_runs_of_two_domains_are_refused_and_other_tasks_name_the_setting(write_
     other = _puzzles(write_run, "other", ids="xyz", few_shot={"eval_tasks": ["x", "y", "z"]})
     with pytest.raises(CompareError, match=r"that choose contexts and differ: few_shot.eval_tasks"):
         compare.compare([one, other])
+
+
+def _planted(write_run, seeds, *, of_seed, of_context):
+    """Runs whose second arm gains what its seed and its contexts say, and noise beside."""
+    rng = np.random.default_rng(5)
+    gain_S, gain_C = rng.normal(0, of_seed, seeds), rng.normal(0, of_context, 12)
+    contexts, runs = some_contexts(12, lambda c: f"article {c}"), []
+    for seed in range(seeds):
+        base = rng.normal(-6, 1, (12, 3))
+        gained = base + gain_S[seed] + gain_C[:, None] + rng.normal(0, 0.5, base.shape)
+        answers = {"base": some_answers(base.tolist()), "passage": some_answers(gained.tolist())}
+        runs.append(write_run(f"{of_seed}{seed}", answers, contexts, config={"seed": seed}))
+    return ",".join(runs)
+
+
+@pytest.mark.parametrize(("of_seed", "of_context"), [(3.0, 0.2), (0.0, 3.0)])
+def test_the_share_of_outer_seeds_is_told(write_run, of_seed, of_context):
+    runs = _planted(write_run, 3, of_seed=of_seed, of_context=of_context)
+    found = compare.compare([runs], draws=300)
+    nats = found["within"]["intervals"][1]
+    parts = OverSeeds(**nats["components"])
+    shares = parts.shares()
+    assert parts.detectable(3, 12) == pytest.approx(nats["detectable"], rel=0.05)
+    assert (shares["seeds"] > 0.9, shares["contexts"] > 0.9) == (of_seed > 0, of_seed == 0)
+    low, high = nats["interval"]
+    assert low <= 0 <= high and nats["detectable"] > 0
+    text = compare_table.table(found)
+    assert f"of {nats['detectable']:.3f} nats is found in 4 of 5" in text
+    assert f"variance: outer seeds {shares['seeds']:.0%}, contexts" in text
+    more = "6 seeds" if of_seed else "24 contexts"
+    assert re.search(rf"with {more} \d+\.\d{{3}} nats is found", text)
+
+
+def test_self_edits_are_told_from_what_is_left(write_run):
+    rng = np.random.default_rng(6)
+    contexts, runs = some_contexts(12, lambda c: f"article {c}"), []
+    for seed in range(3):
+        edits = rng.normal(-6, 2, (12, 2, 1)) + rng.normal(0, 0.1, (12, 2, 3))
+        base = some_answers(rng.normal(-6, 0.1, (12, 3)).tolist())
+        each = [some_answers(edits[:, e].tolist()) for e in range(2)]
+        several = [[a, b] for [a], [b] in zip(*each, strict=True)]
+        answers = {"base": base, "edit_before": several}
+        runs.append(write_run(f"e{seed}", answers, contexts, config={"seed": seed}))
+    found = compare.compare([",".join(runs)], draws=300)
+    parts = OverSeeds(**found["within"]["intervals"][1]["components"])
+    assert parts.edit == pytest.approx(2.0, rel=0.4)  # 4 by two self-edits
+    assert parts.rest < 0.3 * parts.edit
+
+
+def test_single_runs_tell_what_would_be_found(write_run):
+    one = write_run("one", {"base": some_answers(_BASE)})
+    worse = [[-4.0, -6.0], [-5.0, -0.5], [-8.0], [-3.0, -1.0]]
+    other = write_run("other", {"base": some_answers(worse)})
+    found = compare.compare([one, other], draws=300)
+    nats = found["between"]["intervals"][1]
+    assert nats["detectable"] == intervals.detectable(worse, _BASE)
+    assert nats["components"] is None
+    text = compare_table.table(found)
+    assert f"not resolved: a true difference of {nats['detectable']:.3f} nats is found" in text
+
+
+def test_what_arms_cost_stands_beside_them(write_run):
+    """12 and 24 s; of 7 answers 1 and then 2 are right: one more than in the base model."""
+    runs = []
+    for seed, seconds in enumerate((12.0, 24.0)):
+        task = Task(Settings())
+        outcomes = [outcome(task, "base", some_answers(_BASE))]
+        adapted = outcome(task, "edit_after", some_answers(_BETTER))
+        spent = {"trained_tokens": 1000 * (seed + 1), "steps": 10}
+        outcomes.append(dataclasses.replace(adapted, recipe=spent))
+        run = write_run(f"c{seed}", outcomes=outcomes, config={"seed": seed})
+        timing = {"seconds": {"eval edit_after: adapt": seconds}, "replayed": []}
+        (pathlib.Path(run) / "timing.json").write_text(json.dumps(timing))
+        runs.append(run)
+    found = compare.compare([",".join(runs)], draws=200)
+    [arms_found] = found["arms"].values()
+    assert arms_found["base"]["cost"] is None
+    facts = (1 / 12 + 1 / 24) / 2 * 60
+    assert arms_found["edit_after"]["cost"] == pytest.approx([1500, 10, 18, facts])
+    text = compare_table.table(found)
+    assert re.search(rf"^edit_after +R1 .* 1,500 +10 +18 +{facts:.2f}$", text, re.MULTILINE)
+    assert re.search(r"^arm +run .* tokens +steps +seconds +facts a minute$", text, re.MULTILINE)
+
+
+def test_an_arm_that_learns_all_contexts_together_has_trained_and_answered():
+    metric = {"name": "accuracy", "label": "accuracy", "share": True, "per": "question"}
+    arm = {"trained_tokens": 90, "sequences": 3, "accuracy": 0.5, "n_answers": 8}
+    found = {"metrics": [metric], "arms": {"base": {"accuracy": 0.25}, "passage": arm}}
+    seconds = {"eval passage: pretraining": 20.0, "eval passage: answers": 10.0}
+    assert results.spent(found, seconds) == {"passage": results.Cost(90, None, 30.0, 4.0)}
+    del seconds["eval passage: answers"]
+    assert results.spent(found, seconds) == {"passage": results.Cost(90, None, None, None)}

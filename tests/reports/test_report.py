@@ -194,6 +194,32 @@ def test_an_unfinished_evaluation_shows_means_without_intervals(tmp_path):
     assert re.search(r"self-edit before RL 4 [\d.]+ % −[\d.]+ nats", page.text)
 
 
+def test_what_an_arm_cost_stands_beside_it(tmp_path):
+    folder = made_runs.knowledge(tmp_path / "run")
+    own, other = (
+        json.loads((folder / "results.json").read_text())["arms"][arm]["accuracy"]
+        for arm in ("edit_before", "base")
+    )
+    facts = f"{(own - other) * 4 * 2:.2f}"  # of 4 answers in half a minute
+    page = _report(folder)
+    assert f"2,400 tokens, 18 steps, 30 seconds, {facts} facts a minute".replace("-", "−") in (
+        page.text.replace("-", "−")
+    )
+    assert re.search(rf"self-edit before RL .* 2,400 18 30 {facts}".replace("-", "."), page.text)
+    # What an earlier process did took no time in this one.
+    timing = json.loads((folder / "timing.json").read_text())
+    for changed in (
+        {"resumed": True},  # as older versions wrote it
+        {"resumed": True, "replayed": ["eval edit_before: adapt"]},
+    ):
+        (folder / "timing.json").write_text(json.dumps(timing | changed))
+        text = _report(folder).text
+        assert "2,400 tokens, 18 steps" in text and "18 steps, 30" not in text
+        assert "facts a minute" not in text
+    (folder / "timing.json").write_text(json.dumps(timing | {"resumed": True, "replayed": ["x"]}))
+    assert "2,400 tokens, 18 steps, 30 seconds" in _report(folder).text
+
+
 def test_data_that_is_gone_and_a_run_of_nothing(tmp_path):
     folder = made_runs.knowledge(tmp_path / "run")
     (tmp_path / "run-train.json").unlink()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from seal_jax.runs import json_file, run_dir
-from seal_jax.settings import Settings, SettingsError, config_dict, sweeps
+from seal_jax.settings import Settings, SettingsError, config_dict, config_files, sweeps
 
 GRID = {"inner.lora.rank": (8, 16), "seed": (0, 1)}
 
@@ -94,3 +94,11 @@ def test_a_missing_figure_is_a_dash():
     ]
     rows = [line.split() for line in sweeps.table(records).splitlines()]
     assert rows == [["base", "kl"], ["seed=0", "-1.000", "-"], ["seed=1", "-", "-"]]
+
+
+@pytest.mark.parametrize("name", ["knowledge", "few_shot", "continual"])
+def test_the_sweeps_of_the_projects_configs_can_be_run(name):
+    module = config_files.load(config_files.find(name)[0])
+    for grid in getattr(module, "SWEEPS", {}).values():
+        found = sweeps.points(grid)
+        assert len(sweeps.settings_of(config_files.made(name), found)) == len(found)

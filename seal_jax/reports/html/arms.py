@@ -3,7 +3,7 @@
 from typing import Any
 
 from seal_jax.loop.arms import Arm
-from seal_jax.loop.results import Outcome
+from seal_jax.loop.results import COST_HEADS, Outcome
 from seal_jax.reports.formats import interval, metric, number
 from seal_jax.reports.html import charts
 from seal_jax.reports.run_records import Record, RunRecords
@@ -17,7 +17,7 @@ def arms(run: RunRecords) -> Record | None:
 
     Returns:
       {"title"} with {"planted": rows}, {"curated": rows, "heads"}, {"so_far": rows, "heads"}, or
-      {"tables", "first", "counted", "counts", "pairs", "matched", "compared", "rises",
+      {"tables", "spent", "first", "counted", "counts", "pairs", "matched", "compared", "rises",
       "directives"} of a finished evaluation.
     """
     if planted := run.results.get("planted_reward"):
@@ -62,20 +62,25 @@ def _finished(run: RunRecords) -> Record:
     summaries, pairs = run.results["arms"], run.results.get("pairs", [])
     names = list(dict.fromkeys([*(n for n in run.arms if n in summaries), *summaries]))
     first, tables = names[0], []
+    cells = {arm: dict(zip(COST_HEADS, of.cells(), strict=True)) for arm, of in run.costs.items()}
+    spent = [head for head in COST_HEADS if any(of[head] for of in cells.values())]
     for of in run.metrics:
         own = [pair for pair in pairs if (pair["metric"], pair["names"][1]) == (of.name, first)]
         gains = {pair["names"][0]: pair for pair in own}
         edges = [0.0, *(edge for gain in gains.values() for edge in gain["interval"] or ())]
         rows: list[list[Any]] = []
+        # Facts are of the main metric.
+        heads = [head for head in spent if head != COST_HEADS[-1] or of is run.metrics[0]]
         for arm in names:
             average = number(of, summaries[arm].get(of.name))
             around = interval(of, _interval_of_mean(run, arm, of.name))
             rows.append([run.arm_label(arm), average, around, "", "", ""])
+            rows[-1] += [cells[arm][head] if arm in cells else "" for head in heads]
             if gain := gains.get(arm):
                 rows[-1][3:5] = _gain(of, gain)
-                if gain["interval"]:
+                if gain["interval"] and gain["difference"] is not None:
                     rows[-1][5] = charts.interval(gain["interval"], gain["difference"], edges)
-        tables.append((metric(of, unit=True).capitalize(), rows))
+        tables.append((metric(of, unit=True).capitalize(), heads, rows))
     differences = []
     for pair in pairs:
         between, name = " − ".join(map(run.arm_label, pair["names"])), run.metric(pair["metric"])
@@ -105,7 +110,8 @@ def _finished(run: RunRecords) -> Record:
         shown = (f"{n:,}" if isinstance(n, int) else n for n in values)
         counts.append([run.arm_label(arm), *shown])
     return {
-        "tables": tables, "first": run.arm_label(first), "pairs": differences, "matched": matched,
+        "tables": tables, "spent": bool(spent), "first": run.arm_label(first),
+        "pairs": differences, "matched": matched,
         "compared": compared, "rises": rises,
         "counted": [*map(metric, counted)], "counts": counts, "directives": _directives(run),
     }  # fmt: skip

@@ -69,16 +69,19 @@ def interval(edges: Sequence[float], value: float, over: Sequence[float]) -> Rec
 
 
 def forest(
-    title: str, rows: Sequence[tuple[str, str, float | None, Sequence[float] | None]]
+    title: str, rows: Sequence[tuple[str, str, float | None, Sequence[float] | None, str]]
 ) -> Record:
     """Differences with their intervals, one below the other, over an axis that marks zero.
 
     Args:
-      rows: a label, the figure as text, the difference and the ends of its interval; None where
-        there is none.
+      rows: a label, the figure as text, the difference and the ends of its interval (None where
+        there is none), and what it cost ("" where that is not known).
     """
     known = [
-        edge for _, _, value, ends in rows if value is not None for edge in (value, *(ends or ()))
+        edge
+        for _, _, value, ends, _ in rows
+        if value is not None
+        for edge in (value, *(ends or ()))
     ]
     low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
     x = _scale(low, high, 10, 220)  # figures stand to the right
@@ -88,8 +91,9 @@ def forest(
             "text": text,
             "value": None if value is None else x(value),
             "ends": ends and [x(edge) for edge in ends],
+            "cost": cost,
         }
-        for label, text, value, ends in rows
+        for label, text, value, ends, cost in rows
     ]
     ticks = [tick for tick in _ticks(low, high) if low <= tick <= high]
     return {"title": title, "rows": drawn, "zero": x(0), "ticks": _placed(ticks, x)}

@@ -2,10 +2,12 @@
 
 import re
 
+from seal_jax.loop.results import COST_HEADS
 from seal_jax.reports import words
 from seal_jax.reports.formats import form, interval, metric, number
 from seal_jax.reports.html import charts
 from seal_jax.reports.run_records import Record, RunRecords
+from seal_jax.reports.words import Gain
 
 
 def outcome(run: RunRecords) -> Record | None:
@@ -28,12 +30,27 @@ def outcome(run: RunRecords) -> Record | None:
                 f"{number(of, gain.difference, sign=True)} {interval(of, gain.ends, sign=True)}",
                 None if gain.difference is None else scale * gain.difference,
                 gain.ends and [scale * edge for edge in gain.ends],
+                _spent(run, gain),
             )
             for label, gain in rows
         ]
         plots.append(charts.forest(f"{over} in {metric(of, unit=True)}", shown))
     typeset = [text if "\n" in text else _typeset(text) for text in paragraphs]
     return {"title": "What came of it", "paragraphs": typeset, "charts": plots}
+
+
+def _spent(run: RunRecords, gain: Gain) -> str:
+    """What the arms of a difference spent, "" where neither learns.
+
+    Of two that learn tokens and steps alone, the second's before the first's.
+    """
+    cells = [run.costs[arm].cells() for arm in gain.arms if arm in run.costs]
+    heads = COST_HEADS[: 4 if len(cells) == 1 else 2]
+    return ", ".join(
+        f"{' / '.join(dict.fromkeys(values))} {head}"
+        for head, *values in zip(heads, *cells, strict=False)
+        if values and all(values)
+    )
 
 
 def _typeset(text: str) -> str:
