@@ -53,4 +53,5 @@ inner.candidates divides by their number"
   enter_environment
   install_package "cuda$cuda$(gcs_extra "$@")"
 fi
+export XLA_PYTHON_CLIENT_MEM_FRACTION="${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.92}" # as planning/machines.py counts
 act exec "$venv/bin/python" -m seal_jax "$@"

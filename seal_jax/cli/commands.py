@@ -203,12 +203,13 @@ class _Json(Command):
     json: Place = ""
 
     def show(self, found: dict[str, Any], text: str) -> None:
-        """Prints what was found, and writes it where that is wanted."""
+        """Prints what was found, unless that is "", and writes it where that is wanted."""
         _tell(found, text, self.json)
 
 
 def _tell(found: dict[str, Any], text: str, json: str) -> None:
-    terminal.say(json_file.encode(found, indent=1) if json == "-" else text)
+    if text or json == "-":
+        terminal.say(json_file.encode(found, indent=1) if json == "-" else text)
     if json not in ("", "-"):
         json_file.write_json(json, found)
 
@@ -350,9 +351,9 @@ class Plan(_Json, Configured):
     other tasks, as counted in their contexts.
 
     Attributes:
-      topology: What to plan for: v5e:2x4 and the like (v4, v5e, v5p, v6e), gpu:80gb, or the devices
-        that are here (default).
-      largest: Look for the largest inner.candidates.
+      topology: What to plan for: h100:8 and the like (a100, h100, h200, b200), v5e:2x4 and the like
+        (v4, v5e, v5p, v6e), gpu:80gb by arithmetic alone, or the devices that are here (default).
+      largest: Look for the largest inner.candidates as well, which compiles twice more at least.
       longest_prompt: Tokens of the longest prompt for a self-edit (405).
       edit_tokens: Tokens of a self-edit, on average (228).
       longest_edit: Tokens of the longest self-edit of a batch (1468).
@@ -364,7 +365,7 @@ class Plan(_Json, Configured):
     """
 
     topology: str = ""
-    largest: bool = True
+    largest: bool = False
     longest_prompt: int | None = None
     edit_tokens: int | None = None
     longest_edit: int | None = None
@@ -387,14 +388,20 @@ class Plan(_Json, Configured):
             )
         opened_model.enable_compilation_cache()
         lengths = self.given(*vars(workload.Workload()).keys() & vars(self))
+
+        def say(line: str) -> None:
+            if self.json != "-":
+                terminal.say(line)
+
         found = planner.plan(
             self.settings,
             self.topology,
             lengths={name: tokens for name, tokens in lengths.items() if tokens is not None},
             largest=self.largest,
-            say=(lambda line: None) if self.json == "-" else terminal.say,
+            say=say,
+            show=lambda plan: say(f"\n{report.text(plan)}"),
         )
-        self.show(found, f"\n{report.text(found)}")
+        self.show(found, report.largest(found))
         if not found["fits"]:
             raise UsageError("this run does not fit: see the notes of the plan.")
 

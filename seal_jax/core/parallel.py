@@ -9,13 +9,16 @@ partitioner. The programs over rows are ordinary jitted ones whose arguments are
 
 import dataclasses
 import functools
+import re
 
 import jax
 import numpy as np
+from jax._src.cudnn import fused_attention_stablehlo
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from seal_jax.core import inner, restem, sharding
+from seal_jax.core.model import attention
 from seal_jax.core.model.config import ModelConfig
 
 DATA, MODEL = "data", sharding.MODEL
@@ -67,6 +70,20 @@ class DeviceMesh:
         shape = (self.data_shards, self.model_axis)
         devices = mesh_utils.create_device_mesh(shape, self.devices, allow_split_physical_axes=True)
         return Mesh(devices, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
+
+    def with_attention(self, config: ModelConfig, dtype) -> ModelConfig:
+        """The config of a model in `dtype`, with the attention that these devices have for it."""
+        device = self.devices[0]
+        capability = re.fullmatch(r"(\d+)\.(\d+)", getattr(device, "compute_capability", ""))
+        chosen = attention.implementation(
+            config,
+            platform=device.platform,
+            capability=(int(capability[1]), int(capability[2])) if capability else (0, 0),
+            cudnn_version=cudnn_version(),
+            dtype=dtype,
+            model_axis=self.model_axis,
+        )
+        return dataclasses.replace(config, attention=chosen)
 
     def shards(self, candidates: int) -> int:
         """Over how many shards of "data" candidates are spread: all, or 1 if they do not divide."""
@@ -144,6 +161,12 @@ def all_devices(model_axis: int = 1) -> DeviceMesh:
       ValueError: model_axis does not divide their number.
     """
     return DeviceMesh(tuple(jax.local_devices()), model_axis)
+
+
+def cudnn_version() -> int:
+    """Of the cuDNN that JAX has found, such as 90800; 0 for none."""
+    there = fused_attention_stablehlo.cuda_versions  # where its attention asks
+    return there.cudnn_get_version() if there else 0
 
 
 def peak_memory() -> float | None:

@@ -81,7 +81,8 @@ def _judge_model(settings: Settings, model: Any) -> dict[str, Any]:
         dtype = jnp.dtype(settings.model.dtype)
         loaded = load.load_model(grading.model, dtype, model.devices.param_sharding)
         finite.check(loaded.config, loaded.params, f"grading.model={grading.model}")
-        label, config, tokenizer = grading.model, loaded.config, loaded.tokenizer
+        config = model.devices.with_attention(loaded.config, dtype)
+        label, tokenizer = grading.model, loaded.tokenizer
         params = model.devices.place(config, loaded.params)
     return dict(
         label=label,

@@ -448,7 +448,7 @@ def open_session(settings: Settings) -> Session:
     session = Session(
         settings=settings,
         task=task,
-        model=loaded.config,
+        model=devices.with_attention(loaded.config, settings.model.dtype),
         tokenizer=loaded.tokenizer,
         source=loaded.source,
         devices=devices,

@@ -15,6 +15,8 @@ import re
 
 from seal_jax.planning.machines import GIB
 
+COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compiled:
@@ -43,7 +45,7 @@ def compile_program(lowered, where: str) -> Compiled:
       Exception: the compiler's, unless the program only takes too much memory.
     """
     packages = {of.name: of.version for of in importlib.metadata.distributions()}
-    compilers = [f"{name} {packages.get(name)}" for name in ("jax", "jaxlib", "libtpu")]
+    compilers = [f"{name} {packages.get(name)}" for name in COMPILERS]
     flags, form = os.environ.get("XLA_FLAGS", ""), ",".join(Compiled.__annotations__)
     content = "\n".join([where, *compilers, flags, form, lowered.as_text()])
     path = folder() / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.json.gz"
@@ -65,7 +67,7 @@ def folder() -> pathlib.Path:
 
 def _compile(lowered) -> Compiled:
     try:
-        compiled = lowered.compile()
+        compiled = _with_tiles(lowered)
     except Exception as error:
         needed = memory_in_error(str(error))
         if not needed:
@@ -81,6 +83,17 @@ def _compile(lowered) -> Compiled:
         temporaries=temporaries,
         text=re.sub(r", metadata=\{[^}]*\}", "", compiled.as_text()),
     )
+
+
+def _with_tiles(lowered):
+    """Compiles; once more without Triton's products where these find no tiles, as without a GPU
+    to tune them on."""
+    try:
+        return lowered.compile()
+    except Exception as error:
+        if "Couldn't find output tile sizes" not in str(error):
+            raise
+        return lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": False})
 
 
 def memory_in_error(message: str) -> int:

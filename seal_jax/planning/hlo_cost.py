@@ -8,7 +8,9 @@ Time is a roofline of every instruction: the larger of its matrix products at th
 rate and its traffic at the memory's bandwidth. Where the compiler says how many cycles it expects
 an instruction to take (TPU), the clock's time of those is taken instead. Copies that run beside
 the computation are not added to it, but no straight piece of program takes less than its traffic.
-Collectives take their bytes over the links' bandwidth; their latency is not counted.
+Collectives take their bytes over the links' bandwidth; their latency is not counted. Of GPUs'
+programs the products of cuBLAS and the attention of cuDNN are read as well; what starts a kernel
+takes no time here.
 """
 
 import dataclasses
@@ -35,6 +37,9 @@ _COLLECTIVES = {
     "collective-permute": 1, "collective-broadcast": 1, "ragged-all-to-all": 1,
 }  # fmt: skip
 _SLICES = ("dynamic-slice", "slice", "gather")
+# Products of [T, S] with the head width in one pass of cuDNN's attention: the backward one takes
+# the logits anew. Of causal ones half the pairs are skipped.
+_ATTENTION = {"__cudnn$fmhaSoftmax": 2, "__cudnn$fmhaSoftmaxBackward": 5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +132,8 @@ class Program:
             return Cost(links=passes * max((array.size for array in instruction.arrays), default=0))
         if instruction.op == "async-start":
             return self._of(instruction.called("calls")[0], True)
+        if instruction.op in ("fusion-start", "custom-call-start"):
+            instruction = _awaited(computation, instruction)
         traffic = float(self._moved(computation, instruction))
         if instruction.op in ("copy-start", "slice-start"):
             return Cost(traffic=traffic)
@@ -143,6 +150,8 @@ class Program:
         if instruction.op == "fusion":
             fused = self._computations[instruction.called("calls")[0]]
             return sum(self._flops(fused, inner) for inner in fused.instructions.values())
+        if instruction.op == "custom-call":
+            return _library_flops(computation, instruction)
         if instruction.op not in ("dot", "convolution"):
             return 0
         known, out = computation.instructions, instruction.arrays[0].dims
@@ -166,6 +175,8 @@ class Program:
             return 2 * outputs
         if op in ("dynamic-update-slice", "scatter"):
             return 2 * _traffic(read[1 if op == "dynamic-update-slice" else -1])
+        if _target(instruction).startswith("__cublas"):  # the other output is room to work in
+            outputs = instruction.arrays[0].traffic
         if op == "fusion":
             fused = self._computations[instruction.called("calls")[0]]
             inputs = (self._read_by(fused, *operand) for operand in enumerate(map(_traffic, read)))
@@ -218,6 +229,41 @@ class Program:
 
 def _traffic(arrays: Iterable[Array]) -> int:
     return sum(array.traffic for array in arrays)
+
+
+def _awaited(computation: Computation, instruction: Instruction) -> Instruction:
+    """What an asynchronous instruction starts; its outputs stand behind its operands'."""
+    known = computation.instructions
+    first = sum(len(known[name].arrays) for name in instruction.operands)
+    op, arrays = instruction.op.removesuffix("-start"), instruction.arrays[first:]
+    return instruction._replace(op=op, arrays=arrays)
+
+
+def _target(instruction: Instruction) -> str:
+    """The library function that a custom call names."""
+    found = re.search(r'custom_call_target="([^"]*)"', instruction.attributes)
+    return found[1] if found else ""
+
+
+def _library_flops(computation: Computation, instruction: Instruction) -> int:
+    """Of a call of cuBLAS or of cuDNN's attention."""
+    target, given = _target(instruction), instruction.attributes
+    product = target.startswith("__cublas")
+    if not product and target not in _ATTENTION:
+        return 0
+    left = computation.instructions[instruction.operands[0]].arrays[0].dims
+    if product:
+        summed = _numbers(r'"lhs_contracting_dimensions":\s*\[([^]]*)\]', given)
+        return 2 * math.prod(instruction.arrays[0].dims) * math.prod(left[i] for i in summed)
+    logits = _numbers(r'"intermediate_tensor_shape".*?"dimensions":\s*\[([^]]*)\]', given)
+    halves = 1 if "CAUSAL" in given else 2
+    return _ATTENTION[target] * math.prod(logits) * left[-1] * halves
+
+
+def _numbers(pattern: str, text: str) -> list[int]:
+    """The quoted numbers of a list in a call's configuration."""
+    found = re.search(pattern, text)
+    return [int(number) for number in re.findall(r"\d+", found[1])] if found else []
 
 
 def _trip_count(instruction: Instruction, condition: Computation) -> int | None:

@@ -3,8 +3,11 @@
 import dataclasses
 import math
 import re
+from typing import NamedTuple
 
 GIB = 1 << 30
+# Of a GPU's memory, what a run takes: the launchers set XLA_PYTHON_CLIENT_MEM_FRACTION to it.
+POOL = 0.92
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,11 @@ class Machine:
     rates: Rates
     chips: int
 
+    @property
+    def kind(self) -> str:
+        """Such as "v5e", "h100"; "gpu" is one that is known by its memory alone."""
+        return self.name.partition(":")[0]
+
 
 # Of a whole chip: GiB of memory; bf16 TFLOP/s; GB/s of memory; Gbit/s of all its links, in both
 # directions (docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e}); multiply-adds of its matrix units in
@@ -53,7 +61,41 @@ CHIPS = {
     "v6e": (32, 918, 1640, 3584, 4 * 256**2, 1),
 }
 
-# One H100 SXM (NVIDIA's data sheet); its 80 GB are 80e9 bytes.
+
+class Gpu(NamedTuple):
+    """A GPU, as its data sheet and NVIDIA's table of compute capabilities have it.
+
+    Attributes:
+      model: what CUDA calls it.
+      memory: GiB that CUDA reports, rounded down.
+      tflops: bf16 TFLOP/s of dense matrix products; gbytes: GB/s of its memory.
+      links: GB/s that it sends over NVLink.
+      cores: multiprocessors; lanes: float32 units in each; gigahertz: their clock.
+      shared: KiB of shared memory of each; cache: MiB of the second level's.
+      capability: the compute capability.
+    """
+
+    model: str
+    memory: int
+    tflops: float
+    gbytes: int
+    links: int
+    cores: int
+    lanes: int
+    gigahertz: float
+    shared: int
+    cache: int
+    capability: tuple[int, int]
+
+
+GPUS = {
+    "a100": Gpu("NVIDIA A100-SXM4-80GB", 79, 312, 2039, 300, 108, 64, 1.41, 164, 40, (8, 0)),
+    "h100": Gpu("NVIDIA H100 80GB HBM3", 79, 989, 3350, 450, 132, 128, 1.98, 228, 50, (9, 0)),
+    "h200": Gpu("NVIDIA H200", 139, 989, 4800, 450, 132, 128, 1.98, 228, 50, (9, 0)),
+    "b200": Gpu("NVIDIA B200", 178, 2250, 7700, 900, 148, 128, 1.965, 228, 126, (10, 0)),
+}
+
+# One H100 by its size alone; its 80 GB are 80e9 bytes.
 GPU = Machine(
     name="gpu:80gb",
     devices=1,
@@ -64,6 +106,7 @@ GPU = Machine(
 
 # Slices that one can have, small ones first.
 SLICES = {
+    **dict.fromkeys(GPUS, ("1", "2", "4", "8")),
     "v4": ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4"),
     "v5e": ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8"),
     "v5p": ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4"),
@@ -75,21 +118,28 @@ def machine(topology: str) -> Machine:
     """The machine of a topology's name.
 
     Args:
-      topology: "gpu:80gb", or a kind of TPU and its chips, such as "v5e:2x4".
+      topology: a kind of GPU and how many, such as "h100:8"; a kind of TPU and its chips, such as
+        "v5e:2x4"; or one GPU by its memory, such as "gpu:80gb", with the rates of an H100.
 
     Raises:
       ValueError: it is not one of these; the message lists them.
 
-    >>> machine("v5p:2x2x1").devices
-    4
+    >>> machine("v5p:2x2x1").devices, machine("h100:8").devices
+    (4, 8)
     """
-    if topology == GPU.name:
-        return GPU
     kind, _, shape = topology.partition(":")
+    if found := re.fullmatch(r"gpu:([1-9]\d*)gb", topology):
+        return dataclasses.replace(GPU, name=topology, memory=int(found[1]) * 10**9)
+    if kind in GPUS and re.fullmatch(r"[1-9]\d*", shape):
+        gpu, count = GPUS[kind], int(shape)
+        rates = Rates(flops=gpu.tflops * 1e12, bandwidth=gpu.gbytes * 1e9, links=gpu.links * 1e9)
+        memory = int(POOL * gpu.memory * GIB)
+        return Machine(name=topology, devices=count, memory=memory, rates=rates, chips=count)
     if kind not in CHIPS or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", shape):
         raise ValueError(
-            f"--topology={topology}: expected {GPU.name}, or one of {', '.join(CHIPS)} with its "
-            "chips, such as v5e:2x4 or v5p:2x2x1; none plans for the devices that are here."
+            f"--topology={topology}: expected one of {', '.join(GPUS)} with how many, such as "
+            f"h100:8; one of {', '.join(CHIPS)} with its chips, such as v5e:2x4 or v5p:2x2x1; or "
+            "gpu:80gb and the like, by arithmetic; none plans for the devices that are here."
         )
     memory, tflops, gbytes, gbits, products, parts = CHIPS[kind]
     chips, flops = math.prod(map(int, shape.split("x"))), tflops * 1e12
@@ -104,8 +154,12 @@ def machine(topology: str) -> Machine:
 
 
 def slices(kind: str) -> list[Machine]:
-    """The machines of a kind, small ones first: of "v5e", of "gpu"; "" is all, by memory."""
+    """The machines of a kind, small ones first: of "v5e", "h100", "gpu"; "" is `GPU` and all TPUs'.
+
+    Those of several kinds are ordered by their memory.
+    """
     if kind == "gpu":
         return [GPU]
-    found = [machine(f"{of}:{shape}") for of in SLICES if kind in ("", of) for shape in SLICES[of]]
+    kinds = (kind,) if kind else CHIPS
+    found = [machine(f"{of}:{shape}") for of in kinds for shape in SLICES[of]]
     return found if kind else sorted([GPU, *found], key=lambda one: one.devices * one.memory)

@@ -33,13 +33,17 @@ def text(plan: Record) -> str:
         lines.append(
             f"a round: {_duration(found['seconds'])}, {found['chip_hours']:.2f} chip-hours"
         )
-    if "largest_candidates" in plan:
-        most = plan["largest_candidates"]
-        lines.append(f"largest inner.candidates that fits: {most or 'none'}")
     if plan["smallest_machine"]:
         lines.append(f"smallest machine of the kind that does: {plan['smallest_machine']}")
     lines += [f"note: {note}" for note in plan["notes"]]
     return "\n".join(lines)
+
+
+def largest(plan: Record) -> str:
+    """The largest number of candidates; "" where it was not looked for."""
+    if "largest_candidates" not in plan:
+        return ""
+    return f"largest inner.candidates that fits: {plan['largest_candidates'] or 'none'}"
 
 
 def _number(value: float | None, unit: float, digits: int) -> str:

@@ -32,16 +32,21 @@ class Program:
     Attributes:
       name: what it does.
       detail: the shapes that it is planned with.
-      lower: gives its `jax.stages.Lowered`.
+      call: gives the jitted function with the shapes of its arguments.
       has_loop: whether it has a loop whose length is not known beforehand.
       branches: of the steps of that loop, the share that runs each branch of its `switch`.
     """
 
     name: str
     detail: str
-    lower: Callable[[], Any]
+    call: Callable[[], functools.partial]
     has_loop: bool = True
     branches: tuple[float, ...] = ()
+
+    def lower(self) -> jax.stages.Lowered:
+        """For the devices of the round's mesh."""
+        call: Any = self.call()
+        return call.func.lower(*call.args, **call.keywords)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +86,8 @@ class Round:
         return Program(
             name="sampling",
             detail=f"{rows} rows x ({width} + {edits.max_new_tokens}) tokens",
-            lower=lambda: sampling.generate_jit.lower(
+            call=lambda: functools.partial(
+                sampling.generate_jit,
                 (self.config, edits.sample_settings(_STOP_IDS)),
                 self.params,
                 self.rows(prompts, width),
@@ -115,7 +121,7 @@ class Round:
         epochs = max(self.settings.max_epochs, most.epochs or 1)
         steps = most.steps or epochs * math.ceil(rows / batch)
 
-        def lower():
+        def call():
             soft = None
             if recipe.loss == "distillation":
                 of = (count, rows, length, distillation.LIKELIEST)
@@ -123,7 +129,8 @@ class Round:
             static = inner.InnerSettings(
                 shapes=table, optimizer=recipe.optimizer, remat=self.settings.model.remat
             )
-            return parallel.inner_program(self.devices, (self.config, static), shards).lower(
+            return functools.partial(
+                parallel.inner_program(self.devices, (self.config, static), shards),
                 self.params,
                 self.deltas(count),
                 inner.InnerProblem(
@@ -145,7 +152,7 @@ class Round:
         return Program(
             name="inner update",
             detail=f"K = {count}, steps of {sizes} tokens",
-            lower=lower,
+            call=call,
             branches=tuple(weights),
         )
 
@@ -159,7 +166,8 @@ class Round:
             Program(
                 name="answers",
                 detail=f"{rows} rows x ({width} + {answers.max_new_tokens}) tokens",
-                lower=lambda: evaluate.answers_of_candidates.lower(
+                call=lambda: functools.partial(
+                    evaluate.answers_of_candidates,
                     (self.config, answers.sample_settings(_STOP_IDS)),
                     self.params,
                     self.deltas(count),
@@ -171,7 +179,8 @@ class Round:
             Program(
                 name="log-likelihoods",
                 detail=f"{rows} rows x {width + limit} tokens",
-                lower=lambda: evaluate.gold_log_likelihoods_of_candidates.lower(
+                call=lambda: functools.partial(
+                    evaluate.gold_log_likelihoods_of_candidates,
                     self.config,
                     self.params,
                     self.deltas(count),
@@ -195,13 +204,14 @@ class Round:
         wanted = recipe.batch_size * (gradient.rows if gradient else 1)
         rows = math.ceil(wanted / at_once) * at_once
 
-        def lower():
+        def call():
             state = jax.eval_shape(
                 lambda params: restem.init(jax.random.key(0), params, recipe.spec(), static[1]),
                 self.params,
             )
             split = (devices.data_shards, rows // devices.data_shards)
-            return parallel.m_step(devices, static).lower(
+            return functools.partial(
+                parallel.m_step(devices, static),
                 self.params,
                 parallel.shapes(state, devices.shardings(self.config, state)),
                 restem.Batch(
@@ -218,7 +228,7 @@ class Round:
         return Program(
             name=name,
             detail=f"{rows} rows x {length} tokens, {at_once} at once",
-            lower=lower,
+            call=call,
             has_loop=False,
         )
 

@@ -174,6 +174,7 @@ def _environment():
         "JAX_LOCAL_DEVICE_IDS",
         "SEAL_JAX_MULTI_HOST",
         "SEAL_TEST",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION",
     )
     return {name: os.environ[name] for name in names if name in os.environ}
 

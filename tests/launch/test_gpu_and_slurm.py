@@ -6,7 +6,10 @@ import shlex
 
 import pytest
 
+from seal_jax.planning import machines
+
 _COMMAND = ("train", "--config.evaluation.arms=('base','passage')", "--workdir=my runs/one")
+_POOL = {"XLA_PYTHON_CLIENT_MEM_FRACTION": str(machines.POOL)}
 _ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
@@ -45,7 +48,14 @@ def test_gpu_installs_and_runs(launcher):
     assert done.returncode == 3
     assert "2 GPUs, driver 570.86.15" in done.stderr
     assert _python(launcher)[0]["arguments"] == ["-m", "seal_jax", *_COMMAND]
+    assert _python(launcher)[0]["environment"] == _POOL
     assert (launcher.folder / "pip").read_text().strip().endswith("[cuda12]")
+
+
+def test_another_share_of_the_memory_goes_before_the_launchers(launcher):
+    own = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}
+    launcher("gpu.sh", "--", *_COMMAND, PYTHON=str(launcher.folder / "python3.12"), **own)
+    assert _python(launcher)[0]["environment"] == own
 
 
 def test_gpu_dry_run(launcher):
@@ -97,7 +107,7 @@ def test_slurm_runs_one_process_a_node(launcher, job):
     (run,) = _python(launcher)
     assert run["arguments"] == ["-m", "seal_jax", *_COMMAND]
     assert run["cwd"] == str(launcher.checkout)
-    assert run["environment"] == {}
+    assert run["environment"] == _POOL
     assert not launcher.calls("scontrol")
 
 
@@ -105,7 +115,7 @@ def test_slurm_several_nodes(launcher, job):
     assert job(SLURM_JOB_NUM_NODES="2").returncode == 0
     assert launcher.calls("srun")[0][:2] == ["--nodes=2", "--ntasks=2"]
     expected = {"JAX_LOCAL_DEVICE_IDS": "0,1,2,3", "SEAL_JAX_MULTI_HOST": "1"}
-    assert _python(launcher)[0]["environment"] == expected
+    assert _python(launcher)[0]["environment"] == expected | _POOL
 
 
 @pytest.mark.parametrize("script", [{"srun": ["time is up"]}, {"runs": [75]}])

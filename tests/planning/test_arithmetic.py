@@ -124,9 +124,13 @@ def test_a_device_that_says_it_is_too_small_is_refused(limit, platform, refused,
 
 
 def test_topologies_that_are_not_known_are_refused():
-    for wrong in ("v9:2x2", "v5e", "v5e:8", "gpu:24gb"):
-        with pytest.raises(ValueError, match=r"--topology=.*expected gpu:80gb"):
+    for wrong in ("v9:2x2", "v5e", "v5e:8", "gpu:24", "h100", "h100:0", "h100:2x2"):
+        with pytest.raises(ValueError, match=r"--topology=.*expected one of a100, h100.*gpu:80gb"):
             machines.machine(wrong)
+    assert machines.machine("gpu:24gb").memory == 24e9
+    assert [machine.name for machine in machines.slices("b200")] == [
+        "b200:1", "b200:2", "b200:4", "b200:8",
+    ]  # fmt: skip
     # Two cores of a v4 chip are two devices with half its memory each.
     v4 = machines.machine("v4:2x2x1")
     assert (v4.devices, v4.chips, v4.memory) == (8, 4, 16 * GIB)

@@ -157,6 +157,63 @@ def test_collectives_take_the_links():
     assert (cost.links, cost.seconds, cost.traffic) == (640, 64.0, 0)
 
 
+CUBLAS = (
+    "  ROOT %f = (f32[8,6]{1,0}, s8[4096]{0}) custom-call(%x, %w), "
+    'custom_call_target="__cublas$lt$matmul", backend_config={"gemm_backend_config":'
+    '{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":'
+    '["0"],"lhs_batch_dimensions":[]}}}'
+)
+
+
+def test_a_product_of_cublas_counts_without_the_room_that_it_works_in():
+    cost = _program("  %w = f32[10,6]{1,0} constant({...})\n" + CUBLAS).cost()
+    assert cost.flops == 2 * 8 * 10 * 6
+    assert cost.traffic == 4 * (80 + 60 + 48)
+
+
+@pytest.mark.parametrize("name, products", [("fmhaSoftmax", 2), ("fmhaSoftmaxBackward", 5)])
+@pytest.mark.parametrize("mask, share", [("CAUSAL", 0.5), ("NO_MASK", 1)])
+def test_cudnns_attention_counts_its_products(name, products, mask, share):
+    """Of 3 rows, 4 heads, 64 tokens and a head width of 8."""
+    call = (
+        "  %q = bf16[3,64,4,8]{3,1,2,0} constant({...})\n"
+        "  ROOT %f = (bf16[3,4,64,8]{3,1,2,0}, u8[0]{0}) custom-call(%q, %q, %q), "
+        f'custom_call_target="__cudnn${name}", backend_config={{"cudnn_fmha_backend_config": '
+        '{"intermediate_tensor_shape": {"element_type": "BF16", "dimensions": ["3", "4", "64", '
+        f'"64"], "tuple_shapes": []}}, "mask_type": "{mask}"}}}}'
+    )
+    cost = _program(call).cost()
+    assert cost.flops == products * share * 2 * (3 * 4 * 64 * 64 * 8)
+    assert cost.traffic == 4 * (3 * 4 * 64 * 8) * 2
+
+
+def test_other_custom_calls_have_no_products():
+    """As those without operands, which the compiler for TPUs makes to have room."""
+    call = '  ROOT %f = f32[8,10]{1,0} custom-call(), custom_call_target="AllocateBuffer"'
+    assert _program(call).cost().flops == 0
+
+
+DOTTED = """
+%product (a: f32[8,10], b: f32[10,6]) -> f32[8,6] {
+  %a = f32[8,10]{1,0} parameter(0)
+  %b = f32[10,6]{1,0} parameter(1)
+  ROOT %d = f32[8,6]{1,0} dot(%a, %b), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+"""
+
+
+def test_a_fusion_that_is_started_and_awaited_counts_once():
+    body = (
+        "  %w = f32[10,6]{1,0} constant({...})\n"
+        "  %s = ((f32[8,10]{1,0}, f32[10,6]{1,0}), f32[8,6]{1,0}, s32[]) fusion-start(%x, %w), "
+        "kind=kCustom, calls=%product\n"
+        "  ROOT %e = f32[8,6]{1,0} fusion-done(%s)"
+    )
+    cost = _program(body, computations=DOTTED).cost()
+    assert cost.flops == 2 * 8 * 10 * 6
+    assert cost.traffic == 4 * (80 + 60 + 48) + 4
+
+
 def test_a_batch_written_as_a_dilated_convolution_counts_once():
     # 25 products [7, 8704] x [8704, 128], as the compiler for TPUs writes attention.
     attributes = ", window={size=25 stride=24 lhs_dilate=25}, dim_labels=0fb_o0i->0bf"

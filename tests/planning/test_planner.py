@@ -9,7 +9,7 @@ import pytest
 
 from seal_jax import cli
 from seal_jax.core import parallel
-from seal_jax.planning import architectures, compiled, local, machines, planner, report
+from seal_jax.planning import architectures, compiled, local, machines, planner, report, topologies
 from seal_jax.planning.round_programs import Round
 from seal_jax.planning.workload import Workload
 from seal_jax.settings import SettingsError
@@ -43,7 +43,7 @@ def _local(settings, memory=1 << 34, work=WORK, **options):
 
 
 def test_every_program_of_a_round_has_memory_flops_and_time(settings):
-    found = _local(settings, largest=False)
+    found = _local(settings)
     by_name = {program["name"]: program for program in found["programs"]}
     assert list(by_name)[:5] == NAMES and found["fits"]
     for program in found["programs"]:
@@ -56,6 +56,21 @@ def test_every_program_of_a_round_has_memory_flops_and_time(settings):
     assert json.loads(json.dumps(found)) == found
     lines = report.text(found).splitlines()
     assert sum(line.startswith(tuple(NAMES)) for line in lines) == len(found["programs"])
+    # On a CPU nobody asked for a TPU, nor for the largest number of candidates.
+    assert found["smallest_machine"] == "" and not report.largest(found)
+    assert not any(kind in "\n".join(lines) for kind in machines.CHIPS)
+
+
+def test_the_largest_number_is_looked_for_when_asked_and_after_the_plan_was_shown(
+    settings, monkeypatch
+):
+    shown = []
+    monkeypatch.setattr(planner, "measured", lambda program, *_: _figures(program))
+    monkeypatch.setattr(planner, "largest_candidates", lambda *_: shown.append("looked") or 34)
+    found = _local(settings, largest=True, show=lambda plan: shown.append(report.text(plan)))
+    table, looked = shown
+    assert "a round:" in table and looked == "looked"
+    assert report.largest(found) == "largest inner.candidates that fits: 34"
 
 
 def test_an_m_step_of_pairs_has_both_rows_of_each(settings):
@@ -83,26 +98,26 @@ def test_an_inner_update_that_distils_lowers_with_its_teachers(settings):
 
 def test_the_inner_update_runs_its_steps(settings, monkeypatch):
     """Fewer lines are fewer steps of the same program: nothing is compiled anew."""
-    long = _local(settings, largest=False)["programs"][1]
+    long = _local(settings)["programs"][1]
     monkeypatch.setattr(compiled, "_compile", lambda lowered: pytest.fail("compiled anew"))
     fewer = dataclasses.replace(WORK, lines=1)
-    short = _local(settings, work=fewer, largest=False)["programs"][1]
+    short = _local(settings, work=fewer)["programs"][1]
     # 3 epochs of 4 sequences and of 2; those of the passage are as long as the line is short.
     assert long["memory_bytes"] == short["memory_bytes"]
     assert 1.3 < long["flops"] / short["flops"] < 2
 
 
 def test_what_does_not_fit_says_so_and_what_to_lower(settings):
-    most = max(p["memory_bytes"] for p in _local(settings, largest=False)["programs"])
-    small = _local(settings, memory=most - 1, largest=False)
+    most = max(p["memory_bytes"] for p in _local(settings)["programs"])
+    small = _local(settings, memory=most - 1)
     assert not small["fits"]
     assert any("does not fit: lower" in note for note in small["notes"])
-    assert any("the smallest machine that can" in note for note in small["notes"])
+    assert "the smallest machine that can, by arithmetic: gpu:80gb." in small["notes"]
 
 
 def test_contexts_are_sampled_as_few_at_once_as_the_compiler_has_room_for(settings, monkeypatch):
     """As a run does; whatever arithmetic thinks."""
-    whole = _local(settings, largest=False)["programs"][0]
+    whole = _local(settings)["programs"][0]
     assert whole["contexts"] == settings.edits.contexts_per_batch == 2
     measured, room = planner.measured, whole["memory_bytes"] - 1
 
@@ -111,7 +126,7 @@ def test_contexts_are_sampled_as_few_at_once_as_the_compiler_has_room_for(settin
         return found | {"fits": program.name != "sampling" or found["memory_bytes"] <= room}
 
     monkeypatch.setattr(planner, "measured", only_sampling)
-    split = _local(settings, largest=False)
+    split = _local(settings)
     assert split["fits"] and split["programs"][0]["contexts"] == 1
     assert split["programs"][0]["calls"] == 2 * whole["calls"]
     assert any("2 contexts at once do not fit: a run samples for 1" in n for n in split["notes"])
@@ -125,7 +140,7 @@ def test_contexts_that_the_devices_cannot_divide_are_told(settings, monkeypatch)
         with monkeypatch.context() as patch:
             patch.setattr(jax, "devices", lambda: jax.local_devices()[:4])
             patch.setattr(local, "memory_of", lambda device, count: 1 << 34)
-            notes[contexts] = planner.plan(planned, work=WORK, largest=False)["notes"]
+            notes[contexts] = planner.plan(planned, work=WORK)["notes"]
     told = "3 contexts do not divide by 4 devices: each of them samples for all"
     assert told in " ".join(notes[3])
     assert not any("do not divide" in " ".join(notes[contexts]) for contexts in (2, 4))
@@ -133,7 +148,9 @@ def test_contexts_that_the_devices_cannot_divide_are_told(settings, monkeypatch)
 
 def _figures(program):
     """What the compiler might say of a program."""
-    return dict(name=program.name, memory_bytes=1 << 30, fits=True, flops=1, seconds=1, calls=1)
+    return dict(
+        name=program.name, detail="", memory_bytes=1 << 30, fits=True, flops=1, seconds=1, calls=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,18 +192,66 @@ def test_without_the_compiler_for_tpus_the_error_says_how_to_get_it(settings, mo
         planner.plan(settings, "v5e:2x2")
 
 
+def test_without_the_compiler_for_gpus_the_error_names_its_packages(settings, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nvidia.cuda_nvcc", None)
+    wanted = rf"pip install --no-deps jax-cuda12-pjrt=={jax.lib.__version__} nvidia-cuda-nvcc-cu12"
+    with pytest.raises(SettingsError, match=wanted):
+        planner.plan(settings, "h100:2")
+
+
+def test_a_compiler_of_another_jax_is_refused(settings, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nvidia", object())
+    monkeypatch.setitem(sys.modules, "nvidia.cuda_nvcc", object())
+    monkeypatch.setattr(topologies.importlib.metadata, "version", lambda name: "0.1")
+    with pytest.raises(SettingsError, match=r"jax-cuda12-pjrt==0.1 is of another JAX"):
+        planner.plan(settings, "h100:2")
+
+
+def test_products_that_find_no_tiles_are_compiled_without_tritons():
+    asked = []
+
+    class Lowered:
+        def compile(self, compiler_options=None):
+            asked.append(compiler_options)
+            if not compiler_options:
+                raise RuntimeError("INTERNAL: Couldn't find output tile sizes for dot.3")
+            return "compiled"
+
+    assert compiled._with_tiles(Lowered()) == "compiled"
+    assert asked == [None, {"xla_gpu_enable_triton_gemm": False}]
+
+
+def _only(monkeypatch, name):
+    """Rounds have one program only."""
+    real = planner.Round.programs
+    monkeypatch.setattr(
+        planner.Round, "programs", lambda of: [found for found in real(of) if found.name == name]
+    )
+
+
+@pytest.mark.needs("jax_plugins", "nvidia")
+@pytest.mark.parametrize("kind", machines.GPUS)
+def test_programs_compile_for_gpus(settings, monkeypatch, kind):
+    """The M-step of a tiny model on two of each kind that are not there, with cuDNN's attention."""
+    _only(monkeypatch, "M-step")
+    model = dataclasses.replace(settings.model, dtype="bfloat16", remat="full")
+    planned = dataclasses.replace(settings, model=model)
+    machine = machines.machine(f"{kind}:2")
+    config, devices = planner.architecture(model.path), topologies.devices(machine)
+    assert [device.device_kind for device in devices] == [machines.GPUS[kind].model] * 2
+    (found,) = planner._programs(planned, config, machine, devices, WORK, lambda line: None)
+    assert found["fits"] and found["flops"] > 0 and found["links_bytes"] > 0
+    mesh = parallel.DeviceMesh(devices)
+    assert mesh.with_attention(config, "bfloat16").attention == "cudnn"
+
+
 @pytest.mark.needs("libtpu")
 def test_programs_compile_for_a_tpu_slice(settings, monkeypatch):
     """The likelihoods under a tiny model on a 2 x 2 mesh of a v5e slice."""
     machine = machines.machine("v5e:2x2")
-    devices = planner.tpu_devices(machine)
+    devices = topologies.devices(machine)
     assert len(devices) == machine.devices == 4
-    real = planner.Round.programs
-    monkeypatch.setattr(
-        planner.Round,
-        "programs",
-        lambda of: [program for program in real(of) if program.name == "log-likelihoods"],
-    )
+    _only(monkeypatch, "log-likelihoods")
     settings = planner.arithmetic.with_axis(settings, 2)
     config = planner.architecture(settings.model.path)
     (found,) = planner._programs(settings, config, machine, devices, WORK, lambda line: None)

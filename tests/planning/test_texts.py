@@ -194,7 +194,7 @@ def test_a_plan_says_what_it_leaves_out(settings, monkeypatch):
     monkeypatch.setattr(planner, "measured", lambda program, *_: _figures(program))
     monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
     monkeypatch.setattr(local, "measure", lambda device: machines.Rates(flops=1e10, bandwidth=1e10))
-    constrained = planner.plan(settings, largest=False)
+    constrained = planner.plan(settings)
     assert [program["name"] for program in constrained["programs"]] == [
         "sampling", "inner update", "answers", "log-likelihoods", "M-step",
     ]  # fmt: skip
@@ -202,7 +202,7 @@ def test_a_plan_says_what_it_leaves_out(settings, monkeypatch):
     assert any("planned as sampled freely" in note for note in constrained["notes"])
     assert _note(settings) in constrained["notes"]
     free = dataclasses.replace(settings.few_shot, constrained=False)
-    found = planner.plan(dataclasses.replace(settings, few_shot=free), largest=False)
+    found = planner.plan(dataclasses.replace(settings, few_shot=free))
     assert not any("sampled freely" in note for note in found["notes"])
 
 

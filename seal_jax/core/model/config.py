@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+Implementation = Literal["blockwise", "cudnn"]  # of attention
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
@@ -45,7 +47,10 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What the decoder needs to know of a checkpoint of one of FAMILIES."""
+    """What the decoder needs to know of a checkpoint of one of FAMILIES.
+
+    And of the devices that its programs are for: `attention`, see `DeviceMesh.with_attention`.
+    """
 
     family: str
     vocab_size: int
@@ -63,6 +68,7 @@ class ModelConfig:
     attention_out_bias: bool = False
     qk_norm: bool = False
     max_positions: int = 2048
+    attention: Implementation = "blockwise"
 
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:

@@ -18,8 +18,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from seal_jax.core.model import attention, token_loss
 from seal_jax.core.model import packing as packing_lib
-from seal_jax.core.model import token_loss
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.core.model.layers import Block, Embed, Head, RMSNorm, rope_angles
 from seal_jax.core.model.packing import Packing
@@ -94,9 +94,7 @@ def hidden_states(
       [B, T, D], or [P, D] with a packing, after the final norm.
     """
     tokens = tokens_BxT.shape[1]
-    mask = jnp.tril(jnp.ones((1, 1, tokens, tokens), bool))
-    if attended_B is not None:
-        mask = mask & (jnp.arange(tokens) < attended_B[:, None])[:, None, None]
+    mask = attention.causal_mask(config, tokens, attended_B)
     positions = jnp.broadcast_to(jnp.arange(tokens), tokens_BxT.shape)
     x, _ = _scan_layers(
         config, params, tokens_BxT, positions, mask, delta, packing=packing, remat=remat
@@ -118,11 +116,19 @@ def prefill(config, params, tokens_BxT, lengths_B, cache_len: int, *, delta=None
     tokens = tokens_BxT.shape[1]
     starts_B = tokens - lengths_B
     slots = jnp.arange(tokens)
-    positions_BxT = jnp.maximum(slots[None] - starts_B[:, None], 0)
-    causal_TxT = slots[None, :] <= slots[:, None]
-    real_BxT = slots[None] >= starts_B[:, None]
-    mask = (causal_TxT[None] & real_BxT[:, None])[:, None]
-    x, (keys, values) = _scan_layers(config, params, tokens_BxT, positions_BxT, mask, delta)
+    mask = attention.causal_mask(config, tokens)
+    if mask is None:  # and no other is taken: prompts go to the left, what they gave back again
+        positions_BxT = jnp.broadcast_to(slots, tokens_BxT.shape)
+        x, keys_values = _scan_layers(
+            config, params, _rolled(tokens_BxT, -starts_B), positions_BxT, None, delta
+        )
+        x = _rolled(x, starts_B)
+        keys, values = (_rolled(of, starts_B, axis=1) for of in keys_values)
+    else:
+        positions_BxT = jnp.maximum(slots[None] - starts_B[:, None], 0)
+        real_BxT = slots[None] >= starts_B[:, None]
+        mask = mask & real_BxT[:, None, None]
+        x, (keys, values) = _scan_layers(config, params, tokens_BxT, positions_BxT, mask, delta)
     room = [(0, 0), (0, 0), (0, cache_len - tokens), (0, 0), (0, 0)]
     cache = KVCache(
         keys=tuple(jnp.pad(keys, room)),
@@ -130,6 +136,12 @@ def prefill(config, params, tokens_BxT, lengths_B, cache_len: int, *, delta=None
         starts_B=starts_B,
     )
     return logits(config, params, x[:, -1], delta=delta), cache
+
+
+def _rolled(x, shifts_B, axis: int = 0):
+    """Rows, which `axis` counts, each turned to the right along the axis behind it."""
+    turn = functools.partial(jnp.roll, axis=axis)
+    return jax.vmap(turn, in_axes=(axis, 0), out_axes=axis)(x, shifts_B)
 
 
 def split_layers(config: ModelConfig, tree: Params | None) -> list[Params]:

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from seal_jax.core.model import attention
 from seal_jax.core.model import packing as packing_lib
 from seal_jax.core.model.config import ModelConfig, RopeScaling
 from seal_jax.core.model.packing import Packing
@@ -117,7 +118,7 @@ class Attention(nn.Module):
         Args:
           x: [B, T, D], or [P, D] with a packing.
           rope: (cos, sin), each [B, T, Dh/2] float32, of the tokens' positions.
-          mask: [B, 1, T, S] bool, true where a query may look at a key.
+          mask: [B, 1, T, S] bool, true where a query may look at a key; or None (see `attention`).
           cache: None (S = T), or (keys, values), each [B, S, G, Dh].
           slot: scalar; where in the cache the T tokens are written.
           packing: of the B rows, without a cache.
@@ -143,7 +144,7 @@ class Attention(nn.Module):
         if cache is not None:
             k = jax.lax.dynamic_update_slice(cache[0], k, (0, slot, 0, 0))
             v = jax.lax.dynamic_update_slice(cache[1], v, (0, slot, 0, 0))
-        y = attend(q_BxTxHxDh, k, v, mask)
+        y = attention.attend(q_BxTxHxDh, k, v, mask)
         y = y.reshape(*y.shape[:2], c.num_heads * c.head_dim)
         y = y if packing is None else packing_lib.pack(packing, y)
         return Projection(c.hidden_size, c.attention_out_bias, name="o_proj")(y, packing), (k, v)
@@ -174,30 +175,6 @@ class Block(nn.Module):
         x = x + y
         x = x + MLP(c, name="mlp")(RMSNorm(c.norm_eps, name="mlp_norm")(x), packing)
         return x, keys_values
-
-
-def attend(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, mask):
-    """Attention in blocks of queries where T = S: a block reads no key that lies behind it.
-
-    At most 8 blocks of at least 64 queries; the causal half of the work that they save is most of
-    it from 4 blocks on.
-    """
-    tokens, keys = q_BxTxHxDh.shape[1], k_BxSxGxDh.shape[1]
-    block = max(64, -(-tokens // 8)) if tokens == keys else tokens
-    if tokens <= block:
-        return jax.nn.dot_product_attention(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, mask=mask)
-    blocks = []
-    for first in range(0, tokens, block):
-        last = min(first + block, tokens)
-        blocks.append(
-            jax.nn.dot_product_attention(
-                q_BxTxHxDh[:, first:last],
-                k_BxSxGxDh[:, :last],
-                v_BxSxGxDh[:, :last],
-                mask=mask[:, :, first:last, :last],
-            )
-        )
-    return jnp.concatenate(blocks, axis=1)
 
 
 def rope_angles(config: ModelConfig, positions_BxT):
