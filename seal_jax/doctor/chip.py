@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import seal_jax
+from seal_jax.core import parallel
 from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.doctor import machine, models, parity
@@ -88,9 +89,9 @@ class Chip:
 
     def _attention(self, what: str, dtype: str) -> str:
         """How the program attends over 512 tokens in the shape of Llama-3.2-1B."""
-        config = dataclasses.replace(
-            ModelConfig.from_hf(models.hf_config("llama-3.2-1b")), num_layers=1
-        )
+        devices = parallel.DeviceMesh((self.device,))
+        whole = ModelConfig.from_hf(models.hf_config("llama-3.2-1b"))
+        config = models.on(devices, dataclasses.replace(whole, num_layers=1), dtype)
         params = jax.eval_shape(lambda: decoder.init(config, jax.random.key(0), jnp.dtype(dtype)))
         tokens = jax.ShapeDtypeStruct((2, 512), jnp.int32)
 

@@ -78,6 +78,12 @@ def hf_config(name: str) -> dict:
     return dict({TINY: _TINY, **shapes}[name])
 
 
+def on(devices, config, dtype):
+    """The config with the attention that a run on these devices has for this dtype."""
+    choose = getattr(devices, "with_attention", None)  # where devices have more than one
+    return choose(config, dtype) if choose else config
+
+
 def load_ours(spec: Spec):
     """(ModelConfig, parameters on the device) of our side."""
     import jax
@@ -92,8 +98,8 @@ def load_ours(spec: Spec):
         from seal_jax.weights import load
 
         loaded = load.load_model(SMOLLM2, jnp.dtype(spec.dtype))
-        return loaded.config, devices.place(loaded.config, loaded.params)
-    config = ModelConfig.from_hf(hf_config(spec.model))
+        return on(devices, loaded.config, spec.dtype), devices.place(loaded.config, loaded.params)
+    config = on(devices, ModelConfig.from_hf(hf_config(spec.model)), spec.dtype)
     place = functools.partial(devices.place, config)
     if spec.model == TINY:
         return config, place(tiny_params(decoder.param_shapes(config), spec.dtype))

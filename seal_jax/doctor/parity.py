@@ -22,6 +22,7 @@ from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.core.randomness import key_for
 from seal_jax.core.specs import MStepSettings
+from seal_jax.doctor import models
 
 EXACT = 1e-3  # of the root mean square: what another order of sums may change
 SLACK = 3.0
@@ -66,6 +67,7 @@ def run(config: ModelConfig, params: Any, device: jax.Device, dtype: str) -> dic
       [B, T], prompts and the greedy texts after them, and prompts [B], how long the former are.
     """
     devices = parallel.DeviceMesh((device,))
+    config = models.on(devices, config, dtype)
     precision = "highest" if dtype == "float32" else None
     with jax.default_device(device), jax.default_matmul_precision(precision):
         cast = jax.tree.map(lambda leaf: np.asarray(leaf).astype(jnp.dtype(dtype)), params)

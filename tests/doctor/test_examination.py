@@ -27,7 +27,7 @@ def found(out):
     program = f"{hide}; runpy.run_module('seal_jax.doctor', run_name='__main__')"
     flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
     done = subprocess.run(
-        [sys.executable, "-c", program, "--tiny", f"--out={out}"],
+        [sys.executable, "-c", program, "--tiny", "--minutes=30", f"--out={out}"],
         env={**os.environ, "XLA_FLAGS": " ".join(flags)},
         capture_output=True,
         text=True,
