@@ -82,6 +82,8 @@ class Chip:
 
     def compare(self, name: str, dtype: str, found: dict[str, np.ndarray]) -> dict[str, Any]:
         """Another device's figures beside this one's; see `parity.compare`."""
+        if self.device.platform != "cpu":
+            raise RuntimeError(f"results are compared with the CPU's, and this is {self.device}")
         exact, rounded = (self.figures(name, of) for of in ("float32", dtype))
         return parity.compare(
             exact, rounded, found, parity.along(*_model(name), self.device, found["tokens"])

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from seal_jax.doctor import rows
+
 Record = dict[str, Any]
 
 
-def verdict(rows: dict[str, Record]) -> Record:
+def verdict(found: dict[str, Record]) -> Record:
     """A word for what was found, and what to know."""
     by = {
-        status: [name for name, row in rows.items() if row["status"] == status]
+        status: [name for name, row in found.items() if row["status"] == status]
         for status in ("ok", "wrong", "failed", "skipped", "not reached")
     }
     compared = [name for name in by["ok"] if name.startswith("parity")]
@@ -21,7 +23,7 @@ def verdict(rows: dict[str, Record]) -> Record:
     else:
         word = "works" + " as far as it was examined" * bool(by["not reached"])
     lines = [f"{len(compared)} comparisons with the CPU hold"]
-    lines += [f"{name}: {rows[name]['reason']}" for name in by["wrong"] + by["failed"]]
+    lines += [f"{name}: {found[name]['reason']}" for name in by["wrong"] + by["failed"]]
     if by["not reached"]:
         lines.append(
             f"{len(by['not reached'])} rows were not reached: the same command goes on with them"
@@ -57,9 +59,11 @@ def markdown(found: Record) -> str:
         "| what | found | plan of the same programs (share of measured) | |",
         "|---|---|---|---|",
     ]
+    names = [row.name for row in rows.rows(tiny=found["tiny"])]  # JSON has them by the alphabet
     lines += [
-        f"| {name} | {' | '.join(cell.replace('|', '/') for cell in _cells(row))} |"
-        for name, row in found["rows"].items()
+        f"| {name} | {' | '.join(cell.replace('|', '/') for cell in _cells(found['rows'][name]))} |"
+        for name in names
+        if name in found["rows"]
     ]
     return "\n".join(lines)
 

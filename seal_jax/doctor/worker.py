@@ -8,6 +8,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -91,10 +92,17 @@ class Worker:
         return value
 
 
+def _set(variables: Mapping[str, str]) -> None:
+    """Sets variables of the environment; JAX, if it is imported by now, has read its own."""
+    os.environ.update(variables)
+    if "jax" in sys.modules and "JAX_PLATFORMS" in variables:
+        sys.modules["jax"].config.update("jax_platforms", variables["JAX_PLATFORMS"])
+
+
 def _serve(pipe: Any, module: str, spec: Any, variables: dict[str, str]) -> None:
     """The worker process: answers calls until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    os.environ.update(variables)
+    _set(variables)
     try:
         work = importlib.import_module(module).open_worker(spec)
         pipe.send((False, None))

@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 
 from seal_jax.cli import main
-from seal_jax.doctor import examination, report, rows
+from seal_jax.doctor import examination, report, rows, worker
 from seal_jax.doctor.worker import Worker, WorkerError
 
 # What the machine of a benchmark may lack: the rest of the package's requirements.
@@ -80,6 +81,7 @@ def test_the_table_of_a_file(found, out, capsys):
     text = capsys.readouterr().out
     assert "| rates | " in text and "Verdict: works." in text
     assert text.count("\n|") == len(found["rows"]) + 2
+    assert text.index("| machine") < text.index("| rates") < text.index("| PEFT")
 
 
 @pytest.fixture
@@ -153,9 +155,20 @@ def test_another_file_is_kept(examined, tmp_path):
         examined(("machine", lambda of: {}))
 
 
+def test_a_worker_has_its_own_platform_even_where_jax_was_imported_before(monkeypatch):
+    settings = []
+    jax = types.SimpleNamespace(
+        config=types.SimpleNamespace(update=lambda *of: settings.append(of))
+    )
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    worker._set({"JAX_PLATFORMS": "cpu", "XLA_FLAGS": os.environ["XLA_FLAGS"]})
+    assert settings == [("jax_platforms", "cpu")] and os.environ["JAX_PLATFORMS"] == "cpu"
+
+
 def test_a_worker_that_takes_too_long_is_ended():
-    worker = Worker("tests.doctor.slow_worker", None)
-    assert worker.call("wait", 0)["waited"] == 0
+    waiting = Worker("tests.doctor.slow_worker", None)
+    assert waiting.call("wait", 0)["waited"] == 0
     with pytest.raises(WorkerError, match="did not end within 0 s"):
-        worker.call("wait", 60, within=0.2)
-    assert not worker.alive
+        waiting.call("wait", 60, within=0.2)
+    assert not waiting.alive
