@@ -59,6 +59,8 @@ class _Examining:
                 known = self._known(row.name)
                 self.rows[row.name] = known or self._measured(row)
                 if row is wanted[0] and not _same(self._before.get(row.name), self.rows[row.name]):
+                    if self._before:
+                        self._say(f"{self._out} was of another machine or versions: all is new.")
                     self._before = {}
                 self._say(report.line(row.name, self.rows[row.name]))
                 self._write()
