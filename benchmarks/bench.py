@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from benchmarks.contest import Worker
-from benchmarks.models import Spec
-from benchmarks.problems import Problems
 from benchmarks.report import Report
+from seal_jax.doctor.models import Spec
+from seal_jax.doctor.problems import Problems
+from seal_jax.doctor.worker import Worker
 
 NO_TORCH = "PyTorch and PEFT are not installed"
 

@@ -3,10 +3,11 @@
 import dataclasses
 import time
 
-from benchmarks import machine, models
 from configs import knowledge
+from seal_jax.doctor import models
 from seal_jax.loop import session as session_lib
 from seal_jax.loop import trials, writing
+from seal_jax.runtime import metrics
 from seal_jax.settings import config_dict
 
 _CONTEXTS = 2
@@ -15,7 +16,7 @@ _SEQUENCES = 6
 _BUCKETS = (32, 64, 160)
 
 
-def open_contestant(spec: models.Spec) -> "Round":
+def open_worker(spec: models.Spec) -> "Round":
     return Round(spec)
 
 
@@ -32,7 +33,7 @@ class Round:
                 settings.inner, epochs=_EPOCHS, max_sequences=_SEQUENCES, buckets=_BUCKETS
             ),
         )
-        self._compiles = machine.Compiles.listen()
+        self._compiles = metrics.Compiles()
         self._session = session_lib.open_session(self._settings)
         self._runs = 0
 

@@ -16,10 +16,12 @@ import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks import contest, machine, models, problems
+from benchmarks import problems
 from benchmarks.bench import NO_TORCH, Bench
 from benchmarks.report import Report
 from benchmarks.rows import decode, evaluation, growth, inner, sampling
+from seal_jax.doctor import machine, models
+from seal_jax.doctor.worker import Worker
 
 _ROWS = {
     "inner": inner.measure,
@@ -80,10 +82,10 @@ def _open(flags) -> Bench:
     )
     report = Report(flags.out)
     work = problems.load(tiny=flags.tiny)
-    ours = contest.Worker("benchmarks.ours", spec)
+    ours = Worker("benchmarks.ours", spec)
     facts = ours.call("facts", small=flags.tiny)
     installed = all(importlib.util.find_spec(name) for name in ("torch", "peft"))
-    peft = contest.Worker("benchmarks.torch_side", spec) if installed else None
+    peft = Worker("seal_jax.doctor.torch_side", spec) if installed else None
     report.facts(
         model=spec.model,
         dtype=spec.dtype,

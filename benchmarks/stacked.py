@@ -11,10 +11,10 @@ import time
 import numpy as np
 import torch
 
-from benchmarks import models
+from seal_jax.doctor import models
 
 
-def open_contestant(spec: models.Spec) -> "Stacked":
+def open_worker(spec: models.Spec) -> "Stacked":
     return Stacked(spec)
 
 

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from benchmarks import machine, models
 from seal_jax.core import batching, inner
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.model import decoder
 from seal_jax.core.model.config import ModelConfig
+from seal_jax.doctor import machine, models
 
 _ROWS, _EPOCHS = 64, 10
 

@@ -1,7 +1,8 @@
 """Greedy decoding of a fixed number of tokens, with and without adapters."""
 
-from benchmarks import contest, machine
+from benchmarks import contest
 from benchmarks.bench import NO_TORCH, Bench
+from seal_jax.doctor import machine
 
 GROUP = "decode"
 _AGREEMENT = 0.9  # of rows' first tokens, where near-ties may fall either way

@@ -1,8 +1,10 @@
 """The inner update: K candidates in one program against adapters trained one after another."""
 
-from benchmarks import contest, machine
+from benchmarks import contest
 from benchmarks.bench import NO_TORCH, Bench
 from seal_jax.core import batching
+from seal_jax.doctor import machine
+from seal_jax.doctor.worker import Worker
 
 GROUP = "inner update"
 TOLERANCE = 2e-3  # nats a token, between final losses
@@ -68,7 +70,7 @@ def _contest(bench: Bench, group) -> list[dict]:
     bench.ours.call("products_only", _PRODUCT_TOKENS)  # compiles
     stacked = None
     if bench.peft:
-        stacked = contest.Worker("benchmarks.stacked", bench.spec)
+        stacked = Worker("benchmarks.stacked", bench.spec)
         bench.peft.call("update", steps, candidates=1)  # warm-up
         stacked.call("update", steps[:2])
         contestants["peft"] = lambda: bench.peft.call("update", steps)

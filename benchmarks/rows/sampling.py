@@ -1,7 +1,9 @@
 """Sampling self-edits from the policy, and a round of the outer loop's E-step."""
 
-from benchmarks import contest, models
+from benchmarks import contest
 from benchmarks.bench import NO_TORCH, Bench
+from seal_jax.doctor import models
+from seal_jax.doctor.worker import Worker
 
 GROUP = "self-edit sampling"
 _SAMPLES = 5
@@ -42,7 +44,7 @@ def measure_round(bench: Bench) -> None:
     if bench.spec.model != models.SMOLLM2:
         bench.report.row("round", name, None, "", note="run for SmolLM2 only")
         return
-    worker = contest.Worker("benchmarks.round", bench.spec)
+    worker = Worker("benchmarks.round", bench.spec)
     worker.call("run")
     records = [worker.call("run")]
     worker.close()

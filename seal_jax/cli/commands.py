@@ -17,7 +17,7 @@ from seal_jax.core import specs
 from seal_jax.runs import json_file
 from seal_jax.runtime import terminal
 from seal_jax.settings import Settings, config_dict, sweeps
-from seal_jax.settings.checks import AT_LEAST_0, Count, Limit, Place, Places, did_you_mean
+from seal_jax.settings.checks import AT_LEAST_0, Count, Limit, Place, Places, Positive, did_you_mean
 
 command = dataclasses.dataclass(frozen=True, kw_only=True)
 
@@ -407,6 +407,40 @@ class Plan(_Json, Configured):
 
 
 @command
+class Doctor(Command):
+    """This machine: whether it computes what the CPU does, and how fast (doctor --minutes=4).
+
+    Models of every family are run here and on the CPU, then the work of self-edits is measured, in
+    rows that are ordered by importance. The same command goes on with those that it did not reach.
+    Where little is installed, `python -m seal_jax.doctor` takes the same flags.
+
+    Attributes:
+      minutes: After which no row is begun or gone on with.
+      out: JSON file for the figures; those of the same machine in it are kept.
+      tiny: With a tiny model: results are checked, and times mean nothing.
+      table: Print such a file's table as Markdown, and measure nothing.
+    """
+
+    minutes: Positive = 10.0
+    out: Place = "doctor.json"
+    tiny: bool = False
+    table: Place = ""
+
+    resumes = True
+
+    def execute(self) -> None:
+        from seal_jax.doctor import examination, report
+
+        if self.table:
+            terminal.say(report.markdown(json_file.read(self.table)))
+            return
+        found = examination.examine(**self.given("minutes", "out", "tiny"), say=terminal.say)
+        terminal.say(f"\n{report.text(found)}")
+        if report.is_wrong(found):
+            raise UsageError(f"results differ from the CPU's: see {self.out}.")
+
+
+@command
 class Draw(Command):
     """A picture of a context and the answers to it (--workdir=RUN --task=ID --out=FILE).
 
@@ -646,7 +680,7 @@ class Select(Command):
 COMMANDS: dict[str, type[Command]] = {
     of.__name__.lower(): of
     for of in (
-        Train, Evaluate, Continual, Adapt, Bench, Curate, Plan, Draw, Export, Configs, Report,
-        Compare, Analyze, Grade, Select,
+        Train, Evaluate, Continual, Adapt, Bench, Curate, Plan, Doctor, Draw, Export, Configs,
+        Report, Compare, Analyze, Grade, Select,
     )
 }  # fmt: skip

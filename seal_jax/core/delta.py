@@ -19,6 +19,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
+from seal_jax.core.precision import exact_product
 from seal_jax.core.specs import DeltaSpec
 
 Tree = dict[str, Any]
@@ -110,8 +111,8 @@ def grouped_variables(deltas_K: Delta) -> Tree:
 
 def apply_to_kernel(kernel, module_delta: Tree, spec: DeltaSpec):
     """A kernel [L, in, out] with its low-rank change added in float32, in the kernel's dtype."""
-    change = jnp.einsum("lir,lro->lio", module_delta["a"], module_delta["b"]) * spec.scale
-    return (kernel.astype(jnp.float32) + change).astype(kernel.dtype)
+    change = exact_product(module_delta["a"], module_delta["b"])
+    return (kernel.astype(jnp.float32) + change * spec.scale).astype(kernel.dtype)
 
 
 def merge(params: Tree, deltas: Delta | Sequence[Delta]) -> Tree:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from seal_jax.core.delta import Delta, Tree
+from seal_jax.core.precision import exact_product
 
 
 def empty(delta: Delta, slots: int) -> Delta:
@@ -66,7 +67,8 @@ def project_out(tree: Tree, directions: Tree) -> Tree:
     """A delta's tree with every A made orthogonal to the directions; B stays."""
 
     def spare(basis, a, b):
-        return {"a": a - basis["a"] @ (jnp.swapaxes(basis["a"], -1, -2) @ a), "b": b}
+        shared = exact_product(jnp.swapaxes(basis["a"], -1, -2), a)
+        return {"a": a - exact_product(basis["a"], shared), "b": b}
 
     return _map_modules(spare, tree, directions)
 
@@ -106,7 +108,7 @@ def norm_capped(delta: Delta, params: Tree, limit: float) -> Delta:
         module = functools.reduce(lambda tree, key: tree[key.key], path, params)
         kernel = module["kernel"].astype(jnp.float32)
         a, b = factors["a"], factors["b"]
-        gram = (jnp.swapaxes(a, -1, -2) @ a) * (b @ jnp.swapaxes(b, -1, -2))
+        gram = exact_product(jnp.swapaxes(a, -1, -2), a) * exact_product(b, jnp.swapaxes(b, -1, -2))
         norm_L = delta.spec.scale * jnp.sqrt(jnp.maximum(gram.sum(axis=(-1, -2)), 0.0))
         most_L = limit * jnp.sqrt((kernel**2).sum(axis=(-1, -2)))
         factor_L = jnp.minimum(1.0, most_L / jnp.maximum(norm_L, 1e-30))
@@ -130,8 +132,8 @@ def _decomposed(a, b):
 
 def _decomposed_layer(a, b):
     q, r = jnp.linalg.qr(a)
-    u, strengths, v = jnp.linalg.svd(r @ b, full_matrices=False)
-    return q @ u, strengths, v
+    u, strengths, v = jnp.linalg.svd(exact_product(r, b), full_matrices=False)
+    return exact_product(q, u), strengths, v
 
 
 def _map_modules(function, tree: Tree, *others: Tree) -> Tree:

@@ -73,6 +73,11 @@ def _compile(lowered) -> Compiled:
         if not needed:
             raise
         return Compiled(memory=needed)
+    return figures(compiled)
+
+
+def figures(compiled) -> Compiled:
+    """What the compiler says of a program that it has compiled, a `jax.stages.Compiled`."""
     found = compiled.memory_analysis()
     arguments, temporaries = found.argument_size_in_bytes, found.temp_size_in_bytes
     # Aliased are outputs in arguments' place.

@@ -49,21 +49,25 @@ def available() -> int:
     return min(found)
 
 
-def measure(device: jax.Device) -> Rates:
+def measure(device: jax.Device, *, small: bool = False) -> Rates:
     """The rates that a model's programs could reach at most.
 
     Of products of 64 (CPU) or 8192 rows with eight square kernels one after another, as a model's
     layers are, and of four copies in place of 256 MiB (CPU) or 1 GiB. New memory for what a program
     returns is not part of it: a CPU's pages cost several times as much when they are first used,
     but a program's temporaries are used over and over.
+
+    Args:
+      device: one of this process's.
+      small: products and copies are small: for tests, since the rates then mean little.
     """
     big = device.platform != "cpu"
-    rows, wide = (8192, 8192) if big else (64, 2048)
+    rows, wide = (64, 256) if small else (8192, 8192) if big else (64, 2048)
     dtype = jnp.bfloat16 if big else jnp.float32
     x = jnp.ones((rows, wide), dtype, device=device)
     kernels = jnp.zeros((_PRODUCTS, wide, wide), dtype, device=device)
     product = _seconds(_products, x, kernels)
-    line = jnp.zeros(1 << (28 if big else 26), jnp.float32, device=device)
+    line = jnp.zeros(1 << (20 if small else 28 if big else 26), jnp.float32, device=device)
     traffic = 2 * _COPIES * line.nbytes
     copies = _seconds(_copies, line, _COPIES)
     return Rates(flops=2 * _PRODUCTS * rows * wide * wide / product, bandwidth=traffic / copies)

@@ -173,8 +173,10 @@ class Compiles:
     """Counts XLA programs that this process compiles, or fetches from the cache, from now on."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count, self.seconds = 0, 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
     def _listen(self, event: str, duration_secs: float, **named: Any) -> None:
-        self.count += event == _COMPILED
+        if event == _COMPILED:
+            self.count += 1
+            self.seconds += duration_secs

@@ -2,10 +2,12 @@
 
 import pytest
 
-from benchmarks import contest, machine, models
+from benchmarks import contest
 from benchmarks.report import Report
 from benchmarks.rows import decode, inner
 from seal_jax.core.model.config import ModelConfig
+from seal_jax.doctor import machine, models
+from seal_jax.doctor.worker import Worker, WorkerError
 
 
 def _config(**changes):
@@ -112,5 +114,5 @@ def test_unsteady_times_are_marked(tmp_path):
 
 
 def test_a_failing_contestant_says_why():
-    with pytest.raises(contest.ContestantError, match="no_such_module"):
-        contest.Worker("benchmarks.no_such_module", None)
+    with pytest.raises(WorkerError, match="no_such_module"):
+        Worker("benchmarks.no_such_module", None)

@@ -3,12 +3,13 @@
 import jax
 import pytest
 
-from benchmarks import models, ours, problems
+from benchmarks import ours, problems
+from seal_jax.doctor import models
 
 
 @pytest.fixture(scope="module")
 def contestant():
-    return ours.open_contestant(models.Spec(model="tiny", rank=4, alpha=8.0, learning_rate=1e-2))
+    return ours.open_worker(models.Spec(model="tiny", rank=4, alpha=8.0, learning_rate=1e-2))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from seal_jax.core.model import attention
 from seal_jax.core.model import packing as packing_lib
 from seal_jax.core.model.config import ModelConfig, RopeScaling
 from seal_jax.core.model.packing import Packing
+from seal_jax.core.precision import exact_product
 
 _init_kernel = nn.initializers.lecun_normal()
 
@@ -30,10 +31,9 @@ def low_rank(x, a, b):
       [B, T, out] float32.
     """
     x = x.astype(jnp.float32)
-    if a.ndim == 2:
-        return x @ a @ b
-    x_KxNxD = x.reshape(a.shape[0], -1, x.shape[-1])
-    return (x_KxNxD @ a @ b).reshape(*x.shape[:-1], b.shape[-1])
+    rows = x if a.ndim == 2 else x.reshape(a.shape[0], -1, x.shape[-1])
+    changes = exact_product(exact_product(rows, a), b)
+    return changes.reshape(*x.shape[:-1], b.shape[-1])
 
 
 def _changed(module: nn.Module, name: str, value):

@@ -1,14 +1,10 @@
-"""What the machine can do and what a run cost it: GEMM rate, copy bandwidth, compiles, memory."""
+"""What a process holds in memory, and what a model's work takes at least."""
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 import resource
 import sys
-import time
-
-_COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 def cores() -> int:
@@ -46,63 +42,6 @@ def peak_memory() -> int:
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-@dataclasses.dataclass
-class Compiles:
-    """Counts XLA compilations (or fetches from a cache) since it was made."""
-
-    count: int = 0
-    seconds: float = 0.0
-
-    @classmethod
-    def listen(cls) -> "Compiles":
-        """A counter that runs from now on."""
-        import jax
-
-        counter = cls()
-
-        def add(event, duration, **_):
-            if event == _COMPILE_EVENT:
-                counter.count += 1
-                counter.seconds += duration
-
-        jax.monitoring.register_event_duration_secs_listener(add)
-        return counter
-
-
-def gemm_rate(dtype: str, *, small: bool = False) -> float:
-    """FLOP/s of XLA's product of two large square matrices: the best of five."""
-    import jax
-    import jax.numpy as jnp
-
-    size = 256 if small else 2048 if jax.default_backend() == "cpu" else 8192
-    keys = jax.random.split(jax.random.key(0))
-    left, right = (jax.random.normal(key, (size, size), jnp.float32).astype(dtype) for key in keys)
-    return 2 * size**3 / _best(jax.jit(jnp.matmul), left, right)
-
-
-def copy_bandwidth(*, small: bool = False) -> float:
-    """Bytes/s read and written when XLA copies a large array (times 1.5): the best of five."""
-    import jax
-    import jax.numpy as jnp
-
-    count = (1 if small else 64 if jax.default_backend() == "cpu" else 512) << 20
-    array = jnp.ones(count, jnp.float32)
-    return 2 * array.nbytes / _best(jax.jit(lambda x: x * 1.5), array)
-
-
-def _best(function, *args) -> float:
-    """The shortest of five runs, in seconds; one more before them compiles."""
-    import jax
-
-    jax.block_until_ready(function(*args))
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*args))
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def matmul_parameters(config) -> int:

@@ -1,80 +1,49 @@
-"""The models that contestants run: SmolLM2-135M, two larger shapes, and a tiny one for checks."""
+"""The models that are measured: SmolLM2-135M, two larger shapes, and a tiny one for checks."""
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
-from benchmarks import machine
+from seal_jax.core.specs import Remat
+from seal_jax.doctor import machine
+from seal_jax.planning import architectures
 
 SMOLLM2 = "smollm2-135m"
 TINY = "tiny"
 
-_SHAPES = {
-    TINY: dict(
-        model_type="llama",
-        vocab_size=384,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
-    ),
-    "llama-3.2-1b": dict(
-        model_type="llama",
-        vocab_size=128256,
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=64,
-        rms_norm_eps=1e-5,
-        rope_parameters=dict(
-            rope_type="llama3",
-            rope_theta=500000.0,
-            factor=32.0,
-            low_freq_factor=1.0,
-            high_freq_factor=4.0,
-            original_max_position_embeddings=8192,
-        ),
-        max_position_embeddings=131072,
-        tie_word_embeddings=True,
-    ),
-    "qwen2.5-7b": dict(
-        model_type="qwen2",
-        vocab_size=152064,
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_hidden_layers=28,
-        num_attention_heads=28,
-        num_key_value_heads=4,
-        rms_norm_eps=1e-6,
-        rope_parameters=dict(rope_type="default", rope_theta=1000000.0),
-        max_position_embeddings=131072,
-        tie_word_embeddings=False,
-    ),
-}
-NAMES = (SMOLLM2, *_SHAPES)
+_TINY = dict(
+    model_type="llama",
+    vocab_size=384,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    rms_norm_eps=1e-5,
+    tie_word_embeddings=True,
+)
+NAMES = (SMOLLM2, TINY, "llama-3.2-1b", "qwen2.5-7b")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What a contestant is to run.
+    """What is to be run.
 
     Attributes:
       model: one of NAMES.
+      random: its weights are random even if those of SmolLM2 could be had.
       dtype: of its weights.
       remat: what our backward passes compute anew.
       rank, alpha, learning_rate: of the adapters (query and value projections) and their training.
     """
 
     model: str
+    random: bool = False
     dtype: str = "float32"
-    remat: str = "dots"
+    remat: Remat = "dots"
     rank: int = 32
     alpha: float = 64.0
     learning_rate: float = 1e-3
@@ -86,12 +55,17 @@ class Spec:
 
     @property
     def same_weights(self) -> bool:
-        """Whether all contestants hold the same weights, so that results can be compared."""
-        return self.model in (SMOLLM2, TINY)
+        """Whether all sides hold the same weights, so that results can be compared."""
+        return self.model == TINY or self.real
+
+    @property
+    def real(self) -> bool:
+        """Whether the weights are the published ones."""
+        return self.model == SMOLLM2 and not self.random
 
     @property
     def comparable(self) -> bool:
-        """Whether results of contestants must agree closely."""
+        """Whether the sides' results must agree closely."""
         return self.same_weights and self.dtype == "float32"
 
 
@@ -99,12 +73,15 @@ TARGETS = ("q_proj", "v_proj")
 
 
 def hf_config(name: str) -> dict:
-    """The model's shape with the keys of a Hugging Face config.json.
+    """The model's shape with the keys of a Hugging Face config.json."""
+    shapes = {known.lower(): shape for known, shape in architectures.known().items()}
+    return dict({TINY: _TINY, **shapes}[name])
 
-    Raises:
-      KeyError: the shape of SmolLM2 stands in its file.
-    """
-    return _SHAPES[name]
+
+def on(devices, config, dtype):
+    """The config with the attention that a run on these devices has for this dtype."""
+    choose = getattr(devices, "with_attention", None)  # where devices have more than one
+    return choose(config, dtype) if choose else config
 
 
 def load_ours(spec: Spec):
@@ -115,13 +92,15 @@ def load_ours(spec: Spec):
     from seal_jax.core import parallel
     from seal_jax.core.model import decoder
     from seal_jax.core.model.config import ModelConfig
-    from seal_jax.weights import load
 
-    if spec.model == SMOLLM2:
+    devices = parallel.DeviceMesh(tuple(jax.local_devices()[:1]))
+    if spec.real:
+        from seal_jax.weights import load
+
         loaded = load.load_model(SMOLLM2, jnp.dtype(spec.dtype))
-        return loaded.config, parallel.all_devices().place(loaded.config, loaded.params)
-    config = ModelConfig.from_hf(hf_config(spec.model))
-    place = functools.partial(parallel.all_devices().place, config)
+        return on(devices, loaded.config, spec.dtype), devices.place(loaded.config, loaded.params)
+    config = on(devices, ModelConfig.from_hf(hf_config(spec.model)), spec.dtype)
+    place = functools.partial(devices.place, config)
     if spec.model == TINY:
         return config, place(tiny_params(decoder.param_shapes(config), spec.dtype))
     make = jax.jit(lambda key: decoder.init(config, key, jnp.dtype(spec.dtype)))
@@ -155,15 +134,15 @@ def load_torch(spec: Spec):
     torch.set_num_threads(1 if spec.model == TINY else machine.cores())
     dtype = getattr(torch, spec.dtype)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if spec.model == SMOLLM2:
+    if spec.real:
         from seal_jax.weights import demo_model
 
         path = demo_model.fetch()
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=dtype
         )
         return model.to(device).eval()
-    shape = dict(hf_config(spec.model))
+    shape = hf_config(spec.model)
     config = transformers.AutoConfig.for_model(shape.pop("model_type"), **shape)
     with torch.device(device):
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -198,7 +177,7 @@ def _tiny_tensors(spec: Spec):
 
 
 def factors(shapes, spec: Spec, seed: int, *, trained: bool):
-    """The same LoRA factors for every contestant.
+    """The same LoRA factors for every side.
 
     Args:
       shapes: (layers, in, out) of each target.
@@ -215,6 +194,6 @@ def factors(shapes, spec: Spec, seed: int, *, trained: bool):
         a = rng.uniform(-bound, bound, (layers, features_in, spec.rank)).astype(np.float32)
         b = np.zeros((layers, spec.rank, features_out), np.float32)
         if trained:
-            b += rng.normal(0, 0.01, b.shape).astype(np.float32)
+            b += np.asarray(rng.normal(0, 0.01, b.shape), np.float32)
         found[target] = (a, b)
     return found

@@ -1,4 +1,4 @@
-"""transformers and PEFT as a contestant: adapters are trained and asked one after another."""
+"""transformers and PEFT: adapters are trained and asked one after another."""
 
 import time
 
@@ -7,10 +7,10 @@ import peft
 import torch
 import transformers
 
-from benchmarks import models
+from seal_jax.doctor import models
 
 
-def open_contestant(spec: models.Spec) -> "Peft":
+def open_worker(spec: models.Spec) -> "Peft":
     return Peft(spec)
 
 
@@ -58,7 +58,7 @@ class Peft:
         }
 
     def _set_adapter(self, seed: int, *, trained: bool) -> None:
-        """Gives the one adapter the factors that every contestant has."""
+        """Gives the one adapter the factors that every side has."""
         found = models.factors(self._shapes, self.spec, seed, trained=trained)
         for (layer, target, which), parameter in self._parameters.items():
             value = found[target][0 if which == "A" else 1][layer].T
@@ -125,12 +125,12 @@ class Peft:
         for row, prompt in enumerate(prompts):
             tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
             mask[row, longest - len(prompt) :] = 1
-        settings = transformers.GenerationConfig(pad_token_id=0, **settings)
+        config = transformers.GenerationConfig(pad_token_id=0, **settings)
         with torch.no_grad():
             written = self.model.generate(
                 input_ids=tokens.to(self.device),
                 attention_mask=mask.to(self.device),
-                generation_config=settings,
+                generation_config=config,
             )
         return written[:, longest:]
 
