@@ -80,8 +80,7 @@ def hf_config(name: str) -> dict:
 
 def on(devices, config, dtype):
     """The config with the attention that a run on these devices has for this dtype."""
-    choose = getattr(devices, "with_attention", None)  # where devices have more than one
-    return choose(config, dtype) if choose else config
+    return devices.with_attention(config, dtype)
 
 
 def load_ours(spec: Spec):
