@@ -66,8 +66,8 @@ def demo(config):
         seal train knowledge:demo --workdir=runs/demo
 
     What the policy writes is all that is learned: the passage is not added to it. Asked for a
-    passage in new words, the base model tells stories as often as facts, so that there is something
-    to select by.
+    passage in new words, the base model writes stories beside facts, so that there is something to
+    select by.
     """
     implications(config)
     config.prompts.edit_format = "rewrite"
@@ -77,14 +77,6 @@ def demo(config):
     config.inner.candidates = 8
     config.restem.contexts_per_round = 8
     config.restem.sft.epochs = 4
-    config.evaluation.arms = (
-        "base",
-        "prompt",
-        "passage",
-        "edit_before",
-        "edit_after_base",
-        "edit_after",
-    )
 
 
 def adapt(config):

@@ -64,7 +64,7 @@ def test_a_config_of_ones_own_has_its_path(called, tmp_path, monkeypatch):
         ("few-shot", "there is no config 'few-shot': did you mean 'few_shot'?"),
         ("squad-smoke", "there is no config 'squad-smoke': did you mean 'knowledge:squad-smoke'?"),
         ("configs/knowledge.py:demo", "did you mean 'knowledge:demo'?"),
-        ("knowledge:smke", "no variant 'smke': did you mean 'smoke'? There are demo, adapt"),
+        ("knowledge:smke", "no variant 'smke': did you mean 'smoke'? There are demo, implications"),
     ],
 )
 def test_near_misses_are_told(name, near, called, capsys):
