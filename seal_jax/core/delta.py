@@ -9,6 +9,7 @@ A low-rank delta (LoRA; Hu et al., 2021) of two projections, and a dense one, ov
 K stacked deltas carry a leading axis K on every leaf.
 """
 
+import functools
 import re
 import zlib
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
+from seal_jax.core.model import per_layer
 from seal_jax.core.precision import exact_product
 from seal_jax.core.specs import DeltaSpec
 
@@ -133,11 +135,23 @@ def merge(params: Tree, deltas: Delta | Sequence[Delta]) -> Tree:
                 module = path.removesuffix("/a")
                 path = f"{module}/kernel"
                 factors = {"a": leaf, "b": changes[f"{module}/b"]}
-                flat[path] = apply_to_kernel(flat[path].astype(jnp.float32), factors, delta.spec)
+                apply = functools.partial(_applied, spec=delta.spec)
+                flat[path] = per_layer.each(apply, flat[path], factors)
             else:
-                flat[path] = flat[path].astype(jnp.float32) + leaf
-    merged = {path: leaf.astype(dtypes[path]) for path, leaf in flat.items()}
+                flat[path] = per_layer.each(_added, flat[path], leaf)
+    merged = {
+        path: per_layer.each(lambda one, dtype=dtypes[path]: one.astype(dtype), leaf)
+        for path, leaf in flat.items()
+    }
     return flax.traverse_util.unflatten_dict(merged, sep="/")
+
+
+def _applied(kernel, factors, spec: DeltaSpec):
+    return apply_to_kernel(kernel.astype(jnp.float32), factors, spec)
+
+
+def _added(weights, change):
+    return weights.astype(jnp.float32) + change
 
 
 def decayed(params: Tree, delta: Delta) -> Tree:
@@ -150,7 +164,10 @@ def decayed(params: Tree, delta: Delta) -> Tree:
         return delta.tree
     flat = flax.traverse_util.flatten_dict(params)
     changes = flax.traverse_util.flatten_dict(delta.tree)
-    weights = {path: flat[path].astype(jnp.float32) + leaf for path, leaf in changes.items()}
+    weights = {
+        path: per_layer.stacked(per_layer.each(_added, flat[path], leaf))
+        for path, leaf in changes.items()
+    }
     return flax.traverse_util.unflatten_dict(weights)
 
 

@@ -18,7 +18,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from seal_jax.core import inner, restem, sharding
-from seal_jax.core.model import attention
+from seal_jax.core.model import attention, per_layer
 from seal_jax.core.model.config import ModelConfig
 
 DATA, MODEL = "data", sharding.MODEL
@@ -134,6 +134,22 @@ class DeviceMesh:
         makes each program compile again.
         """
         return jax.device_put(tree, self.shardings(config, tree))
+
+    def place_params(self, config: ModelConfig, params):
+        """The weights of a model on committed shardings: on GPUs layer by layer.
+
+        There each stack that is passed is given up as soon as it has been taken apart: there is no
+        second copy of the weights. See `model.per_layer`.
+        """
+        params = self.place(config, params)
+        if not self.separates_layers:
+            return params
+        return self.place(config, per_layer.separated(params, give_up=True))
+
+    @property
+    def separates_layers(self) -> bool:
+        """Whether weights are held layer by layer."""
+        return self.devices[0].platform == "gpu"
 
     def replicate(self, tree):
         """A tree with a copy on every device."""

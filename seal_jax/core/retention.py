@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from seal_jax.core.delta import Delta, Tree
+from seal_jax.core.model import per_layer
 from seal_jax.core.precision import exact_product
 
 
@@ -106,15 +107,20 @@ def norm_capped(delta: Delta, params: Tree, limit: float) -> Delta:
 
     def capped(path, factors):
         module = functools.reduce(lambda tree, key: tree[key.key], path, params)
-        kernel = module["kernel"].astype(jnp.float32)
+        kernel_norm = per_layer.each(_norm, module["kernel"])
         a, b = factors["a"], factors["b"]
         gram = exact_product(jnp.swapaxes(a, -1, -2), a) * exact_product(b, jnp.swapaxes(b, -1, -2))
         norm_L = delta.spec.scale * jnp.sqrt(jnp.maximum(gram.sum(axis=(-1, -2)), 0.0))
-        most_L = limit * jnp.sqrt((kernel**2).sum(axis=(-1, -2)))
+        most_L = limit * per_layer.stacked(kernel_norm)
         factor_L = jnp.minimum(1.0, most_L / jnp.maximum(norm_L, 1e-30))
         return {"a": a, "b": b * factor_L[:, None, None]}
 
     return Delta(jax.tree.map_with_path(capped, delta.tree, is_leaf=_is_module), delta.spec)
+
+
+def _norm(kernel):
+    """The Frobenius norm of the last two axes."""
+    return jnp.sqrt((kernel.astype(jnp.float32) ** 2).sum(axis=(-1, -2)))
 
 
 def _decomposed(a, b):

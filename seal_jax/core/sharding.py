@@ -112,8 +112,11 @@ def specs(config: ModelConfig, tree, model_axis: int, first: str | None = None):
 
 
 def _name(path) -> str:
-    """The dict keys at the end of a leaf's path: what lies round the parameter tree is no part."""
+    """The dict keys at the end of a leaf's path: what lies round the parameter tree is no part,
+    nor a layer's number behind them."""
     keys: list[str] = []
     for part in path:
+        if isinstance(part, jax.tree_util.FlattenedIndexKey):
+            continue
         keys = [*keys, part.key] if isinstance(part, jax.tree_util.DictKey) else []
     return "/".join(keys)

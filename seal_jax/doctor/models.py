@@ -97,9 +97,11 @@ def load_ours(spec: Spec):
         from seal_jax.weights import load
 
         loaded = load.load_model(SMOLLM2, jnp.dtype(spec.dtype))
-        return on(devices, loaded.config, spec.dtype), devices.place(loaded.config, loaded.params)
+        return on(devices, loaded.config, spec.dtype), devices.place_params(
+            loaded.config, loaded.params
+        )
     config = on(devices, ModelConfig.from_hf(hf_config(spec.model)), spec.dtype)
-    place = functools.partial(devices.place, config)
+    place = functools.partial(devices.place_params, config)
     if spec.model == TINY:
         return config, place(tiny_params(decoder.param_shapes(config), spec.dtype))
     make = jax.jit(lambda key: decoder.init(config, key, jnp.dtype(spec.dtype)))

@@ -71,7 +71,7 @@ def run(config: ModelConfig, params: Any, device: jax.Device, dtype: str) -> dic
     precision = "highest" if dtype == "float32" else None
     with jax.default_device(device), jax.default_matmul_precision(precision):
         cast = jax.tree.map(lambda leaf: np.asarray(leaf).astype(jnp.dtype(dtype)), params)
-        placed = devices.place(config, cast)
+        placed = devices.place_params(config, cast)
         rows_BxT = _tokens(config, 3, _ROWS, _LENGTH)
         metrics, merged = _m_step(config, placed, devices)
         texts_BxT, lengths_B = _greedy(config, placed)
@@ -121,7 +121,7 @@ def compare(exact: Figures, rounded: Figures, found: Figures, greedy: np.ndarray
 def along(config: ModelConfig, params: Any, device: jax.Device, tokens_BxT: np.ndarray):
     """[B, T, V] a device's float32 logits of given rows."""
     with jax.default_device(device), jax.default_matmul_precision("highest"):
-        placed = parallel.DeviceMesh((device,)).place(config, params)
+        placed = parallel.DeviceMesh((device,)).place_params(config, params)
         return np.asarray(_logits(config, placed, tokens_BxT))
 
 

@@ -83,7 +83,7 @@ def _judge_model(settings: Settings, model: Any) -> dict[str, Any]:
         finite.check(loaded.config, loaded.params, f"grading.model={grading.model}")
         config = model.devices.with_attention(loaded.config, dtype)
         label, tokenizer = grading.model, loaded.tokenizer
-        params = model.devices.place(config, loaded.params)
+        params = model.devices.place_params(config, loaded.params)
     return dict(
         label=label,
         config=config,

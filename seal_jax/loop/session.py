@@ -452,7 +452,7 @@ def open_session(settings: Settings) -> Session:
         tokenizer=loaded.tokenizer,
         source=loaded.source,
         devices=devices,
-        base=devices.place(loaded.config, loaded.params),
+        base=devices.place_params(loaded.config, loaded.params),
         stop_ids=loaded.stop_ids,
         merged=loaded.merged,
         adapter=loaded.adapter,

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from seal_jax.core import batching, distillation, evaluate, inner, parallel, restem, sampling
 from seal_jax.core.delta import Delta
-from seal_jax.core.model import decoder
+from seal_jax.core.model import decoder, per_layer
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.core.model.token_loss import SoftTargets
 from seal_jax.planning.workload import Workload
@@ -234,13 +234,15 @@ class Round:
 
     @functools.cached_property
     def params(self):
-        """The shapes of the parameters."""
+        """The shapes of the parameters, as a run on these devices holds them."""
         dtype = jnp.dtype(self.settings.model.dtype)
         tree = jax.tree.map(
             lambda shape: jax.ShapeDtypeStruct(shape, dtype),
             decoder.param_shapes(self.config),
             is_leaf=lambda node: isinstance(node, tuple),
         )
+        if self.devices.separates_layers:
+            tree = jax.eval_shape(per_layer.separated, tree)
         return parallel.shapes(tree, self.devices.shardings(self.config, tree))
 
     def deltas(self, count: int) -> Delta:

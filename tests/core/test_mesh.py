@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 from seal_jax.core import batching, evaluate, inner, optim, parallel, restem
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import DeltaSpec
+from seal_jax.core.model import per_layer
 from seal_jax.core.model.config import ModelConfig
 
 # Over 8 devices the key/value heads do not divide; everything else does.
@@ -34,10 +35,18 @@ SPEC = DeltaSpec(("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"), rank=2,
 SETTINGS = restem.MStepSettings(learning_rate=0.01, optimizer=optim.AdamW(max_grad_norm=1e9))
 LENGTHS = [(2 + k % 3, 3 + k % 2, 7) for k in range(8)]
 MESHES = [(1, 1), (4, 2), (2, 4), (1, 8)]
+LAYER_BY_LAYER = [(data, model, False) for data, model in MESHES] + [(4, 2, True)]
 
 
-def _devices(data, model):
-    return parallel.DeviceMesh(tuple(jax.devices()[: data * model]), model)
+class _LayerByLayer(parallel.DeviceMesh):
+    """Holds the weights as GPUs do."""
+
+    separates_layers = True
+
+
+def _devices(data, model, separated=False):
+    kind = _LayerByLayer if separated else parallel.DeviceMesh
+    return kind(tuple(jax.devices()[: data * model]), model)
 
 
 @pytest.fixture(scope="module")
@@ -136,14 +145,15 @@ def _leaves(tree):
     return flax.traverse_util.flatten_dict(tree, sep="/")
 
 
-@pytest.mark.parametrize(("data", "model"), MESHES)
+@pytest.mark.parametrize(("data", "model", "separated"), LAYER_BY_LAYER)
 def test_candidates_are_trained_and_scored_as_on_one_device(
-    data, model, params, group, trained_on_one
+    data, model, separated, params, group, trained_on_one
 ):
     expected, expected_results, expected_scores = trained_on_one
-    devices = _devices(data, model)
+    devices = _devices(data, model, separated)
     settings, schedules = _schedules(devices.shards(8))
-    placed = devices.place(CONFIG, params)
+    placed = devices.place_params(CONFIG, params)
+    assert per_layer.is_separated(placed["layers"]) == separated
     *candidates, queries = devices.shard(group)
     trained, results = parallel.inner_update(
         devices, (CONFIG, settings), placed, *candidates, schedules
@@ -173,11 +183,13 @@ def test_candidates_are_trained_and_scored_as_on_one_device(
         assert spec == (column if divides else PartitionSpec(*[first] * (data > 1)))
 
 
-@pytest.mark.parametrize(("data", "model"), MESHES)
-def test_the_m_step_is_that_of_one_device(data, model, params, m_step_on_one, count_compiles):
-    devices = _devices(data, model)
+@pytest.mark.parametrize(("data", "model", "separated"), LAYER_BY_LAYER)
+def test_the_m_step_is_that_of_one_device(
+    data, model, separated, params, m_step_on_one, count_compiles
+):
+    devices = _devices(data, model, separated)
     step = parallel.m_step(devices, (CONFIG, SETTINGS))
-    placed, state = devices.place(CONFIG, params), devices.place(CONFIG, _state(params))
+    placed, state = devices.place_params(CONFIG, params), devices.place(CONFIG, _state(params))
     where, compiles = devices.shardings(CONFIG, state), []
     for batch, (expected, expected_metrics) in zip(_batches(), m_step_on_one, strict=True):
         assert (batch.weights_B == 0).sum() == 3
@@ -196,6 +208,20 @@ def test_the_m_step_is_that_of_one_device(data, model, params, m_step_on_one, co
             moved = SETTINGS.learning_rate * leaf.size**0.5
             assert np.linalg.norm(found[path] - leaf) < 1e-3 * moved, path
     assert compiles[0] > 0 == compiles[1]  # what comes out of a step lies where what went in did
+
+
+def test_layers_of_their_own_lie_as_they_do_in_a_stack(params):
+    devices = _devices(4, 2, separated=True)
+    stacked = devices.place(CONFIG, params)
+    found = devices.place_params(CONFIG, jax.tree.map(jax.numpy.asarray, params))
+    for path, leaf in _leaves(found).items():
+        whole = _leaves(stacked)[path]
+        assert leaf.shape == whole.shape and leaf.dtype == whole.dtype
+        if not path.startswith("layers/"):
+            continue
+        for number, own in enumerate(leaf.arrays):
+            np.testing.assert_array_equal(own, whole[number])
+            assert tuple(own.sharding.spec) == tuple(whole.sharding.spec)[1:], path
 
 
 def test_no_split_weight_is_gathered(params, group):

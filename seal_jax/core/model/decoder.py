@@ -8,7 +8,8 @@ The tree is plain nested dicts; the layers' leaves are stacked on a leading axis
      "head": {"kernel": [D, V]}}            # absent when the embeddings are tied
 
 `delta` arguments are the variables of `seal_jax.core.delta.variables`: a tree with the same module
-paths. Training and prefill scan over the stacked layers; decoding loops over split ones.
+paths. Training and prefill scan over the stacked layers; decoding loops over split ones. Of
+parameters whose layers are arrays of their own (`per_layer`) every program loops over these.
 """
 
 import functools
@@ -18,7 +19,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from seal_jax.core.model import attention, token_loss
+from seal_jax.core.model import attention, per_layer, token_loss
 from seal_jax.core.model import packing as packing_lib
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.core.model.layers import Block, Embed, Head, RMSNorm, rope_angles
@@ -152,7 +153,7 @@ def split_layers(config: ModelConfig, tree: Params | None) -> list[Params]:
     from copying every layer at every token.
     """
     layers = (tree or {}).get("layers", {})
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], layers) for i in range(config.num_layers)]
+    return [per_layer.layer(layers, number) for number in range(config.num_layers)]
 
 
 def decode_step(config, params, layers, tokens_B, slot, cache: KVCache, *, delta=None, deltas=None):
@@ -288,6 +289,7 @@ def _scan_layers(
 ):
     """Embeds and runs all layers; returns normed states and stacked keys and values."""
     rope = rope_angles(config, positions)
+    separated = per_layer.is_separated(params["layers"])
 
     def layer(x, layer_trees):
         layer_params, layer_delta = layer_trees
@@ -297,9 +299,18 @@ def _scan_layers(
     if remat != "none":
         policies = jax.checkpoint_policies
         saved = policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
-        layer = jax.checkpoint(layer, policy=saved, prevent_cse=False)
+        # In a scan nothing can be merged with what the forward pass computed. Elsewhere a barrier
+        # round x prevents it; one round the parameters would have the compiler copy them.
+        layer = jax.checkpoint(layer, policy=saved, prevent_cse=(separated, False))
     tokens = tokens if packing is None else packing_lib.pack(packing, tokens)
     x = _embed(config, params, tokens, delta)
     trees = (params["layers"], (delta or {}).get("layers", {}))
-    x, keys_values = jax.lax.scan(layer, x, trees)
+    if separated:
+        found = []
+        for number in range(config.num_layers):
+            x, of_layer = layer(x, per_layer.layer(trees, number))
+            found.append(of_layer)
+        keys_values = jax.tree.map(lambda *of: jnp.stack(of), *found)
+    else:
+        x, keys_values = jax.lax.scan(layer, x, trees)
     return _final_norm(config, params, x, delta), keys_values
