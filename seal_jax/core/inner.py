@@ -132,12 +132,32 @@ class InnerSettings:
       shapes: (P, T) of steps: real tokens of all candidates, and tokens of the longest sequence,
         that it has room for (`batching.step_shapes`).
       optimizer: AdamW's constants.
-      remat: what the backward pass computes anew; see `decoder.hidden_states`.
+      remat: what the backward pass computes anew; see `decoder.hidden_states` and `remat_at`.
     """
 
     shapes: tuple[tuple[int, int], ...]
     optimizer: optim.AdamW = optim.AdamW()
     remat: decoder.Remat = "none"
+
+    def remat_at(self, config: ModelConfig, packed: int) -> decoder.Remat:
+        """What a step on so many packed tokens computes anew.
+
+        Of "full" it is "dots" for steps of which this keeps no more than "full" keeps of the
+        largest one: they are faster, and the program needs no more memory.
+
+        >>> settings = InnerSettings(shapes=((320, 80), (16384, 2048)), remat="full")
+        >>> config = ModelConfig(family="qwen2", vocab_size=152064, hidden_size=3584,
+        ...     intermediate_size=18944, num_layers=28, num_heads=28, num_kv_heads=4, head_dim=128)
+        >>> settings.remat_at(config, 320), settings.remat_at(config, 16384)
+        ('dots', 'full')
+        """
+        if self.remat != "full":
+            return self.remat
+        projected = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
+        # A token's inputs of a layer and of its feed-forward part, and what its products give.
+        of_dots = 3 * config.hidden_size + projected + 2 * config.intermediate_size
+        most = max(packed for packed, _ in self.shapes) * config.hidden_size
+        return "dots" if packed * of_dots <= most else "full"
 
 
 class _Training(flax.struct.PyTreeNode):
@@ -214,7 +234,7 @@ def update(
             packing=packing_lib.make(lengths_KxB.reshape(-1), packed=packed, padded=padded),
             attended_B=None if attended_KxB is None else attended_KxB.reshape(-1),
             soft_BxT=jax.tree.map(lambda of: of.reshape(*rows, of.shape[-1])[:, :padded], soft),
-            remat=settings.remat,
+            remat=settings.remat_at(config, packed),
         )
         targets_K = loss_mask_KxBxT[..., 1:].sum(axis=(1, 2))
         sums_K = lls_RxT1.reshape(tokens_KxBxT.shape[0], -1).sum(axis=1)

@@ -1,6 +1,8 @@
 """Batched sampling with a key/value cache: prompts in, token ids out.
 
-All rows advance together in one loop with one scalar stop predicate; finished rows emit nothing.
+All rows advance together in a loop with one scalar stop predicate; finished rows emit nothing. A
+step reads the whole cache, so where texts may be long the loop is several, and the cache grows
+from one to the next (`stages`).
 Row r's token at position t is drawn with `fold_in(keys[r], t)`, so a row's text does not depend on
 its neighbours. With an automaton (see `constrained`) only texts, or texts with heads, that it
 accepts are written; rows may be in their heads while others are past them.
@@ -36,6 +38,25 @@ class Samples(flax.struct.PyTreeNode):
     stopped_B: jax.Array
 
 
+LEAST_SLOTS = 1024  # of a cache that grows
+
+
+def stages(first_slot: int, limit: int) -> tuple[int, ...]:
+    """How many new tokens have been written at the end of each loop, the last of which is `limit`.
+
+    Args:
+      first_slot: tokens of a prompt.
+
+    >>> stages(512, 8192), stages(512, 1024)
+    ((576, 1664, 3840, 8192), (1024,))
+    """
+    ends, slots = [limit], (first_slot + limit) // 2
+    while slots >= max(LEAST_SLOTS, first_slot + 1):
+        ends.append(slots - first_slot)
+        slots //= 2
+    return tuple(reversed(ends))
+
+
 def generate(
     static: tuple[ModelConfig, SampleSettings],
     params: decoder.Params,
@@ -67,16 +88,16 @@ def generate(
     chex.assert_rank(prompts_PxT, 2)
     chex.assert_shape(lengths_P, (prompts_PxT.shape[0],))
     chex.assert_shape(keys_B, (prompts_PxT.shape[0] * samples_per_prompt,))
-    cache_len = prompts_PxT.shape[1] + settings.max_new_tokens
+    first_slot = prompts_PxT.shape[1]
+    ends = stages(first_slot, settings.max_new_tokens)
     logits_PxV, cache = decoder.prefill(
-        config, params, prompts_PxT, lengths_P, cache_len, delta=delta
+        config, params, prompts_PxT, lengths_P, first_slot + ends[0], delta=delta
     )
     repeat = functools.partial(jnp.repeat, repeats=samples_per_prompt, axis=0)
     logits_BxV, cache = jax.tree.map(repeat, (logits_PxV, cache))
     layers = decoder.split_layers(config, params)
     deltas = decoder.split_layers(config, delta)
     stop_ids = jnp.asarray(settings.stop_ids, jnp.int32)
-    first_slot = prompts_PxT.shape[1]
 
     def draw(logits_BxV, states_B, keys_now_B):
         """The next tokens, the states after them, and whether they end their rows."""
@@ -123,10 +144,12 @@ def generate(
     done_B = done_B | stopped_B
     carry = (jnp.int32(1), tokens_B, states_B, tokens_BxN, lengths_B, stopped_B, done_B, cache)
 
-    def unfinished(carry):
-        return (carry[0] < settings.max_new_tokens) & ~carry[6].all()
+    def unfinished(end, carry):
+        return (carry[0] < end) & ~carry[6].all()
 
-    carry = jax.lax.while_loop(unfinished, step, carry)
+    for end in ends:
+        carry = (*carry[:-1], carry[-1].grown(first_slot + end))
+        carry = jax.lax.while_loop(functools.partial(unfinished, end), step, carry)
     return Samples(tokens_BxN=carry[3], lengths_B=carry[4], stopped_B=carry[5])
 
 

@@ -14,6 +14,7 @@ takes no time here.
 """
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -77,16 +78,18 @@ class Program:
         self._computations, self._entry = hlo_text.read(text)
         self._rates = rates
         self._branches = branches
-        self._trips = 1
+        self._trips = [1]
 
-    def cost(self, trips: int = 1, *, has_loop: bool = True) -> Cost:
+    def cost(self, trips: int = 1, *, has_loop: bool = True, stages: Sequence[int] = ()) -> Cost:
         """Of the whole program.
 
         Args:
           trips: how often the outermost loop runs that stops by itself.
           has_loop: whether there is such a loop; otherwise all are sweeps over blocks of tokens.
+          stages: where several such loops share these, how many are done after each.
         """
-        self._trips = trips
+        done = [min(trips, end) for end in stages or (trips,)]
+        self._trips = [end - start for start, end in itertools.pairwise([0, *done])]
         return self._of(self._entry, not has_loop)
 
     def _of(self, name: str, inside: bool) -> Cost:
@@ -109,7 +112,8 @@ class Program:
         (body,), (condition,) = instruction.called("body"), instruction.called("condition")
         known = _trip_count(instruction, self._computations[condition])
         if known is None and not inside:
-            return self._of(body, True).times(self._trips)
+            trips = self._trips.pop(0) if len(self._trips) > 1 else self._trips[0]
+            return self._of(body, True).times(trips)
         if known is None:  # `token_loss` sweeps over the tokens; the longest vector is theirs
             longest = max((a.dims[0] for a in instruction.arrays if len(a.dims) == 1), default=1)
             known = math.ceil(longest / token_loss.BLOCK)

@@ -223,7 +223,7 @@ def measured(
     cost = hlo_cost.Cost()
     if found.text:
         costs = hlo_cost.Program(found.text, machine.rates, program.branches)
-        cost = costs.cost(run.steps, has_loop=program.has_loop)
+        cost = costs.cost(run.steps, has_loop=program.has_loop, stages=program.stages)
     beside = arithmetic.merged_twice(settings, config, axis)
     memory = found.memory + beside
     return {

@@ -35,6 +35,7 @@ class Program:
       call: gives the jitted function with the shapes of its arguments.
       has_loop: whether it has a loop whose length is not known beforehand.
       branches: of the steps of that loop, the share that runs each branch of its `switch`.
+      stages: where the loop is several, how many steps are done after each.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Program:
     call: Callable[[], functools.partial]
     has_loop: bool = True
     branches: tuple[float, ...] = ()
+    stages: tuple[int, ...] = ()
 
     def lower(self) -> jax.stages.Lowered:
         """For the devices of the round's mesh."""
@@ -95,6 +97,7 @@ class Round:
                 self.keys(rows),
                 samples_per_prompt=edits.samples,
             ),
+            stages=sampling.stages(width, edits.max_new_tokens),
         )
 
     def inner_update(self, *, largest: bool = False) -> Program:

@@ -250,6 +250,22 @@ def test_a_padding_prompt_writes_nothing(eight, generate):
     assert _texts(nothing) == [[]] * 8 and not np.any(nothing.stopped_B)
 
 
+def test_texts_are_the_same_where_the_cache_grows(eight, tiny_llama, monkeypatch):
+    """Over 7, 9 and 11 slots, and the texts end in different loops."""
+    assert sampling.stages(WIDTH, NEW) == (NEW,)
+    monkeypatch.setattr(sampling, "stages", lambda first_slot, limit: (2, 4, limit))
+    # A function of its own: JAX keeps what it has traced of `generate`.
+    program = jax.jit(lambda *given: sampling.generate(*given), static_argnums=0)
+    given = ((tiny_llama.config, SETTINGS), tiny_llama.params, *PROMPTS, KEYS)
+    found = program(*given)
+    assert _texts(found) == _texts(eight)
+    np.testing.assert_array_equal(found.stopped_B, eight.stopped_B)
+    assert {1, NEW} <= set(eight.lengths_B.tolist())
+    heads = f"{tiny_llama.config.num_kv_heads}x{tiny_llama.config.head_dim}xf32"
+    text = program.lower(*given).as_text()
+    assert all(f"tensor<8x{slots}x{heads}>" in text for slots in (7, 9, 11))
+
+
 def test_the_same_keys_give_the_same_texts_and_others_give_others(eight, generate):
     assert _texts(generate(*PROMPTS, KEYS)) == _texts(eight)
     assert _texts(generate(*PROMPTS, KEYS[::-1])) != _texts(eight)

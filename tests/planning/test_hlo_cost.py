@@ -64,6 +64,17 @@ def test_a_loop_that_counts_runs_so_often_and_one_that_stops_as_the_caller_says(
     assert thrice.seconds == pytest.approx(15 * 0.84)
 
 
+def test_loops_that_follow_each_other_share_the_steps():
+    text = LOOPS.replace("ROOT %r =", "%first =").replace(
+        "body=%outer\n}",
+        "body=%outer\n  ROOT %r = (s32[], f32[2,3]{1,0}, f32[3,3]{1,0}) while(%first), "
+        "condition=%stops, body=%body\n}",
+    )
+    # Of 3 steps 2 are of the loop of 5 products, and 1 of that of a single one.
+    for steps, products in ((1, 5), (2, 10), (3, 11), (9, 12)):
+        assert hlo_cost.Program(text, RATES).cost(steps, stages=(2, 4)).flops == products * 36
+
+
 def test_a_sweep_over_tokens_inside_runs_once_a_block():
     # The loop that stops is taken for a sweep over 1,025 tokens: three blocks of 512.
     text = LOOPS.replace("ROOT %r = (s32[],", "ROOT %r = (f32[1025]{0}, s32[],")

@@ -41,6 +41,14 @@ class KVCache(flax.struct.PyTreeNode):
     values: tuple[jax.Array, ...]
     starts_B: jax.Array
 
+    def grown(self, slots: int) -> "KVCache":
+        """With room for so many slots."""
+        room = [(0, 0), (0, slots - self.keys[0].shape[1]), (0, 0), (0, 0)]
+        keys, values = (
+            tuple(jnp.pad(of, room) for of in part) for part in (self.keys, self.values)
+        )
+        return self.replace(keys=keys, values=values)
+
 
 def init(config: ModelConfig, key, dtype=jnp.float32) -> Params:
     """Random parameters of the tree that the module's docstring shows."""
@@ -130,13 +138,8 @@ def prefill(config, params, tokens_BxT, lengths_B, cache_len: int, *, delta=None
         real_BxT = slots[None] >= starts_B[:, None]
         mask = mask & real_BxT[:, None, None]
         x, (keys, values) = _scan_layers(config, params, tokens_BxT, positions_BxT, mask, delta)
-    room = [(0, 0), (0, 0), (0, cache_len - tokens), (0, 0), (0, 0)]
-    cache = KVCache(
-        keys=tuple(jnp.pad(keys, room)),
-        values=tuple(jnp.pad(values, room)),
-        starts_B=starts_B,
-    )
-    return logits(config, params, x[:, -1], delta=delta), cache
+    cache = KVCache(keys=tuple(keys), values=tuple(values), starts_B=starts_B)
+    return logits(config, params, x[:, -1], delta=delta), cache.grown(cache_len)
 
 
 def _rolled(x, shifts_B, axis: int = 0):
