@@ -250,6 +250,9 @@ def qwen(config):
     config.model.path = "Qwen2.5-7B"
     config.model.dtype = "bfloat16"
     config.model.remat = "full"
+    config.inner.candidates = (
+        32  # as an 80 GB GPU and eight v5e chips have room for (docs/scaling.md)
+    )
     config.data.eval_part = "paper"
     config.evaluation.arms = (*_ALL_ARMS, "prompt")
 

@@ -177,7 +177,7 @@ def truncate(logits_BxV, settings: SampleSettings):
     """Unnormalised probabilities [B, V] after temperature, top-k and top-p, in that order.
 
     Both cuts keep every token at least as probable as a threshold, so tokens of equal probability
-    stay or go together. The thresholds are exact: they are found by bisecting the bits of a
+    stay or go together. The thresholds are exact: they are found digit by digit of the bits of a
     non-negative float32, whose order is that of the numbers.
     """
     logits_BxV = logits_BxV.astype(jnp.float32)
@@ -186,28 +186,51 @@ def truncate(logits_BxV, settings: SampleSettings):
     logits_BxV = logits_BxV - jnp.max(logits_BxV, axis=-1, keepdims=True)
     probs_BxV = jax.nn.softmax(logits_BxV / max(settings.temperature, 1e-30), axis=-1)
     if settings.top_k:
-        probs_BxV = _keep(probs_BxV, lambda kept_BxV: kept_BxV.sum(-1) >= settings.top_k)
+        probs_BxV = _keep(probs_BxV, lambda kept_BxTxV: kept_BxTxV.sum(-1) >= settings.top_k)
     if settings.top_p < 1:
         goal_B = settings.top_p * probs_BxV.sum(-1)
         probs_BxV = _keep(
-            probs_BxV, lambda kept_BxV: jnp.where(kept_BxV, probs_BxV, 0).sum(-1) >= goal_B
+            probs_BxV,
+            lambda kept_BxTxV: (
+                jnp.where(kept_BxTxV, probs_BxV[:, None], 0).sum(-1) >= goal_B[:, None]
+            ),
         )
     return probs_BxV
 
 
 def _keep(probs_BxV, enough):
-    """Zeroes what lies below the highest threshold at which enough is kept."""
+    """Zeroes what lies below the highest threshold at which enough is kept.
+
+    Args:
+      enough: bool [B, T] of what T thresholds keep, bool [B, T, V].
+    """
+    # A pass reads the vocabulary once. Accelerators wait for that and for its start; a CPU for the
+    # comparisons.
+    low_B = jax.lax.platform_dependent(
+        probs_BxV,
+        cpu=functools.partial(highest_threshold, enough=enough, digit=1),
+        default=functools.partial(highest_threshold, enough=enough, digit=4),
+    )
+    return jnp.where(probs_BxV >= low_B[:, None], probs_BxV, 0.0)
+
+
+def highest_threshold(probs_BxV, enough, digit: int):
+    """[B] the highest number that, as a threshold, keeps enough; 0 if none does.
+
+    Args:
+      enough: see `_keep`.
+      digit: how many of its bits a pass over the vocabulary finds, with 2^digit - 1 thresholds.
+    """
+    bits = 30  # of the numbers below 2
+
+    def of_bits(bits):
+        return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+    def find_digit(place, low_B):
+        unit = jnp.left_shift(1, jnp.maximum(bits - digit * (place + 1), 0))
+        tried_BxT = low_B[:, None] + unit * jnp.arange(1, 2**digit)
+        good_BxT = enough(probs_BxV[:, None] >= of_bits(tried_BxT)[..., None])
+        return low_B + unit * good_BxT.sum(-1, dtype=jnp.int32)
+
     low_B = jnp.zeros(probs_BxV.shape[0], jnp.int32)
-    high_B = jnp.full_like(low_B, 0x3F800001)  # just above 1.0: never enough is assumed of it
-
-    def at_least(bits_B):
-        return probs_BxV >= jax.lax.bitcast_convert_type(bits_B, jnp.float32)[:, None]
-
-    def halve(_, bounds):
-        low_B, high_B = bounds
-        middle_B = low_B + (high_B - low_B) // 2
-        good_B = enough(at_least(middle_B))
-        return jnp.where(good_B, middle_B, low_B), jnp.where(good_B, high_B, middle_B)
-
-    low_B, _ = jax.lax.fori_loop(0, 30, halve, (low_B, high_B))
-    return jnp.where(at_least(low_B), probs_BxV, 0.0)
+    return of_bits(jax.lax.fori_loop(0, -(-bits // digit), find_digit, low_B))

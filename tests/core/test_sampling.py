@@ -151,6 +151,20 @@ def test_truncation_over_a_whole_vocabulary_equals_sorting(large_logits, tempera
         assert (fewest <= kept).all() and (kept <= most).all(), f"row {row}"
 
 
+@pytest.mark.parametrize("digit", [2, 4])
+def test_a_threshold_is_the_same_with_several_tried_a_pass(large_logits, digit):
+    """As accelerators find it; 30 bits are not a whole number of digits of 4."""
+    probs_BxV = jax.nn.softmax(large_logits)
+    goals_B = jnp.array([0.1, 0.5, 0.9, 0.95, 0.999, 0.2, 0.7])
+
+    def enough(kept_BxTxV):
+        return jnp.where(kept_BxTxV, probs_BxV[:, None], 0).sum(-1) >= goals_B[:, None]
+
+    found, expected = (sampling.highest_threshold(probs_BxV, enough, digit=of) for of in (digit, 1))
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(expected)) > 4 and expected.min() > 0
+
+
 def test_truncation_literal():
     """Probabilities 0.4, 0.2, 0.2, 0.1, 0.1: ties stay or go together."""
     logits = np.log(np.array([[0.2, 0.4, 0.1, 0.2, 0.1]], np.float32))
