@@ -20,8 +20,9 @@ import jax.numpy as jnp
 
 from seal_jax.core.model import attention, token_loss
 from seal_jax.core.model import packing as packing_lib
+from seal_jax.core.model import rope as rope_lib
 from seal_jax.core.model.config import ModelConfig
-from seal_jax.core.model.layers import Block, Embed, Head, RMSNorm, rope_angles
+from seal_jax.core.model.layers import Block, Embed, Head, RMSNorm
 from seal_jax.core.model.packing import Packing
 from seal_jax.core.specs import Remat
 
@@ -30,6 +31,9 @@ Params = dict[str, Any]
 
 class KVCache(flax.struct.PyTreeNode):
     """Keys and values of every layer. Prompts are right-aligned, so all rows share one slot.
+
+    A layer with a window has no more slots than that: slot s is kept in its place s % S, over what
+    lies a window back.
 
     Attributes:
       keys, values: L-tuples of [B, S, G, Dh].
@@ -46,7 +50,7 @@ def init(config: ModelConfig, key, dtype=jnp.float32) -> Params:
     key_embed, key_layers, key_head = jax.random.split(key, 3)
     tokens = jnp.zeros((1, 1), jnp.int32)
     x = jnp.zeros((1, 1, config.hidden_size), jnp.float32)
-    rope = rope_angles(config, tokens)
+    rope = rope_lib.angles(None, config.head_dim, tokens)
     mask = jnp.ones((1, 1, 1, 1), bool)
 
     def init_layer(key_layer):
@@ -55,7 +59,7 @@ def init(config: ModelConfig, key, dtype=jnp.float32) -> Params:
     params = {
         "embed": Embed(config).init(key_embed, tokens)["params"],
         "layers": jax.vmap(init_layer)(jax.random.split(key_layers, config.num_layers)),
-        "final_norm": RMSNorm(config.norm_eps).init(key_head, x)["params"],
+        "final_norm": RMSNorm(config).init(key_head, x)["params"],
     }
     if not config.tie_embeddings:
         params["head"] = Head(config).init(key_head, x)["params"]
@@ -94,7 +98,7 @@ def hidden_states(
       [B, T, D], or [P, D] with a packing, after the final norm.
     """
     tokens = tokens_BxT.shape[1]
-    mask = attention.causal_mask(config, tokens, attended_B)
+    mask = functools.partial(attention.causal_mask, config, tokens, attended_B)
     positions = jnp.broadcast_to(jnp.arange(tokens), tokens_BxT.shape)
     x, _ = _scan_layers(
         config, params, tokens_BxT, positions, mask, delta, packing=packing, remat=remat
@@ -116,26 +120,40 @@ def prefill(config, params, tokens_BxT, lengths_B, cache_len: int, *, delta=None
     tokens = tokens_BxT.shape[1]
     starts_B = tokens - lengths_B
     slots = jnp.arange(tokens)
-    mask = attention.causal_mask(config, tokens)
-    if mask is None:  # and no other is taken: prompts go to the left, what they gave back again
+    causal = functools.partial(attention.causal_mask, config, tokens)
+    if causal() is None:  # and no other is taken: prompts go to the left, what they gave back again
         positions_BxT = jnp.broadcast_to(slots, tokens_BxT.shape)
         x, keys_values = _scan_layers(
-            config, params, _rolled(tokens_BxT, -starts_B), positions_BxT, None, delta
+            config, params, _rolled(tokens_BxT, -starts_B), positions_BxT, causal, delta
         )
         x = _rolled(x, starts_B)
         keys, values = (_rolled(of, starts_B, axis=1) for of in keys_values)
     else:
         positions_BxT = jnp.maximum(slots[None] - starts_B[:, None], 0)
-        real_BxT = slots[None] >= starts_B[:, None]
-        mask = mask & real_BxT[:, None, None]
-        x, (keys, values) = _scan_layers(config, params, tokens_BxT, positions_BxT, mask, delta)
-    room = [(0, 0), (0, 0), (0, cache_len - tokens), (0, 0), (0, 0)]
+        real_Bx1x1xT = (slots[None] >= starts_B[:, None])[:, None, None]
+        x, (keys, values) = _scan_layers(
+            config,
+            params,
+            tokens_BxT,
+            positions_BxT,
+            lambda window: causal(window=window) & real_Bx1x1xT,
+            delta,
+        )
+    sizes = [min(kind.window or cache_len, cache_len) for kind in config.layer_kinds]
     cache = KVCache(
-        keys=tuple(jnp.pad(keys, room)),
-        values=tuple(jnp.pad(values, room)),
+        keys=tuple(map(_cached, keys, sizes)),
+        values=tuple(map(_cached, values, sizes)),
         starts_B=starts_B,
     )
     return logits(config, params, x[:, -1], delta=delta), cache
+
+
+def _cached(of_BxTxGxDh, size: int):
+    """The last tokens of prompts, as many as there are slots, each in its own (see `KVCache`)."""
+    tokens = of_BxTxGxDh.shape[1]
+    if tokens <= size:
+        return jnp.pad(of_BxTxGxDh, [(0, 0), (0, size - tokens), (0, 0), (0, 0)])
+    return jnp.roll(of_BxTxGxDh[:, tokens - size :], tokens % size, axis=1)
 
 
 def _rolled(x, shifts_B, axis: int = 0):
@@ -166,15 +184,24 @@ def decode_step(config, params, layers, tokens_B, slot, cache: KVCache, *, delta
     Returns:
       (logits [B, V] float32, updated cache).
     """
-    rope = rope_angles(config, (slot - cache.starts_B)[:, None])
-    slots = jnp.arange(cache.keys[0].shape[1])
-    mask_Bx1x1xS = ((slots[None] >= cache.starts_B[:, None]) & (slots <= slot))[:, None, None]
+    positions_Bx1 = (slot - cache.starts_B)[:, None]
+
+    def tables(kind, size):
+        """(rope, mask) of a kind of layers with so many slots; each holds its newest."""
+        held_S = slot - (slot - jnp.arange(size)) % size
+        mask_Bx1x1xS = (held_S[None] >= cache.starts_B[:, None])[:, None, None]
+        return rope_lib.angles(kind.rope, config.head_dim, positions_Bx1), mask_Bx1x1xS
+
+    kinds, sizes = config.layer_kinds, [keys.shape[1] for keys in cache.keys]
+    tables_of = {key: tables(*key) for key in dict.fromkeys(zip(kinds, sizes, strict=True))}
     x = _embed(config, params, tokens_B[:, None], delta)
     keys, values = [], []
     for i, layer in enumerate(layers):
         variables = {"params": layer, "delta": deltas[i] if deltas else {}}
         layer_cache = (cache.keys[i], cache.values[i])
-        x, (k, v) = Block(config).apply(variables, x, rope, mask_Bx1x1xS, layer_cache, slot)
+        x, (k, v) = Block(config).apply(
+            variables, x, *tables_of[kinds[i], sizes[i]], layer_cache, slot % sizes[i]
+        )
         keys.append(k)
         values.append(v)
     x = _final_norm(config, params, x, delta)
@@ -280,17 +307,30 @@ def _embed(config, params, tokens, delta):
 
 def _final_norm(config, params, x, delta):
     variables = {"params": params["final_norm"], "delta": (delta or {}).get("final_norm", {})}
-    return RMSNorm(config.norm_eps).apply(variables, x)
+    return RMSNorm(config).apply(variables, x)
 
 
 def _scan_layers(
-    config, params, tokens, positions, mask, delta, *, packing=None, remat: Remat = "none"
+    config, params, tokens, positions, mask_of, delta, *, packing=None, remat: Remat = "none"
 ):
-    """Embeds and runs all layers; returns normed states and stacked keys and values."""
-    rope = rope_angles(config, positions)
+    """Embeds and runs all layers; returns normed states and stacked keys and values.
+
+    A step of the scan is one layer, whatever its kind: what kinds differ in are tables (rotary
+    angles, and masks by `mask_of(window)`), of which a step picks its own.
+    """
+    kinds = list(dict.fromkeys(config.pattern))
+    tables = [
+        (rope_lib.angles(kind.rope, config.head_dim, positions), mask_of(window=kind.window))
+        for kind in kinds
+    ]
+    kind_L = None
+    if len(kinds) > 1:
+        kind_L = jnp.array([kinds.index(kind) for kind in config.layer_kinds])
+        stacked = jax.tree.map(lambda *of: jnp.stack(of), *tables)
 
     def layer(x, layer_trees):
-        layer_params, layer_delta = layer_trees
+        layer_params, layer_delta, kind = layer_trees
+        rope, mask = tables[0] if kind is None else jax.tree.map(lambda of: of[kind], stacked)
         variables = {"params": layer_params, "delta": layer_delta}
         return Block(config).apply(variables, x, rope, mask, packing=packing)
 
@@ -300,6 +340,6 @@ def _scan_layers(
         layer = jax.checkpoint(layer, policy=saved, prevent_cse=False)
     tokens = tokens if packing is None else packing_lib.pack(packing, tokens)
     x = _embed(config, params, tokens, delta)
-    trees = (params["layers"], (delta or {}).get("layers", {}))
+    trees = (params["layers"], (delta or {}).get("layers", {}), kind_L)
     x, keys_values = jax.lax.scan(layer, x, trees)
     return _final_norm(config, params, x, delta), keys_values
