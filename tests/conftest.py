@@ -38,7 +38,8 @@ from object_store import ObjectStore  # noqa: E402
 
 from seal_jax.core import delta as delta_lib  # noqa: E402
 from seal_jax.core.model import decoder  # noqa: E402
-from seal_jax.core.model.config import ModelConfig, RopeScaling  # noqa: E402
+from seal_jax.core.model.config import LayerKind, ModelConfig  # noqa: E402
+from seal_jax.core.model.rope import Rope, RopeScaling  # noqa: E402
 from seal_jax.runs import checkpoints, ledger, run_dir  # noqa: E402
 from seal_jax.weights import demo_model  # noqa: E402
 
@@ -47,13 +48,14 @@ pytest_plugins = ["tiny_run", "tiny_puzzles"]  # modules of tests/stand_ins
 _SIZES = dict(
     vocab_size=61, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=4, num_kv_heads=2
 )
+_SCALING = RopeScaling(
+    factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=32
+)
 _CONFIGS = {
     "llama": ModelConfig(
         family="llama",
         head_dim=4,
-        rope_scaling=RopeScaling(
-            factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=32
-        ),
+        pattern=(LayerKind(rope=Rope(scaling=_SCALING)),),
         **_SIZES,
     ),
     "qwen2": ModelConfig(

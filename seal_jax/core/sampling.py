@@ -148,7 +148,7 @@ def generate(
         return (carry[0] < end) & ~carry[6].all()
 
     for end in ends:
-        carry = (*carry[:-1], carry[-1].grown(first_slot + end))
+        carry = (*carry[:-1], carry[-1].grown(config, first_slot + end))
         carry = jax.lax.while_loop(functools.partial(unfinished, end), step, carry)
     return Samples(tokens_BxN=carry[3], lengths_B=carry[4], stopped_B=carry[5])
 

@@ -48,7 +48,7 @@ RULES = (
     Rule("layers/mlp/down_proj/(kernel|a)", "intermediate_size", -2),
     Rule("layers/(attn|mlp)/[a-z]+_proj/[ab]"),
     Rule("layers/attn/o_proj/bias"),
-    Rule("layers/(attn|mlp)_norm/scale"),
+    Rule("layers/(attn|mlp)(_post)?_norm/scale"),
     Rule("layers/attn/[qk]_norm/scale"),
     Rule("final_norm/scale"),
 )

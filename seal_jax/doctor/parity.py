@@ -50,6 +50,11 @@ def tiny(family: str) -> ModelConfig:
             "head_dim": 64,
             "tie_word_embeddings": family != "llama",
             "attention_bias": family == "qwen3",
+            # What follows is read of the families that have it: both kinds of layers.
+            "no_rope_layer_interval": 2,
+            "sliding_window_pattern": 2,
+            "sliding_window": None if family == "mistral" else 40,
+            "query_pre_attn_scalar": 32 if family.startswith("gemma") else None,
         }
     )
 

@@ -20,7 +20,7 @@ def architecture(path: str | os.PathLike) -> ModelConfig:
 
     Args:
       path: as in model.path: a directory with config.json, a .gguf file; or a name in
-        architectures.json, with or without its owner and "-Instruct".
+        architectures.json, with or without its owner, "-Instruct" and "-it".
 
     Raises:
       ValueError: neither; the message lists the names.
@@ -33,7 +33,7 @@ def architecture(path: str | os.PathLike) -> ModelConfig:
 
         return gguf.model_config(gguf.open_file(local))
     models = known()
-    name = str(path).rpartition("/")[-1].removesuffix("-Instruct")
+    name = str(path).rpartition("/")[-1].removesuffix("-Instruct").removesuffix("-it")
     if name not in models:
         raise ValueError(
             f"model.path={path} is neither a directory with config.json, nor a .gguf file, nor a "

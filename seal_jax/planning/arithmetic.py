@@ -99,8 +99,9 @@ def cache(settings: Settings, config: ModelConfig, machine: Machine, contexts: i
     rows = edits.samples * (prompts // shards if prompts % shards == 0 else prompts)
     axis = settings.devices.model_axis
     heads = config.num_kv_heads // (axis if config.num_kv_heads % axis == 0 else 1)
-    a_token = 2 * config.num_layers * heads * config.head_dim * element(settings)
-    return rows * (512 + edits.max_new_tokens) * a_token
+    length = 512 + edits.max_new_tokens
+    slots = sum(min(kind.window or length, length) for kind in config.layer_kinds)
+    return rows * slots * 2 * heads * config.head_dim * element(settings)
 
 
 def programs(

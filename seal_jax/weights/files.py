@@ -6,6 +6,7 @@ from etils import epath
 
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.runs import json_file, text_file
+from seal_jax.weights import config_json
 from seal_jax.weights.names import WeightsError
 
 _POINTER = b"version https://git-lfs.github.com/"
@@ -43,7 +44,7 @@ def model_config(directory: epath.PathLike) -> tuple[ModelConfig, dict[str, Any]
     file = epath.Path(directory) / "config.json"
     settings = json_object(file)
     try:
-        return ModelConfig.from_hf(settings), settings
+        return config_json.model_config(settings), settings
     except ValueError as error:
         raise WeightsError(f"{file}: {error}") from None
 

@@ -2,8 +2,9 @@
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
-A GGUF file of a Llama model stores the rows of its query and key projections in another order: its
-rotary embedding turns neighbouring rows, ours turns rows half a head apart. `load` undoes that.
+A GGUF file of a Llama or SmolLM3 model stores the rows of its query and key projections in another
+order: its rotary embedding turns neighbouring rows, ours turns rows half a head apart. One of a
+Gemma has 1 added to the scales of its norms. `load` undoes both.
 """
 
 import collections
@@ -18,11 +19,21 @@ from etils import epath
 
 from seal_jax.core.model.config import ModelConfig
 from seal_jax.runs import json_file
-from seal_jax.weights import files, names, placement
+from seal_jax.weights import config_json, files, names, placement
 from seal_jax.weights.names import WeightsError
 
-# Architecture → whether its query and key rows are stored permuted. Each is also the family's name.
-_PERMUTED = {"llama": True, "qwen2": False, "qwen3": False}
+# Architecture → the family's name.
+_FAMILIES = {name: name for name in ("llama", "qwen2", "qwen3", "smollm3")} | {
+    "gemma3": "gemma3_text"
+}
+_PERMUTED = ("llama", "smollm3")  # query and key rows
+# Keys of config.json that some architectures have.
+_OPTIONAL = {
+    "sliding_window": "attention.sliding_window",
+    "rope_local_base_freq": "rope.freq_base_swa",
+}
+# Gemmas of so many layers scale queries by hidden_size / heads, as no key of the file says.
+_SCALED_BY_WIDTH = {"gemma3": 62}
 _PLAIN = ("F32", "F16", "BF16")
 _HF_DIRECTORY = "Use the model's Hugging Face directory (config.json, *.safetensors) instead."
 # Llama 3's rotary scaling; a GGUF file keeps only the factors that follow from it.
@@ -100,8 +111,10 @@ def load(
     def copy(name: str, index: names.Index, target: np.ndarray) -> None:
         array = _dequantise(tensors[name]).reshape(_shape(tensors[name]))
         module = name.split(".")[-2]
-        if _PERMUTED[config.family] and module in heads:
+        if config.family in _PERMUTED and module in heads:
             array = _unpermute(array, heads[module])
+        if module.endswith("norm"):
+            array = array - config.norm_offset if config.norm_offset else array
         target[...] = array[index]
 
     params = names.assemble(
@@ -125,7 +138,7 @@ def model_config(reader: gguf.GGUFReader) -> ModelConfig:
       WeightsError: see `hf_config`; or it is none that is supported.
     """
     with naming(reader):
-        return ModelConfig.from_hf(hf_config(reader))
+        return config_json.model_config(hf_config(reader))
 
 
 @contextlib.contextmanager
@@ -148,10 +161,10 @@ def hf_config(reader: gguf.GGUFReader) -> dict[str, Any]:
       WeightsError: a key is missing, or stands for a feature that is not supported.
     """
     family = value(reader, "general.architecture")
-    if family not in _PERMUTED:
+    if family not in _FAMILIES:
         raise WeightsError(
             f"GGUF architecture {family!r} is not supported: expected one of "
-            f"{', '.join(_PERMUTED)}."
+            f"{', '.join(_FAMILIES)}. {_HF_DIRECTORY}"
         )
     shapes = {tensor.name: _shape(tensor) for tensor in reader.tensors}
     if "token_embd.weight" not in shapes:
@@ -160,7 +173,7 @@ def hf_config(reader: gguf.GGUFReader) -> dict[str, Any]:
     hidden_size = value(reader, f"{family}.embedding_length")
     head_dim = value(reader, f"{family}.attention.key_length", None)
     config = {
-        "model_type": family,
+        "model_type": _FAMILIES[family],
         "vocab_size": shapes["token_embd.weight"][0],
         "hidden_size": hidden_size,
         "intermediate_size": value(reader, f"{family}.feed_forward_length"),
@@ -172,7 +185,7 @@ def hf_config(reader: gguf.GGUFReader) -> dict[str, Any]:
         "rms_norm_eps": value(reader, f"{family}.attention.layer_norm_rms_epsilon"),
         "max_position_embeddings": value(reader, f"{family}.context_length"),
         "tie_word_embeddings": "output.weight" not in shapes,
-        "attention_bias": family == "llama" and "blk.0.attn_q.bias" in shapes,
+        "attention_bias": family != "qwen2" and "blk.0.attn_q.bias" in shapes,
     }
     varying = [key for key, setting in config.items() if isinstance(setting, list)]
     if varying:
@@ -181,6 +194,13 @@ def hf_config(reader: gguf.GGUFReader) -> dict[str, Any]:
             "expected one value for all layers."
         )
     config["head_dim"] = head_dim or int(hidden_size // max(1, num_heads))
+    for key, name in _OPTIONAL.items():
+        found = value(reader, f"{family}.{name}", None)
+        config |= {key: found} if found is not None else {}
+    if family in _SCALED_BY_WIDTH:
+        by_width = config["num_hidden_layers"] == _SCALED_BY_WIDTH[family]
+        scalar = hidden_size // num_heads if by_width else config["head_dim"]
+        config["query_pre_attn_scalar"] = scalar
     _refuse_unsupported(reader, config)
     scaling = _rope_scaling(reader, config)
     return config | ({"rope_scaling": scaling} if scaling else {})
@@ -236,7 +256,7 @@ def quantization(reader: gguf.GGUFReader) -> str | None:
 
 def _refuse_unsupported(reader, config: dict[str, Any]) -> None:
     """Features that would silently change the logits."""
-    family, head_dim = config["model_type"], config["head_dim"]
+    family, head_dim = value(reader, "general.architecture"), config["head_dim"]
     unsupported = {
         f"{family}.expert_count": (0, None),
         f"{family}.rope.scaling.type": ("none", None),

@@ -174,7 +174,7 @@ def _from_directory(path: epath.Path, dtype, name: str, sharding_of) -> LoadedMo
     generation: dict[str, Any] = {}
     if (path / GENERATION).exists():
         generation = json_object(path / GENERATION)
-    if settings.get("tie_word_embeddings") and safetensors.has_own_head(path):
+    if config.tie_embeddings and safetensors.has_own_head(path):
         settings["tie_word_embeddings"] = False
         config = dataclasses.replace(config, tie_embeddings=False)
     for file, said in (("config.json", settings), (GENERATION, generation)):

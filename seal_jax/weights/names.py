@@ -1,8 +1,8 @@
 """Where each parameter lives in a checkpoint, and the way there and back.
 
-One table serves all families: they share their tensor names, and which rows a model has follows
-from `decoder.param_shapes`. Every `kernel` is [in, out] here and [out, in] in a checkpoint;
-tensors of single layers there are slices of a leading axis L here.
+One table serves all families, with other rows for those that have norms behind their parts, too.
+Which rows a model has follows from `decoder.param_shapes`. Every `kernel` is [in, out] here and
+[out, in] in a checkpoint; tensors of single layers there are slices of a leading axis L here.
 """
 
 import dataclasses
@@ -39,6 +39,16 @@ MODULES = {
     "layers/mlp/up_proj": ("model.layers.{}.mlp.up_proj", "blk.{}.ffn_up"),
     "layers/mlp/down_proj": ("model.layers.{}.mlp.down_proj", "blk.{}.ffn_down"),
 }
+# In their place where there are norms behind attention and MLP, too.
+AROUND = {
+    "layers/attn_post_norm": (
+        "model.layers.{}.post_attention_layernorm", "blk.{}.post_attention_norm",
+    ),
+    "layers/mlp_norm": ("model.layers.{}.pre_feedforward_layernorm", "blk.{}.ffn_norm"),
+    "layers/mlp_post_norm": (
+        "model.layers.{}.post_feedforward_layernorm", "blk.{}.post_ffw_norm",
+    ),
+}  # fmt: skip
 _TRANSPOSED = ("kernel", "a", "b")  # leaves that a checkpoint stores as [out, in] for our [in, out]
 # Buffers and copies that carry nothing: rotary frequencies follow from the config, and a tied
 # head is the embedding.
@@ -114,12 +124,13 @@ def leaves(config: ModelConfig, naming: Naming, **read_by: Any) -> list[Leaf]:
       read_by: dtype and copy of each, where they are read.
     """
     column = ("hf", "gguf").index(naming)
+    modules = MODULES | (AROUND if config.norms == "around" else {})
     found = []
     for path, shape in _shapes(config).items():
         module, kind = path.rsplit("/", 1)
-        if module not in MODULES:
+        if module not in modules:
             raise NotImplementedError(f"No checkpoint name for {path}: extend MODULES.")
-        name = MODULES[module][column] + (".bias" if kind == "bias" else ".weight")
+        name = modules[module][column] + (".bias" if kind == "bias" else ".weight")
         layers = range(config.num_layers if path.startswith("layers/") else 1)
         tensors = tuple(name.format(layer) for layer in layers)
         found.append(Leaf(path=path, shape=shape, tensors=tensors, **read_by))

@@ -1,5 +1,6 @@
 """What is drawn, how rows end, and that no row's text depends on its neighbours."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -12,6 +13,7 @@ import scipy.stats
 from seal_jax.core import constrained, sampling
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import DeltaSpec
+from seal_jax.core.model.config import LayerKind
 from seal_jax.core.sampling import SampleSettings
 
 WIDTH, NEW = 5, 6
@@ -264,20 +266,25 @@ def test_a_padding_prompt_writes_nothing(eight, generate):
     assert _texts(nothing) == [[]] * 8 and not np.any(nothing.stopped_B)
 
 
-def test_texts_are_the_same_where_the_cache_grows(eight, tiny_llama, monkeypatch):
-    """Over 7, 9 and 11 slots, and the texts end in different loops."""
+@pytest.mark.parametrize("window", [None, 8])
+def test_texts_are_the_same_where_the_cache_grows(tiny_llama, window, monkeypatch):
+    """Over 7, 9 and 11 slots, of which a window holds 8; the texts end in different loops."""
+    pattern = (LayerKind(window=window), LayerKind())
+    config = dataclasses.replace(tiny_llama.config, pattern=pattern)
+    given = ((config, SETTINGS), tiny_llama.params, *PROMPTS, KEYS)
     assert sampling.stages(WIDTH, NEW) == (NEW,)
+    expected = sampling.generate_jit(*given)
+    assert {1, NEW} <= set(expected.lengths_B.tolist())
     monkeypatch.setattr(sampling, "stages", lambda first_slot, limit: (2, 4, limit))
     # A function of its own: JAX keeps what it has traced of `generate`.
     program = jax.jit(lambda *given: sampling.generate(*given), static_argnums=0)
-    given = ((tiny_llama.config, SETTINGS), tiny_llama.params, *PROMPTS, KEYS)
     found = program(*given)
-    assert _texts(found) == _texts(eight)
-    np.testing.assert_array_equal(found.stopped_B, eight.stopped_B)
-    assert {1, NEW} <= set(eight.lengths_B.tolist())
-    heads = f"{tiny_llama.config.num_kv_heads}x{tiny_llama.config.head_dim}xf32"
+    assert _texts(found) == _texts(expected)
+    np.testing.assert_array_equal(found.stopped_B, expected.stopped_B)
+    heads = f"{config.num_kv_heads}x{config.head_dim}xf32"
     text = program.lower(*given).as_text()
-    assert all(f"tensor<8x{slots}x{heads}>" in text for slots in (7, 9, 11))
+    for slots in (7, 9, 11, *[window] * bool(window)):
+        assert f"tensor<8x{slots}x{heads}>" in text
 
 
 def test_the_same_keys_give_the_same_texts_and_others_give_others(eight, generate):

@@ -22,6 +22,9 @@ FAMILIES = {
     "llama with biases": dataclasses.replace(CONFIG, attention_bias=True, attention_out_bias=True),
     "qwen2": dataclasses.replace(CONFIG, family="qwen2", attention_bias=True, tie_embeddings=True),
     "qwen3": dataclasses.replace(CONFIG, family="qwen3", qk_norm=True),
+    "gemma3": dataclasses.replace(
+        CONFIG, family="gemma3_text", qk_norm=True, norms="around", tie_embeddings=True
+    ),
 }
 SPLIT = {  # of CONFIG's family with biases, over two or four devices: 0 is the leading dimension
     "embed/embedding": 0,

@@ -74,6 +74,69 @@ CONFIGS = {
         "num_key_value_heads": 1,
         "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
     },
+    # Every third layer is without rope, and two come after the only whole period.
+    "smollm3": _SMALL
+    | {
+        "model_type": "smollm3",
+        "tie_word_embeddings": True,
+        "num_hidden_layers": 5,
+        "no_rope_layer_interval": 3,
+        "rope_theta": 5000.0,
+    },
+    "smollm3-near": _SMALL
+    | {
+        "model_type": "smollm3",
+        "tie_word_embeddings": False,
+        "num_hidden_layers": 3,
+        "no_rope_layers": [1, 0, 0],
+        "use_sliding_window": True,
+        "sliding_window": 5,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "rope_theta": 5000.0,
+    },
+    "gemma3-short": _SMALL
+    | {
+        "model_type": "gemma3_text",
+        "tie_word_embeddings": True,
+        "num_hidden_layers": 5,
+        "head_dim": 10,
+        "query_pre_attn_scalar": 24,
+        "sliding_window": 5,
+        "sliding_window_pattern": 3,
+        "rope_theta": 5000.0,
+        "rope_local_base_freq": 100.0,
+    },
+    "gemma3-near": _SMALL
+    | {
+        "model_type": "gemma3_text",
+        "tie_word_embeddings": False,
+        "attention_bias": True,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 6,
+        "layer_types": ["full_attention", "sliding_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 5000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+        },
+    },
+    "mistral-sliding": _SMALL
+    | {
+        "model_type": "mistral",
+        "tie_word_embeddings": False,
+        "sliding_window": 6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+    "qwen2-window": _SMALL
+    | {
+        "model_type": "qwen2",
+        "tie_word_embeddings": True,
+        "num_hidden_layers": 3,
+        "use_sliding_window": True,
+        "sliding_window": 4,
+        "max_window_layers": 1,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+    },
 }
 
 
@@ -90,7 +153,8 @@ def _slots(name: str):
 
     def place(leaf):
         module, kind = leaf.path.rsplit("/", 1)
-        return list(names.MODULES).index(module), kind == "bias"
+        listed = {**names.MODULES, **names.AROUND}
+        return list(listed).index(module), kind == "bias"
 
     for leaf in sorted(names.leaves(model_config(name), "hf"), key=place):
         for layer, tensor in enumerate(leaf.tensors):
@@ -109,11 +173,12 @@ def tensors(name: str) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(zlib.crc32(f"{name} {tensor_name}".encode()))
         uniform = rng.random(leaf.tensor_shape) * 2 - 1
         if leaf.path.endswith("scale"):
-            array = 1 + 0.4 * uniform
+            array = 1 - model_config(name).norm_offset + 0.4 * uniform
         elif leaf.path.endswith("bias"):
             array = 0.5 * uniform
         elif leaf.path == "embed/embedding":
-            array = uniform
+            # Not so wide, where it is scaled, that every token is followed by itself.
+            array = uniform * (0.25 if model_config(name).scaled_embeddings else 1)
         elif leaf.path == "head/kernel":
             array = uniform * np.sqrt(0.5 / leaf.tensor_shape[-1])
         else:

@@ -35,6 +35,11 @@ def logits(name: str, sequences, *, delta=None, params=None, config=None) -> lis
     return [rows[: len(sequence)] for rows, sequence in zip(logits_BxTxV, sequences, strict=True)]
 
 
+def part(logits: list[np.ndarray]) -> np.ndarray:
+    """What is stored of the logits of sequences: every third token's."""
+    return np.concatenate(logits)[:, ::3]
+
+
 def cached_greedy(name: str, prompts, stop_ids=(), *, delta=None, params=None) -> list[list[int]]:
     """New tokens of each prompt by `sampling.generate`: all in one right-aligned batch.
 

@@ -114,6 +114,28 @@ CASES = {
             batch_size=1,
             buckets=(8, 16),
         ),
+        # Layers of three kinds: with and without rope, with and without a window.
+        Case(
+            name="layers_without_rope",
+            checkpoint="smollm3-near",
+            modules=("q_proj", "down_proj"),
+            candidates=(_plain((3, 8, 9, 17, 24)),),
+            epochs=4,
+            batch_size=1,
+            buckets=(24,),
+            rank=2,
+        ),
+        # Layers with and without a window, each with its own base of rotary positions.
+        Case(
+            name="two_rotary_bases",
+            checkpoint="gemma3-short",
+            modules=("q_proj", "up_proj"),
+            candidates=(_plain((3, 8, 9, 17, 24)),),
+            epochs=4,
+            batch_size=1,
+            buckets=(24,),
+            rank=2,
+        ),
     )
 }
 

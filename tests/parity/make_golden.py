@@ -2,7 +2,8 @@
 
 Needs PyTorch, transformers, PEFT and the demo model.
 Arrays, for a checkpoint C, and for candidate K of an inner case I:
-  C/logits [sum of lengths, V], C/free and C/stopped [prompts, new tokens] (-1: none), C/stop_ids,
+  C/logits [sum of lengths, V / 3] (`forward.part`), C/free and C/stopped [prompts, new tokens] (-1:
+  none), C/stop_ids,
   I/K/losses [steps], I/K/LAYER.MODULE.FACTOR (LoRA factors after training, in PEFT's layout),
   smollm2/I/tokens and smollm2/I/logits (`smollm2.part`) of text I, smollm2/greedy;
 and `fingerprint` and `versions`, as text.
@@ -59,7 +60,7 @@ def decoding(name: str) -> dict[str, np.ndarray]:
         witness.greedy(model, prompt, forward.MAX_NEW_TOKENS, stop_ids) for prompt in prompts
     ]
     return {
-        "logits": np.concatenate([witness.logits(model, sequence) for sequence in sequences]),
+        "logits": forward.part([witness.logits(model, sequence) for sequence in sequences]),
         "free": golden.pad(free),
         "stop_ids": np.array(stop_ids),
         "stopped": golden.pad(stopped),

@@ -115,8 +115,9 @@ def test_rotary_keys_of_old_and_new_files_mean_what_they_mean_to_transformers(fa
         family, **copy.deepcopy({k: v for k, v in (settings | keys).items() if k != "model_type"})
     ).rope_parameters
     ours = ModelConfig.from_hf(settings | keys)
-    assert ours.rope_theta == theirs["rope_theta"]
-    assert (ours.rope_scaling is not None) == (theirs["rope_type"] == "llama3")
+    rope = ours.pattern[0].rope
+    assert rope.theta == theirs["rope_theta"]
+    assert (rope.scaling is not None) == (theirs["rope_type"] == "llama3")
 
 
 @pytest.mark.fault("5")

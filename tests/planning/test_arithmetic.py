@@ -30,7 +30,13 @@ DENSE = dataclasses.replace(
 
 @pytest.mark.parametrize(
     "name, millions",
-    [("Qwen2.5-7B", 7615.6), ("Qwen/Qwen2.5-3B", 3085.9), ("Llama-3.2-1B-Instruct", 1235.8)],
+    [
+        ("Qwen2.5-7B", 7615.6),
+        ("Qwen/Qwen2.5-3B", 3085.9),
+        ("Llama-3.2-1B-Instruct", 1235.8),
+        ("HuggingFaceTB/SmolLM3-3B", 3075.1),
+        ("google/gemma-3-1b-it", 999.9),
+    ],
 )
 def test_architectures_have_the_published_number_of_parameters(name, millions):
     found = arithmetic.weights(architectures.architecture(name), 1)

@@ -33,6 +33,7 @@ def hf_settings():
             "rms_norm_eps": 1e-5,
             "max_position_embeddings": 64,
             "tie_word_embeddings": False,
+            "pad_token_id": 0,
         } | changes
 
     return make
@@ -70,7 +71,13 @@ def hf_tensors():
         for layer in range(layers["attn_norm"]["scale"].shape[0]):
             at = f"model.layers.{layer}"
             tensors[f"{at}.input_layernorm.weight"] = layers["attn_norm"]["scale"][layer]
-            tensors[f"{at}.post_attention_layernorm.weight"] = layers["mlp_norm"]["scale"][layer]
+            after = layers.get("attn_post_norm")
+            before_mlp = "pre_feedforward" if after else "post_attention"
+            tensors[f"{at}.{before_mlp}_layernorm.weight"] = layers["mlp_norm"]["scale"][layer]
+            if after:
+                tensors[f"{at}.post_attention_layernorm.weight"] = after["scale"][layer]
+                last = layers["mlp_post_norm"]["scale"][layer]
+                tensors[f"{at}.post_feedforward_layernorm.weight"] = last
             for module, leaves in layers["attn"].items():
                 for leaf, stacked in leaves.items():
                     kind = "bias" if leaf == "bias" else "weight"
@@ -92,16 +99,19 @@ def write_gguf(tmp_path, hf_tensors):
 
     def write(config: ModelConfig, params, *, tensors=None, skip=(), extra=None, quantise=None):
         path = tmp_path / "tiny.gguf"
-        stored = {_gguf_name(name): array for name, array in hf_tensors(params).items()}
-        if config.family == "llama":
+        arch = config.family.removesuffix("_text")
+        stored = {_gguf_name(name, arch): array for name, array in hf_tensors(params).items()}
+        if arch.startswith("gemma"):
+            norms = [name for name in stored if name.endswith("norm.weight")]
+            stored |= {name: stored[name] + 1 for name in norms}
+        if config.family in ("llama", "smollm3"):
             for name, array in stored.items():
                 if ".attn_q." in name or ".attn_k." in name:
                     heads = config.num_heads if ".attn_q." in name else config.num_kv_heads
                     stored[name] = _interleave_halves(array, heads)
         if tensors:
             stored = tensors(stored)
-        writer = gguf.GGUFWriter(str(path), config.family)
-        arch = config.family
+        writer = gguf.GGUFWriter(str(path), arch)
         keys = {
             f"{arch}.block_count": config.num_layers,
             f"{arch}.context_length": config.max_positions,
@@ -111,10 +121,13 @@ def write_gguf(tmp_path, hf_tensors):
             f"{arch}.attention.head_count_kv": config.num_kv_heads,
             f"{arch}.attention.key_length": config.head_dim,
             f"{arch}.attention.value_length": config.head_dim,
-            f"{arch}.rope.freq_base": float(config.rope_theta),
+            f"{arch}.rope.freq_base": max(kind.rope.theta for kind in config.pattern if kind.rope),
             f"{arch}.attention.layer_norm_rms_epsilon": float(config.norm_eps),
         }
         keys |= tokenizer_keys(config.vocab_size)
+        if arch.startswith("gemma"):
+            windows = [kind.window for kind in config.pattern if kind.window]
+            keys[f"{arch}.attention.sliding_window"] = windows[0]
         for key, setting in (keys | (extra or {})).items():
             if key not in skip:
                 _add(writer, key, setting)
@@ -156,9 +169,15 @@ def tokenizer_keys(size: int) -> dict:
     }
 
 
-def _gguf_name(name: str) -> str:
+def _gguf_name(name: str, arch: str) -> str:
     """The GGUF name of a Hugging Face one, by replacement."""
+    gemma = (
+        ("post_attention_layernorm", "post_attention_norm"),
+        ("pre_feedforward_layernorm", "ffn_norm"),
+        ("post_feedforward_layernorm", "post_ffw_norm"),
+    )
     for old, new in (
+        *(gemma if arch.startswith("gemma") else ()),
         ("model.embed_tokens", "token_embd"),
         ("model.norm", "output_norm"),
         ("lm_head", "output"),

@@ -38,6 +38,9 @@ def _change(file, **changes):
     ("rope_scaling", "yarn", "rope_scaling .* an object, not 'yarn'"),
     ("rope_scaling", {"rope_type": "llama3", "factor": []}, "factor .* a number above 0"),
     ("tie_word_embeddings", "yes", "tie_word_embeddings .* true or false, not 'yes'"),
+    ("layer_types", ["sliding_attention"], "layer_types .* a list with an entry a layer"),
+    ("layer_types", ["chunked_attention"] * 2, "layer_types .* 'chunked_attention', which is not"),
+    ("no_rope_layers", [1, [0]], r"no_rope_layers .* \[0\], which .* expected 0 or 1"),
     ("model_type", ["llama"], r"model_type \['llama'\] is not supported"),
 ])  # fmt: skip
 def test_a_config_that_no_model_has(model, key, value, message):

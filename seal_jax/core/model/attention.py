@@ -3,6 +3,8 @@
 Dims: B rows, T query tokens, S key tokens, H query heads, G key/value heads, Dh head width.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -53,26 +55,34 @@ def implementation(
         and config.head_dim <= 128
         and config.head_dim % 8 == 0
         and model_axis == 1
+        and all(kind.window is None for kind in config.pattern)
+        and config.query_scale is None
+        and config.attention_cap is None
     )
     return "cudnn" if fused else "blockwise"
 
 
-def causal_mask(config: ModelConfig, tokens: int, attended_B=None):
+def causal_mask(config: ModelConfig, tokens: int, attended_B=None, window: int | None = None):
     """The mask [B or 1, 1, T, T] of right-padded rows, or None where attention needs none.
 
     Args:
+      window: how many tokens a token looks at, itself among them; None is all before it.
       attended_B: how many tokens of each row may be looked at; None is all.
     """
     if config.attention == "cudnn" and attended_B is None:
         return None
     mask = jnp.tril(jnp.ones((1, 1, tokens, tokens), bool))
+    if window is not None:
+        mask = mask & ~jnp.tril(mask, -window)
     if attended_B is not None:
         mask = mask & (jnp.arange(tokens) < attended_B[:, None])[:, None, None]
     return mask
 
 
-def attend(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, mask):
+def attend(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, mask, *, scale=None, cap=None):
     """Attention under a mask [B, 1, T, S]; None is the causal one, by cuDNN.
+
+    Logits are scaled by `scale` (None is 1/sqrt(Dh)), and held in ±cap by a tanh.
 
     Under a mask it goes in blocks of queries where T = S: a block reads no key that lies behind
     it. At most 8 blocks of at least 64 queries; the causal half of the work that they save is most
@@ -82,15 +92,18 @@ def attend(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, mask):
         return jax.nn.dot_product_attention(
             q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, is_causal=True, implementation="cudnn"
         )
+    product = functools.partial(jax.nn.dot_product_attention, scale=scale)
+    if cap is not None:
+        product = functools.partial(_capped, scale=scale, cap=cap)
     tokens, keys = q_BxTxHxDh.shape[1], k_BxSxGxDh.shape[1]
     block = max(64, -(-tokens // 8)) if tokens == keys else tokens
     if tokens <= block:
-        return jax.nn.dot_product_attention(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, mask=mask)
+        return product(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, mask=mask)
     blocks = []
     for first in range(0, tokens, block):
         last = min(first + block, tokens)
         blocks.append(
-            jax.nn.dot_product_attention(
+            product(
                 q_BxTxHxDh[:, first:last],
                 k_BxSxGxDh[:, :last],
                 v_BxSxGxDh[:, :last],
@@ -98,3 +111,19 @@ def attend(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, mask):
             )
         )
     return jnp.concatenate(blocks, axis=1)
+
+
+def _capped(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, *, mask, scale, cap):
+    """`jax.nn.dot_product_attention`, which caps nothing, with capped logits."""
+    heads = (*q_BxTxHxDh.shape[:2], k_BxSxGxDh.shape[2], -1, q_BxTxHxDh.shape[3])
+    f32 = {"preferred_element_type": jnp.float32}
+    logits = jnp.einsum("btgrd,bsgd->bgrts", q_BxTxHxDh.reshape(heads), k_BxSxGxDh, **f32)
+    logits = soft_cap(logits * (heads[-1] ** -0.5 if scale is None else scale), cap)
+    logits = jnp.where(mask[:, :, None], logits, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v_BxSxGxDh.dtype)
+    return jnp.einsum("bgrts,bsgd->btgrd", weights, v_BxSxGxDh).reshape(q_BxTxHxDh.shape)
+
+
+def soft_cap(logits, cap: float | None):
+    """Logits held in ±cap; all as they are where that is None."""
+    return logits if cap is None else cap * jnp.tanh(logits / cap)

@@ -21,8 +21,9 @@ import jax.numpy as jnp
 
 from seal_jax.core.model import attention, per_layer, token_loss
 from seal_jax.core.model import packing as packing_lib
+from seal_jax.core.model import rope as rope_lib
 from seal_jax.core.model.config import ModelConfig
-from seal_jax.core.model.layers import Block, Embed, Head, RMSNorm, rope_angles
+from seal_jax.core.model.layers import Block, Embed, Head, RMSNorm
 from seal_jax.core.model.packing import Packing
 from seal_jax.core.specs import Remat
 
@@ -31,6 +32,9 @@ Params = dict[str, Any]
 
 class KVCache(flax.struct.PyTreeNode):
     """Keys and values of every layer. Prompts are right-aligned, so all rows share one slot.
+
+    A layer with a window has no more slots than that: slot s is kept in its place s % S, over what
+    lies a window back.
 
     Attributes:
       keys, values: L-tuples of [B, S, G, Dh].
@@ -41,13 +45,14 @@ class KVCache(flax.struct.PyTreeNode):
     values: tuple[jax.Array, ...]
     starts_B: jax.Array
 
-    def grown(self, slots: int) -> "KVCache":
-        """With room for so many slots."""
-        room = [(0, 0), (0, slots - self.keys[0].shape[1]), (0, 0), (0, 0)]
-        keys, values = (
-            tuple(jnp.pad(of, room) for of in part) for part in (self.keys, self.values)
-        )
-        return self.replace(keys=keys, values=values)
+    def grown(self, config: ModelConfig, slots: int) -> "KVCache":
+        """With room for so many slots, or for their windows."""
+
+        def padded(part):
+            sizes = zip(part, _sizes(config, slots), strict=True)
+            return tuple(_cached(of, size) for of, size in sizes)
+
+        return self.replace(keys=padded(self.keys), values=padded(self.values))
 
 
 def init(config: ModelConfig, key, dtype=jnp.float32) -> Params:
@@ -55,7 +60,7 @@ def init(config: ModelConfig, key, dtype=jnp.float32) -> Params:
     key_embed, key_layers, key_head = jax.random.split(key, 3)
     tokens = jnp.zeros((1, 1), jnp.int32)
     x = jnp.zeros((1, 1, config.hidden_size), jnp.float32)
-    rope = rope_angles(config, tokens)
+    rope = rope_lib.angles(None, config.head_dim, tokens)
     mask = jnp.ones((1, 1, 1, 1), bool)
 
     def init_layer(key_layer):
@@ -64,7 +69,7 @@ def init(config: ModelConfig, key, dtype=jnp.float32) -> Params:
     params = {
         "embed": Embed(config).init(key_embed, tokens)["params"],
         "layers": jax.vmap(init_layer)(jax.random.split(key_layers, config.num_layers)),
-        "final_norm": RMSNorm(config.norm_eps).init(key_head, x)["params"],
+        "final_norm": RMSNorm(config).init(key_head, x)["params"],
     }
     if not config.tie_embeddings:
         params["head"] = Head(config).init(key_head, x)["params"]
@@ -103,7 +108,7 @@ def hidden_states(
       [B, T, D], or [P, D] with a packing, after the final norm.
     """
     tokens = tokens_BxT.shape[1]
-    mask = attention.causal_mask(config, tokens, attended_B)
+    mask = functools.partial(attention.causal_mask, config, tokens, attended_B)
     positions = jnp.broadcast_to(jnp.arange(tokens), tokens_BxT.shape)
     x, _ = _scan_layers(
         config, params, tokens_BxT, positions, mask, delta, packing=packing, remat=remat
@@ -125,21 +130,40 @@ def prefill(config, params, tokens_BxT, lengths_B, cache_len: int, *, delta=None
     tokens = tokens_BxT.shape[1]
     starts_B = tokens - lengths_B
     slots = jnp.arange(tokens)
-    mask = attention.causal_mask(config, tokens)
-    if mask is None:  # and no other is taken: prompts go to the left, what they gave back again
+    causal = functools.partial(attention.causal_mask, config, tokens)
+    if causal() is None:  # and no other is taken: prompts go to the left, what they gave back again
         positions_BxT = jnp.broadcast_to(slots, tokens_BxT.shape)
         x, keys_values = _scan_layers(
-            config, params, _rolled(tokens_BxT, -starts_B), positions_BxT, None, delta
+            config, params, _rolled(tokens_BxT, -starts_B), positions_BxT, causal, delta
         )
         x = _rolled(x, starts_B)
         keys, values = (_rolled(of, starts_B, axis=1) for of in keys_values)
     else:
         positions_BxT = jnp.maximum(slots[None] - starts_B[:, None], 0)
-        real_BxT = slots[None] >= starts_B[:, None]
-        mask = mask & real_BxT[:, None, None]
-        x, (keys, values) = _scan_layers(config, params, tokens_BxT, positions_BxT, mask, delta)
+        real_Bx1x1xT = (slots[None] >= starts_B[:, None])[:, None, None]
+        x, (keys, values) = _scan_layers(
+            config,
+            params,
+            tokens_BxT,
+            positions_BxT,
+            lambda window: causal(window=window) & real_Bx1x1xT,
+            delta,
+        )
     cache = KVCache(keys=tuple(keys), values=tuple(values), starts_B=starts_B)
-    return logits(config, params, x[:, -1], delta=delta), cache.grown(cache_len)
+    return logits(config, params, x[:, -1], delta=delta), cache.grown(config, cache_len)
+
+
+def _sizes(config: ModelConfig, slots: int) -> list[int]:
+    """Of each layer's cache for so many slots."""
+    return [min(kind.window or slots, slots) for kind in config.layer_kinds]
+
+
+def _cached(of_BxTxGxDh, size: int):
+    """The last tokens of prompts, as many as there are slots, each in its own (see `KVCache`)."""
+    tokens = of_BxTxGxDh.shape[1]
+    if tokens <= size:
+        return jnp.pad(of_BxTxGxDh, [(0, 0), (0, size - tokens), (0, 0), (0, 0)])
+    return jnp.roll(of_BxTxGxDh[:, tokens - size :], tokens % size, axis=1)
 
 
 def _rolled(x, shifts_B, axis: int = 0):
@@ -170,15 +194,24 @@ def decode_step(config, params, layers, tokens_B, slot, cache: KVCache, *, delta
     Returns:
       (logits [B, V] float32, updated cache).
     """
-    rope = rope_angles(config, (slot - cache.starts_B)[:, None])
-    slots = jnp.arange(cache.keys[0].shape[1])
-    mask_Bx1x1xS = ((slots[None] >= cache.starts_B[:, None]) & (slots <= slot))[:, None, None]
+    positions_Bx1 = (slot - cache.starts_B)[:, None]
+
+    def tables(kind, size):
+        """(rope, mask) of a kind of layers with so many slots; each holds its newest."""
+        held_S = slot - (slot - jnp.arange(size)) % size
+        mask_Bx1x1xS = (held_S[None] >= cache.starts_B[:, None])[:, None, None]
+        return rope_lib.angles(kind.rope, config.head_dim, positions_Bx1), mask_Bx1x1xS
+
+    kinds, sizes = config.layer_kinds, [keys.shape[1] for keys in cache.keys]
+    tables_of = {key: tables(*key) for key in dict.fromkeys(zip(kinds, sizes, strict=True))}
     x = _embed(config, params, tokens_B[:, None], delta)
     keys, values = [], []
     for i, layer in enumerate(layers):
         variables = {"params": layer, "delta": deltas[i] if deltas else {}}
         layer_cache = (cache.keys[i], cache.values[i])
-        x, (k, v) = Block(config).apply(variables, x, rope, mask_Bx1x1xS, layer_cache, slot)
+        x, (k, v) = Block(config).apply(
+            variables, x, *tables_of[kinds[i], sizes[i]], layer_cache, slot % sizes[i]
+        )
         keys.append(k)
         values.append(v)
     x = _final_norm(config, params, x, delta)
@@ -284,18 +317,31 @@ def _embed(config, params, tokens, delta):
 
 def _final_norm(config, params, x, delta):
     variables = {"params": params["final_norm"], "delta": (delta or {}).get("final_norm", {})}
-    return RMSNorm(config.norm_eps).apply(variables, x)
+    return RMSNorm(config).apply(variables, x)
 
 
 def _scan_layers(
-    config, params, tokens, positions, mask, delta, *, packing=None, remat: Remat = "none"
+    config, params, tokens, positions, mask_of, delta, *, packing=None, remat: Remat = "none"
 ):
-    """Embeds and runs all layers; returns normed states and stacked keys and values."""
-    rope = rope_angles(config, positions)
+    """Embeds and runs all layers; returns normed states and stacked keys and values.
+
+    A step of the scan is one layer, whatever its kind: what kinds differ in are tables (rotary
+    angles, and masks by `mask_of(window)`), of which a step picks its own.
+    """
     separated = per_layer.is_separated(params["layers"])
+    kinds = list(dict.fromkeys(config.pattern))
+    tables = [
+        (rope_lib.angles(kind.rope, config.head_dim, positions), mask_of(window=kind.window))
+        for kind in kinds
+    ]
+    kind_L = None
+    if len(kinds) > 1:
+        kind_L = jnp.array([kinds.index(kind) for kind in config.layer_kinds])
+        stacked = jax.tree.map(lambda *of: jnp.stack(of), *tables)
 
     def layer(x, layer_trees):
-        layer_params, layer_delta = layer_trees
+        layer_params, layer_delta, kind = layer_trees
+        rope, mask = tables[0] if kind is None else jax.tree.map(lambda of: of[kind], stacked)
         variables = {"params": layer_params, "delta": layer_delta}
         return Block(config).apply(variables, x, rope, mask, packing=packing)
 
@@ -307,7 +353,7 @@ def _scan_layers(
         layer = jax.checkpoint(layer, policy=saved, prevent_cse=(separated, False))
     tokens = tokens if packing is None else packing_lib.pack(packing, tokens)
     x = _embed(config, params, tokens, delta)
-    trees = (params["layers"], (delta or {}).get("layers", {}))
+    trees = (params["layers"], (delta or {}).get("layers", {}), kind_L)
     if separated:
         found = []
         for number in range(config.num_layers):

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 
 from seal_jax.core.model import attention
 from seal_jax.core.model import packing as packing_lib
-from seal_jax.core.model.config import ModelConfig, RopeScaling
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.core.model.packing import Packing
+from seal_jax.core.model.rope import rotate
 from seal_jax.core.precision import exact_product
 
 _init_kernel = nn.initializers.lecun_normal()
@@ -67,14 +68,18 @@ class Projection(nn.Module):
 class RMSNorm(nn.Module):
     """Root-mean-square norm (Zhang and Sennrich, 2019), computed in float32."""
 
-    eps: float
+    config: ModelConfig
 
     @nn.compact
     def __call__(self, x):
-        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))
+        c = self.config
+        start = nn.initializers.constant(1.0 - c.norm_offset)
+        scale = _changed(self, "scale", self.param("scale", start, (x.shape[-1],)))
         x_f32 = x.astype(jnp.float32)
-        y = x_f32 * jax.lax.rsqrt(jnp.mean(x_f32**2, axis=-1, keepdims=True) + self.eps)
-        return y.astype(x.dtype) * _changed(self, "scale", scale)
+        y = x_f32 * jax.lax.rsqrt(jnp.mean(x_f32**2, axis=-1, keepdims=True) + c.norm_eps)
+        if c.norm_offset:  # a scale near 0 is exact in bfloat16, and one near 1 is not
+            return (y * (c.norm_offset + scale.astype(jnp.float32))).astype(x.dtype)
+        return y.astype(x.dtype) * scale
 
 
 class Embed(nn.Module):
@@ -88,7 +93,8 @@ class Embed(nn.Module):
         self.table_VxD = _changed(self, "embedding", table)
 
     def __call__(self, tokens):
-        return self.table_VxD[tokens]
+        x = self.table_VxD[tokens]
+        return x * jnp.asarray(x.shape[-1] ** 0.5, x.dtype) if self.config.scaled_embeddings else x
 
     def attend(self, x):
         return jnp.einsum("...d,vd->...v", x, self.table_VxD, preferred_element_type=jnp.float32)
@@ -137,67 +143,46 @@ class Attention(nn.Module):
         k_BxTxGxDh = heads("k_proj", c.num_kv_heads)
         v_BxTxGxDh = heads("v_proj", c.num_kv_heads)
         if c.qk_norm:
-            q_BxTxHxDh = RMSNorm(c.norm_eps, name="q_norm")(q_BxTxHxDh)
-            k_BxTxGxDh = RMSNorm(c.norm_eps, name="k_norm")(k_BxTxGxDh)
+            q_BxTxHxDh = RMSNorm(c, name="q_norm")(q_BxTxHxDh)
+            k_BxTxGxDh = RMSNorm(c, name="k_norm")(k_BxTxGxDh)
         q_BxTxHxDh = rotate(q_BxTxHxDh, *rope)
         k, v = rotate(k_BxTxGxDh, *rope), v_BxTxGxDh
         if cache is not None:
             k = jax.lax.dynamic_update_slice(cache[0], k, (0, slot, 0, 0))
             v = jax.lax.dynamic_update_slice(cache[1], v, (0, slot, 0, 0))
-        y = attention.attend(q_BxTxHxDh, k, v, mask)
+        y = attention.attend(q_BxTxHxDh, k, v, mask, scale=c.query_scale, cap=c.attention_cap)
         y = y.reshape(*y.shape[:2], c.num_heads * c.head_dim)
         y = y if packing is None else packing_lib.pack(packing, y)
         return Projection(c.hidden_size, c.attention_out_bias, name="o_proj")(y, packing), (k, v)
 
 
 class MLP(nn.Module):
-    """SwiGLU feed-forward layer (Shazeer, 2020)."""
+    """SwiGLU or GeGLU feed-forward layer (Shazeer, 2020)."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(self, x, packing: Packing | None = None):
+        activation = nn.silu if self.config.activation == "silu" else nn.gelu
         gate = Projection(self.config.intermediate_size, name="gate_proj")(x, packing)
         up = Projection(self.config.intermediate_size, name="up_proj")(x, packing)
-        return Projection(self.config.hidden_size, name="down_proj")(nn.silu(gate) * up, packing)
+        return Projection(self.config.hidden_size, name="down_proj")(activation(gate) * up, packing)
 
 
 class Block(nn.Module):
-    """One pre-norm decoder layer. See `Attention` for the arguments."""
+    """One decoder layer, with norms round its parts. See `Attention` for the arguments."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(self, x, rope, mask, cache=None, slot=None, packing: Packing | None = None):
         c = self.config
-        normed = RMSNorm(c.norm_eps, name="attn_norm")(x)
-        y, keys_values = Attention(c, name="attn")(normed, rope, mask, cache, slot, packing)
-        x = x + y
-        x = x + MLP(c, name="mlp")(RMSNorm(c.norm_eps, name="mlp_norm")(x), packing)
-        return x, keys_values
 
+        def norm(name, x):
+            return RMSNorm(c, name=name)(x) if c.has_norm(name) else x
 
-def rope_angles(config: ModelConfig, positions_BxT):
-    """Cosines and sines of rotary positions (Su et al., 2021), each [B, T, Dh/2] float32."""
-    half = config.head_dim // 2
-    inverse = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    if config.rope_scaling is not None:
-        inverse = _scale_frequencies(inverse, config.rope_scaling)
-    angles = positions_BxT[..., None].astype(jnp.float32) * inverse
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def _scale_frequencies(inverse, scaling: RopeScaling):
-    """Llama 3's: long wavelengths are stretched by `factor`, short ones kept, blended between."""
-    turns = scaling.original_max_positions * inverse / (2 * jnp.pi)
-    blend = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    blend = jnp.clip(blend, 0.0, 1.0)
-    return (1 - blend) * inverse / scaling.factor + blend * inverse
-
-
-def rotate(x_BxTxHxDh, cos_BxTxDh2, sin_BxTxDh2):
-    """Rotates the two halves of each head (the Hugging Face layout)."""
-    first, second = jnp.split(x_BxTxHxDh.astype(jnp.float32), 2, axis=-1)
-    cos, sin = cos_BxTxDh2[:, :, None], sin_BxTxDh2[:, :, None]
-    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return rotated.astype(x_BxTxHxDh.dtype)
+        y = norm("attn_norm", x)
+        y, keys_values = Attention(c, name="attn")(y, rope, mask, cache, slot, packing)
+        x = x + norm("attn_post_norm", y)
+        y = MLP(c, name="mlp")(norm("mlp_norm", x), packing)
+        return x + norm("mlp_post_norm", y), keys_values

@@ -14,7 +14,7 @@ import pytest
 from seal_jax.core import parallel
 from seal_jax.core.model import attention, decoder
 from seal_jax.core.model import packing as packing_lib
-from seal_jax.core.model.config import ModelConfig
+from seal_jax.core.model.config import LayerKind, ModelConfig
 
 CONFIG = ModelConfig(
     family="llama",
@@ -58,6 +58,19 @@ def test_heads_that_are_too_wide_or_odd_fall_back(width, chosen):
     assert attention.implementation(config, **H100) == chosen
 
 
+@pytest.mark.parametrize("changed", [{"pattern": (LayerKind(), LayerKind(window=8))},
+                                     {"query_scale": 0.1}])  # fmt: skip
+def test_what_cudnn_is_not_asked_for_falls_back(changed):
+    config = dataclasses.replace(CONFIG, **changed)
+    assert attention.implementation(config, **H100) == "blockwise"
+
+
+def test_a_window_counts_the_token_itself():
+    mask = attention.causal_mask(CONFIG, 4, window=2)
+    expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    np.testing.assert_array_equal(mask[0, 0], np.array(expected, bool))
+
+
 class _Device:
     platform, compute_capability = "gpu", "9.0"
 
@@ -79,11 +92,11 @@ def stand_in(monkeypatch):
     """JAX's causal attention in the place of cuDNN's, with how often it was traced."""
     real, calls = jax.nn.dot_product_attention, []
 
-    def attend(*arrays, mask=None, is_causal=False, implementation=None):
+    def attend(*arrays, mask=None, is_causal=False, implementation=None, scale=None):
         if implementation == "cudnn":
             assert mask is None and is_causal
             calls.append(arrays[0].shape)
-        return real(*arrays, mask=mask, is_causal=is_causal)
+        return real(*arrays, mask=mask, is_causal=is_causal, scale=scale)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", attend)
     return calls

@@ -11,13 +11,14 @@ import scipy.special
 
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import DeltaSpec
-from seal_jax.core.model import decoder, layers
+from seal_jax.core.model import attention, decoder, layers, rope
 from seal_jax.core.model import packing as packing_lib
-from seal_jax.core.model.config import RopeScaling
+from seal_jax.core.model.config import LayerKind
+from seal_jax.core.model.rope import Rope, RopeScaling
 
 prefill = jax.jit(decoder.prefill, static_argnums=(0, 4))
 log_likelihoods = jax.jit(decoder.log_likelihoods, static_argnums=0)
-rope_angles = jax.jit(layers.rope_angles, static_argnums=0)
+rope_angles = jax.jit(rope.angles, static_argnums=(0, 1))
 
 
 def _tokens(seed, *shape):
@@ -56,7 +57,7 @@ def _numpy_logits(config, params, tokens_T, attended=None):
         )
         if c.qk_norm:
             q, k = norm(q, attn["q_norm"]["scale"][i]), norm(k, attn["k_norm"]["scale"][i])
-        q, k = _rotated(q, c.rope_theta), _rotated(k, c.rope_theta)
+        q, k = _rotated(q, 10000.0), _rotated(k, 10000.0)
         heads = []
         for h in range(c.num_heads):
             g = h // (c.num_heads // c.num_kv_heads)
@@ -73,7 +74,7 @@ def _numpy_logits(config, params, tokens_T, attended=None):
 
 
 def test_logits_of_each_family_by_hand(tiny_model):
-    config = dataclasses.replace(tiny_model.config, rope_scaling=None)
+    config = dataclasses.replace(tiny_model.config, pattern=(LayerKind(),))
     model = dataclasses.replace(tiny_model, config=config)
     tokens_BxT = _tokens(0, 2, 7)
     for row, expected in zip(model.logits(tokens_BxT), tokens_BxT, strict=True):
@@ -84,7 +85,7 @@ def test_logits_of_each_family_by_hand(tiny_model):
 @pytest.mark.parametrize("packed", [False, True])
 def test_what_is_not_attended_to_by_hand(tiny_llama, packed):
     """Fillers read the real tokens alone, not each other and not themselves."""
-    config = dataclasses.replace(tiny_llama.config, rope_scaling=None)
+    config = dataclasses.replace(tiny_llama.config, pattern=(LayerKind(),))
     tokens_BxT, attended_B = _tokens(0, 3, 9), np.array([5, 9, 1])
     packing = packing_lib.make(np.array([9, 9, 9]), packed=27, padded=9) if packed else None
     found = log_likelihoods(
@@ -98,7 +99,7 @@ def test_what_is_not_attended_to_by_hand(tiny_llama, packed):
 
 def test_attention_biases_on_all_four_projections_by_hand(tiny_llama, random_params):
     config = dataclasses.replace(
-        tiny_llama.config, rope_scaling=None, attention_bias=True, attention_out_bias=True
+        tiny_llama.config, pattern=(LayerKind(),), attention_bias=True, attention_out_bias=True
     )
     model = dataclasses.replace(tiny_llama, config=config, params=random_params(config, 9))
     tokens_T = _tokens(0, 7)
@@ -231,6 +232,27 @@ def test_target_log_probs_literal():
     np.testing.assert_allclose(found, np.log([0.25, 0.75]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("prompt", [3, 11])
+def test_a_window_has_no_more_slots_than_tokens_it_looks_at(tiny_llama, prompt):
+    """Prompts shorter and longer than the window; the other layer keeps everything."""
+    pattern = (LayerKind(window=4), LayerKind(rope=None))
+    config = dataclasses.replace(tiny_llama.config, pattern=pattern)
+    tokens_BxT = _tokens(0, 2, prompt + 6)
+    lengths_B = jnp.array([prompt, 2])
+    first, cache = prefill(config, tiny_llama.params, tokens_BxT[:, :prompt], lengths_B, prompt + 6)
+    assert [keys.shape[1] for keys in cache.keys] == [4, prompt + 6]
+    split = decoder.split_layers(config, tiny_llama.params)
+    step = jax.jit(functools.partial(decoder.decode_step, config))
+    found = [first]
+    for slot in range(prompt, prompt + 6):
+        written, cache = step(tiny_llama.params, split, tokens_BxT[:, slot], slot, cache)
+        found.append(written)
+    model = dataclasses.replace(tiny_llama, config=config)
+    for row, length in enumerate(lengths_B):
+        expected = model.logits(tokens_BxT[row : row + 1, prompt - length :])[0, length - 1 :]
+        np.testing.assert_allclose(jnp.stack(found)[:, row], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_split_layers(tiny_llama):
     first, second = decoder.split_layers(tiny_llama.config, tiny_llama.params)
     stacked = tiny_llama.params["layers"]
@@ -249,23 +271,21 @@ def test_bfloat16_weights_give_float32_logits(tiny_llama):
     assert 1e-5 < np.abs(logits - exact).max() / exact.std() < 0.2
 
 
-def test_rotary_scaling_literal(tiny_llama):
+def test_rotary_scaling_literal():
     # Dh = 8 and base 10,000: frequencies 1, 0.1, 0.01, 0.001. Over 1,024 positions they turn
     # 163, 16.3, 1.62975 and 0.163 times. Above 4 turns they stay, below 1 they are divided by 8,
     # and between, with s = (1.62975 - 1) / 3 = 0.209915: 0.01 s + 0.01 (1 - s) / 8 = 0.00308676.
     scaling = RopeScaling(
         factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=1024
     )
-    config = dataclasses.replace(tiny_llama.config, head_dim=8, rope_scaling=scaling)
-    cos, sin = rope_angles(config, jnp.array([[0, 1]]))
+    cos, sin = rope_angles(Rope(scaling=scaling), 8, jnp.array([[0, 1]]))
     np.testing.assert_array_equal(cos[0, 0], np.ones(4))
     angles = np.arctan2(sin[0, 1], cos[0, 1])
     np.testing.assert_allclose(angles, [1.0, 0.1, 0.00308676, 0.000125], rtol=2e-5)
 
 
-def test_without_scaling_a_rotary_angle_is_linear_in_the_position(tiny_llama):
-    config = dataclasses.replace(tiny_llama.config, head_dim=4, rope_scaling=None)
-    cos, sin = rope_angles(config, jnp.array([[3]]))
+def test_without_scaling_a_rotary_angle_is_linear_in_the_position():
+    cos, sin = rope_angles(Rope(), 4, jnp.array([[3]]))
     np.testing.assert_allclose(np.arctan2(sin, cos)[0, 0], [3.0, 0.03], rtol=1e-5)
 
 
@@ -273,7 +293,7 @@ def test_rotate_turns_the_pair_of_both_halves():
     # Half a turn of pair (0, 2), a quarter turn of pair (1, 3).
     x = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 1, 4)
     cos, sin = jnp.array([[[-1.0, 0.0]]]), jnp.array([[[0.0, 1.0]]])
-    np.testing.assert_array_equal(layers.rotate(x, cos, sin)[0, 0, 0], [-1.0, -4.0, -3.0, 2.0])
+    np.testing.assert_array_equal(rope.rotate(x, cos, sin)[0, 0, 0], [-1.0, -4.0, -3.0, 2.0])
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -295,7 +315,7 @@ def test_attention_in_blocks_equals_attention_at_once(tokens):
         jnp.asarray(rng.normal(size=(2, tokens, heads, 8)), jnp.float32) for heads in (4, 2, 2)
     )
     mask = jnp.tril(jnp.ones((1, 1, tokens, tokens), bool))
-    found = layers.attend(q, k, v, mask)
+    found = attention.attend(q, k, v, mask)
     expected = jax.nn.dot_product_attention(q, k, v, mask=mask)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
