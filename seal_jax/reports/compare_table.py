@@ -82,7 +82,7 @@ def _families(
         seeds = ""
         if several and name == "between":
             seeds = ", seeds paired" if found["paired_seeds"] else ", seeds drawn apart"
-        lines = [f"differences {title}, {found['level']:.0%} intervals over {over}{seeds};"]
+        lines = [f"differences {title}, {100 * found['level']:.4g}% intervals over {over}{seeds};"]
         if count:
             level = f"{family['corrected_level']:.2%}"
             lines.append(f"then corrected for {count} comparisons ({level} each):")
