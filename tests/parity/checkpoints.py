@@ -94,6 +94,18 @@ CONFIGS = {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         "rope_theta": 5000.0,
     },
+    "gemma2": _SMALL
+    | {
+        "model_type": "gemma2",
+        "tie_word_embeddings": True,
+        "num_hidden_layers": 3,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 16,
+        "sliding_window": 5,
+        "attn_logit_softcapping": 1.5,
+        "final_logit_softcapping": 2.0,
+        "rope_theta": 1000.0,
+    },
     "gemma3-short": _SMALL
     | {
         "model_type": "gemma3_text",
@@ -106,7 +118,7 @@ CONFIGS = {
         "rope_theta": 5000.0,
         "rope_local_base_freq": 100.0,
     },
-    "gemma3-near": _SMALL
+    "gemma3-2": _SMALL
     | {
         "model_type": "gemma3_text",
         "tie_word_embeddings": False,
@@ -116,7 +128,7 @@ CONFIGS = {
         "sliding_window": 6,
         "layer_types": ["full_attention", "sliding_attention"],
         "rope_parameters": {
-            "full_attention": {"rope_type": "default", "rope_theta": 5000.0},
+            "full_attention": {"rope_type": "linear", "rope_theta": 5000.0, "factor": 3.0},
             "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
         },
     },
@@ -125,7 +137,7 @@ CONFIGS = {
         "model_type": "mistral",
         "tie_word_embeddings": False,
         "sliding_window": 6,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0},
     },
     "qwen2-window": _SMALL
     | {
@@ -135,7 +147,13 @@ CONFIGS = {
         "use_sliding_window": True,
         "sliding_window": 4,
         "max_window_layers": 1,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+        "rope_theta": 100.0,
+        "rope_scaling": {
+            "type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+            "beta_fast": 4.0,
+        },
     },
 }
 

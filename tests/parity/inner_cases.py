@@ -125,6 +125,16 @@ CASES = {
             buckets=(24,),
             rank=2,
         ),
+        Case(
+            name="capped_logits",
+            checkpoint="gemma2",
+            modules=("k_proj", "o_proj"),
+            candidates=(_plain((3, 8, 9, 17, 24)),),
+            epochs=4,
+            batch_size=1,
+            buckets=(24,),
+            rank=2,
+        ),
         # Layers with and without a window, each with its own base of rotary positions.
         Case(
             name="two_rotary_bases",

@@ -35,7 +35,10 @@ DENSE = dataclasses.replace(
         ("Qwen/Qwen2.5-3B", 3085.9),
         ("Llama-3.2-1B-Instruct", 1235.8),
         ("HuggingFaceTB/SmolLM3-3B", 3075.1),
+        ("google/gemma-2-2b-it", 2614.3),
         ("google/gemma-3-1b-it", 999.9),
+        ("google/gemma-3-4b-it", 3880.3),  # without what reads images
+        ("google/gemma-3-12b-it", 11766.0),
     ],
 )
 def test_architectures_have_the_published_number_of_parameters(name, millions):

@@ -128,6 +128,13 @@ def write_gguf(tmp_path, hf_tensors):
         if arch.startswith("gemma"):
             windows = [kind.window for kind in config.pattern if kind.window]
             keys[f"{arch}.attention.sliding_window"] = windows[0]
+            factor = max(kind.rope.divisors[0] for kind in config.pattern)
+            if factor != 1:
+                keys[f"{arch}.rope.scaling.type"] = "linear"
+                keys[f"{arch}.rope.scaling.factor"] = factor
+        if config.final_cap:
+            keys[f"{arch}.attn_logit_softcapping"] = config.attention_cap
+            keys[f"{arch}.final_logit_softcapping"] = config.final_cap
         for key, setting in (keys | (extra or {})).items():
             if key not in skip:
                 _add(writer, key, setting)

@@ -18,7 +18,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from seal_jax.core.model import attention, token_loss
+from seal_jax.core.model import attention, soft_cap, token_loss
 from seal_jax.core.model import packing as packing_lib
 from seal_jax.core.model import rope as rope_lib
 from seal_jax.core.model.config import ModelConfig
@@ -213,9 +213,11 @@ def logits(config: ModelConfig, params: Params, hidden, *, delta=None):
     """[..., V] float32 logits of final hidden states [..., D]."""
     if config.tie_embeddings:
         variables = {"params": params["embed"], "delta": (delta or {}).get("embed", {})}
-        return Embed(config).apply(variables, hidden, method=Embed.attend)
-    variables = {"params": params["head"], "delta": (delta or {}).get("head", {})}
-    return Head(config).apply(variables, hidden)
+        scores = Embed(config).apply(variables, hidden, method=Embed.attend)
+    else:
+        variables = {"params": params["head"], "delta": (delta or {}).get("head", {})}
+        scores = Head(config).apply(variables, hidden)
+    return soft_cap.capped(scores, config.final_cap)
 
 
 def log_likelihoods(
@@ -281,6 +283,7 @@ def log_likelihoods_of_hidden(
             targets.reshape(-1),
             loss_mask.reshape(-1),
             *jax.tree.map(lambda of: of.reshape(-1, of.shape[-1]), (allowed, soft)),
+            config.final_cap,
         ).reshape(targets.shape)
     assert soft is None, "a delta that changes the head is not taught by a teacher"
     scores = logits(config, params, hidden, delta=delta)
