@@ -40,8 +40,8 @@ class Family:
       defaults: what keys mean that its `config.json` leaves out.
       bias: which attention projections have one: "none"; "qkv"; or all four where `config.json`
         says attention_bias, "configured".
-      qk_norm: whether queries and keys are normalised.
-      norms: where they are: "before" attention and MLP, or "around", before and after.
+      qk_norm: over what queries and keys are normalised: nothing, each head, or all heads at once.
+      norms: where they are: "before" attention and MLP, "after", or "around" them.
       norm_offset: what is added to a norm's scale; 1.0 where the file has it less 1.
       scaled_embeddings: whether embeddings are multiplied by the root of their width.
       rope: which layers have rotary positions.
@@ -52,8 +52,8 @@ class Family:
     architecture: str
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     bias: Literal["none", "qkv", "configured"] = "none"
-    qk_norm: bool = False
-    norms: Literal["before", "around"] = "before"
+    qk_norm: Literal["none", "head", "all"] = "none"
+    norms: Literal["before", "around", "after"] = "before"
     norm_offset: float = 0.0
     scaled_embeddings: bool = False
     rope: LayerRule = lambda config, layer: True
@@ -89,7 +89,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "qwen2": Family(architecture="Qwen2ForCausalLM", bias="qkv", **_LAST_LAYERS),
     "qwen3": Family(
-        architecture="Qwen3ForCausalLM", bias="configured", qk_norm=True, **_LAST_LAYERS
+        architecture="Qwen3ForCausalLM", bias="configured", qk_norm="head", **_LAST_LAYERS
     ),
     "smollm3": Family(
         architecture="SmolLM3ForCausalLM",
@@ -102,6 +102,13 @@ FAMILIES: Mapping[str, Family] = {
         bias="configured",
         rope=_turned,
         window=lambda config, layer: not _turned(config, layer),
+    ),
+    "olmo2": Family(
+        architecture="Olmo2ForCausalLM",
+        defaults={"rms_norm_eps": 1e-5},
+        bias="configured",
+        qk_norm="all",
+        norms="after",
     ),
     "gemma2": Family(
         architecture="Gemma2ForCausalLM",
@@ -123,7 +130,7 @@ FAMILIES: Mapping[str, Family] = {
             "max_position_embeddings": 131072,
             "final_logit_softcapping": None,
         },
-        qk_norm=True,
+        qk_norm="head",
         window=_but_every(6),
         **_GEMMA,
     ),

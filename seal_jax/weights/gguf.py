@@ -23,7 +23,7 @@ from seal_jax.weights import config_json, files, names, placement
 from seal_jax.weights.names import WeightsError
 
 # Architecture → the family's name.
-_FAMILIES = {name: name for name in ("llama", "qwen2", "qwen3", "smollm3", "gemma2")} | {
+_FAMILIES = {name: name for name in ("llama", "qwen2", "qwen3", "smollm3", "olmo2", "gemma2")} | {
     "gemma3": "gemma3_text"
 }
 _PERMUTED = ("llama", "smollm3")  # query and key rows

@@ -1,6 +1,6 @@
 """Where each parameter lives in a checkpoint, and the way there and back.
 
-One table serves all families, with other rows for those that have norms behind their parts, too.
+One table serves all families, with other rows for those that have norms behind their parts.
 Which rows a model has follows from `decoder.param_shapes`. Every `kernel` is [in, out] here and
 [out, in] in a checkpoint; tensors of single layers there are slices of a leading axis L here.
 """
@@ -39,7 +39,7 @@ MODULES = {
     "layers/mlp/up_proj": ("model.layers.{}.mlp.up_proj", "blk.{}.ffn_up"),
     "layers/mlp/down_proj": ("model.layers.{}.mlp.down_proj", "blk.{}.ffn_down"),
 }
-# In their place where there are norms behind attention and MLP, too.
+# In their place where there are norms behind attention and MLP.
 AROUND = {
     "layers/attn_post_norm": (
         "model.layers.{}.post_attention_layernorm", "blk.{}.post_attention_norm",
@@ -124,7 +124,7 @@ def leaves(config: ModelConfig, naming: Naming, **read_by: Any) -> list[Leaf]:
       read_by: dtype and copy of each, where they are read.
     """
     column = ("hf", "gguf").index(naming)
-    modules = MODULES | (AROUND if config.norms == "around" else {})
+    modules = MODULES | (AROUND if config.norms != "before" else {})
     found = []
     for path, shape in _shapes(config).items():
         module, kind = path.rsplit("/", 1)

@@ -21,9 +21,10 @@ FAMILIES = {
     "llama": CONFIG,
     "llama with biases": dataclasses.replace(CONFIG, attention_bias=True, attention_out_bias=True),
     "qwen2": dataclasses.replace(CONFIG, family="qwen2", attention_bias=True, tie_embeddings=True),
-    "qwen3": dataclasses.replace(CONFIG, family="qwen3", qk_norm=True),
+    "qwen3": dataclasses.replace(CONFIG, family="qwen3", qk_norm="head"),
+    "olmo2": dataclasses.replace(CONFIG, family="olmo2", qk_norm="all", norms="after"),
     "gemma3": dataclasses.replace(
-        CONFIG, family="gemma3_text", qk_norm=True, norms="around", tie_embeddings=True
+        CONFIG, family="gemma3_text", qk_norm="head", norms="around", tie_embeddings=True
     ),
 }
 SPLIT = {  # of CONFIG's family with biases, over two or four devices: 0 is the leading dimension

@@ -94,6 +94,20 @@ CONFIGS = {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         "rope_theta": 5000.0,
     },
+    "olmo2-near": _SMALL
+    | {
+        "model_type": "olmo2",
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
+    },
+    "olmo2-tied": _SMALL
+    | {
+        "model_type": "olmo2",
+        "tie_word_embeddings": True,
+        "attention_bias": True,
+        "num_key_value_heads": 4,
+        "rope_theta": 5000.0,
+    },
     "gemma2": _SMALL
     | {
         "model_type": "gemma2",

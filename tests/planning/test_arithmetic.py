@@ -35,6 +35,7 @@ DENSE = dataclasses.replace(
         ("Qwen/Qwen2.5-3B", 3085.9),
         ("Llama-3.2-1B-Instruct", 1235.8),
         ("HuggingFaceTB/SmolLM3-3B", 3075.1),
+        ("allenai/OLMo-2-1124-7B-Instruct", 7298.6),
         ("google/gemma-2-2b-it", 2614.3),
         ("google/gemma-3-1b-it", 999.9),
         ("google/gemma-3-4b-it", 3880.3),  # without what reads images

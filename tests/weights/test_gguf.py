@@ -32,6 +32,7 @@ def tiny(hf_settings, random_params):
         ("qwen2", {}),
         ("qwen3", {}),
         ("smollm3", {"num_hidden_layers": 6}),
+        ("olmo2", {}),
         ("gemma2", GEMMA | {"attn_logit_softcapping": 25.0, "query_pre_attn_scalar": 8}),
         ("gemma2", GEMMA | {"num_hidden_layers": 46, "query_pre_attn_scalar": 8, "head_dim": 6}),
         ("gemma3_text", GEMMA | {"num_hidden_layers": 7, "query_pre_attn_scalar": 8}),

@@ -45,8 +45,8 @@ class ModelConfig:
     tie_embeddings: bool = False
     attention_bias: bool = False
     attention_out_bias: bool = False
-    qk_norm: bool = False
-    norms: Literal["before", "around"] = "before"
+    qk_norm: Literal["none", "head", "all"] = "none"
+    norms: Literal["before", "around", "after"] = "before"
     norm_offset: float = 0.0
     scaled_embeddings: bool = False
     activation: Literal["silu", "gelu"] = "silu"
@@ -72,7 +72,7 @@ class ModelConfig:
 
     def has_norm(self, name: str) -> bool:
         """Whether a layer has attn_norm, attn_post_norm, mlp_norm or mlp_post_norm."""
-        return self.norms == "around" or not name.endswith("_post_norm")
+        return self.norms == "around" or name.endswith("_post_norm") == (self.norms == "after")
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any]) -> "ModelConfig":

@@ -135,16 +135,16 @@ class Attention(nn.Module):
         c = self.config
 
         def heads(name, count):
-            y = Projection(count * c.head_dim, c.attention_bias, name=name)(x, packing)
+            y = Projection(count * c.head_dim, c.attention_bias, name=f"{name}_proj")(x, packing)
+            over = "none" if name == "v" else c.qk_norm
+            y = RMSNorm(c, name=f"{name}_norm")(y) if over == "all" else y
             y = y if packing is None else packing_lib.unpack(packing, y)
-            return y.reshape(*y.shape[:2], count, c.head_dim)
+            y = y.reshape(*y.shape[:2], count, c.head_dim)
+            return RMSNorm(c, name=f"{name}_norm")(y) if over == "head" else y
 
-        q_BxTxHxDh = heads("q_proj", c.num_heads)
-        k_BxTxGxDh = heads("k_proj", c.num_kv_heads)
-        v_BxTxGxDh = heads("v_proj", c.num_kv_heads)
-        if c.qk_norm:
-            q_BxTxHxDh = RMSNorm(c, name="q_norm")(q_BxTxHxDh)
-            k_BxTxGxDh = RMSNorm(c, name="k_norm")(k_BxTxGxDh)
+        q_BxTxHxDh = heads("q", c.num_heads)
+        k_BxTxGxDh = heads("k", c.num_kv_heads)
+        v_BxTxGxDh = heads("v", c.num_kv_heads)
         q_BxTxHxDh = rotate(q_BxTxHxDh, *rope)
         k, v = rotate(k_BxTxGxDh, *rope), v_BxTxGxDh
         if cache is not None:

@@ -235,7 +235,7 @@ def test_qwen3_0_6b_normalises_queries_and_keys():
         pattern=(LayerKind(rope=Rope(theta=1e6)),),
         norm_eps=1e-6,
         tie_embeddings=True,
-        qk_norm=True,
+        qk_norm="head",
         max_positions=40960,
     )
 
@@ -315,7 +315,7 @@ def test_gemma2_caps_its_logits():
     config = ModelConfig.from_hf(_without(GEMMA3, *named, *capped) | {"model_type": "gemma2"})
     rope = Rope(theta=1e4)
     assert config.pattern == (LayerKind(rope=rope, window=512), LayerKind(rope=rope))
-    assert (config.attention_cap, config.final_cap, config.qk_norm) == (50.0, 30.0, False)
+    assert (config.attention_cap, config.final_cap, config.qk_norm) == (50.0, 30.0, "none")
     assert ModelConfig.from_hf(LLAMA | {"final_logit_softcapping": 30.0}).final_cap is None
 
 
