@@ -42,6 +42,7 @@ class Family:
         says attention_bias, "configured".
       qk_norm: over what queries and keys are normalised: nothing, each head, or all heads at once.
       norms: where they are: "before" attention and MLP, "after", or "around" them.
+      fused: whether q, k and v are one projection, and so gate and up.
       norm_offset: what is added to a norm's scale; 1.0 where the file has it less 1.
       scaled_embeddings: whether embeddings are multiplied by the root of their width.
       rope: which layers have rotary positions.
@@ -54,6 +55,7 @@ class Family:
     bias: Literal["none", "qkv", "configured"] = "none"
     qk_norm: Literal["none", "head", "all"] = "none"
     norms: Literal["before", "around", "after"] = "before"
+    fused: bool = False
     norm_offset: float = 0.0
     scaled_embeddings: bool = False
     rope: LayerRule = lambda config, layer: True
@@ -109,6 +111,17 @@ FAMILIES: Mapping[str, Family] = {
         bias="configured",
         qk_norm="all",
         norms="after",
+    ),
+    "phi3": Family(
+        architecture="Phi3ForCausalLM",
+        defaults={
+            "rms_norm_eps": 1e-5,
+            "partial_rotary_factor": 1.0,
+            "original_max_position_embeddings": 4096,
+            "max_position_embeddings": 4096,
+        },
+        fused=True,
+        window=lambda config, layer: True,
     ),
     "gemma2": Family(
         architecture="Gemma2ForCausalLM",
@@ -177,13 +190,14 @@ def model_config(config: Mapping[str, Any]) -> ModelConfig:
         attention_out_bias=configured,
         qk_norm=family.qk_norm,
         norms=family.norms,
+        fused=family.fused,
         norm_offset=family.norm_offset,
         scaled_embeddings=family.scaled_embeddings,
         activation=_activation(config),
         query_scale=None if scalar in (None, head_dim) else scalar**-0.5,
         attention_cap=of_family.get("attn_logit_softcapping"),
         final_cap=of_family.get("final_logit_softcapping"),
-        max_positions=config.get("max_position_embeddings", 2048),
+        max_positions=_positions(config),
     )
 
 
@@ -215,7 +229,7 @@ def _pattern(config: Mapping[str, Any], family: Family) -> tuple[LayerKind, ...]
         size = None
     if size and size >= config.get("max_position_embeddings", 2048):
         size = None  # it holds all positions
-    ropes = {name: _rope(config, name) for name in LAYER_TYPES}
+    ropes = {name: _rope(config, name, family) for name in LAYER_TYPES}
     numbers: list[int] = []
     kinds: dict[LayerKind, int] = {}
     for layer in range(count):
@@ -241,10 +255,11 @@ _ROPES = {
     "dynamic": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", _ORIGINAL),
     "yarn": ("factor", _ORIGINAL),
+    "longrope": ("short_factor",),
 }
 
 
-def _rope(config: Mapping[str, Any], layer_type: str) -> Rope:
+def _rope(config: Mapping[str, Any], layer_type: str, family: Family) -> Rope:
     """From `rope_parameters` (transformers 5) of a config.json, or the older keys.
 
     Where a file has both, transformers goes by `rope_scaling`. A base of their own have the layers
@@ -258,10 +273,11 @@ def _rope(config: Mapping[str, Any], layer_type: str) -> Rope:
         said = said if layer_type in said else {}
     said = said.get(layer_type) or said
     share = said.get("partial_rotary_factor", config.get("partial_rotary_factor")) or 1.0
-    if share != 1.0:
+    turned = _head_dim(config) * share
+    if share != 1.0 and ("partial_rotary_factor" not in family.defaults or turned % 2 or share > 1):
         raise ValueError(
-            f"partial_rotary_factor={share} is not supported: expected rotary embeddings of whole "
-            "heads."
+            f"partial_rotary_factor={share} is not supported for model_type "
+            f"{config['model_type']}: expected rotary embeddings of whole heads."
         )
     kind = said.get("rope_type", said.get("type", "default"))
     if not isinstance(kind, str) or kind not in _ROPES:
@@ -269,7 +285,7 @@ def _rope(config: Mapping[str, Any], layer_type: str) -> Rope:
     missing = [key for key in _ROPES[kind] if said.get(key) is None]
     if missing:
         raise ValueError(f"the {kind} rope scaling of config.json lacks {', '.join(missing)}.")
-    plain = Rope(theta=float(said.get("rope_theta", theta)))
+    plain = Rope(theta=float(said.get("rope_theta", theta)), share=float(share))
     match kind:
         case "linear":
             return dataclasses.replace(plain, divisors=(float(said["factor"]),))
@@ -282,7 +298,9 @@ def _rope(config: Mapping[str, Any], layer_type: str) -> Rope:
             )
             return dataclasses.replace(plain, scaling=scaling)
         case "yarn":
-            return _yarn(plain, said, _head_dim(config))
+            return _yarn(plain, said, int(turned))
+        case "longrope":
+            return _longrope(plain, said, config, int(turned))
     return plain
 
 
@@ -312,6 +330,30 @@ def _yarn(rope: Rope, said: Mapping[str, Any], dims: int) -> Rope:
         magnitude = stretch(scales[0]) / stretch(scales[1]) if all(scales) else stretch(1.0)
     divisors = tuple(1 / (blend / factor + 1 - blend) for blend in blends)
     return dataclasses.replace(rope, divisors=divisors, magnitude=float(magnitude))
+
+
+def _longrope(rope: Rope, said: Mapping[str, Any], config: Mapping[str, Any], dims: int) -> Rope:
+    """LongRoPE (Ding et al., 2024) for texts no longer than the original positions."""
+    short, original = said["short_factor"], _positions(config)
+    fits = isinstance(short, list) and len(short) == dims // 2
+    if not fits or not all(type(one) in (int, float) and one > 0 for one in short):
+        raise ValueError(f"short_factor of config.json must be a list of {dims // 2} numbers.")
+    factor = said.get("factor") or config.get("max_position_embeddings", 2048) / original
+    magnitude = said.get("attention_factor")
+    if magnitude is None:
+        more = math.log(factor) / math.log(original) if factor > 1 and original > 1 else 0.0
+        magnitude = math.sqrt(1 + more)
+    divisors = tuple(map(float, short))
+    return dataclasses.replace(rope, divisors=divisors, magnitude=float(magnitude))
+
+
+def _positions(config: Mapping[str, Any]) -> int:
+    """How long a text may be; longer ones have another rope where it is LongRoPE."""
+    said = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    original = said.get(_ORIGINAL) or config.get(_ORIGINAL)
+    if said.get("rope_type", said.get("type")) == "longrope" and original:
+        return original
+    return config.get("max_position_embeddings", 2048)
 
 
 def _head_dim(config: Mapping[str, Any]) -> int:

@@ -31,12 +31,14 @@ MODULES = {
     "layers/attn/q_proj": ("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q"),
     "layers/attn/k_proj": ("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k"),
     "layers/attn/v_proj": ("model.layers.{}.self_attn.v_proj", "blk.{}.attn_v"),
+    "layers/attn/qkv_proj": ("model.layers.{}.self_attn.qkv_proj", "blk.{}.attn_qkv"),
     "layers/attn/o_proj": ("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output"),
     "layers/attn/q_norm": ("model.layers.{}.self_attn.q_norm", "blk.{}.attn_q_norm"),
     "layers/attn/k_norm": ("model.layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm"),
     "layers/mlp_norm": ("model.layers.{}.post_attention_layernorm", "blk.{}.ffn_norm"),
     "layers/mlp/gate_proj": ("model.layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"),
     "layers/mlp/up_proj": ("model.layers.{}.mlp.up_proj", "blk.{}.ffn_up"),
+    "layers/mlp/gate_up_proj": ("model.layers.{}.mlp.gate_up_proj", "blk.{}.ffn_up"),
     "layers/mlp/down_proj": ("model.layers.{}.mlp.down_proj", "blk.{}.ffn_down"),
 }
 # In their place where there are norms behind attention and MLP.

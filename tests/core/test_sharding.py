@@ -77,6 +77,16 @@ def test_every_parameter_and_every_delta_of_it_is_covered(config):
     assert _split(config, params, 1) == {}
 
 
+def test_fused_projections_are_whole_on_each_device():
+    params = _shapes(dataclasses.replace(CONFIG, family="phi3", fused=True))
+    others = ("embed/embedding", "head/kernel", "layers/attn/o_proj/kernel")
+    expected = {path: SPLIT[path] for path in (*others, "layers/mlp/down_proj/kernel")}
+    assert _split(CONFIG, params, 2) == expected
+    targets = ("qkv_proj", "gate_up_proj", "o_proj", "down_proj")
+    factors = {path: at for path, at in SPLIT_FACTORS.items() if path.endswith("/a")}
+    assert _split(CONFIG, delta_lib.shapes(params, DeltaSpec(targets, rank=3)), 4) == factors
+
+
 def test_what_the_axis_does_not_divide_is_replicated():
     """Eight devices divide 8 heads but not 4 key/value heads; five divide nothing; three 96, 48."""
     params = _shapes(FAMILIES["llama with biases"])

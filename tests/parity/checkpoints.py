@@ -94,6 +94,28 @@ CONFIGS = {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         "rope_theta": 5000.0,
     },
+    "phi3-windows": _SMALL
+    | {
+        "model_type": "phi3",
+        "tie_word_embeddings": False,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "sliding_window": 6,
+        "rope_theta": 5000.0,
+        "original_max_position_embeddings": 64,
+        "partial_rotary_factor": 0.75,
+        "rope_scaling": {
+            "type": "longrope",
+            "short_factor": [1.0, 1.1, 1.3, 1.7, 2.5, 4.0],
+            "long_factor": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        },
+    },
+    "phi3-tied": _SMALL
+    | {
+        "model_type": "phi3",
+        "tie_word_embeddings": True,
+        "rope_theta": 1000.0,
+    },
     "olmo2-near": _SMALL
     | {
         "model_type": "olmo2",
@@ -271,7 +293,7 @@ def delta_tree(factors) -> dict:
     """The same factors as the tree of a delta: a [L, in, R], b [L, R, out]."""
     tree: dict = {"attn": {}, "mlp": {}}
     for module in dict.fromkeys(module for _, module, _ in factors):
-        group = "mlp" if module in ("gate_proj", "up_proj", "down_proj") else "attn"
+        group = "mlp" if module in ("gate_proj", "up_proj", "gate_up_proj", "down_proj") else "attn"
         layers = sorted({layer for layer, other, _ in factors if other == module})
         tree[group][module] = {
             factor.lower(): np.stack([factors[layer, module, factor].T for layer in layers])

@@ -126,6 +126,16 @@ CASES = {
             rank=2,
         ),
         Case(
+            name="fused_projections",
+            checkpoint="phi3-windows",
+            modules=("qkv_proj", "gate_up_proj"),
+            candidates=(_plain((3, 8, 9, 17, 24)),),
+            epochs=4,
+            batch_size=1,
+            buckets=(24,),
+            rank=2,
+        ),
+        Case(
             name="norms_behind",
             checkpoint="olmo2-near",
             modules=("q_proj", "gate_proj"),

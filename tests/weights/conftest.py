@@ -68,7 +68,7 @@ def hf_tensors():
         if "head" in params:
             tensors["lm_head.weight"] = params["head"]["kernel"].T
         layers = params["layers"]
-        for layer in range(layers["mlp"]["up_proj"]["kernel"].shape[0]):
+        for layer in range(layers["mlp"]["down_proj"]["kernel"].shape[0]):
             at = f"model.layers.{layer}"
             after = "attn_post_norm" in layers
             for name, norm in (

@@ -47,6 +47,7 @@ class ModelConfig:
     attention_out_bias: bool = False
     qk_norm: Literal["none", "head", "all"] = "none"
     norms: Literal["before", "around", "after"] = "before"
+    fused: bool = False
     norm_offset: float = 0.0
     scaled_embeddings: bool = False
     activation: Literal["silu", "gelu"] = "silu"

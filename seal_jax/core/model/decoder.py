@@ -188,8 +188,11 @@ def decode_step(config, params, layers, tokens_B, slot, cache: KVCache, *, delta
 
     def tables(kind, size):
         """(rope, mask) of a kind of layers with so many slots; each holds its newest."""
-        held_S = slot - (slot - jnp.arange(size)) % size
-        mask_Bx1x1xS = (held_S[None] >= cache.starts_B[:, None])[:, None, None]
+        held_S = jnp.arange(size)
+        if kind.window is not None:
+            held_S = slot - (slot - held_S) % size
+        seen_BxS = (held_S[None] >= cache.starts_B[:, None]) & (held_S <= slot)
+        mask_Bx1x1xS = seen_BxS[:, None, None]
         return rope_lib.angles(kind.rope, config.head_dim, positions_Bx1), mask_Bx1x1xS
 
     kinds, sizes = config.layer_kinds, [keys.shape[1] for keys in cache.keys]
@@ -199,8 +202,9 @@ def decode_step(config, params, layers, tokens_B, slot, cache: KVCache, *, delta
     for i, layer in enumerate(layers):
         variables = {"params": layer, "delta": deltas[i] if deltas else {}}
         layer_cache = (cache.keys[i], cache.values[i])
+        place = slot if kinds[i].window is None else slot % sizes[i]
         x, (k, v) = Block(config).apply(
-            variables, x, *tables_of[kinds[i], sizes[i]], layer_cache, slot % sizes[i]
+            variables, x, *tables_of[kinds[i], sizes[i]], layer_cache, place
         )
         keys.append(k)
         values.append(v)

@@ -123,6 +123,7 @@ SMOLLM2 = {
 }
 
 
+LONG = {"type": "longrope", "short_factor": [1.5] * 64, "long_factor": [9.0] * 64}
 SMOLLM3 = {  # 3B
     "architectures": ["SmolLM3ForCausalLM"],
     "attention_bias": False,
@@ -333,6 +334,16 @@ def test_yarn_by_hand():
     assert rope.magnitude == pytest.approx(0.1 * math.log(4) + 1)
 
 
+def test_longrope_holds_for_the_original_positions_alone():
+    rope = {"rope_scaling": LONG, "original_max_position_embeddings": 4096}
+    config = ModelConfig.from_hf(QWEN2 | rope)
+    assert config.max_positions == 4096
+    [kind] = config.pattern
+    assert kind.rope.divisors == 64 * (1.5,)
+    # sqrt(1 + log(131072 / 4096) / log(4096)) = sqrt(1 + 5 / 12)
+    assert kind.rope.magnitude == pytest.approx((17 / 12) ** 0.5)
+
+
 def test_windows():
     plain = LayerKind(rope=Rope(theta=1e6))
     short = dataclasses.replace(plain, window=4096)
@@ -399,7 +410,8 @@ def test_attention_bias_of_llama_and_qwen3_is_on_all_four_projections(config):
         (LLAMA | {"mlp_bias": True}, "mlp_bias=True is not supported: expected false"),
         (QWEN2 | {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "yarn .* lacks original_max"),
         (QWEN2 | {"rope_parameters": {"rope_type": "linear"}}, "the linear rope .* lacks factor"),
-        (QWEN2 | {"rope_scaling": {"type": "longrope"}}, "rope_type 'longrope' .* 'dynamic', "),
+        (QWEN2 | {"rope_scaling": {"type": "su"}}, "rope_type 'su' .* 'dynamic', "),
+        (QWEN2 | {"rope_scaling": LONG | {"short_factor": [1.0]}}, "short_factor .* of 64 numbers"),
         (LLAMA | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks low_freq_factor"),
         (_without(QWEN3, "vocab_size", "hidden_size"), "lacks vocab_size, hidden_size"),
         (SMOLLM2 | {"num_key_value_heads": 4}, r"\(9\) must be a multiple of .* \(4\)"),
