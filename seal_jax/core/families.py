@@ -9,8 +9,10 @@ from typing import Any, Literal
 from seal_jax.core.model.config import LayerKind, ModelConfig
 from seal_jax.core.model.rope import Rope, RopeScaling
 
+# Keys that say something by null; to the others a null is as if they were left out.
+_NULL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
 LAYER_TYPES = ("full_attention", "sliding_attention")
-REQUIRED = (
+_REQUIRED = (
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -164,8 +166,9 @@ def model_config(config: Mapping[str, Any]) -> ModelConfig:
             f"nearest is {near}; docs/extending.md says how a family is added."
         )
     family = FAMILIES[name]
-    config = {**family.defaults, **config}
-    missing = [key for key in REQUIRED if key not in config]
+    said = {key: value for key, value in config.items() if value is not None or key in _NULL}
+    config = {**family.defaults, **said}
+    missing = [key for key in _REQUIRED if key not in config]
     if missing:
         raise ValueError(f"config.json lacks {', '.join(missing)}.")
     _refuse_unsupported(config)

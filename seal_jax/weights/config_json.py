@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seal_jax.core import families
-from seal_jax.core.families import FAMILIES, LAYER_TYPES, REQUIRED
+from seal_jax.core.families import FAMILIES, LAYER_TYPES
 from seal_jax.core.model.config import ModelConfig
 
 # The most that a whole number may be: far above any model.
@@ -56,8 +56,8 @@ def model_config(config: Mapping[str, Any]) -> ModelConfig:
 
 def _refuse_absurd(config: Mapping[str, Any]) -> None:
     for key, value in config.items():
-        if value is None and key not in REQUIRED:
-            continue
+        if value is None:
+            continue  # as if it were left out
         if key in ("rope_parameters", "rope_scaling", *LAYER_TYPES):
             if not isinstance(value, Mapping):
                 raise ValueError(f"{key} of config.json must be an object, not {value!r:.40}.")
@@ -67,6 +67,8 @@ def _refuse_absurd(config: Mapping[str, Any]) -> None:
                 f"{key} of config.json must be a whole number from 1 to {_MOST[key]:,}, not "
                 f"{value!r:.40}."
             )
+        elif key == "max_window_layers" and not (type(value) is int and value >= 0):
+            raise ValueError(f"{key} of config.json must be a whole number, not {value!r:.40}.")
         elif key in _NUMBERS and not (type(value) in (int, float) and 0 < value < 1e12):
             raise ValueError(f"{key} of config.json must be a number above 0, not {value!r:.40}.")
         elif key in _FLAGS and not isinstance(value, bool):
