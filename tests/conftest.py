@@ -61,7 +61,7 @@ _CONFIGS = {
     "qwen2": ModelConfig(
         family="qwen2", head_dim=4, attention_bias=True, tie_embeddings=True, **_SIZES
     ),
-    "qwen3": ModelConfig(family="qwen3", head_dim=6, qk_norm=True, **_SIZES),
+    "qwen3": ModelConfig(family="qwen3", head_dim=6, qk_norm="head", **_SIZES),
 }
 FAMILIES = tuple(_CONFIGS)
 

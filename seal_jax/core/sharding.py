@@ -46,7 +46,8 @@ RULES = (
     Rule("layers/attn/o_proj/(kernel|a)", "num_heads", -2),
     Rule("layers/mlp/(gate|up)_proj/(kernel|b)", "intermediate_size", -1),
     Rule("layers/mlp/down_proj/(kernel|a)", "intermediate_size", -2),
-    Rule("layers/(attn|mlp)/[a-z]+_proj/[ab]"),
+    Rule("layers/(attn/qkv|mlp/gate_up)_proj/kernel"),  # a part of each would be on each device
+    Rule("layers/(attn|mlp)/[a-z_]+_proj/[ab]"),
     Rule("layers/attn/o_proj/bias"),
     Rule("layers/(attn|mlp)(_post)?_norm/scale"),
     Rule("layers/attn/[qk]_norm/scale"),

@@ -30,7 +30,7 @@ _PROMPT, _NEW, _ROWS = 96, 32, 4
 _LENGTH = _PROMPT + _NEW
 _CANDIDATES, _SEQUENCES, _EPOCHS = 2, 5, 4  # 20 steps of one sequence each
 _TRAINED = 64  # tokens of a row that is trained on
-_DELTA = DeltaSpec(targets=("q_proj", "down_proj"), rank=4, alpha=8.0)
+_DELTA = DeltaSpec(targets=("attn/q", "down_proj"), rank=4, alpha=8.0)
 _M_STEP = MStepSettings(learning_rate=1e-2, microbatch=_ROWS)
 
 Figures = Mapping[str, np.ndarray]

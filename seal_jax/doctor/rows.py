@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from seal_jax.core.model.config import FAMILIES, ModelConfig
+from seal_jax.core.families import FAMILIES
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.doctor import machine, models
 from seal_jax.doctor.problems import Problems, synthetic
 from seal_jax.doctor.worker import WorkerError

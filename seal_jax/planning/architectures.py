@@ -34,6 +34,7 @@ def architecture(path: str | os.PathLike) -> ModelConfig:
         return gguf.model_config(gguf.open_file(local))
     models = known()
     name = str(path).rpartition("/")[-1].removesuffix("-Instruct").removesuffix("-it")
+    name = name.removesuffix("-instruct")
     if name not in models:
         raise ValueError(
             f"model.path={path} is neither a directory with config.json, nor a .gguf file, nor a "

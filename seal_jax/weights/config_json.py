@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from seal_jax.core.model.config import FAMILIES, LAYER_TYPES, REQUIRED, ModelConfig
+from seal_jax.core import families
+from seal_jax.core.families import FAMILIES, LAYER_TYPES
+from seal_jax.core.model.config import ModelConfig
 
 # The most that a whole number may be: far above any model.
 _MOST = {
@@ -25,6 +27,13 @@ _NUMBERS = (
     "rope_local_base_freq",
     "rms_norm_eps",
     "query_pre_attn_scalar",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "attention_factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
     "factor",
     "low_freq_factor",
     "high_freq_factor",
@@ -33,7 +42,7 @@ _FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_wind
 
 
 def model_config(config: Mapping[str, Any]) -> ModelConfig:
-    """`ModelConfig.from_hf` of what nobody has looked at.
+    """`families.model_config` of what nobody has looked at.
 
     Raises:
       ValueError: see there; or a value is not of its key's type, or a number that no model has.
@@ -42,13 +51,13 @@ def model_config(config: Mapping[str, Any]) -> ModelConfig:
     if isinstance(name, str) and name in FAMILIES:
         _refuse_absurd(config)
         _refuse_short_lists(config)
-    return ModelConfig.from_hf(config)
+    return families.model_config(config)
 
 
 def _refuse_absurd(config: Mapping[str, Any]) -> None:
     for key, value in config.items():
-        if value is None and key not in REQUIRED:
-            continue
+        if value is None:
+            continue  # as if it were left out
         if key in ("rope_parameters", "rope_scaling", *LAYER_TYPES):
             if not isinstance(value, Mapping):
                 raise ValueError(f"{key} of config.json must be an object, not {value!r:.40}.")
@@ -58,6 +67,8 @@ def _refuse_absurd(config: Mapping[str, Any]) -> None:
                 f"{key} of config.json must be a whole number from 1 to {_MOST[key]:,}, not "
                 f"{value!r:.40}."
             )
+        elif key == "max_window_layers" and not (type(value) is int and value >= 0):
+            raise ValueError(f"{key} of config.json must be a whole number, not {value!r:.40}.")
         elif key in _NUMBERS and not (type(value) in (int, float) and 0 < value < 1e12):
             raise ValueError(f"{key} of config.json must be a number above 0, not {value!r:.40}.")
         elif key in _FLAGS and not isinstance(value, bool):

@@ -23,7 +23,7 @@ from seal_jax.weights import config_json, files, names, placement
 from seal_jax.weights.names import WeightsError
 
 # Architecture → the family's name.
-_FAMILIES = {name: name for name in ("llama", "qwen2", "qwen3", "smollm3")} | {
+_FAMILIES = {name: name for name in ("llama", "qwen2", "qwen3", "smollm3", "olmo2", "gemma2")} | {
     "gemma3": "gemma3_text"
 }
 _PERMUTED = ("llama", "smollm3")  # query and key rows
@@ -31,9 +31,11 @@ _PERMUTED = ("llama", "smollm3")  # query and key rows
 _OPTIONAL = {
     "sliding_window": "attention.sliding_window",
     "rope_local_base_freq": "rope.freq_base_swa",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
 }
 # Gemmas of so many layers scale queries by hidden_size / heads, as no key of the file says.
-_SCALED_BY_WIDTH = {"gemma3": 62}
+_SCALED_BY_WIDTH = {"gemma2": 46, "gemma3": 62}
 _PLAIN = ("F32", "F16", "BF16")
 _HF_DIRECTORY = "Use the model's Hugging Face directory (config.json, *.safetensors) instead."
 # Llama 3's rotary scaling; a GGUF file keeps only the factors that follow from it.
@@ -259,13 +261,14 @@ def _refuse_unsupported(reader, config: dict[str, Any]) -> None:
     family, head_dim = value(reader, "general.architecture"), config["head_dim"]
     unsupported = {
         f"{family}.expert_count": (0, None),
-        f"{family}.rope.scaling.type": ("none", None),
-        f"{family}.rope.scaling.factor": (1, 0, None),
+        f"{family}.rope.scaling.type": ("none", "linear", None),
         f"{family}.rope.scale_linear": (1, 0, None),  # of older files
         f"{family}.rope.dimension_count": (head_dim, None),
         f"{family}.attention.value_length": (head_dim, None),
         "split.count": (0, 1, None),
     }
+    if value(reader, f"{family}.rope.scaling.type", None) != "linear":
+        unsupported[f"{family}.rope.scaling.factor"] = (1, 0, None)
     for key, accepted in unsupported.items():
         found = value(reader, key, None)
         if found not in accepted:
@@ -276,7 +279,10 @@ def _refuse_unsupported(reader, config: dict[str, Any]) -> None:
 
 
 def _rope_scaling(reader, config) -> dict[str, Any] | None:
-    """Llama 3's rotary scaling, recovered from the divisors that the file keeps [Dh / 2]."""
+    """Linear scaling; or Llama 3's, recovered from the divisors that the file keeps [Dh / 2]."""
+    family = value(reader, "general.architecture")
+    if value(reader, f"{family}.rope.scaling.type", None) == "linear":
+        return {"rope_type": "linear", "factor": value(reader, f"{family}.rope.scaling.factor")}
     tensor = next((t for t in reader.tensors if t.name == "rope_freqs.weight"), None)
     if tensor is None:
         return None

@@ -1,6 +1,6 @@
 """Where each parameter lives in a checkpoint, and the way there and back.
 
-One table serves all families, with other rows for those that have norms behind their parts, too.
+One table serves all families, with other rows for those that have norms behind their parts.
 Which rows a model has follows from `decoder.param_shapes`. Every `kernel` is [in, out] here and
 [out, in] in a checkpoint; tensors of single layers there are slices of a leading axis L here.
 """
@@ -31,15 +31,17 @@ MODULES = {
     "layers/attn/q_proj": ("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q"),
     "layers/attn/k_proj": ("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k"),
     "layers/attn/v_proj": ("model.layers.{}.self_attn.v_proj", "blk.{}.attn_v"),
+    "layers/attn/qkv_proj": ("model.layers.{}.self_attn.qkv_proj", "blk.{}.attn_qkv"),
     "layers/attn/o_proj": ("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output"),
     "layers/attn/q_norm": ("model.layers.{}.self_attn.q_norm", "blk.{}.attn_q_norm"),
     "layers/attn/k_norm": ("model.layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm"),
     "layers/mlp_norm": ("model.layers.{}.post_attention_layernorm", "blk.{}.ffn_norm"),
     "layers/mlp/gate_proj": ("model.layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"),
     "layers/mlp/up_proj": ("model.layers.{}.mlp.up_proj", "blk.{}.ffn_up"),
+    "layers/mlp/gate_up_proj": ("model.layers.{}.mlp.gate_up_proj", "blk.{}.ffn_up"),
     "layers/mlp/down_proj": ("model.layers.{}.mlp.down_proj", "blk.{}.ffn_down"),
 }
-# In their place where there are norms behind attention and MLP, too.
+# In their place where there are norms behind attention and MLP.
 AROUND = {
     "layers/attn_post_norm": (
         "model.layers.{}.post_attention_layernorm", "blk.{}.post_attention_norm",
@@ -124,7 +126,7 @@ def leaves(config: ModelConfig, naming: Naming, **read_by: Any) -> list[Leaf]:
       read_by: dtype and copy of each, where they are read.
     """
     column = ("hf", "gguf").index(naming)
-    modules = MODULES | (AROUND if config.norms == "around" else {})
+    modules = MODULES | (AROUND if config.norms != "before" else {})
     found = []
     for path, shape in _shapes(config).items():
         module, kind = path.rsplit("/", 1)

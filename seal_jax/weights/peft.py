@@ -96,7 +96,7 @@ def load(path: epath.PathLike, config: ModelConfig) -> Delta:
                 "adapters, save both anew. Adapters of some layers only are not supported."
             )
         tree = {leaf.path: leaf.read() for leaf in leaves}
-        targets = _targets(file.metadata, modules)
+        targets = _targets(file.metadata, modules, config)
     rank, alpha = settings["r"], float(settings["lora_alpha"])
     if settings.get("use_rslora"):  # alpha / sqrt(rank), as alpha / rank of another alpha
         alpha *= math.sqrt(rank)
@@ -234,11 +234,15 @@ def _unsupported(file: epath.Path, found: list[str]) -> str:
     )
 
 
-def _targets(metadata: Mapping[str, str], modules: list[str]) -> tuple[str, ...]:
+def _targets(
+    metadata: Mapping[str, str], modules: list[str], config: ModelConfig
+) -> tuple[str, ...]:
     """The delta's own expressions where they still select just these modules; else the names."""
     try:
         targets = tuple(json_file.decode(metadata[_TARGETS_KEY], _TARGETS_KEY))
-        chosen = [m for m in _MODULES if any(re.search(t, f"{m}/kernel") for t in targets)]
+        kernels = flax.traverse_util.flatten_dict(decoder.param_shapes(config), sep="/")
+        own = [m for m in _MODULES if f"{m}/kernel" in kernels]
+        chosen = [m for m in own if any(re.search(t, f"{m}/kernel") for t in targets)]
     except (KeyError, ValueError, TypeError, re.error):
         chosen = None
     return targets if chosen == modules else tuple(map(_last, modules))

@@ -11,7 +11,8 @@ import numpy as np
 import safetensors.numpy
 from etils import epath
 
-from seal_jax.core.model.config import FAMILIES, ModelConfig
+from seal_jax.core.families import FAMILIES
+from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import files, names, placement
 from seal_jax.weights.names import WeightsError
 from seal_jax.weights.tensor_file import TensorFile

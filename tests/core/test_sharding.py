@@ -21,9 +21,10 @@ FAMILIES = {
     "llama": CONFIG,
     "llama with biases": dataclasses.replace(CONFIG, attention_bias=True, attention_out_bias=True),
     "qwen2": dataclasses.replace(CONFIG, family="qwen2", attention_bias=True, tie_embeddings=True),
-    "qwen3": dataclasses.replace(CONFIG, family="qwen3", qk_norm=True),
+    "qwen3": dataclasses.replace(CONFIG, family="qwen3", qk_norm="head"),
+    "olmo2": dataclasses.replace(CONFIG, family="olmo2", qk_norm="all", norms="after"),
     "gemma3": dataclasses.replace(
-        CONFIG, family="gemma3_text", qk_norm=True, norms="around", tie_embeddings=True
+        CONFIG, family="gemma3_text", qk_norm="head", norms="around", tie_embeddings=True
     ),
 }
 SPLIT = {  # of CONFIG's family with biases, over two or four devices: 0 is the leading dimension
@@ -74,6 +75,16 @@ def test_every_parameter_and_every_delta_of_it_is_covered(config):
     dense = delta_lib.shapes(params, DeltaSpec((".",), kind="dense"))
     assert _split(config, dense, 4) == expected
     assert _split(config, params, 1) == {}
+
+
+def test_fused_projections_are_whole_on_each_device():
+    params = _shapes(dataclasses.replace(CONFIG, family="phi3", fused=True))
+    others = ("embed/embedding", "head/kernel", "layers/attn/o_proj/kernel")
+    expected = {path: SPLIT[path] for path in (*others, "layers/mlp/down_proj/kernel")}
+    assert _split(CONFIG, params, 2) == expected
+    targets = ("qkv_proj", "gate_up_proj", "o_proj", "down_proj")
+    factors = {path: at for path, at in SPLIT_FACTORS.items() if path.endswith("/a")}
+    assert _split(CONFIG, delta_lib.shapes(params, DeltaSpec(targets, rank=3)), 4) == factors
 
 
 def test_what_the_axis_does_not_divide_is_replicated():

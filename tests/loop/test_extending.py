@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from seal_jax import cli
-from seal_jax.core.model import config as model_config
+from seal_jax.core import families
 from seal_jax.reports import records
 from seal_jax.runs import ledger
 from seal_jax.settings import config_dict
@@ -419,7 +419,7 @@ def test_the_page_is_true_of_the_code():
     """It shows a row of FAMILIES as it stands, names all of Task, and links to what there is."""
     text = PAGE.read_text(encoding="utf-8")
     [row] = re.findall(r"```text\n(.*?)```", text, flags=re.DOTALL)
-    assert row in pathlib.Path(model_config.__file__).read_text(encoding="utf-8")
+    assert row in pathlib.Path(families.__file__).read_text(encoding="utf-8")
     members = [name for name in vars(Task) if not name.startswith("_")]
     assert len(members) > 30
     assert [name for name in members if not re.search(rf"`{name}[`(]", text)] == []

@@ -94,6 +94,54 @@ CONFIGS = {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         "rope_theta": 5000.0,
     },
+    "phi3-windows": _SMALL
+    | {
+        "model_type": "phi3",
+        "tie_word_embeddings": False,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "sliding_window": 6,
+        "rope_theta": 5000.0,
+        "original_max_position_embeddings": 64,
+        "partial_rotary_factor": 0.75,
+        "rope_scaling": {
+            "type": "longrope",
+            "short_factor": [1.0, 1.1, 1.3, 1.7, 2.5, 4.0],
+            "long_factor": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        },
+    },
+    "phi3-tied": _SMALL
+    | {
+        "model_type": "phi3",
+        "tie_word_embeddings": True,
+        "rope_theta": 1000.0,
+    },
+    "olmo2-near": _SMALL
+    | {
+        "model_type": "olmo2",
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
+    },
+    "olmo2-tied": _SMALL
+    | {
+        "model_type": "olmo2",
+        "tie_word_embeddings": True,
+        "attention_bias": True,
+        "num_key_value_heads": 4,
+        "rope_theta": 5000.0,
+    },
+    "gemma2": _SMALL
+    | {
+        "model_type": "gemma2",
+        "tie_word_embeddings": True,
+        "num_hidden_layers": 3,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 16,
+        "sliding_window": 5,
+        "attn_logit_softcapping": 1.5,
+        "final_logit_softcapping": 2.0,
+        "rope_theta": 1000.0,
+    },
     "gemma3-short": _SMALL
     | {
         "model_type": "gemma3_text",
@@ -106,7 +154,7 @@ CONFIGS = {
         "rope_theta": 5000.0,
         "rope_local_base_freq": 100.0,
     },
-    "gemma3-near": _SMALL
+    "gemma3-2": _SMALL
     | {
         "model_type": "gemma3_text",
         "tie_word_embeddings": False,
@@ -116,7 +164,7 @@ CONFIGS = {
         "sliding_window": 6,
         "layer_types": ["full_attention", "sliding_attention"],
         "rope_parameters": {
-            "full_attention": {"rope_type": "default", "rope_theta": 5000.0},
+            "full_attention": {"rope_type": "linear", "rope_theta": 5000.0, "factor": 3.0},
             "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
         },
     },
@@ -125,7 +173,7 @@ CONFIGS = {
         "model_type": "mistral",
         "tie_word_embeddings": False,
         "sliding_window": 6,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0},
     },
     "qwen2-window": _SMALL
     | {
@@ -135,7 +183,13 @@ CONFIGS = {
         "use_sliding_window": True,
         "sliding_window": 4,
         "max_window_layers": 1,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+        "rope_theta": 100.0,
+        "rope_scaling": {
+            "type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+            "beta_fast": 4.0,
+        },
     },
 }
 
@@ -239,7 +293,7 @@ def delta_tree(factors) -> dict:
     """The same factors as the tree of a delta: a [L, in, R], b [L, R, out]."""
     tree: dict = {"attn": {}, "mlp": {}}
     for module in dict.fromkeys(module for _, module, _ in factors):
-        group = "mlp" if module in ("gate_proj", "up_proj", "down_proj") else "attn"
+        group = "mlp" if module in ("gate_proj", "up_proj", "gate_up_proj", "down_proj") else "attn"
         layers = sorted({layer for layer, other, _ in factors if other == module})
         tree[group][module] = {
             factor.lower(): np.stack([factors[layer, module, factor].T for layer in layers])

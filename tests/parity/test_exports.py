@@ -16,7 +16,7 @@ from seal_jax.weights.load import load_model
 
 from . import checkpoints, forward
 
-NAMES = ("llama", "qwen2", "qwen3", "smollm3", "gemma3-short")
+NAMES = ("llama", "qwen2", "qwen3", "smollm3", "olmo2-tied", "gemma3-short")
 WORDS = [f"w{n}" for n in range(79)]
 SFT = settings_lib.Sft(
     lora=settings_lib.Lora(rank=3, alpha=6.0, targets=settings_lib.ALL_PROJECTIONS)

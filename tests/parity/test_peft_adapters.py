@@ -18,7 +18,8 @@ from .inner_cases import ALL_SEVEN
 ADAPTERS = {
     "qwen3": DeltaSpec(targets=ALL_SEVEN, rank=4, alpha=6.0),
     "llama": DeltaSpec(targets=("q_proj", "v_proj"), rank=8, alpha=16.0),
-    "gemma3-near": DeltaSpec(targets=("o_proj", "gate_proj"), rank=4, alpha=16.0),
+    "phi3-tied": DeltaSpec(targets=("qkv_proj", "gate_up_proj"), rank=4, alpha=16.0),
+    "gemma3-2": DeltaSpec(targets=("o_proj", "gate_proj"), rank=4, alpha=16.0),
     "smollm3-near": DeltaSpec(targets=("k_proj", "up_proj"), rank=4, alpha=16.0),
 }
 

@@ -35,7 +35,12 @@ DENSE = dataclasses.replace(
         ("Qwen/Qwen2.5-3B", 3085.9),
         ("Llama-3.2-1B-Instruct", 1235.8),
         ("HuggingFaceTB/SmolLM3-3B", 3075.1),
+        ("allenai/OLMo-2-1124-7B-Instruct", 7298.6),
+        ("microsoft/Phi-4-mini-instruct", 3836.0),
+        ("google/gemma-2-2b-it", 2614.3),
         ("google/gemma-3-1b-it", 999.9),
+        ("google/gemma-3-4b-it", 3880.3),  # without what reads images
+        ("google/gemma-3-12b-it", 11766.0),
     ],
 )
 def test_architectures_have_the_published_number_of_parameters(name, millions):
@@ -182,3 +187,11 @@ def test_decoding_is_as_fast_as_the_memory_and_training_as_the_arithmetic():
     assert steps < found["sampling"].seconds < 1.1 * steps
     # 8 candidates of 439 tokens, 10 times, at 6 FLOPs a weight (the layers are computed anew).
     assert found["inner update"].flops == pytest.approx(6 * numbers * 8 * 10 * (8 * 33 + 175))
+
+
+def test_a_window_bounds_the_cache():
+    """Gemma 3 1B: 4 of 26 layers keep 512 + 8,192 tokens, the others 512, of one head of 256."""
+    gemma = architectures.architecture("gemma-3-1b")
+    settings = dataclasses.replace(SETTINGS, edits=Edits(samples=1, contexts_per_batch=1))
+    found = arithmetic.cache(settings, gemma, machines.GPU)
+    assert found == (4 * 8704 + 22 * 512) * 2 * 256 * 2

@@ -68,16 +68,17 @@ def hf_tensors():
         if "head" in params:
             tensors["lm_head.weight"] = params["head"]["kernel"].T
         layers = params["layers"]
-        for layer in range(layers["attn_norm"]["scale"].shape[0]):
+        for layer in range(layers["mlp"]["down_proj"]["kernel"].shape[0]):
             at = f"model.layers.{layer}"
-            tensors[f"{at}.input_layernorm.weight"] = layers["attn_norm"]["scale"][layer]
-            after = layers.get("attn_post_norm")
-            before_mlp = "pre_feedforward" if after else "post_attention"
-            tensors[f"{at}.{before_mlp}_layernorm.weight"] = layers["mlp_norm"]["scale"][layer]
-            if after:
-                tensors[f"{at}.post_attention_layernorm.weight"] = after["scale"][layer]
-                last = layers["mlp_post_norm"]["scale"][layer]
-                tensors[f"{at}.post_feedforward_layernorm.weight"] = last
+            after = "attn_post_norm" in layers
+            for name, norm in (
+                ("input", "attn_norm"),
+                ("post_attention", "attn_post_norm" if after else "mlp_norm"),
+                ("pre_feedforward", "mlp_norm" if after else ""),
+                ("post_feedforward", "mlp_post_norm"),
+            ):
+                if norm in layers:
+                    tensors[f"{at}.{name}_layernorm.weight"] = layers[norm]["scale"][layer]
             for module, leaves in layers["attn"].items():
                 for leaf, stacked in leaves.items():
                     kind = "bias" if leaf == "bias" else "weight"
@@ -128,6 +129,13 @@ def write_gguf(tmp_path, hf_tensors):
         if arch.startswith("gemma"):
             windows = [kind.window for kind in config.pattern if kind.window]
             keys[f"{arch}.attention.sliding_window"] = windows[0]
+            factor = max(kind.rope.divisors[0] for kind in config.pattern)
+            if factor != 1:
+                keys[f"{arch}.rope.scaling.type"] = "linear"
+                keys[f"{arch}.rope.scaling.factor"] = factor
+        if config.final_cap:
+            keys[f"{arch}.attn_logit_softcapping"] = config.attention_cap
+            keys[f"{arch}.final_logit_softcapping"] = config.final_cap
         for key, setting in (keys | (extra or {})).items():
             if key not in skip:
                 _add(writer, key, setting)
@@ -171,13 +179,13 @@ def tokenizer_keys(size: int) -> dict:
 
 def _gguf_name(name: str, arch: str) -> str:
     """The GGUF name of a Hugging Face one, by replacement."""
-    gemma = (
+    behind = (
         ("post_attention_layernorm", "post_attention_norm"),
         ("pre_feedforward_layernorm", "ffn_norm"),
         ("post_feedforward_layernorm", "post_ffw_norm"),
     )
     for old, new in (
-        *(gemma if arch.startswith("gemma") else ()),
+        *(behind if arch.startswith(("gemma", "olmo")) else ()),
         ("model.embed_tokens", "token_embd"),
         ("model.norm", "output_norm"),
         ("lm_head", "output"),

@@ -12,6 +12,9 @@ from seal_jax.core.model.rope import RopeScaling
 from seal_jax.weights import gguf
 from seal_jax.weights.names import WeightsError
 
+GEMMA = {"sliding_window": 9, "rope_theta": 10000.0}
+LINEAR = {"rope_type": "linear", "factor": 8.0}
+
 
 @pytest.fixture
 def tiny(hf_settings, random_params):
@@ -29,7 +32,11 @@ def tiny(hf_settings, random_params):
         ("qwen2", {}),
         ("qwen3", {}),
         ("smollm3", {"num_hidden_layers": 6}),
-        ("gemma3_text", {"num_hidden_layers": 7, "sliding_window": 9, "query_pre_attn_scalar": 8}),
+        ("olmo2", {}),
+        ("gemma2", GEMMA | {"attn_logit_softcapping": 25.0, "query_pre_attn_scalar": 8}),
+        ("gemma2", GEMMA | {"num_hidden_layers": 46, "query_pre_attn_scalar": 8, "head_dim": 6}),
+        ("gemma3_text", GEMMA | {"num_hidden_layers": 7, "query_pre_attn_scalar": 8}),
+        ("gemma3_text", GEMMA | {"query_pre_attn_scalar": 8, "rope_scaling": LINEAR}),
     ],
 )
 def test_config_and_weights_come_back(

@@ -40,6 +40,7 @@ def _change(file, **changes):
     ("tie_word_embeddings", "yes", "tie_word_embeddings .* true or false, not 'yes'"),
     ("layer_types", ["sliding_attention"], "layer_types .* a list with an entry a layer"),
     ("layer_types", ["chunked_attention"] * 2, "layer_types .* 'chunked_attention', which is not"),
+    ("max_window_layers", "all", "max_window_layers .* a whole number, not 'all'"),
     ("no_rope_layers", [1, [0]], r"no_rope_layers .* \[0\], which .* expected 0 or 1"),
     ("model_type", ["llama"], r"model_type \['llama'\] is not supported"),
 ])  # fmt: skip

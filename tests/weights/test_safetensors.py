@@ -11,7 +11,17 @@ from seal_jax.core.model.config import ModelConfig
 from seal_jax.weights import safetensors as checkpoint
 from seal_jax.weights.names import WeightsError
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text")
+FAMILIES = (
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "olmo2",
+    "phi3",
+    "gemma2",
+    "gemma3_text",
+)
 
 
 @pytest.fixture

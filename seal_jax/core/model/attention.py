@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seal_jax.core.model.config import Implementation, ModelConfig
+from seal_jax.core.model.soft_cap import capped
 
 _CUDNN = 90800  # what JAX 0.10 asks of cuDNN (9.8)
 _BLACKWELL_ULTRA = ((10, 3), 91100)  # what JAX asks for compute capability 10.3
@@ -118,12 +119,7 @@ def _capped(q_BxTxHxDh, k_BxSxGxDh, v_BxSxGxDh, *, mask, scale, cap):
     heads = (*q_BxTxHxDh.shape[:2], k_BxSxGxDh.shape[2], -1, q_BxTxHxDh.shape[3])
     f32 = {"preferred_element_type": jnp.float32}
     logits = jnp.einsum("btgrd,bsgd->bgrts", q_BxTxHxDh.reshape(heads), k_BxSxGxDh, **f32)
-    logits = soft_cap(logits * (heads[-1] ** -0.5 if scale is None else scale), cap)
+    logits = capped(logits * (heads[-1] ** -0.5 if scale is None else scale), cap)
     logits = jnp.where(mask[:, :, None], logits, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(logits, axis=-1).astype(v_BxSxGxDh.dtype)
     return jnp.einsum("bgrts,bsgd->btgrd", weights, v_BxSxGxDh).reshape(q_BxTxHxDh.shape)
-
-
-def soft_cap(logits, cap: float | None):
-    """Logits held in ±cap; all as they are where that is None."""
-    return logits if cap is None else cap * jnp.tanh(logits / cap)

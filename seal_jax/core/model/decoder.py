@@ -19,7 +19,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from seal_jax.core.model import attention, per_layer, token_loss
+from seal_jax.core.model import attention, per_layer, soft_cap, token_loss
 from seal_jax.core.model import packing as packing_lib
 from seal_jax.core.model import rope as rope_lib
 from seal_jax.core.model.config import ModelConfig
@@ -198,8 +198,11 @@ def decode_step(config, params, layers, tokens_B, slot, cache: KVCache, *, delta
 
     def tables(kind, size):
         """(rope, mask) of a kind of layers with so many slots; each holds its newest."""
-        held_S = slot - (slot - jnp.arange(size)) % size
-        mask_Bx1x1xS = (held_S[None] >= cache.starts_B[:, None])[:, None, None]
+        held_S = jnp.arange(size)
+        if kind.window is not None:
+            held_S = slot - (slot - held_S) % size
+        seen_BxS = (held_S[None] >= cache.starts_B[:, None]) & (held_S <= slot)
+        mask_Bx1x1xS = seen_BxS[:, None, None]
         return rope_lib.angles(kind.rope, config.head_dim, positions_Bx1), mask_Bx1x1xS
 
     kinds, sizes = config.layer_kinds, [keys.shape[1] for keys in cache.keys]
@@ -209,8 +212,9 @@ def decode_step(config, params, layers, tokens_B, slot, cache: KVCache, *, delta
     for i, layer in enumerate(layers):
         variables = {"params": layer, "delta": deltas[i] if deltas else {}}
         layer_cache = (cache.keys[i], cache.values[i])
+        place = slot if kinds[i].window is None else slot % sizes[i]
         x, (k, v) = Block(config).apply(
-            variables, x, *tables_of[kinds[i], sizes[i]], layer_cache, slot % sizes[i]
+            variables, x, *tables_of[kinds[i], sizes[i]], layer_cache, place
         )
         keys.append(k)
         values.append(v)
@@ -223,9 +227,11 @@ def logits(config: ModelConfig, params: Params, hidden, *, delta=None):
     """[..., V] float32 logits of final hidden states [..., D]."""
     if config.tie_embeddings:
         variables = {"params": params["embed"], "delta": (delta or {}).get("embed", {})}
-        return Embed(config).apply(variables, hidden, method=Embed.attend)
-    variables = {"params": params["head"], "delta": (delta or {}).get("head", {})}
-    return Head(config).apply(variables, hidden)
+        scores = Embed(config).apply(variables, hidden, method=Embed.attend)
+    else:
+        variables = {"params": params["head"], "delta": (delta or {}).get("head", {})}
+        scores = Head(config).apply(variables, hidden)
+    return soft_cap.capped(scores, config.final_cap)
 
 
 def log_likelihoods(
@@ -291,6 +297,7 @@ def log_likelihoods_of_hidden(
             targets.reshape(-1),
             loss_mask.reshape(-1),
             *jax.tree.map(lambda of: of.reshape(-1, of.shape[-1]), (allowed, soft)),
+            config.final_cap,
         ).reshape(targets.shape)
     assert soft is None, "a delta that changes the head is not taught by a teacher"
     scores = logits(config, params, hidden, delta=delta)

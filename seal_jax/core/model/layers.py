@@ -133,18 +133,28 @@ class Attention(nn.Module):
           (y like x, (keys, values)): the updated cache, or the tokens' own keys and values.
         """
         c = self.config
+        counts = {"q": c.num_heads, "k": c.num_kv_heads, "v": c.num_kv_heads}
 
-        def heads(name, count):
-            y = Projection(count * c.head_dim, c.attention_bias, name=name)(x, packing)
+        def projected(name, count):
+            features = count * c.head_dim
+            return Projection(features, c.attention_bias, name=f"{name}_proj")(x, packing)
+
+        if c.fused:
+            qkv = projected("qkv", sum(counts.values()))
+            ends = (c.num_heads * c.head_dim, (c.num_heads + c.num_kv_heads) * c.head_dim)
+            parts = dict(zip(counts, jnp.split(qkv, ends, axis=-1), strict=True))
+        else:
+            parts = {name: projected(name, count) for name, count in counts.items()}
+
+        def heads(name):
+            y = parts[name]
+            over = "none" if name == "v" else c.qk_norm
+            y = RMSNorm(c, name=f"{name}_norm")(y) if over == "all" else y
             y = y if packing is None else packing_lib.unpack(packing, y)
-            return y.reshape(*y.shape[:2], count, c.head_dim)
+            y = y.reshape(*y.shape[:2], counts[name], c.head_dim)
+            return RMSNorm(c, name=f"{name}_norm")(y) if over == "head" else y
 
-        q_BxTxHxDh = heads("q_proj", c.num_heads)
-        k_BxTxGxDh = heads("k_proj", c.num_kv_heads)
-        v_BxTxGxDh = heads("v_proj", c.num_kv_heads)
-        if c.qk_norm:
-            q_BxTxHxDh = RMSNorm(c, name="q_norm")(q_BxTxHxDh)
-            k_BxTxGxDh = RMSNorm(c, name="k_norm")(k_BxTxGxDh)
+        q_BxTxHxDh, k_BxTxGxDh, v_BxTxGxDh = map(heads, "qkv")
         q_BxTxHxDh = rotate(q_BxTxHxDh, *rope)
         k, v = rotate(k_BxTxGxDh, *rope), v_BxTxGxDh
         if cache is not None:
@@ -164,8 +174,13 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x, packing: Packing | None = None):
         activation = nn.silu if self.config.activation == "silu" else nn.gelu
-        gate = Projection(self.config.intermediate_size, name="gate_proj")(x, packing)
-        up = Projection(self.config.intermediate_size, name="up_proj")(x, packing)
+        size = self.config.intermediate_size
+        if self.config.fused:
+            both = Projection(2 * size, name="gate_up_proj")(x, packing)
+            gate, up = jnp.split(both, 2, axis=-1)
+        else:
+            gate = Projection(size, name="gate_proj")(x, packing)
+            up = Projection(size, name="up_proj")(x, packing)
         return Projection(self.config.hidden_size, name="down_proj")(activation(gate) * up, packing)
 
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seal_jax.core.model import soft_cap
+
 BLOCK = 512  # tokens whose logits exist at once
 ALLOWED_BLOCK = 64  # tokens whose allowed rows of the output head exist at once
 
@@ -31,9 +33,16 @@ class SoftTargets(NamedTuple):
     log_probs: jax.Array
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 7))
 def log_likelihoods(
-    tied: bool, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA=None, soft_P=None
+    tied: bool,
+    head,
+    hidden_PxD,
+    targets_P,
+    loss_mask_P,
+    allowed_PxA=None,
+    soft_P=None,
+    cap: float | None = None,
 ):
     """[P] float32: log p(target) under the logits of hidden states; 0 outside the loss mask.
 
@@ -46,15 +55,16 @@ def log_likelihoods(
         that is not among them has the log-likelihood -inf.
       soft_P: SoftTargets in the place of targets, or None. What comes back is -KL(teacher || p),
         which of a teacher that is sure of one token is the token's log-likelihood.
+      cap: of the logits; see `soft_cap`.
     """
-    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, soft_P)[0]
+    return _sweep(tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, soft_P, cap)[0]
 
 
 def _forward(tied, head, *of_tokens):
     return _sweep(tied, head, *of_tokens, with_gradient=True)
 
 
-def _backward(tied, gradient_PxD, cotangent_P):
+def _backward(tied, cap, gradient_PxD, cotangent_P):
     gradient = cotangent_P[:, None] * gradient_PxD.astype(jnp.float32)
     return None, gradient.astype(gradient_PxD.dtype), None, None, None, None
 
@@ -63,7 +73,16 @@ log_likelihoods.defvjp(_forward, _backward)
 
 
 def _sweep(
-    tied, head, hidden_PxD, targets_P, loss_mask_P, allowed_PxA, soft_P=None, *, with_gradient=False
+    tied,
+    head,
+    hidden_PxD,
+    targets_P,
+    loss_mask_P,
+    allowed_PxA,
+    soft_P=None,
+    cap=None,
+    *,
+    with_gradient=False,
 ):
     """Log-likelihoods, and d log-likelihood / d hidden of each token: head[target] - E[head]."""
     count = hidden_PxD.shape[0]
@@ -82,11 +101,11 @@ def _sweep(
             (hidden_PxD, targets_P, allowed_PxA, soft_P),
         )
         if soft_C is not None:
-            lls_C, gradient = _of_teacher(tied, head, hidden_CxD, soft_C)
+            lls_C, gradient = _of_teacher(tied, head, hidden_CxD, soft_C, cap)
         elif allowed_CxA is None:
-            lls_C, gradient = _of_all(tied, head, hidden_CxD, targets_C)
+            lls_C, gradient = _of_all(tied, head, hidden_CxD, targets_C, cap)
         else:
-            lls_C, gradient = _of_allowed(tied, head, hidden_CxD, targets_C, allowed_CxA)
+            lls_C, gradient = _of_allowed(tied, head, hidden_CxD, targets_C, allowed_CxA, cap)
         lls_P = lls_P.at[rows_C].set(lls_C, mode="drop")
         if with_gradient:
             gradient_CxD = gradient().astype(gradient_PxD.dtype)
@@ -98,25 +117,28 @@ def _sweep(
     return jax.lax.fori_loop(0, needed, sweep, zeros)
 
 
-def _of_all(tied, head, hidden_CxD, targets_C):
+def _of_all(tied, head, hidden_CxD, targets_C, cap):
     """A block's log-likelihoods, and a function for their gradients [C, D]."""
     vocabulary = 0 if tied else 1
-    logits_CxV = _product(hidden_CxD, head, 1 - vocabulary)
-    logits_CxV = logits_CxV - jnp.max(logits_CxV, axis=-1, keepdims=True)
+    capped_CxV = soft_cap.capped(_product(hidden_CxD, head, 1 - vocabulary), cap)
+    logits_CxV = capped_CxV - jnp.max(capped_CxV, axis=-1, keepdims=True)
     weights_CxV = jnp.exp(logits_CxV)
     totals_C = jnp.sum(weights_CxV, axis=-1)
     chosen_C = jnp.take_along_axis(logits_CxV, targets_C[:, None], axis=-1)[:, 0]
 
     def gradient():
-        mean_CxD = _product(weights_CxV.astype(head.dtype), head, vocabulary)
+        slopes_CxV = soft_cap.slope(capped_CxV, cap)
+        mean_CxD = _product((weights_CxV * slopes_CxV).astype(head.dtype), head, vocabulary)
         target_CxD = jnp.take(head, targets_C, axis=vocabulary)
         target_CxD = (target_CxD if tied else target_CxD.T).astype(jnp.float32)
+        if cap is not None:
+            target_CxD *= jnp.take_along_axis(slopes_CxV, targets_C[:, None], axis=-1)
         return target_CxD - mean_CxD / totals_C[:, None]
 
     return chosen_C - jnp.log(totals_C), gradient
 
 
-def _of_teacher(tied, head, hidden_CxD, soft_C: SoftTargets):
+def _of_teacher(tied, head, hidden_CxD, soft_C: SoftTargets, cap):
     """A block's -KL(teacher || p), and a function for their gradients [C, D].
 
     With S the teacher's likeliest tokens, t their probabilities and r what they leave, it is
@@ -124,7 +146,7 @@ def _of_teacher(tied, head, hidden_CxD, soft_C: SoftTargets):
     (r / (1 - sum_S p) - 1) p elsewhere.
     """
     vocabulary = 0 if tied else 1
-    logits_CxV = _product(hidden_CxD, head, 1 - vocabulary)
+    logits_CxV = soft_cap.capped(_product(hidden_CxD, head, 1 - vocabulary), cap)
     probs_CxV = jax.nn.softmax(logits_CxV, axis=-1)
     known_CxJ = soft_C.ids >= 0
     teacher_CxJ = jnp.where(known_CxJ, jnp.exp(soft_C.log_probs), 0.0)
@@ -144,21 +166,23 @@ def _of_teacher(tied, head, hidden_CxD, soft_C: SoftTargets):
     def gradient():
         pull_CxV = others_CxV * (rest_C / own_rest_C - 1.0)[:, None]
         pull_CxV = pull_CxV.at[place].set(teacher_CxJ - jnp.exp(own_CxJ), mode="drop")
+        pull_CxV *= soft_cap.slope(logits_CxV, cap)
         return _product(pull_CxV.astype(head.dtype), head, vocabulary)
 
     return -kl_C, gradient
 
 
-def _of_allowed(tied, head, hidden_CxD, targets_C, allowed_CxA):
+def _of_allowed(tied, head, hidden_CxD, targets_C, allowed_CxA, cap):
     """`_of_all` renormalised over each token's allowed ones, from their rows of the head."""
     rows_CxAxD = jnp.take(head, jnp.maximum(allowed_CxA, 0), axis=0 if tied else 1)
     rows_CxAxD = rows_CxAxD if tied else jnp.moveaxis(rows_CxAxD, 0, -1)
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    logits_CxA = product("cd,cad->ca", hidden_CxD, rows_CxAxD)
+    logits_CxA = soft_cap.capped(product("cd,cad->ca", hidden_CxD, rows_CxAxD), cap)
     log_probs_CxA = jax.nn.log_softmax(jnp.where(allowed_CxA >= 0, logits_CxA, -jnp.inf), axis=-1)
     is_target_CxA = allowed_CxA == targets_C[:, None]
     lls_C = jnp.max(jnp.where(is_target_CxA, log_probs_CxA, -jnp.inf), axis=-1)
     pull_CxA = is_target_CxA.astype(jnp.float32) - jnp.exp(log_probs_CxA)
+    pull_CxA *= soft_cap.slope(logits_CxA, cap)
     return lls_C, lambda: product("ca,cad->cd", pull_CxA, rows_CxAxD)
 
 

@@ -123,6 +123,7 @@ SMOLLM2 = {
 }
 
 
+LONG = {"type": "longrope", "short_factor": [1.5] * 64, "long_factor": [9.0] * 64}
 SMOLLM3 = {  # 3B
     "architectures": ["SmolLM3ForCausalLM"],
     "attention_bias": False,
@@ -235,7 +236,7 @@ def test_qwen3_0_6b_normalises_queries_and_keys():
         pattern=(LayerKind(rope=Rope(theta=1e6)),),
         norm_eps=1e-6,
         tie_embeddings=True,
-        qk_norm=True,
+        qk_norm="head",
         max_positions=40960,
     )
 
@@ -309,6 +310,40 @@ def test_gemma3_1b_has_two_bases_and_norms_round_its_parts():
     assert ModelConfig.from_hf(written | kinds) == config
 
 
+def test_gemma2_caps_its_logits():
+    named = ("rope_theta", "sliding_window_pattern")
+    capped = ("attn_logit_softcapping", "final_logit_softcapping")
+    config = ModelConfig.from_hf(_without(GEMMA3, *named, *capped) | {"model_type": "gemma2"})
+    rope = Rope(theta=1e4)
+    assert config.pattern == (LayerKind(rope=rope, window=512), LayerKind(rope=rope))
+    assert (config.attention_cap, config.final_cap, config.qk_norm) == (50.0, 30.0, "none")
+    assert ModelConfig.from_hf(LLAMA | {"final_logit_softcapping": 30.0}).final_cap is None
+
+
+def test_yarn_by_hand():
+    """Qwen2's heads of 128 numbers and base 1e6, stretched 4 times from 32,768 positions.
+
+    A pair p makes 32768 / (2 pi 1e6^(p/64)) turns. 32 are made by pair 64 log(32768 / 64 pi) /
+    log(1e6) = 23.6, one by 39.7: pairs up to 23 stay, from 40 on they are stretched 4 times, and in
+    between pair 30, with a blend of 7/17, by 1 / (7/17 / 4 + 10/17) = 1.4468.
+    """
+    said = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    rope = ModelConfig.from_hf(QWEN2 | {"rope_scaling": said}).pattern[0].rope
+    assert rope.divisors[:24] == 24 * (1.0,) and rope.divisors[40:] == 24 * (4.0,)
+    assert rope.divisors[30] == pytest.approx(1.446809, abs=1e-6)
+    assert rope.magnitude == pytest.approx(0.1 * math.log(4) + 1)
+
+
+def test_longrope_holds_for_the_original_positions_alone():
+    rope = {"rope_scaling": LONG, "original_max_position_embeddings": 4096}
+    config = ModelConfig.from_hf(QWEN2 | rope)
+    assert config.max_positions == 4096
+    [kind] = config.pattern
+    assert kind.rope.divisors == 64 * (1.5,)
+    # sqrt(1 + log(131072 / 4096) / log(4096)) = sqrt(1 + 5 / 12)
+    assert kind.rope.magnitude == pytest.approx((17 / 12) ** 0.5)
+
+
 def test_windows():
     plain = LayerKind(rope=Rope(theta=1e6))
     short = dataclasses.replace(plain, window=4096)
@@ -373,8 +408,10 @@ def test_attention_bias_of_llama_and_qwen3_is_on_all_four_projections(config):
         (_without(LLAMA, "model_type"), "model_type None is not supported"),
         (LLAMA | {"hidden_act": "gelu"}, "hidden_act 'gelu' .* 'silu'"),
         (LLAMA | {"mlp_bias": True}, "mlp_bias=True is not supported: expected false"),
-        (QWEN2 | {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
-        (QWEN2 | {"rope_parameters": {"rope_type": "linear"}}, "rope_type 'linear'"),
+        (QWEN2 | {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "yarn .* lacks original_max"),
+        (QWEN2 | {"rope_parameters": {"rope_type": "linear"}}, "the linear rope .* lacks factor"),
+        (QWEN2 | {"rope_scaling": {"type": "su"}}, "rope_type 'su' .* 'dynamic', "),
+        (QWEN2 | {"rope_scaling": LONG | {"short_factor": [1.0]}}, "short_factor .* of 64 numbers"),
         (LLAMA | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks low_freq_factor"),
         (_without(QWEN3, "vocab_size", "hidden_size"), "lacks vocab_size, hidden_size"),
         (SMOLLM2 | {"num_key_value_heads": 4}, r"\(9\) must be a multiple of .* \(4\)"),

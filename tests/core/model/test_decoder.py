@@ -55,7 +55,7 @@ def _numpy_logits(config, params, tokens_T, attended=None):
             project(y, attn[name], i).reshape(len(y), -1, c.head_dim)
             for name in ("q_proj", "k_proj", "v_proj")
         )
-        if c.qk_norm:
+        if c.qk_norm == "head":
             q, k = norm(q, attn["q_norm"]["scale"][i]), norm(k, attn["k_norm"]["scale"][i])
         q, k = _rotated(q, 10000.0), _rotated(k, 10000.0)
         heads = []

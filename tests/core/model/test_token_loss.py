@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seal_jax.core.model import decoder, token_loss
+from seal_jax.core.model import decoder, soft_cap, token_loss
 
 D, V, P = 6, 11, 50
 
@@ -25,30 +25,33 @@ def arguments(tied):
     return head, hidden, targets, wanted
 
 
-def _plain(tied, head, hidden, targets, wanted):
-    logits = hidden @ (head.T if tied else head)
+def _plain(tied, head, hidden, targets, wanted, cap=None):
+    logits = soft_cap.capped(hidden @ (head.T if tied else head), cap)
     return jnp.where(wanted, decoder.target_log_probs(logits, targets), 0.0)
 
 
+@pytest.mark.parametrize("cap", [None, 4.0])
 @pytest.mark.parametrize("block", [16, 48, 512])
-def test_equals_plain_logits(monkeypatch, tied, arguments, block):
+def test_equals_plain_logits(monkeypatch, tied, arguments, block, cap):
     """In 4 blocks, the last of them with 2 real tokens; in 2; and in one."""
     monkeypatch.setattr(token_loss, "BLOCK", block)
-    found = token_loss.log_likelihoods(tied, *arguments)
-    np.testing.assert_allclose(found, _plain(tied, *arguments), rtol=1e-5, atol=1e-6)
+    found = token_loss.log_likelihoods(tied, *arguments, cap=cap)
+    np.testing.assert_allclose(found, _plain(tied, *arguments, cap=cap), rtol=1e-5, atol=1e-6)
     assert (found[~arguments[-1]] == 0).all() and (found[arguments[-1]] < 0).all()
 
 
+@pytest.mark.parametrize("cap", [None, 4.0])
 @pytest.mark.parametrize("block", [16, 512])
-def test_gradient_equals_that_of_plain_logits(monkeypatch, tied, arguments, block):
+def test_gradient_equals_that_of_plain_logits(monkeypatch, tied, arguments, block, cap):
     monkeypatch.setattr(token_loss, "BLOCK", block)
     head, hidden, targets, wanted = arguments
     weights = jnp.linspace(-1, 2, P)
 
     def gradient(function):
-        return jax.grad(lambda h: jnp.vdot(weights, function(tied, head, h, targets, wanted)))(
-            hidden
-        )
+        def weighed(h):
+            return jnp.vdot(weights, function(tied, head, h, targets, wanted, cap=cap))
+
+        return jax.grad(weighed)(hidden)
 
     found, expected = gradient(token_loss.log_likelihoods), gradient(_plain)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
@@ -106,15 +109,18 @@ def test_divergence_from_a_teacher_by_hand(teacher, kl, gradient):
     np.testing.assert_allclose(-slope[0], gradient, atol=1e-6)
 
 
+@pytest.mark.parametrize("cap", [None, 4.0])
 @pytest.mark.parametrize("block", [16, 512])
-def test_divergence_from_teachers_equals_that_of_plain_logits(monkeypatch, tied, arguments, block):
+def test_divergence_from_teachers_equals_that_of_plain_logits(
+    monkeypatch, tied, arguments, block, cap
+):
     monkeypatch.setattr(token_loss, "BLOCK", block)
     head, hidden, targets, wanted = arguments
     expected = jax.nn.log_softmax(np.random.default_rng(5).normal(size=(P, V)))
     logs, ids = jax.lax.top_k(expected, 3)
 
     def plain(h):
-        own = jax.nn.log_softmax(h @ (head.T if tied else head))
+        own = jax.nn.log_softmax(soft_cap.capped(h @ (head.T if tied else head), cap))
         others = own.at[jnp.arange(P)[:, None], ids].set(-jnp.inf)
         own = jnp.take_along_axis(own, ids, axis=1)
         rest, own_rest = 1 - jnp.exp(logs).sum(1), jax.nn.logsumexp(others, axis=1)
@@ -123,10 +129,26 @@ def test_divergence_from_teachers_equals_that_of_plain_logits(monkeypatch, tied,
 
     def found(h):
         soft = token_loss.SoftTargets(ids, logs)
-        return token_loss.log_likelihoods(tied, head, h, targets, wanted, None, soft)
+        return token_loss.log_likelihoods(tied, head, h, targets, wanted, None, soft, cap)
 
     np.testing.assert_allclose(found(hidden), plain(hidden), rtol=1e-4, atol=1e-5)
     weights = jnp.linspace(-1, 2, P)
     slopes = [jax.grad(lambda h, of=of: jnp.vdot(weights, of(h)))(hidden) for of in (found, plain)]
     np.testing.assert_allclose(*slopes, rtol=1e-3, atol=1e-5)
     assert np.abs(slopes[1]).max() > 0.1 and (slopes[0][~wanted] == 0).all()
+
+
+@pytest.mark.parametrize("cap", [None, 4.0])
+def test_where_every_token_is_allowed_nothing_changes(tied, arguments, cap):
+    head, hidden, targets, wanted = arguments
+    allowed = jnp.broadcast_to(jnp.arange(V), (P, V))
+
+    def total(h, allowed):
+        return jnp.vdot(
+            jnp.linspace(-1, 2, P),
+            token_loss.log_likelihoods(tied, head, h, targets, wanted, allowed, cap=cap),
+        )
+
+    found, expected = (jax.value_and_grad(total)(hidden, of) for of in (allowed, None))
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-5)
