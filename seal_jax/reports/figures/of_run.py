@@ -58,17 +58,22 @@ def about(run: RunRecords) -> str:
 def certainty(run: RunRecords, every: Sequence[Row] = ()) -> str:
     """Which intervals stand there, and what the rows' colours mean."""
     over = f"{run.words['context']}s"
-    intervals = f"95 % bootstrap intervals over {over}, not corrected for the number of comparisons"
+    intervals = f"95 % bootstrap intervals over {over}, not corrected for their number"
     hollow = any(
         one and one.value is not None and not one.ends for r in every for one in r.estimates
     )
-    colours = [of for series, of in _COLOURS.items() if series in {row.series for row in every}]
     said = [
         f"{'Lines' if every else 'In brackets'}: {intervals}",
         "hollow dots have none (all values alike)" if hollow else "",
-        *colours,
+        colours(every),
     ]
     return f"{'; '.join(filter(None, said))}. One run, one seed: other seeds may differ."
+
+
+def colours(every: Sequence[Row]) -> str:
+    """What the colours of rows mean; "" of one colour alone."""
+    found = {row.series for row in every}
+    return "; ".join(of for series, of in _COLOURS.items() if series in found)
 
 
 def estimated(of: str | Metric, value: float | None, ends: plots.Ends, **how: bool) -> Estimate:

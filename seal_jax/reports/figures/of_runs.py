@@ -5,7 +5,7 @@ from typing import Any
 
 from seal_jax.reports import finished_run, words
 from seal_jax.reports.figures import plots
-from seal_jax.reports.figures.of_run import estimated, gain_in, gained, of_rows, series_of
+from seal_jax.reports.figures.of_run import colours, estimated, gain_in, gained, of_rows, series_of
 from seal_jax.reports.figures.plots import Curves, Estimate, Row
 from seal_jax.reports.figures.sheet import Picture
 from seal_jax.reports.formats import form, metric, number
@@ -52,7 +52,8 @@ def _seeds(found: Found, metrics: Sequence[Metric]) -> list[Picture] | str:
             + f", {found['questions']} {found['words']['question']}s; grader {found['grader']}.",
             f"Thick lines: {_percent(found['level'])} bootstrap intervals over seeds and {word}s, "
             f"not corrected; thin: corrected for all {len(found['within']['intervals'])} "
-            "comparisons of these runs. Small strokes: single seeds. Right of zero: better.",
+            f"comparisons of these runs. Small strokes: single seeds; {colours(rows)}. Right of "
+            "zero: better.",
         ]
         over = {name: {"label": label} for name, label in labels.items()}
         title = gained(over, rl=any(first != "base" for _, first in pairs))

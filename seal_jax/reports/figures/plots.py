@@ -70,14 +70,15 @@ def rows(
     """
     labels = ["\n".join(textwrap.wrap(row.label, 35)) for row in every]
     step = max(40, 16 * max(label.count("\n") + 1 for label in labels) + 6)
-    height = _HEAD + step * len(every) + _AXIS
     width = (WIDTH - 2 * MARGIN - _LABEL - _GAP * (len(panels) - 1)) / len(panels)
+    heads, head = _heads(panels, width)
+    height = head + step * len(every) + _AXIS
 
     def paint(sheet: Sheet) -> None:
         theme = sheet.theme
-        for p, name in enumerate(panels):
+        for p, name in enumerate(heads):
             left = MARGIN + _LABEL + p * (width + _GAP)
-            axes = sheet.axes(left, _HEAD, width, step * len(every))
+            axes = sheet.axes(left, head, width, step * len(every))
             sheet.text(left, sheet.top, name, weight="bold")
             found = [row.estimates[p] for row in every]
             known = [edge for one in found if one for edge in one.known] + [0.0] * zero
@@ -122,7 +123,7 @@ def rows(
                     color=theme.ink, size=12, ha="center", va="center",
                 )  # fmt: skip
         for n, label in enumerate(labels):
-            middle = sheet.top + _HEAD + step * (n + 0.5)
+            middle = sheet.top + head + step * (n + 0.5)
             sheet.text(MARGIN, middle, label, va="center")
 
     return height, paint
@@ -155,13 +156,14 @@ def curves(panels: Sequence[Curves]) -> Plot:
     tall = 210
     legend = 18 * max(len(of.series) for of in panels)
     width = (WIDTH - MARGIN - len(panels) * 60) / len(panels)
+    heads, head = _heads([of.title for of in panels], width)
 
     def paint(sheet: Sheet) -> None:
         theme = sheet.theme
         for p, of in enumerate(panels):
             left = 60 + p * (width + 60)
-            axes = sheet.axes(left, _HEAD + 4, width, tall)
-            sheet.text(left - 44, sheet.top, of.title, weight="bold")
+            axes = sheet.axes(left, head + 4, width, tall)
+            sheet.text(left - 44, sheet.top, heads[p], weight="bold")
             axes.grid(color=theme.grid, linewidth=0.6)
             axes.set_axisbelow(True)
             if of.zero:
@@ -200,7 +202,7 @@ def curves(panels: Sequence[Curves]) -> Plot:
                 labelcolor=theme.ink, borderaxespad=0, labelspacing=0.25,
             )  # fmt: skip
 
-    return _HEAD + 4 + tall + 52 + legend, paint
+    return head + 4 + tall + 52 + legend, paint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -299,6 +301,12 @@ def bars(every: Mapping[str, Mapping[str, float]], label: str) -> Plot:
             at += 30 + 7.6 * len(part)
 
     return _HEAD + tall + 44, paint
+
+
+def _heads(names: Sequence[str], width: float) -> tuple[list[str], int]:
+    """Names in bold over panels of a width, on lines, and the height of all of them."""
+    lines = [textwrap.wrap(name, int(width / 7.8)) for name in names]
+    return ["\n".join(of) for of in lines], _HEAD + 15 * (max(map(len, lines)) - 1)
 
 
 def _between(first: str, last: str, share: float) -> Any:
