@@ -97,7 +97,7 @@ for page in "${every[@]}"; do
     else
       try "$kept" || failed=$((failed + 1))
     fi
-  done < <(blocks "$root/$page")
+  done < <(cd "$root" && blocks "$page")
 done
 [ "$list" = 1 ] || say "$failed blocks failed"
 exit "$failed"

@@ -127,7 +127,8 @@ def test_without_matplotlib_the_command_to_install_it_is_said(run, tmp_path, cap
 @pytest.fixture
 def three_seeds(write_run):
     def of(seed):
-        likelihoods = {"base": -9.0, "edit_before": -8.0 + seed, "edit_after_base": -5.0 - seed}
+        likelihoods = {"base": -9.0, "edit_before": -8.0 + seed, "edit_after_base": -5.0 - seed,
+                       "edit_random_base": -6.5}  # fmt: skip
         answers = {
             arm: some_answers([[of + 0.1 * c, of - 0.2 * c] for c in range(4)])
             for arm, of in likelihoods.items()
@@ -143,14 +144,21 @@ def test_seeds_stand_on_the_picture_with_the_level(matplotlib, three_seeds, tmp_
     assert cli.main([*command, f"--json={found}"]) == 0
     root = ET.parse(tmp_path / "figures" / "seeds-light.svg").getroot()
     alt = root.find(f"{SVG}desc").text
-    [own] = [
-        one for one in json.loads(found.read_text())["within"]["intervals"]
-        if (one["second"]["arm"], one["first"]["arm"], one["metric"])
-        == ("edit_after_base", "edit_before", "gold_log_likelihood")
-    ]  # fmt: skip
+    within = {
+        (one["second"]["arm"], one["first"]["arm"]): one
+        for one in json.loads(found.read_text())["within"]["intervals"]
+        if one["metric"] == "gold_log_likelihood"
+    }
+    own, turned = (
+        within["edit_after_base", "edit_before"],
+        within["edit_random_base", "edit_after_base"],
+    )
     low, high = own["interval"]
     shown = f"{own['difference']:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
     assert "RL: RL's self-edit, base learner − self-edit before RL" in alt and shown in alt
+    low, high = (-edge for edge in reversed(turned["interval"]))
+    shown = f"{-turned['difference']:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+    assert "random-selection self-edit, base learner: accuracy" in alt and shown in alt
     assert "3 seeds (0, 1, 2)" in alt and "90 % bootstrap intervals" in alt
 
 

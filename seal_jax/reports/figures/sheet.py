@@ -25,7 +25,7 @@ class Theme:
       name: in the file's name.
       paper, ink, faint, grid: of the ground, of text, of what is beside it, and of lines.
       series: of what is told apart, which has different markers as well.
-      cold, warm: the ends of a scale, which begins and ends in `paper`'s neighbourhood.
+      heat: the colours of the lowest and the highest value of a table.
     """
 
     name: str
