@@ -88,7 +88,7 @@ class _Page(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         of = dict(attrs)
         self.ids |= {id for id in (of.get("id"), of.get("name")) if id}
-        self.links += [link for link in (of.get("href"), of.get("src")) if link]
+        self.links += [link for name in ("href", "src", "srcset") if (link := of.get(name))]
 
 
 def dead_links(site: pathlib.Path) -> list[str]:

@@ -78,9 +78,11 @@ def colours(every: Sequence[Row]) -> str:
 
 def estimated(of: str | Metric, value: float | None, ends: plots.Ends, **how: bool) -> Estimate:
     """A value with its interval, in the unit of its metric."""
+    if value is None:
+        return Estimate(value=None, text="–")
     scale = form(of)[1]
     return Estimate(
-        value=None if value is None else scale * value,
+        value=scale * value,
         text=f"{number(of, value, **how)} {interval(of, ends, **how)}".strip().replace("-", "−"),
         ends=ends and [scale * edge for edge in ends],
     )
