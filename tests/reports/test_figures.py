@@ -83,6 +83,17 @@ def vars_of(run):
     return {name: getattr(run, name) for name in run.__dataclass_fields__}
 
 
+@pytest.mark.parametrize("make, drawn", [
+    (lambda to: made_runs.few_shot(to, adapted=[[5, 4]]), ["arms", "differences", "directives"]),
+    (lambda to: made_runs.few_shot(to, curated=True), []),
+    (lambda to: made_runs.knowledge(to, finished=False), ["learning"]),
+    (lambda to: made_runs.knowledge(to, batches=1), []),
+])  # fmt: skip
+def test_runs_of_every_kind(tmp_path, make, drawn):
+    found = of_run.pictures(run_records.read(str(make(tmp_path / "run"))))
+    assert [name for name, of in found if not isinstance(of, str)] == drawn
+
+
 @pytest.fixture
 def matplotlib():
     return pytest.importorskip("matplotlib")

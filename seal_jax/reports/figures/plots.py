@@ -93,7 +93,8 @@ def rows(
                 every_tick = [math.log10(k * 10.0**n) for n in powers for k in (1, 3)]
             else:
                 every_tick = charts.ticks(low, high)
-            ticks = [value for value in every_tick if low <= value <= high]
+            edge = 0.04 * (high - low)  # figures at an end would run into the next panel
+            ticks = [value for value in every_tick if low + edge <= value <= high - edge]
             axes.set_xticks(ticks, [f"{10**at:g}" for at in ticks] if p in log else None)
             axes.grid(axis="x", color=theme.grid, linewidth=0.6)
             axes.set_axisbelow(True)
