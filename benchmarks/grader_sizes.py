@@ -1,7 +1,7 @@
 """The local grader's size against its agreement with a judge: its parts go one after another.
 
     git show be6fa97:seal_jax/tasks/knowledge/lexicon.py > lexicon-2.py
-    python -m benchmarks.grader_sizes --rows=../shared/data/grading/verdicts.jsonl \\
+    python -m benchmarks.grader_sizes --rows=$SEAL_JAX_DATA/grading/verdicts.jsonl \\
         --synonyms=lexicon-2.py
 
 A line for each form, from the whole to the smallest; each lacks its own part and those of all lines

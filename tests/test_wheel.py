@@ -45,6 +45,32 @@ def seal(tmp_path_factory):
     return run
 
 
+def test_the_commands_of_pages_are_found_and_installing_is_left_to_the_wheel(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```bash\npip install .\nseal configs\n```\n```python\nimport seal_jax\n```\n"
+        "```bash\ngit clone x\n```\n```bash\nseal train \\\n    --workdir=a\n```\n"
+    )
+    script = ["bash", ROOT / "launch" / "stranger.sh", "--list", f"--pages={page}"]
+    said = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+    assert said.splitlines() == [
+        f"{page}: seal configs", f"{page}: seal train \\;     --workdir=a",
+    ]  # fmt: skip
+    script[-1] = "--pages=docs/start.md"
+    said = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+    assert "seal train knowledge:demo" in said and "pip install" not in said
+
+
+@pytest.mark.long
+def test_what_a_stranger_types(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, ROOT], check=True)
+    [wheel] = tmp_path.glob("seal_jax-*.whl")
+    log = tmp_path / "log"
+    script = ["bash", ROOT / "launch" / "stranger.sh", wheel, f"--log={log}"]
+    assert subprocess.run([*script, "--pages=docs/start.md"]).returncode == 0, log.read_text()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", TEXTS)
 def test_own_texts_are_learned(seal, name):

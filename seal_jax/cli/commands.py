@@ -7,6 +7,7 @@ start at once.
 import dataclasses
 import functools
 import pathlib
+import shlex
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -212,6 +213,15 @@ def _tell(found: dict[str, Any], text: str, json: str) -> None:
         terminal.say(json_file.encode(found, indent=1) if json == "-" else text)
     if json not in ("", "-"):
         json_file.write_json(json, found)
+
+
+def _draw(found: list[tuple[str, Any]], folder: str, name: str, *flags: str) -> None:
+    """Writes pictures and tells of them."""
+    from seal_jax.reports.figures import write
+
+    said = shlex.join(["seal", name, *flags, f"--figures={folder}"])
+    for line in write.write(found, folder, said):
+        terminal.say(line)
 
 
 @command
@@ -529,21 +539,30 @@ class Configs(Command):
 
 @command
 class Report(Command):
-    """A run to look at: one HTML file (--workdir=RUN --out=FILE.html).
+    """A run to look at: one HTML file (--workdir=RUN --out=FILE.html), or pictures of it.
 
     Attributes:
       workdir: Directory of the run, finished or not.
       out: The HTML file (default: report.html in --workdir).
+      figures: Folder for pictures in SVG, light and dark, instead of the HTML file.
     """
 
     workdir: Place = ""
     out: Place = ""
+    figures: Place = ""
 
     needs = "--workdir=RUN, a run's directory"
 
     def execute(self) -> None:
+        from seal_jax.reports import run_files, run_records
         from seal_jax.reports.html import report
 
+        if self.figures:
+            from seal_jax.reports.figures import of_run
+
+            with run_files.as_written(self.workdir):
+                found = list(of_run.pictures(run_records.read(self.workdir)))
+            return _draw(found, self.figures, "report", f"--workdir={self.workdir}")
         terminal.say(f"written to {report.write(self.workdir, self.out)}")
 
 
@@ -567,10 +586,12 @@ class Compare(_Bootstrap):
     Attributes:
       run: A run, as if given without --run=.
       level: Coverage of the intervals.
+      figures: Folder for pictures in SVG, light and dark: of seeds, or of a sweep over tokens.
     """
 
     run: Places = ()
     level: float = 0.95
+    figures: Place = ""
 
     unnamed = "run"
     needs = "finished runs: compare RUN RUN ..."
@@ -580,6 +601,11 @@ class Compare(_Bootstrap):
 
         found = compare.compare(self.run, **self.given("seed", "draws", "level"))
         self.show(found, compare_table.table(found))
+        if self.figures:
+            from seal_jax.reports.figures import of_runs
+
+            flags = [*self.run, *([f"--level={self.level:g}"] if self.level != 0.95 else [])]
+            _draw(of_runs.pictures(found), self.figures, "compare", *flags)
 
 
 @command

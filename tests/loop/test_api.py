@@ -1,5 +1,6 @@
 """The public interface, and the tutorial that shows it."""
 
+import json
 import math
 import os
 import pathlib
@@ -14,7 +15,9 @@ import seal_jax
 from seal_jax import api
 from seal_jax.settings import SettingsError
 
-TUTORIAL = pathlib.Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+NOTEBOOK = ROOT / "notebooks" / "tutorial.ipynb"
 
 
 def code():
@@ -27,6 +30,28 @@ def run_tutorial(block, folder, monkeypatch):
     names = {}
     exec(compile(block, str(TUTORIAL), "exec"), names)
     return names
+
+
+def cells():
+    """The code of the notebook, cell by cell."""
+    found = json.loads(NOTEBOOK.read_text("utf-8"))
+    assert (found["nbformat"], found["nbformat_minor"]) == (4, 5)
+    of = [cell for cell in found["cells"] if cell["cell_type"] == "code"]
+    return ["".join(cell["source"]) for cell in of], [cell["outputs"] for cell in of]
+
+
+def test_the_notebook_runs_on_a_tiny_model(tiny_settings, tmp_path, monkeypatch, change, capsys):
+    """As it stands, cell by cell, but for the model; its outputs are those of the demo's."""
+    monkeypatch.setattr(
+        seal_jax, "configure", lambda _, overrides: change(tiny_settings, overrides), raising=False
+    )
+    sources, outputs = cells()
+    names = run_tutorial("\n".join(sources), tmp_path, monkeypatch)
+    said = capsys.readouterr().out
+    assert len(names["deltas"]) == 4 and said.count("nats a token") == 4
+    assert (tmp_path / "bridge-adapter" / "adapter_model.safetensors").exists()
+    shown = "".join("".join(one["text"]) for of in outputs for one in of)
+    assert shown.count("nats a token") == 4 and "before: " in shown
 
 
 def test_the_tutorial_runs_on_a_tiny_model(tiny_settings, tmp_path, monkeypatch, change, capsys):

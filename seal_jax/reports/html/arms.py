@@ -6,6 +6,7 @@ from seal_jax.loop.arms import Arm
 from seal_jax.loop.results import COST_HEADS, Outcome
 from seal_jax.reports.formats import interval, metric, number
 from seal_jax.reports.html import charts
+from seal_jax.reports.run_files import RunFiles
 from seal_jax.reports.run_records import Record, RunRecords
 from seal_jax.stats import intervals
 from seal_jax.tasks import directives
@@ -73,7 +74,7 @@ def _finished(run: RunRecords) -> Record:
         heads = [head for head in spent if head != COST_HEADS[-1] or of is run.metrics[0]]
         for arm in names:
             average = number(of, summaries[arm].get(of.name))
-            around = interval(of, _interval_of_mean(run, arm, of.name))
+            around = interval(of, interval_of_mean(run, arm, of.name))
             rows.append([run.arm_label(arm), average, around, "", "", ""])
             rows[-1] += [cells[arm][head] if arm in cells else "" for head in heads]
             if gain := gains.get(arm):
@@ -142,7 +143,7 @@ def _gain(name: str | Metric, found: Record, *, unit: bool = False) -> list[str]
     return [gain, interval(name, found["interval"], sign=True)]
 
 
-def _interval_of_mean(run: RunRecords, arm: str, name: str) -> list[float] | None:
+def interval_of_mean(run: RunFiles, arm: str, name: str) -> list[float] | None:
     """Of an arm's mean, as the run makes those of differences: here from nought."""
     contexts = run.results.get("contexts", {}).values()
     values = [context["arms"][arm][name] for context in contexts]

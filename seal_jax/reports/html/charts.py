@@ -95,8 +95,8 @@ def forest(
         }
         for label, text, value, ends, cost in rows
     ]
-    ticks = [tick for tick in _ticks(low, high) if low <= tick <= high]
-    return {"title": title, "rows": drawn, "zero": x(0), "ticks": _placed(ticks, x)}
+    within = [tick for tick in ticks(low, high) if low <= tick <= high]
+    return {"title": title, "rows": drawn, "zero": x(0), "ticks": _placed(within, x)}
 
 
 def _plane(
@@ -108,8 +108,8 @@ def _plane(
       margin: room for the first and last dot, as a share of the width.
       least: between two ticks of the x-axis.
     """
-    low, high, y_ticks = min(xs), max(xs), _ticks(min(ys), max(ys))
-    x_ticks = [tick for tick in _ticks(low, high, least) if low <= tick <= high]
+    low, high, y_ticks = min(xs), max(xs), ticks(min(ys), max(ys))
+    x_ticks = [tick for tick in ticks(low, high, least) if low <= tick <= high]
     room = margin * (high - low)
     x = _scale(low - room, high + room, _LEFT, _RIGHT)
     y = _scale(min(*y_ticks, *ys), max(*y_ticks, *ys), _BOTTOM, _TOP)
@@ -127,7 +127,7 @@ def _scale(low: float, high: float, first: float, last: float) -> Scale:
     return lambda value: round(first + (last - first) * (value - low) / (high - low), 1)
 
 
-def _ticks(low: float, high: float, least: float = 0) -> list[float]:
+def ticks(low: float, high: float, least: float = 0) -> list[float]:
     """Round numbers from below `low` to above `high`, at least so far from one another."""
     if low == high:
         return [low]

@@ -12,28 +12,28 @@ from seal_jax.stats.intervals import mean
 def learning(run: RunRecords) -> Record | None:
     """Curves over rounds and steps, how rewards are spread, and a row for each round."""
     unit = run.metric(run.settings.get("reward.kind", "reward"))
-    label, rounds = metric(unit), _rounds(run)
+    label, of_rounds = metric(unit), rounds(run)
     lines = {"all self-edits": "mean", "the kept ones": "mean_kept", "unadapted model": "unadapted"}
-    curves = {name: [(n, of[key]) for n, of in rounds.items()] for name, key in lines.items()}
+    curves = {name: [(n, of[key]) for n, of in of_rounds.items()] for name, key in lines.items()}
     reward = charts.lines("Reward by round", curves, ("round", label))
     shown = [chart for chart in (reward, *_losses(run)) if chart]
-    over = [value for of in rounds.values() for value in of["rewards"]]
+    over = [value for of in of_rounds.values() for value in of["rewards"]]
     spread = [
         charts.histogram(f"Rewards of round {n}", of["rewards"], of["kept"], over, label)
-        for n, of in rounds.items()
+        for n, of in of_rounds.items()
         if of["rewards"]
     ]
     rows = []
-    for n, of in rounds.items():
+    for n, of in of_rounds.items():
         counts = (len(of["rewards"]), of["without"], len(of["kept"]))
         means = (number(unit, of[key]) for key in ("unadapted", "mean", "mean_kept"))
         rows.append([f"round {n}", *counts, *means])
-    fresh = len({tuple(of["contexts"]) for of in rounds.values()}) > 1
+    fresh = len({tuple(of["contexts"]) for of in of_rounds.values()}) > 1
     found = {"title": "Learning", "charts": [shown, spread], "label": label, "rows": rows}
     return found | {"fresh": fresh} if shown or spread else None
 
 
-def _rounds(run: RunRecords) -> dict[int, Record]:
+def rounds(run: RunRecords) -> dict[int, Record]:
     """The rewards of each round of the run itself, not of its controls."""
     found = {}
     summaries = dict(enumerate(run.results.get("rounds", []), start=1))
@@ -55,21 +55,36 @@ def _rounds(run: RunRecords) -> dict[int, Record]:
     return dict(sorted(found.items()))
 
 
-def _losses(run: RunRecords) -> list[Record | None]:
-    """The M-step's loss over the steps of all rounds, a chart for each line of policies."""
+def losses(run: RunRecords) -> dict[str, dict[str, list[tuple[float, float | None]]]]:
+    """The M-step's loss over the steps of all rounds, by line of policies ("": the run's own)."""
     lines: dict[str, dict[str, list[tuple[float, float | None]]]] = {}
     for of in run.stages.values():
         if of.stage.kind != "round":
             continue
-        line = of.stage.line
-        series = lines.setdefault(f", control: {line} selection" if line else "", {})
+        series = lines.setdefault(of.stage.line, {})
         for policy in of.others.get("policy", []):
             first = 1 + sum(map(len, series.values()))
-            losses = [step.get("loss") for step in policy["steps"]]
-            series[f"round {of.stage.round}"] = list(enumerate(losses, start=first))
+            values = [step.get("loss") for step in policy["steps"]]
+            series[f"round {of.stage.round}"] = list(enumerate(values, start=first))
+    return lines
+
+
+def _losses(run: RunRecords) -> list[Record | None]:
+    """A chart for each line of policies."""
+    labels = ("step", loss_unit(run))
+    return [
+        charts.lines(
+            f"M-step loss{f', control: {line} selection' if line else ''}", series, labels,
+            dots=False,
+        )
+        for line, series in losses(run).items()
+    ]  # fmt: skip
+
+
+def loss_unit(run: RunRecords) -> str:
+    """What an M-step's loss is measured in."""
     of_restem = run.settings.get("restem.update", "restem") == "restem"
-    labels = ("step", "nats a token" if of_restem else "loss")
-    return [charts.lines(f"M-step loss{of}", lines[of], labels, dots=False) for of in lines]
+    return "nats a token" if of_restem else "loss"
 
 
 def reliability(run: RunRecords) -> Record | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from seal_jax.settings import Settings, SettingsError
 from seal_jax.tasks import directives as directives_lib
-from seal_jax.tasks.arc import arc, examples, grids, picture, prompt, recipe, votes
+from seal_jax.tasks.arc import arc, examples, grids, prompt, recipe, votes
 from seal_jax.tasks.arc.arc import ArcTask
 from seal_jax.tasks.arc.augment import FAMILIES, Transform
 from seal_jax.tasks.arc.recipe import Recipe
@@ -110,7 +110,17 @@ class Arc(Task):
         }
 
     def draw(self, context: Context, answers: Sequence[Mapping[str, Any]], out: str) -> None:
-        """Demonstrations, attempts and truth."""
+        """Demonstrations, attempts and truth.
+
+        Raises:
+          SettingsError: Pillow is missing.
+        """
+        try:
+            from seal_jax.tasks.arc import picture
+        except ImportError:
+            raise SettingsError(
+                "tasks are drawn by Pillow: pip install 'seal_jax[figures]'"
+            ) from None
         attempts = [answer["attempts"] for answer in answers]
         picture.draw_task(_of(context), attempts or None, out)
 

@@ -1,6 +1,7 @@
 """ARC as a task: what is read, drawn, asked and marked, and recipes that nobody wrote."""
 
 import json
+import sys
 import zlib
 
 import numpy as np
@@ -514,6 +515,13 @@ def test_a_report_shows_grids_as_json(make):
         "tests": [[pair["input"], pair["output"]] for pair in TESTS],
     }
     json.dumps(shown)
+
+
+def test_without_pillow_the_command_to_install_it_is_said(make, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "seal_jax.tasks.arc.picture", raising=False)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(SettingsError, match=r"pip install 'seal_jax\[figures\]'"):
+        make().draw(_one(make()), [], str(tmp_path / "a.png"))
 
 
 def test_pictures_of_a_puzzle_and_its_marked_answers(make, tmp_path):

@@ -1,0 +1,1 @@
+"""`seal report --figures` and `seal compare --figures`: runs as pictures in SVG."""
