@@ -145,7 +145,7 @@ def _plan(session: Session, passages: Sequence[Context], *, edit: bool) -> str:
         (4 * learned * settings.inner.epochs + 2 * written) / rates.flops
         + 4 * reads / rates.bandwidth
     )
-    edits = f" with {texts} self-edits" if texts else ""
+    edits = f" with {texts} self-edit" + "s" * (texts > 1) if texts else ""
     several = "s" * (len(passages) > 1)
     return (
         f"{len(passages)} passage{several} of {tokens:,} tokens{edits}: at most {learned:,} tokens "

@@ -14,12 +14,13 @@ import jax
 from seal_jax.core import batching, sharding
 from seal_jax.core import delta as delta_lib
 from seal_jax.core.delta import DeltaSpec
-from seal_jax.core.model import decoder, token_loss
+from seal_jax.core.model import attention, decoder, token_loss
 from seal_jax.core.model.config import ModelConfig
-from seal_jax.planning.machines import GIB, Machine
+from seal_jax.planning.machines import GIB, GPU, GPUS, Machine
 from seal_jax.settings import Settings, SettingsError, Sft, config_dict
 
 _FLOAT = 4
+_LEAST_CAPABILITY = (8, 0)  # of GPUs with so much memory that these models are planned for them
 
 # What to lower where a program does not fit.
 LOWER = {
@@ -127,7 +128,8 @@ def programs(
     count = math.ceil(inner.candidates / shards)
     rows, longest = count * inner.batch_size, inner.buckets[-1]
     small = _FLOAT * delta_size(config, inner.lora.spec(), axis)
-    copied = 0 if least else layers  # the layers are split before the decode loop
+    # The layers are split before the decode loop, where they are not apart anyhow.
+    copied = 0 if least or _is_gpu(machine) else layers
     contexts = settings.edits.contexts_per_batch
     fewest = shards if contexts % shards == 0 else 1  # as `batching.smaller_size` goes down to
     cached = cache(settings, config, machine, fewest if least else contexts)
@@ -136,12 +138,12 @@ def programs(
         # Before and after an update; two moments, and a gradient.
         found["inner update"] = base + beside + 5 * count * small + logits
         if not least:
-            found["inner update"] += _activations(settings, config, rows * longest, rows, longest)
+            found["inner update"] += _activations(settings, config, machine, rows, longest)
     for name, recipe, length, rows in _recipes(settings):
         state = 4 * _FLOAT * delta_size(config, recipe.spec(), axis)
         found[name] = base + beside + state + logits
         if not least:
-            found[name] += _activations(settings, config, rows * length, rows, length)
+            found[name] += _activations(settings, config, machine, rows, length)
     return found
 
 
@@ -176,12 +178,21 @@ def _recipes(settings: Settings) -> list[tuple[str, Sft, int, int]]:
 
 
 def _activations(
-    settings: Settings, config: ModelConfig, tokens: int, rows: int, longest: int
+    settings: Settings, config: ModelConfig, machine: Machine, rows: int, longest: int
 ) -> int:
     """Bytes of what a backward pass keeps: of each layer, and of the one that is computed anew."""
-    axis, item = settings.devices.model_axis, element(settings)
+    axis, item, tokens = settings.devices.model_axis, element(settings), rows * longest
     heads = config.num_heads // (axis if config.num_heads % axis == 0 else 1)
-    inside = 2 * _FLOAT * rows * heads * longest**2
+    chosen = attention.implementation(
+        config,
+        platform="gpu" if _is_gpu(machine) else "",
+        capability=_LEAST_CAPABILITY,
+        cudnn_version=attention.CUDNN,
+        dtype=settings.model.dtype,
+        model_axis=axis,
+    )
+    logits = 2 * _FLOAT * rows * heads * longest**2
+    inside = 0 if chosen == "cudnn" else logits
     inside += 4 * item * tokens * config.intermediate_size // axis
     kept = tokens * config.hidden_size * item
     if settings.model.remat == "dots":
@@ -189,6 +200,10 @@ def _activations(
     elif settings.model.remat == "none":
         kept += inside
     return config.num_layers * kept + inside
+
+
+def _is_gpu(machine: Machine) -> bool:
+    return machine.kind == GPU.kind or machine.kind in GPUS
 
 
 def axes(devices: int, first: int = 1) -> list[int]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from seal_jax.core.model.config import Implementation, ModelConfig
 from seal_jax.core.model.soft_cap import capped
 
-_CUDNN = 90800  # what JAX 0.10 asks of cuDNN (9.8)
+CUDNN = 90800  # what JAX 0.10 asks of cuDNN (9.8)
 _BLACKWELL_ULTRA = ((10, 3), 91100)  # what JAX asks for compute capability 10.3
 
 
@@ -47,7 +47,7 @@ def implementation(
     >>> implementation(config, **h100), implementation(config, **h100 | {"dtype": "float32"})
     ('cudnn', 'blockwise')
     """
-    least = max(_CUDNN, _BLACKWELL_ULTRA[1] if capability == _BLACKWELL_ULTRA[0] else 0)
+    least = max(CUDNN, _BLACKWELL_ULTRA[1] if capability == _BLACKWELL_ULTRA[0] else 0)
     fused = (
         platform == "gpu"
         and capability >= (8, 0)
