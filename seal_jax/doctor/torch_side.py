@@ -1,6 +1,7 @@
 """transformers and PEFT: adapters are trained and asked one after another."""
 
 import time
+from typing import Any
 
 import numpy as np
 import peft
@@ -19,12 +20,12 @@ class Peft:
 
     def __init__(self, spec: models.Spec):
         self.spec = spec
-        self.model = peft.get_peft_model(
+        self.model: Any = peft.get_peft_model(
             models.load_torch(spec),
             peft.LoraConfig(
                 task_type="CAUSAL_LM",
                 r=spec.rank,
-                lora_alpha=spec.alpha,
+                lora_alpha=int(spec.alpha),
                 target_modules=list(models.TARGETS),
                 lora_dropout=0.0,
                 bias="none",
