@@ -35,7 +35,7 @@ SPEC = DeltaSpec(("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"), rank=2,
 SETTINGS = restem.MStepSettings(learning_rate=0.01, optimizer=optim.AdamW(max_grad_norm=1e9))
 LENGTHS = [(2 + k % 3, 3 + k % 2, 7) for k in range(8)]
 MESHES = [(1, 1), (4, 2), (2, 4), (1, 8)]
-LAYER_BY_LAYER = [(data, model, False) for data, model in MESHES] + [(4, 2, True)]
+LAYER_BY_LAYER = [(data, model, False) for data, model in MESHES] + [(2, 1, True), (4, 2, True)]
 
 
 class _LayerByLayer(parallel.DeviceMesh):
