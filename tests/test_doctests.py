@@ -11,7 +11,8 @@ import seal_jax
 _MODULES = [
     module.name
     for module in pkgutil.walk_packages(seal_jax.__path__, "seal_jax.")
-    if not module.name.endswith("__main__")
+    # What starts a command; and what needs PyTorch, which has no examples.
+    if not module.name.endswith(("__main__", "torch_side"))
 ]
 
 

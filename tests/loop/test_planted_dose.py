@@ -95,7 +95,7 @@ def learn(tiny_settings, change, tmp_path_factory):
         pytest.param("rloo", 2, marks=pytest.mark.long),
     ],
 )
-@pytest.mark.parametrize("rule", ["best_of_m", "random"])
+@pytest.mark.parametrize("rule", ["best_of_m", pytest.param("random", marks=pytest.mark.long)])
 def test_a_dose_by_length_is_learned_and_a_shuffled_reward_is_not(learn, rule, update, epochs):
     how = {"restem.rule": rule, "restem.update": update, "restem.sft.epochs": epochs}
     found = learn(how)["planted_reward"]

@@ -519,6 +519,7 @@ def test_a_report_shows_grids_as_json(make):
 
 def test_without_pillow_the_command_to_install_it_is_said(make, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "seal_jax.tasks.arc.picture", raising=False)
+    monkeypatch.delattr("seal_jax.tasks.arc.picture", raising=False)
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(SettingsError, match=r"pip install 'seal_jax\[figures\]'"):
         make().draw(_one(make()), [], str(tmp_path / "a.png"))
